@@ -1,0 +1,1 @@
+"""What is served: members as ONNX graphs, the blend, the card."""

@@ -1,0 +1,1 @@
+"""Many members, one answer: metrics, blends, calibration, pseudo-labels."""

@@ -1,0 +1,300 @@
+"""Which blend to trust: every kind over every subset of members, judged on rows it was not fitted on."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from sklearn.model_selection import StratifiedKFold
+
+from fovsfe.ensemble.blend import KINDS, Blend, Floats, Kind, at_temperature, blend_name
+from fovsfe.ensemble.fit import fit_blend, fit_temperature, fit_threshold
+from fovsfe.ensemble.metrics import Ints, Metrics, accuracy, losses, measure
+
+FOLDS = 5
+STRENGTHS = (1.0, 10.0, 100.0)
+MOST_FOR_ALL_SUBSETS = 6
+CONFIDENCE = 0.95
+DRAWS = 2000
+
+
+class Candidate(BaseModel):
+    """A blend that was tried, and its cross-validated figures."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: Kind
+    members: tuple[str, ...]
+    calibrated: bool
+    """whether a temperature lowered its cross-validated log loss, and is in the figures"""
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The blend to use, fitted on all photos, and why."""
+
+    blend: Blend
+    metrics: Metrics
+    """cross-validated figures of the chosen one"""
+    out_of_fold: Floats
+    """(n, labels): the chosen one's answers by fits that had not seen the photo"""
+    candidates: tuple[Candidate, ...]
+    """simplest first; the first is the default, the mean of all members"""
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """The members' answers on photos with true labels."""
+
+    probabilities: Floats  # (members, n, labels)
+    truth: Ints
+    folds: Ints
+
+    def only(self, rows: Ints) -> "_Labelled":
+        return _Labelled(self.probabilities[:, rows], self.truth[rows], self.folds[rows])
+
+
+def choose(
+    probabilities: Floats,
+    truth: Ints,
+    members: Sequence[str],
+    labels: Sequence[str],
+    groups: Ints,
+    seed: int,
+) -> Choice:
+    """Find the blend of the lowest log loss that is better than the mean of all members beyond doubt.
+
+    probabilities (members, n, labels): answers of members to photos they did not learn from; truth int (n,);
+    groups int (n,): photos of one group (near-duplicates) are never on both sides of a fold.
+
+    Everything with fitted parameters is judged by cross-validation, nested where a strength is chosen too.
+    A candidate replaces the default only if its accuracy is not lower and its gain in log loss is above what
+    the luckiest of all candidates would reach by chance in 95 % of cases: the best of a hundred looks better
+    than it is (multiplier bootstrap of the maximum, Chernozhukov et al. 2013,
+    https://arxiv.org/abs/1212.6906). Among those that pass, the simplest within one standard error of the
+    best is taken (Breiman et al. 1984).
+    """
+    names = tuple(members)
+    everyone = tuple(range(len(names)))
+    folds = _folds(truth, groups, seed)
+    if folds is None:
+        return _without_judging(probabilities, truth, names, labels)
+    data = _Labelled(probabilities, truth, folds)
+    strengths = _strengths(data)
+
+    tried = _in_order(_subsets(data), everyone)
+    candidates, all_losses = [], []
+    for kind, subset in tried:
+        judged, calibrated = _judge(kind, subset, names, data, strengths)
+        candidates.append(_candidate(kind, subset, names, calibrated, measure(judged, truth, labels)))
+        all_losses.append(losses(judged, truth))
+    best, reasons = _pick(candidates, np.stack(all_losses), groups, seed)
+
+    kind, subset = tried[best]
+    out_of_fold, calibrated = _judge(kind, subset, names, data, strengths)
+    blend = fit_blend(kind, candidates[best].members, probabilities[list(subset)], truth, _strength(data))
+    if calibrated:
+        temperature = fit_temperature(blend.apply(probabilities[list(subset)]), truth)
+        blend = blend.model_copy(update={"temperature": temperature})
+    reasons.append(_about_temperature(blend, calibrated))
+    threshold = fit_threshold(out_of_fold, truth)
+    reasons.append(f"threshold {threshold:.3f}: at most 2 % of the right answers are less sure")
+    return Choice(
+        blend=blend.model_copy(update={"threshold": threshold}),
+        metrics=candidates[best].metrics,
+        out_of_fold=out_of_fold,
+        candidates=tuple(candidates),
+        reasons=tuple(reasons),
+    )
+
+
+def accept(baseline: Floats, candidate: Floats, truth: Ints) -> tuple[bool, str]:
+    """Whether something optional (other views, round 2) earns its place: two (n, labels), the same photos.
+
+    It does with a lower log loss and no lower accuracy. Returns the verdict and the figures in words.
+    """
+    before, after = losses(baseline, truth).mean(), losses(candidate, truth).mean()
+    right_before, right_after = accuracy(baseline, truth), accuracy(candidate, truth)
+    wins = bool(after < before and right_after >= right_before)
+    return wins, (
+        f"{'accepted' if wins else 'not accepted'}: log loss {before:.4f} -> {after:.4f}, "
+        f"accuracy {right_before:.4f} -> {right_after:.4f} on {len(truth)} photos with true labels"
+    )
+
+
+def _folds(truth: Ints, groups: Ints, seed: int) -> Ints | None:
+    """int (n,) from 0; None where nested cross-validation, which needs three folds, is out of reach."""
+    # near-duplicates nearly always share a label: stratifying whole groups is a hundred times as fast as
+    # StratifiedGroupKFold
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    label = truth[first]
+    folds = min(FOLDS, int(np.bincount(label).max()))
+    if folds < 3:
+        return None
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    fold = np.empty(len(label), dtype=np.int64)
+    with warnings.catch_warnings():
+        # a label with fewer photos than folds: it is missing in some of them, and nothing here minds
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for number, (_, held_out) in enumerate(splitter.split(label, label)):
+            fold[held_out] = number
+    return fold[group]
+
+
+def _without_judging(
+    probabilities: Floats, truth: Ints, names: tuple[str, ...], labels: Sequence[str]
+) -> Choice:
+    answer = Blend(kind="mean", members=names).apply(probabilities)
+    threshold = fit_threshold(answer, truth)
+    metrics = measure(answer, truth, labels)
+    everyone = tuple(range(len(names)))
+    return Choice(
+        blend=Blend(kind="mean", members=names, threshold=threshold),
+        metrics=metrics,
+        out_of_fold=answer,
+        candidates=(_candidate("mean", everyone, names, False, metrics),),
+        reasons=(f"mean of all members: {len(truth)} photos with true labels are too few to judge blends",),
+    )
+
+
+def _subsets(data: _Labelled) -> list[tuple[int, ...]]:
+    """All non-empty subsets of a few members; of many, those that greedy forward selection looks at."""
+    everyone = range(len(data.probabilities))
+    if len(everyone) <= MOST_FOR_ALL_SUBSETS:
+        return [subset for size in everyone for subset in combinations(everyone, size + 1)]
+    subsets: list[tuple[int, ...]] = []
+    taken: tuple[int, ...] = ()
+    while len(taken) < len(everyone):
+        step = [tuple(sorted((*taken, member))) for member in everyone if member not in taken]
+        means = [losses(data.probabilities[list(s)].mean(axis=0), data.truth).mean() for s in step]
+        subsets += step
+        taken = step[int(np.argmin(means))]
+    return subsets
+
+
+def _in_order(
+    subsets: list[tuple[int, ...]], everyone: tuple[int, ...]
+) -> list[tuple[Kind, tuple[int, ...]]]:
+    """Simplest first: the kind with less to fit, then the blend that leaves fewer members out."""
+    pairs = [(kind, subset) for kind in KINDS for subset in subsets if kind == "mean" or len(subset) > 1]
+    return sorted(pairs, key=lambda pair: (KINDS.index(pair[0]), len(everyone) - len(pair[1]), pair[1]))
+
+
+def _judge(
+    kind: Kind, subset: tuple[int, ...], names: tuple[str, ...], data: _Labelled, strengths: dict[int, float]
+) -> tuple[Floats, bool]:
+    """Answers (n, labels) by fits that did not see the photo, and whether a temperature is in them."""
+    members = data.probabilities[list(subset)]
+    plain = np.empty(members.shape[1:])
+    calibrated = np.empty_like(plain)
+    for fold, strength in strengths.items():
+        held_out, truth = data.folds == fold, data.truth[data.folds != fold]
+        rest = members[:, ~held_out]
+        blend = fit_blend(kind, tuple(names[i] for i in subset), rest, truth, strength)
+        plain[held_out] = blend.apply(members[:, held_out])
+        if kind != "stacking":  # its weights are a temperature already
+            temperature = fit_temperature(blend.apply(rest), truth)
+            calibrated[held_out] = at_temperature(plain[held_out], temperature)
+    if kind == "stacking" or losses(calibrated, data.truth).mean() >= losses(plain, data.truth).mean():
+        return plain, False
+    return calibrated, True
+
+
+def _strengths(data: _Labelled) -> dict[int, float]:
+    """For every fold, the strength that the other folds choose among themselves."""
+    folds = np.unique(data.folds).tolist()
+    return {fold: _strength(data.only(np.flatnonzero(data.folds != fold))) for fold in folds}
+
+
+def _strength(data: _Labelled) -> float:
+    """How much stacking is held back: cross-validated over all members, and used for their subsets too."""
+    names = tuple(map(str, range(len(data.probabilities))))
+    totals = dict.fromkeys(STRENGTHS, 0.0)
+    for fold in np.unique(data.folds):
+        rest, held_out = data.only(np.flatnonzero(data.folds != fold)), np.flatnonzero(data.folds == fold)
+        for strength in STRENGTHS:
+            blend = fit_blend("stacking", names, rest.probabilities, rest.truth, strength)
+            judged = blend.apply(data.probabilities[:, held_out])
+            totals[strength] += losses(judged, data.truth[held_out]).sum()
+    return min(STRENGTHS, key=lambda strength: totals[strength])
+
+
+def _candidate(
+    kind: Kind, subset: tuple[int, ...], names: tuple[str, ...], calibrated: bool, metrics: Metrics
+) -> Candidate:
+    members = tuple(names[i] for i in subset)
+    return Candidate(
+        name=blend_name(kind, members), kind=kind, members=members, calibrated=calibrated, metrics=metrics
+    )
+
+
+def _pick(
+    candidates: list[Candidate], photo_losses: Floats, groups: Ints, seed: int
+) -> tuple[int, list[str]]:
+    """Losses (candidates, n) of candidates, simplest first -> which one, and the reasons."""
+    default, figures = candidates[0], [candidate.metrics for candidate in candidates]
+    gains = photo_losses[0] - photo_losses
+    gain = gains.mean(axis=1)
+    rivals = [i for i, m in enumerate(figures) if gain[i] > 0 and m.accuracy >= default.metrics.accuracy]
+    if not rivals:
+        return 0, [
+            f"{default.name}: no other of {len(candidates)} candidates has a lower log loss and as many right"
+        ]
+    needed = _bar(gains, groups, seed) * _standard_errors(gains, groups)
+    clear = [i for i in rivals if gain[i] > needed[i]]
+    if not clear:
+        best = max(rivals, key=lambda i: gain[i])
+        return 0, [
+            f"{default.name}: the best of {len(candidates)} candidates, {candidates[best].name}, lowers log "
+            f"loss {default.metrics.log_loss:.4f} by {gain[best]:.4f}, which may be luck: under "
+            f"{needed[best]:.4f}"
+        ]
+    best = max(clear, key=lambda i: gain[i])
+    behind = photo_losses - photo_losses[best]
+    near = behind.mean(axis=1) <= _standard_errors(behind, groups)
+    winner = next(i for i in clear if near[i])
+    reasons = [
+        f"{candidates[winner].name}: log loss {figures[winner].log_loss:.4f} against "
+        f"{default.metrics.log_loss:.4f} of {default.name}, accuracy {figures[winner].accuracy:.4f} against "
+        f"{default.metrics.accuracy:.4f}, beyond luck among {len(candidates)} candidates"
+    ]
+    if winner != best:
+        reasons.append(
+            f"{candidates[best].name} is less simple, and its log loss {figures[best].log_loss:.4f} within a "
+            "standard error"
+        )
+    return winner, reasons
+
+
+def _bar(gains: Floats, groups: Ints, seed: int) -> float:
+    """How many standard errors the luckiest of these (candidates, n) gains stays under in 95 % of cases."""
+    sums = _group_sums(gains, groups)
+    scaled = sums / np.maximum(np.sqrt((sums**2).sum(axis=1, keepdims=True)), 1e-12)
+    random = np.random.default_rng(seed)
+    luckiest = [(scaled @ random.standard_normal(scaled.shape[1])).max() for _ in range(DRAWS)]
+    return float(np.quantile(luckiest, CONFIDENCE))
+
+
+def _standard_errors(values: Floats, groups: Ints) -> Floats:
+    """Of the means of (rows, n), photos of one group counting as one piece of evidence -> (rows,)."""
+    return np.asarray(np.sqrt((_group_sums(values, groups) ** 2).sum(axis=1)) / values.shape[1])
+
+
+def _group_sums(values: Floats, groups: Ints) -> Floats:
+    """(rows, n) -> (rows, groups): sums over each group of the distances from the row's mean."""
+    _, group = np.unique(groups, return_inverse=True)
+    centred = values - values.mean(axis=1, keepdims=True)
+    return np.stack([np.bincount(group, weights=row) for row in centred])
+
+
+def _about_temperature(blend: Blend, calibrated: bool) -> str:
+    if blend.kind == "stacking":
+        return "temperature 1: stacking is calibrated by its weights"
+    if calibrated:
+        return f"temperature {blend.temperature:.3f}: it lowers the cross-validated log loss"
+    return "temperature 1: another one does not lower the cross-validated log loss"

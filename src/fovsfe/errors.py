@@ -1,0 +1,5 @@
+"""The one exception whose message is meant for the person at the keyboard."""
+
+
+class FovsfeError(Exception):
+    """A failure explained in one line that names the file or setting and says what to do."""

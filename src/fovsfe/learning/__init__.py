@@ -1,0 +1,1 @@
+"""The training of one member: stage by stage, epoch by epoch."""

@@ -1,0 +1,72 @@
+"""What a resumed training needs, and its history."""
+
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fovsfe.errors import FovsfeError
+from fovsfe.run import replacing, write_text
+
+Row = dict[str, float]
+
+
+@dataclass
+class State:
+    """Where a training is; written after the head stage and after every later epoch."""
+
+    stage: int = 0  # the number of the stage under way
+    epoch: int = 0  # epochs of it that are done
+    idle: int = 0  # epochs of it since the last gain
+    stage_loss: float = math.inf  # the lowest validation log loss of this stage
+    best_loss: float = math.inf  # and of all
+    best_stage: float = 0.0
+    best: dict[str, Tensor] = field(default_factory=dict)  # the network that reached it
+    learning: dict[str, Any] = field(default_factory=dict)  # network, average and optimiser, in mid-stage
+    history: list[Row] = field(default_factory=list)
+
+    def note(self, row: Row, network: dict[str, Tensor], minimum_gain: float) -> None:
+        """Takes an epoch's figures; keeps its network where it is the best so far."""
+        self.history.append(row)
+        self.idle = 0 if row["log_loss"] < self.stage_loss - minimum_gain else self.idle + 1
+        self.stage_loss = min(self.stage_loss, row["log_loss"])
+        if row["log_loss"] < self.best_loss or not self.best:
+            self.best_loss, self.best_stage = row["log_loss"], row["stage"]
+            self.best = {name: value.detach().clone().cpu() for name, value in network.items()}
+
+    def end_stage(self) -> None:
+        """Moves on to the next stage."""
+        self.stage, self.epoch, self.idle, self.stage_loss, self.learning = self.stage + 1, 0, 0, math.inf, {}
+
+
+def load(file: Path) -> State:
+    """The state in `file`, or a fresh one. Raises FovsfeError where the file is damaged."""
+    if not file.exists():
+        return State()
+    try:
+        return State(**torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
+        raise FovsfeError(f"{file} is damaged; delete it to train this network anew") from error
+
+
+def save(file: Path, state: State) -> None:
+    """Writes the state whole or not at all. Raises FovsfeError where it cannot be written."""
+    with replacing(file) as temporary:
+        try:
+            torch.save(vars(state), temporary)
+        except RuntimeError as error:  # how torch says that the disk is full
+            raise OSError(str(error).splitlines()[0]) from error
+
+
+def write_history(file: Path, history: list[Row]) -> None:
+    """The history as CSV: stage, epoch, loss, log_loss, accuracy, seconds."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(file, text.getvalue())

@@ -1,0 +1,1 @@
+"""Backbones with a head, and which of their layers learn at a stage."""

@@ -1,0 +1,1 @@
+"""What comes in: finding, decoding, auditing, splitting, augmenting photos."""

@@ -1,0 +1,255 @@
+"""The one way from bytes to pixels, in training, prediction and service alike."""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
+
+try:
+    import pillow_heif
+except ImportError:  # a server may do without HEIC: such a photo is then "not an image"
+    pass
+else:
+    pillow_heif.register_heif_opener()
+
+Image.init()
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 100_000_000
+PAD_COLOUR = (124, 116, 104)  # ImageNet's mean, so that a border normalises to about zero
+
+# Only these: Pillow knows forty more formats, some of which (EPS) start other programs.
+FORMATS = tuple(
+    name for name in ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF") if name in Image.OPEN
+)
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tiff", ".tif", ".avif", ".heic", ".heif"]
+)
+
+_WHITE = (255, 255, 255, 255)
+_UPRIGHT = 1
+_LYING = {5, 6, 7, 8}  # EXIF orientations that swap the sides
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadPhoto(Exception):
+    """These bytes are no photo that can be read; the message is the reason, in a few words."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself before its pixels are decoded; sides as seen upright."""
+
+    width: int
+    height: int
+    notes: tuple[str, ...]  # what is unusual: "rotated by EXIF", "CMYK", "16-bit", "animated", ...
+
+
+def header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """Size and peculiarities of an encoded photo, without decoding it. Raises BadPhoto."""
+    try:
+        image = _open(data, max_pixels)
+        turn = _orientation(image)
+        width, height = image.size[::-1] if turn in _LYING else image.size
+        return Header(width, height, tuple(_notes(image, turn)))
+    except BadPhoto:
+        raise
+    except Exception as error:
+        raise BadPhoto(_reason(error, data)) from error
+
+
+def decode(data: bytes, at_least: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Pixels of an encoded photo: uint8 (height, width, 3), RGB, upright, transparency on white.
+
+    `at_least` = (height, width): a JPEG with sides of at least twice that is decoded at a half, a quarter
+    or an eighth of its size, as long as neither side becomes smaller than asked (libjpeg's scaled DCT).
+    Of an animation, the first frame. Raises BadPhoto, whatever the bytes are.
+    """
+    return np.array(_upright_rgb(data, at_least, max_pixels))
+
+
+def fit(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
+    """Pixels resized to `size` = (height, width): uint8 (height, width, 3).
+
+    `how`: "pad" keeps the aspect and adds a border, "squash" ignores the aspect, "crop" keeps the aspect
+    and cuts the middle out. Bicubic with antialiasing. Raises ValueError for another `how`.
+    """
+    return _fitted(Image.fromarray(pixels), size, how)
+
+
+def load(data: bytes, size: tuple[int, int], how: str, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """`decode`, at reduced scale where that serves, and `fit`: uint8 (*size, 3). Raises BadPhoto."""
+    return _fitted(_upright_rgb(data, size, max_pixels), size, how)
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], how: str) -> Pixels:
+    height, width = size
+    if how == "squash":
+        return np.array(_resized(image, width, height, (0, 0, image.width, image.height)))
+    if how == "crop":
+        scale = min(image.width / width, image.height / height)
+        across, down = min(width * scale, image.width), min(height * scale, image.height)
+        left, top = (image.width - across) / 2, (image.height - down) / 2
+        return np.array(_resized(image, width, height, (left, top, left + across, top + down)))
+    if how != "pad":
+        raise ValueError(f'how = "{how}": it is "pad", "squash" or "crop"')
+    scale = min(width / image.width, height / image.height)
+    inner_width = min(max(round(image.width * scale), 1), width)
+    inner_height = min(max(round(image.height * scale), 1), height)
+    inner = _resized(image, inner_width, inner_height, (0, 0, image.width, image.height))
+    canvas = Image.new("RGB", (width, height), PAD_COLOUR)
+    canvas.paste(inner, ((width - inner_width) // 2, (height - inner_height) // 2))
+    return np.array(canvas)
+
+
+def _resized(
+    image: Image.Image, width: int, height: int, box: tuple[float, float, float, float]
+) -> Image.Image:
+    # A first step by a whole factor makes huge photos cheap; at 3 the result cannot be told from one step.
+    return image.resize((width, height), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+
+
+def _upright_rgb(data: bytes, at_least: tuple[int, int] | None, max_pixels: int) -> Image.Image:
+    try:
+        image = _open(data, max_pixels)
+        if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+            height, width = at_least
+            image.draft(None, (height, width) if _orientation(image) in _LYING else (width, height))
+        image.load()
+        turn = _orientation(image)  # now, because TIFF turns itself while loading, and PNG may tell late
+        rgb = _rgb(image)
+        return rgb.transpose(_TURNS[turn]) if turn in _TURNS else rgb
+    except BadPhoto:
+        raise
+    except Exception as error:  # Pillow's plugins fail in every way there is when the bytes are hostile
+        raise BadPhoto(_reason(error, data)) from error
+
+
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """The image with its header read. Not Image.open, whose own pixel limit is one for the whole process."""
+    if not data:
+        raise BadPhoto("empty")
+    failure: Exception | None = None
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(data[:16]) is not True:
+            continue
+        try:
+            image = factory(io.BytesIO(data), "")
+        except Image.DecompressionBombError as error:
+            raise BadPhoto(f"more pixels than the limit of {_amount(max_pixels)}") from error
+        except Exception as error:
+            failure = error  # AVIF and HEIF share a first word: the other may know these bytes
+            continue
+        width, height = image.size
+        if width * height > max_pixels:
+            raise BadPhoto(f"{width}x{height} pixels is over the limit of {_amount(max_pixels)}")
+        return image
+    if failure is not None:
+        raise failure
+    raise BadPhoto("not an image")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        # Not the plugin's own getexif: PNG's decodes the whole image when there is none.
+        return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, _UPRIGHT))
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return _UPRIGHT
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):
+        return _deep_grey(image)
+    if image.has_transparency_data:
+        on_white = Image.new("RGBA", image.size, _WHITE)
+        on_white.alpha_composite(image.convert("RGBA"))
+        return on_white.convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_grey(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits or floats, scaled to 8 bits where Pillow's own conversion would clip it."""
+    stored = np.asarray(image)
+    values = np.nan_to_num(stored.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    if image.mode.startswith("I;16"):
+        low, high = 0.0, 65535.0
+    else:
+        low, high = float(values.min()), float(values.max())
+        tops = [top for top in (1.0, 255.0, 65535.0) if high <= top and (top > 1 or image.mode == "F")]
+        if low >= 0 and tops:
+            low, high = 0.0, tops[0]
+    grey = np.rint((values - low) * (255.0 / max(high - low, 1e-30))).clip(0, 255).astype(np.uint8)
+    if "transparency" in image.info:
+        grey[stored == image.info["transparency"]] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _notes(image: ImageFile.ImageFile, turn: int) -> list[str]:
+    notes = []
+    if turn in _TURNS:
+        notes.append("rotated by EXIF")
+    if image.mode in ("CMYK", "LAB", "YCbCr", "1"):
+        notes.append({"1": "1-bit"}.get(image.mode, image.mode))
+    if image.mode == "I":
+        notes.append("32-bit")
+    stored = " ".join(str(tile.args) for tile in image.tile)  # 16-bit colour has mode "RGB"
+    if image.mode.startswith("I;16") or ";16B" in stored or ";16L" in stored:
+        notes.append("16-bit")
+    if image.mode == "F":
+        notes.append("floating point")
+    if image.has_transparency_data:
+        notes.append("transparent")
+    if getattr(image, "is_animated", False):
+        notes.append("first of several frames")
+    return notes
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    text = str(error).strip().split("\n")[0]
+    if isinstance(error, (EOFError, struct.error)) or "truncat" in text.lower() or _stops_early(data):
+        return "truncated"
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is"
+    return f"damaged: {text[:80] or type(error).__name__}"
+
+
+def _stops_early(data: bytes) -> bool:
+    """Whether a file lacks the end it should have. Asked only of what could not be read, to tell why."""
+    if data.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" not in data
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if data.startswith(b"GIF"):
+        return not data.endswith(b";")
+    if data.startswith(b"RIFF"):
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if data.startswith((b"II*\0", b"MM\0*")):  # the directory, where it comes after the pixels
+        return int.from_bytes(data[4:8], "little" if data.startswith(b"I") else "big") >= len(data)
+    at = 0
+    while data[4:8] == b"ftyp" and at < len(data):  # AVIF, HEIF: a chain of boxes
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length < 8:  # 0: to the end of the file; 1: a 64-bit length follows
+            return False
+        at += length
+    return at > len(data)
+
+
+def _amount(pixels: int) -> str:
+    return f"{pixels // 1_000_000} million" if pixels % 1_000_000 == 0 else f"{pixels:,}"

@@ -1,0 +1,438 @@
+"""Finding the photos of a folder, whichever of the usual layouts it has, and reading one of them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import unicodedata
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from fovsfe.errors import FovsfeError
+from fovsfe.photos.decode import SUFFIXES
+
+TRAIN_NAMES = ("train", "train.zip")
+TEST_NAMES = ("test_upload", "test_upload.zip", "test", "test.zip")
+SAMPLE_NAMES = ("sample-submission.csv", "sample_submission.csv")
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "photo", "id")
+LABEL_COLUMNS = ("label", "class", "category", "name")
+COLUMNS = ["id", "path", "part", "label"]
+
+LAYOUTS = (
+    "train/CLASS/PHOTO (or train.zip) with test_upload/ and sample-submission.csv, CLASS/PHOTO, "
+    "or a CSV of path and label"
+)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos of a folder: tables, no pixels.
+
+    `table` has one row a photo, all columns str of dtype object, in a fixed order: `id` (unique; of a test
+    photo the name in the sample, of a labelled one its path under the training part), `path` (under `root`;
+    "" where the sample names a photo that is not there), `part` ("train" or "test"), `label` ("" for test).
+    `labels` holds the names that have photos, in the order of classes.csv, else in natural order;
+    `label_ids` what a submission writes for each. `sample` is the sample submission as read.
+    """
+
+    root: Path
+    layout: str  # "competition", "class folders" or "csv"
+    table: pd.DataFrame
+    labels: tuple[str, ...]
+    label_ids: dict[str, str]
+    sample: pd.DataFrame | None
+
+
+def find(root: Path) -> Photos:
+    """The photos under `root`: a folder, or the CSV that lists them.
+
+    Raises FovsfeError, with what was found and what to do, where no one layout is recognised.
+    """
+    if not root.exists():
+        raise FovsfeError(f"{root}: there is no such file or folder; give the folder that holds the photos")
+    if root.is_file():
+        if root.suffix.lower() != ".csv":
+            raise FovsfeError(
+                f"{root}: is no folder; give the folder of the photos, or a CSV that lists them"
+            )
+        return _listed(root.parent, root)
+    names = sorted(entry.name for entry in _entries(root))
+    train = [name for name in TRAIN_NAMES if name in names]
+    test = [name for name in TEST_NAMES if name in names]
+    lists = [name for name in names if name.lower().endswith(".csv") and _is_list(root / name)]
+    folders = [n for n in names if n not in (*TRAIN_NAMES, *TEST_NAMES) and _holds_photos(root / n)]
+    if train:
+        if len(train) > 1 or len(test) > 1 or len(folders) > 1:
+            raise _several(root, [*train, *test, *_as_folders(folders)])
+        return _competition(root, train[0], test[0] if test else None)
+    if len(folders) > 1 and (lists or test):
+        raise _several(root, [*_as_folders(folders), *test, *lists])
+    if len(lists) > 1:
+        raise FovsfeError(f"{root}: several lists of photos ({_some(lists)}); give the one that is meant")
+    if lists:
+        return _listed(root, root / lists[0])
+    return _class_folders(root)
+
+
+def read_bytes(root: Path, path: str) -> bytes:
+    """The encoded photo at `path` of the table, also inside a zip. Raises OSError."""
+    archive, _, member = path.partition("/")
+    if not path:
+        raise FileNotFoundError("the sample names a photo that is not there")
+    if path.endswith("/"):
+        raise IsADirectoryError(path)
+    if not archive.lower().endswith(".zip") or not member or (root / archive).is_dir():
+        return (root / path).read_bytes()
+    try:
+        return _zip(str(root / archive), os.getpid()).read(member)
+    except KeyError:
+        raise FileNotFoundError(f"{path}: not in the archive") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise OSError(f"damaged in the archive: {error}") from error
+
+
+# ---- the layouts
+
+
+def _competition(root: Path, train: str, test: str | None) -> Photos:
+    names = _class_names(root / "classes.csv")
+    categories = _train_csv(root / "train.csv")
+    train_prefix, train_paths = _part(root, train)
+    named = Counter(PurePosixPath(path).name for path in train_paths)
+    rows = []
+    for path in train_paths:
+        folder, _, name = _nfc(path).rpartition("/")
+        listed = categories.get(_nfc(path), categories.get(name, "") if named[name] == 1 else "")
+        category = folder.split("/")[0] or listed
+        if not category:
+            raise FovsfeError(
+                f"{root / train_prefix / path}: lies in no class folder and train.csv does not name it; "
+                "move it into its class folder or away"
+            )
+        if listed and names.get(listed, listed) != names.get(category, category):
+            raise FovsfeError(
+                f'{root / "train.csv"}: says "{listed}" of {path}, which lies in "{category}"; correct either'
+            )
+        rows.append((path, f"{train_prefix}/{path}", "train", category))
+    test_prefix, test_paths = _part(root, test) if test else ("", [])
+    sample_file = next((root / name for name in SAMPLE_NAMES if (root / name).exists()), None)
+    sample = read_csv(sample_file) if sample_file else None
+    tested = _test_rows(test_prefix, test_paths, sample, sample_file)
+    taken = {row[0] for row in tested}
+    rows = [(f"train/{i}" if i in taken else i, path, part, label) for i, path, part, label in rows]
+    return _photos(root, "competition", rows, tested, names, sample)
+
+
+def _class_folders(root: Path) -> Photos:
+    _, paths = _part(root, None)
+    for path in paths:
+        if "/" not in path and any("/" in other for other in paths):
+            raise FovsfeError(
+                f"{root / path}: lies beside the class folders, in none of them; move it into one or away"
+            )
+    rows = [(path, path, "train", _nfc(path.split("/")[0])) for path in paths if "/" in path]
+    if paths and not rows:
+        raise FovsfeError(f"{root}: {len(paths)} photos without labels; known layouts: {LAYOUTS}")
+    return _photos(root, "class folders", rows, [], _class_names(root / "classes.csv"), None)
+
+
+def _listed(root: Path, file: Path) -> Photos:
+    table = read_csv(file)
+    path_column, label_column = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)
+    if path_column is None or label_column is None:
+        raise FovsfeError(
+            f"{file}: columns {', '.join(map(str, table.columns))}; one must hold the path "
+            f"({', '.join(PATH_COLUMNS)}) and another the label ({', '.join(LABEL_COLUMNS)})"
+        )
+    _, paths = _part(root, None)
+    known = _Names(paths)
+    labels: dict[str, str] = {}
+    rows, found = [], 0
+    for number, (written, label) in enumerate(zip(table[path_column], table[label_column], strict=True), 2):
+        name, label = written.strip().replace("\\", "/"), _nfc(label.strip())
+        if not name or not label:
+            raise FovsfeError(f"{file}: row {number} has no {'label' if name else 'path'}; fill it in")
+        path = known.find(name) or str(PurePosixPath(name))
+        if path in labels:
+            if labels[path] != label:
+                raise FovsfeError(f'{file}: {path} has two labels, "{labels[path]}" and "{label}"; keep one')
+            continue
+        labels[path] = label
+        found += path in known or (root / path).exists()
+        rows.append((path, path, "train", label))
+    if rows and not found:
+        raise FovsfeError(f"{file}: none of its {len(rows)} photos is under {root}; first: {rows[0][1]}")
+    return _photos(root, "csv", rows, [], _class_names(root / "classes.csv"), None)
+
+
+def _photos(
+    root: Path,
+    layout: str,
+    train: list[tuple[str, str, str, str]],
+    test: list[tuple[str, str, str, str]],
+    names: dict[str, str],
+    sample: pd.DataFrame | None,
+) -> Photos:
+    """Checks what every layout must have and puts the tables together; `names`: category -> label name."""
+    if not train:
+        raise FovsfeError(f"{root}: no labelled photos; {_inventory(root)}; known layouts: {LAYOUTS}")
+    ids = {name: category for category, name in names.items()}
+    counts: Counter[str] = Counter()
+    rows = []
+    for photo, path, part, category in train:
+        if names and category not in names and category not in ids:
+            raise FovsfeError(f'{root / "classes.csv"}: lacks the class "{category}" (of {path}); add it')
+        label = names.get(category, category)
+        counts[label] += 1
+        rows.append((photo, path, part, label))
+    labels = tuple(name for name in ids if name in counts) or tuple(sorted(counts, key=_natural))
+    if len(labels) == 1:
+        raise FovsfeError(
+            f'{root}: only one class, "{labels[0]}", with {counts[labels[0]]} photos; '
+            "at least two are needed, each a folder directly under the one that you give"
+        )
+    single = [label for label in labels if counts[label] == 1]
+    if single:
+        raise FovsfeError(
+            f"{root}: a single photo of {_some(single)}, which cannot be both learned and checked; "
+            "add photos or remove the class"
+        )
+    rows = sorted(rows, key=lambda row: _natural(row[0])) + sorted(test, key=lambda row: _natural(row[0]))
+    _check_names(root, rows)
+    table = pd.DataFrame(rows, columns=pd.Index(COLUMNS), dtype=object)
+    return Photos(root, layout, table, labels, {label: ids.get(label, label) for label in labels}, sample)
+
+
+def _test_rows(
+    prefix: str, paths: list[str], sample: pd.DataFrame | None, file: Path | None
+) -> list[tuple[str, str, str, str]]:
+    names = Counter(PurePosixPath(path).name for path in paths)
+    ids = {path: PurePosixPath(path).name for path in paths}
+    ids = {path: name if names[name] == 1 else path for path, name in ids.items()}
+    missing = []
+    if sample is not None:
+        if len(sample.columns) < 2:
+            raise FovsfeError(f"{file}: needs two columns, the photo and its category")
+        known = _Names(paths)
+        for name in dict.fromkeys(sample.iloc[:, 0]):
+            path = known.find(name)
+            if path is None:
+                missing.append((name, "", "test", ""))
+            else:
+                ids[path] = name
+        if len(sample) and len(missing) == sample.iloc[:, 0].nunique():
+            raise FovsfeError(
+                f"{file}: none of its {len(missing)} photos is there (found {len(paths)} test photos); "
+                "put the test photos into test_upload/ beside it, or move the file away"
+            )
+    return [(ids[path], f"{prefix}/{path}", "test", "") for path in paths] + missing
+
+
+# ---- folders and archives
+
+
+def _part(root: Path, name: str | None) -> tuple[str, list[str]]:
+    """Where a part's photos begin, under root, and their paths from there. Unpacks train/train."""
+    if name is None:
+        return "", sorted(_walk(root, ""))
+    prefix = name
+    paths = _zipped(root / name) if name.lower().endswith(".zip") else list(_walk(root / name, ""))
+    inside = {path.split("/")[0] for path in paths if "/" in path}
+    if len(inside) == 1 and inside <= {"train", "test", "test_upload"} and all("/" in path for path in paths):
+        top = inside.pop()
+        prefix, paths = f"{name}/{top}", [path.partition("/")[2] for path in paths]
+    return prefix, sorted(paths)
+
+
+def _walk(folder: Path, under: str) -> Iterator[str]:
+    """Paths of all that is named like a photo, whatever it is: the audit tells what is wrong with it."""
+    for entry in _entries(folder):
+        path = f"{under}{entry.name}"
+        if _is_photo_name(entry.name):
+            if entry.is_file() or entry.is_dir() or entry.is_symlink():  # reading a pipe would wait for ever
+                yield path
+        elif entry.is_dir() and not _leads_up(entry):
+            yield from _walk(folder / entry.name, f"{path}/")
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not _is_hidden(e.name)), key=lambda e: e.name)
+    except OSError as error:
+        raise FovsfeError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _leads_up(entry: os.DirEntry[str]) -> bool:
+    """Whether a folder is a link to one that holds it, in which a walk would never end."""
+    return entry.is_symlink() and Path(entry.path).resolve() in Path(entry.path).absolute().resolve().parents
+
+
+def _zipped(file: Path) -> list[str]:
+    try:
+        members = _zip(str(file), os.getpid()).namelist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise FovsfeError(f"{file}: cannot be read as a zip ({error}); download it again") from error
+    return [m for m in members if _is_photo_name(m) and not any(_is_hidden(part) for part in m.split("/"))]
+
+
+@lru_cache(maxsize=8)
+def _zip(file: str, process: int) -> zipfile.ZipFile:
+    """One open archive a process: after a fork, parent and child would share one position in the file.
+
+    Threads of one process may read from it together.
+    """
+    return zipfile.ZipFile(file)
+
+
+def _holds_photos(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_photo_name(entry.name) for entry in _entries(folder))
+
+
+def _is_photo_name(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _inventory(root: Path) -> str:
+    kinds = Counter(PurePosixPath(e.name).suffix or e.name for e in _entries(root) if e.is_file())
+    folders = [entry.name for entry in _entries(root) if entry.is_dir()]
+    found = [f"{number} {kind}" for kind, number in kinds.most_common(3)]
+    return f"found folders {_some(folders) if folders else 'none'}, files {', '.join(found) or 'none'}"
+
+
+class _Names:
+    """Looks a photo up by path, file name, or file name without its suffix, as sample files have it."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.exact: dict[str, str] = {}
+        self.loose: dict[str, str | None] = {}
+        for path in paths:
+            self.exact[_nfc(path)] = path
+            for key in {PurePosixPath(path).name, PurePosixPath(path).stem, path.rpartition(".")[0]}:
+                self.loose[_nfc(key)] = None if _nfc(key) in self.loose else path  # ambiguous: none of them
+
+    def __contains__(self, path: str) -> bool:
+        return _nfc(path) in self.exact
+
+    def find(self, written: str) -> str | None:
+        name = _nfc(str(PurePosixPath(written)))
+        return self.exact.get(name) or self.loose.get(name)
+
+
+# ---- CSV files
+
+
+def read_csv(file: Path) -> pd.DataFrame:
+    """A CSV as str, whether UTF-8 (with or without BOM) or cp1251, with commas, semicolons or tabs."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise FovsfeError(f"{file}: cannot be read ({error.strerror})") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1251", errors="replace")
+    first = text.split("\n", 1)[0]
+    separator = max(",;\t", key=first.count)
+    try:
+        table = pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            dtype=object,
+            na_filter=False,
+            index_col=False,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise FovsfeError(f"{file}: cannot be read as a table ({str(error).strip()}); repair it") from error
+    return table.rename(columns=lambda name: str(name).strip())
+
+
+def _column(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
+    by_name = {str(column).lower(): str(column) for column in table.columns}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _is_list(file: Path) -> bool:
+    if file.name in SAMPLE_NAMES or file.name == "classes.csv" or not file.is_file():
+        return False
+    table = read_csv(file)
+    return _column(table, PATH_COLUMNS) is not None and _column(table, LABEL_COLUMNS) is not None
+
+
+def _class_names(file: Path) -> dict[str, str]:
+    """Category -> name from classes.csv; empty where there is none."""
+    if not file.exists():
+        return {}
+    table = read_csv(file)
+    ids, names = _column(table, ("category", "id", "class")), _column(table, ("name", "label"))
+    if ids is None or names is None:
+        raise FovsfeError(f"{file}: needs the columns Category and Name; it has {', '.join(table.columns)}")
+    pairs = [(_nfc(i.strip()), _nfc(n.strip())) for i, n in zip(table[ids], table[names], strict=True)]
+    for column, values in ((ids, [i for i, _ in pairs]), (names, [n for _, n in pairs])):
+        twice = [value for value, number in Counter(values).items() if number > 1]
+        if twice:
+            raise FovsfeError(f"{file}: {column} {_some(twice)} stands in several rows; keep one")
+    return dict(pairs)
+
+
+def _train_csv(file: Path) -> dict[str, str]:
+    """Photo -> category from train.csv, for photos that lie in no class folder."""
+    if not file.exists():
+        return {}
+    table = read_csv(file)
+    ids, categories = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)
+    if ids is None or categories is None:
+        raise FovsfeError(f"{file}: needs the columns Id and Category; it has {', '.join(table.columns)}")
+    return {_nfc(i): _nfc(c) for i, c in zip(table[ids], table[categories], strict=True)}
+
+
+# ---- words
+
+
+def _check_names(root: Path, rows: list[tuple[str, str, str, str]]) -> None:
+    for photo, path, _, label in rows:
+        for text in (photo, path, label):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise FovsfeError(f"{root}: the name {text!r} is not valid UTF-8; rename it") from None
+    twice = [photo for photo, number in Counter(row[0] for row in rows).items() if number > 1]
+    if twice:
+        raise FovsfeError(f"{root}: several photos are named {_some(twice)}; give each a name of its own")
+
+
+def _several(root: Path, found: list[str]) -> FovsfeError:
+    return FovsfeError(
+        f"{root}: several layouts at once ({_some(found)}); move all but one away, or give the path of one"
+    )
+
+
+def _as_folders(names: list[str]) -> list[str]:
+    return [f"{name}/" for name in names]
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = [f'"{name}"' for name in names]
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+def _natural(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    parts = re.split(r"([0-9]+)", text.casefold())
+    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p), text
+
+
+def _nfc(text: str) -> str:
+    """One spelling for letters that have two (й as one sign or as и with a breve, which macOS writes)."""
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,161 @@
+"""The run folder: where things are, what is done, and writing that never leaves half a file."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fovsfe.errors import FovsfeError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; renamed to `path` at the end, removed on failure.
+
+    Raises:
+        FovsfeError: the folder cannot be written or the disk is full; what `path` held before is whole.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise FovsfeError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
+            " (what was there before is untouched)"
+        ) from error
+    finally:
+        # A disk that has just refused us may refuse this too; the first error is the one to report.
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text whole or not at all. Raises FovsfeError where it cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, indented, UTF-8, whole or not at all. Raises FovsfeError where it cannot be written."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON. Raises FovsfeError where the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FovsfeError(f"cannot read {path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Every path of a run is named here and nowhere else."""
+
+    root: Path
+
+    @property
+    def command(self) -> Path:
+        """What was asked for: photos, weights, minutes, devices."""
+        return self.root / "command.json"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe with every key resolved."""
+        return self.root / "recipe.toml"
+
+    @property
+    def photos(self) -> Path:
+        """One row a photo: id, path, part, label, group, fold, fault."""
+        return self.root / "photos.csv"
+
+    @property
+    def audit(self) -> Path:
+        """What the audit found."""
+        return self.root / "audit.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Figures of every member, blend and round; its being there means that the run is done."""
+        return self.root / "metrics.json"
+
+    @property
+    def pseudo_labels(self) -> Path:
+        """What round 2 learns from beside the true labels."""
+        return self.root / "pseudo_labels.csv"
+
+    @property
+    def submission(self) -> Path:
+        """The chosen submission."""
+        return self.root / "submission.csv"
+
+    @property
+    def bundle(self) -> Path:
+        """The folder that is served."""
+        return self.root / "bundle"
+
+    @property
+    def cache(self) -> Path:
+        """Fitted photos and features; removed at the end of a run, made anew where missing."""
+        return self.root / "cache"
+
+    def named_submission(self, name: str) -> Path:
+        """The submission of one member or blend."""
+        return self.root / "submissions" / f"{name}.csv"
+
+    def round(self, number: int) -> Path:
+        """The folder of a round."""
+        return self.root / f"round-{number}"
+
+    def member(self, number: int, title: str) -> Path:
+        """The folder of a member in a round."""
+        return self.round(number) / title
+
+    def fold(self, number: int, title: str, fold: int) -> Path:
+        """The folder of one network: a member's training on one fold."""
+        return self.member(number, title) / f"fold-{fold}"
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Appends one line to log.jsonl. Raises FovsfeError where the folder cannot be written."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+        try:
+            with (self.root / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise FovsfeError(f"cannot write {self.root / 'log.jsonl'}: {error.strerror}") from error
+
+    @property
+    def spent(self) -> "Stopwatch":
+        """Seconds that each step has taken, over all sessions of this run."""
+        return Stopwatch(self.root / "seconds.json")
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Seconds by step, kept in a file so that a resumed run goes on counting."""
+
+    path: Path
+
+    def read(self) -> dict[str, float]:
+        """Seconds by step so far."""
+        return read_json(self.path) if self.path.exists() else {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Adds the time of the block to step `name`, also when the block is interrupted."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = self.read()
+            seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - start, 3)
+            write_json(self.path, seconds)

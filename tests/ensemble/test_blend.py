@@ -1,0 +1,131 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fovsfe.ensemble.blend import KINDS, Blend, at_temperature, blend_name
+from fovsfe.ensemble.fit import fit_blend
+
+
+def answers(members: int, photos: int, labels: int, seed: int, sharpness: float = 2.0) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(size=(members, photos, labels)) * sharpness
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+shapes = st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(2, 6), st.integers(0, 99))
+
+
+@settings(deadline=None)
+@given(shapes, st.sampled_from(KINDS), st.floats(0.1, 10), st.floats(0.5, 200))
+def test_rows_sum_to_one(
+    shape: tuple[int, int, int, int], kind: str, temperature: float, sharpness: float
+) -> None:
+    members, photos, labels, seed = shape
+    probabilities = answers(*shape, sharpness=sharpness)
+    truth = np.random.default_rng(seed).integers(0, labels, photos)
+    names = tuple(f"m{i}" for i in range(members))
+    blend = fit_blend(kind, names, probabilities, truth, 1.0).model_copy(update={"temperature": temperature})
+    blended = blend.apply(probabilities)
+    assert blended.shape == (photos, labels)
+    assert blended.dtype == np.float64
+    assert (blended >= 0).all()
+    np.testing.assert_allclose(blended.sum(axis=1), 1)
+
+
+@settings(deadline=None)
+@given(shapes, st.sampled_from(KINDS))
+def test_the_order_of_members_does_not_matter(shape: tuple[int, int, int, int], kind: str) -> None:
+    members, photos, labels, seed = shape
+    probabilities = answers(*shape)
+    truth = np.random.default_rng(seed).integers(0, labels, photos)
+    order = np.random.default_rng(seed + 1).permutation(members)
+    names = np.array([f"m{i}" for i in range(members)])
+    plain = fit_blend(kind, tuple(names), probabilities, truth, 1.0).apply(probabilities)
+    mixed = fit_blend(kind, tuple(names[order]), probabilities[order], truth, 1.0).apply(probabilities[order])
+    np.testing.assert_allclose(plain, mixed, atol=1e-4)
+
+
+@settings(deadline=None)
+@given(shapes)
+def test_one_member_alone_is_left_as_it_is(shape: tuple[int, int, int, int]) -> None:
+    probabilities = answers(1, *shape[1:])
+    for kind in ("mean", "maximum"):
+        blended = Blend(kind=kind, members=("a",)).apply(probabilities)
+        np.testing.assert_allclose(blended, probabilities[0])
+
+
+def test_worked_examples_of_the_four_kinds() -> None:
+    two = np.array([[[0.8, 0.2]], [[0.4, 0.6]]])
+    ab = ("a", "b")
+    np.testing.assert_allclose(Blend(kind="mean", members=ab).apply(two), [[0.6, 0.4]])
+    np.testing.assert_allclose(Blend(kind="maximum", members=ab).apply(two), [[0.8 / 1.4, 0.6 / 1.4]])
+    precision = Blend(kind="precision", members=ab, precisions=((1.0, 0.5), (0.5, 1.0)))
+    np.testing.assert_allclose(precision.apply(two), [[1.0 / 1.7, 0.7 / 1.7]])
+    stacking = Blend(kind="stacking", members=ab, weights=(1.0, 0.0), bias=(0.0, np.log(2)))
+    np.testing.assert_allclose(stacking.apply(two), [[0.8 / 1.2, 0.4 / 1.2]])
+
+
+def test_a_blend_survives_json() -> None:
+    blend = fit_blend("stacking", ("a", "b"), answers(2, 30, 4, 0), np.arange(30) % 4, 1.0)
+    blend = blend.model_copy(update={"temperature": 1.3, "threshold": 0.2})
+    again = Blend.model_validate_json(blend.model_dump_json())
+    assert again == blend
+    assert (again.apply(answers(2, 5, 4, 1)) == blend.apply(answers(2, 5, 4, 1))).all()
+
+
+def test_temperature_keeps_the_answer_and_changes_how_sure_it_is() -> None:
+    blended = answers(1, 50, 5, 0)[0]
+    softer, surer = at_temperature(blended, 2.0), at_temperature(blended, 0.5)
+    assert (softer.argmax(axis=1) == blended.argmax(axis=1)).all()
+    assert (softer.max(axis=1) < blended.max(axis=1)).all()
+    assert (surer.max(axis=1) > blended.max(axis=1)).all()
+
+
+def test_is_known_draws_the_line_at_the_threshold() -> None:
+    blend = Blend(kind="mean", members=("a",), threshold=0.5)
+    assert blend.is_known(np.array([[0.5, 0.3, 0.2], [0.4, 0.3, 0.3]])).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "mean", "members": ()},
+        {"kind": "mean", "members": ("a", "a")},
+        {"kind": "median", "members": ("a",)},
+        {"kind": "mean", "members": ("a",), "temperature": 0},
+        {"kind": "mean", "members": ("a",), "weights": (1.0,)},
+        {"kind": "precision", "members": ("a", "b"), "precisions": ((0.5, 0.5),)},
+        {"kind": "precision", "members": ("a", "b"), "precisions": ((0.5, 0.5), (0.5,))},
+        {"kind": "stacking", "members": ("a", "b"), "weights": (1.0, 1.0)},
+        {"kind": "stacking", "members": ("a",), "weights": (float("nan"),), "bias": (0.0, 0.0)},
+        {"kind": "mean", "members": ("a",), "colour": "red"},
+    ],
+)
+def test_a_blend_without_its_parameters_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Blend.model_validate(wrong)
+
+
+def test_apply_refuses_other_shapes() -> None:
+    blend = Blend(kind="stacking", members=("a", "b"), weights=(1.0, 1.0), bias=(0.0, 0.0, 0.0))
+    for shape in [(3, 4, 3), (2, 4, 5), (4, 3)]:
+        with pytest.raises(ValueError, match="labels"):
+            blend.apply(np.full(shape, 0.2))
+
+
+def test_names() -> None:
+    assert blend_name("mean", ("a", "b")) == "mean-a+b"
+    assert blend_name("mean", ("a",)) == "a"
+    assert blend_name("stacking", ("a",)) == "stacking-a"
+
+
+def test_the_server_gets_no_training_library_with_it() -> None:
+    heavy = "{'sklearn', 'scipy', 'pandas', 'torch'} & sys.modules.keys()"
+    code = f"import sys, fovsfe.ensemble.blend; print(sorted({heavy}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,125 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fovsfe.ensemble.metrics import (
+    Metrics,
+    calibration_error,
+    compare,
+    confusion,
+    hardest_pair,
+    measure,
+    wilson,
+)
+
+LABELS = ("Нива", "ВАЗ-2109", "ВАЗ-21099")
+
+
+def sure_of(answers: list[int], labels: int = 3, confidence: float = 0.8) -> np.ndarray:
+    others = (1 - confidence) / (labels - 1)
+    return np.where(np.eye(labels, dtype=bool)[answers], confidence, others)
+
+
+def test_measure_of_a_worked_example() -> None:
+    truth = np.array([0, 0, 1, 1, 1, 2])
+    metrics = measure(sure_of([0, 1, 1, 2, 2, 1]), truth, LABELS)
+    assert metrics.photos == 6
+    assert metrics.accuracy == pytest.approx(2 / 6)
+    assert metrics.log_loss == pytest.approx(-(2 * math.log(0.8) + 4 * math.log(0.1)) / 6)
+    assert metrics.recall == pytest.approx({"Нива": 1 / 2, "ВАЗ-2109": 1 / 3, "ВАЗ-21099": 0})
+    assert metrics.precision == pytest.approx({"Нива": 1, "ВАЗ-2109": 1 / 3, "ВАЗ-21099": 0})
+    assert metrics.hardest_pair == ("ВАЗ-2109", "ВАЗ-21099", 3)
+    assert metrics.calibration_error == pytest.approx(0.8 - 2 / 6)
+
+
+def test_measure_survives_json_with_labels_that_never_occur() -> None:
+    metrics = measure(sure_of([0, 0]), np.array([0, 0]), LABELS)
+    assert metrics.recall["ВАЗ-2109"] is None
+    assert metrics.precision["ВАЗ-2109"] is None
+    assert metrics.hardest_pair is None
+    assert Metrics.model_validate_json(metrics.model_dump_json()) == metrics
+
+
+def test_log_loss_of_a_zero_is_finite() -> None:
+    assert measure(np.array([[1.0, 0.0]]), np.array([1]), ("a", "b")).log_loss == pytest.approx(
+        16.118, abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (5, 3), (6, 2)])
+def test_measure_refuses_other_shapes(shape: tuple[int, int]) -> None:
+    truth = np.zeros(0 if shape[0] == 0 else 6, dtype=np.int64)
+    with pytest.raises(ValueError, match="probabilities"):
+        measure(np.full(shape, 0.5), truth, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("right", "photos", "low", "high"),
+    [(50, 100, 0.40383, 0.59617), (0, 10, 0.0, 0.27753), (10, 10, 0.72247, 1.0), (81, 263, 0.2553, 0.3662)],
+)
+def test_wilson_gives_published_values(right: int, photos: int, low: float, high: float) -> None:
+    # 81 of 263: Newcombe 1998, table I, score method: 0.2553 to 0.3662
+    assert wilson(right, photos) == pytest.approx((low, high), abs=5e-5)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5000), st.data())
+def test_wilson_solves_its_own_equation(photos: int, data: st.DataObject) -> None:
+    right = data.draw(st.integers(0, photos))
+    low, high = wilson(right, photos)
+    assert 0 <= low <= right / photos <= high <= 1
+    for end in (low, high):
+        if 0 < end < 1:
+            distance = abs(right / photos - end)
+            assert distance == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / photos), rel=1e-5)
+    assert wilson(photos - right, photos) == pytest.approx((1 - high, 1 - low))
+
+
+def test_wilson_covers_the_true_share_19_times_of_20() -> None:
+    draws = np.random.default_rng(0).binomial(200, 0.9, size=4000)
+    covered = [low <= 0.9 <= high for low, high in (wilson(int(right), 200) for right in draws)]
+    assert 0.93 < np.mean(covered) < 0.975
+
+
+def test_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
+    truth = np.zeros(10, dtype=np.int64)
+    answers = sure_of([0] * 7 + [1] * 3, labels=2, confidence=0.7)
+    assert calibration_error(answers, truth) == pytest.approx(0, abs=1e-12)
+    assert calibration_error(sure_of([0] * 7 + [1] * 3, labels=2, confidence=0.95), truth) == pytest.approx(
+        0.25
+    )
+
+
+def test_calibration_error_does_not_let_bins_cancel() -> None:
+    sure_and_wrong, unsure_and_right = [0.05, 0.95], [0.55, 0.45]
+    answers = np.array([sure_and_wrong, unsure_and_right])
+    assert calibration_error(answers, np.array([0, 0])) == pytest.approx((0.95 + 0.45) / 2)
+
+
+def test_confusion_has_truth_in_rows() -> None:
+    counts = confusion(sure_of([1, 1, 0]), np.array([0, 0, 2]))
+    assert counts.tolist() == [[0, 2, 0], [0, 0, 0], [1, 0, 0]]
+
+
+def test_hardest_pair_counts_both_ways() -> None:
+    counts = np.array([[9, 3, 0], [0, 9, 2], [0, 2, 9]])
+    assert hardest_pair(counts, LABELS) == ("ВАЗ-2109", "ВАЗ-21099", 4)
+
+
+def test_compare_is_the_exact_mcnemar_test() -> None:
+    truth = np.zeros(20, dtype=np.int64)
+    first = sure_of([0] * 10 + [1] * 10)
+    second = sure_of([1] * 2 + [0] * 8 + [0] * 8 + [1] * 2)
+    found = compare(first, second, truth)
+    assert (found.only_first, found.only_second) == (2, 8)
+    assert found.difference == pytest.approx(6 / 20)
+    assert found.p_value == pytest.approx(2 * (1 + 10 + 45) / 1024)  # binomial(10, 1/2), 2 or fewer, doubled
+
+
+def test_compare_of_equals_finds_nothing() -> None:
+    truth = np.arange(3)
+    answers = sure_of([0, 1, 1])
+    assert compare(answers, answers, truth).p_value == 1

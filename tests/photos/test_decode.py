@@ -1,0 +1,295 @@
+"""photos.decode: every kind of file comes out as the right uint8 RGB, or as a BadPhoto with its reason."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fovsfe.photos.decode import FORMATS, PAD_COLOUR, BadPhoto, decode, fit, header, load
+
+HEIGHT, WIDTH = 96, 128
+DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH]
+SCENE = np.stack([ACROSS * 2, DOWN * 2, ACROSS + DOWN], -1).astype(np.uint8)  # no two corners are alike
+GREY = (ACROSS * 2).astype(np.uint8)
+
+
+def encoded(image, kind, **options):
+    file = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()  # bytes, because pillow-heif turns only those into HEIF's own rotation
+
+
+def difference(pixels, expected):
+    assert pixels.dtype == np.uint8 and pixels.shape == expected.shape
+    return np.abs(pixels.astype(int) - expected).mean()
+
+
+def png_header(width, height):
+    """A PNG whose header promises more than its few bytes hold."""
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+PICTURE = Image.fromarray(SCENE)
+FAITHFUL = {
+    "jpeg": encoded(SCENE, "JPEG", quality=95),
+    "progressive": encoded(SCENE, "JPEG", progressive=True, quality=95),
+    "CMYK jpeg": encoded(PICTURE.convert("CMYK"), "JPEG", quality=95),
+    "png": encoded(SCENE, "PNG"),
+    "webp": encoded(SCENE, "WEBP", lossless=True),
+    "gif": encoded(SCENE, "GIF"),
+    "bmp": encoded(SCENE, "BMP"),
+    "tiff": encoded(SCENE, "TIFF"),
+    "tiff lzw": encoded(SCENE, "TIFF", compression="tiff_lzw"),
+    "CMYK tiff": encoded(PICTURE.convert("CMYK"), "TIFF"),
+    "avif": encoded(SCENE, "AVIF", quality=95),
+    "heic": encoded(SCENE, "HEIF", quality=95),
+    "palette": encoded(PICTURE.quantize(256), "PNG"),
+    "animated gif": encoded(SCENE, "GIF", save_all=True, append_images=[PICTURE.rotate(180)]),
+    "animated png": encoded(SCENE, "PNG", save_all=True, append_images=[PICTURE.rotate(180)]),
+    "animated webp": encoded(
+        SCENE, "WEBP", save_all=True, append_images=[PICTURE.rotate(180)], lossless=True
+    ),
+    "two-page tiff": encoded(SCENE, "TIFF", save_all=True, append_images=[PICTURE.rotate(180)]),
+    "mpo": encoded(SCENE, "MPO", save_all=True, append_images=[PICTURE.rotate(180)], quality=95),
+}
+
+
+@pytest.mark.parametrize("name", FAITHFUL)
+def test_colour_comes_out_right(name):
+    assert difference(decode(FAITHFUL[name]), SCENE) < 8
+    assert header(FAITHFUL[name]).width == WIDTH and header(FAITHFUL[name]).height == HEIGHT
+
+
+def test_all_formats_are_there():
+    assert set(FORMATS) == {"JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF"}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(kind, orientation):
+    stored = {
+        1: SCENE,
+        2: SCENE[:, ::-1],
+        3: SCENE[::-1, ::-1],
+        4: SCENE[::-1],
+        5: SCENE.transpose(1, 0, 2),
+        6: np.rot90(SCENE),
+        7: SCENE[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(SCENE, -1),
+    }[orientation]
+    data = encoded(np.ascontiguousarray(stored), kind, exif=turned(orientation))
+    assert difference(decode(data), SCENE) < 4
+    assert (header(data).height, header(data).width) == (HEIGHT, WIDTH)
+
+
+def test_a_broken_exif_block_does_not_spoil_the_photo():
+    data = encoded(SCENE, "JPEG", exif=b"Exif\0\0MM\0*garbage and more of it")
+    assert decode(data).shape == SCENE.shape
+
+
+def test_transparency_is_white():
+    alpha = np.where(ACROSS < WIDTH // 2, 0, 255).astype(np.uint8)
+    expected = np.where(alpha[..., None] == 0, 255, SCENE)
+    for kind in ("PNG", "WEBP"):
+        data = encoded(np.dstack([SCENE, alpha]), kind, lossless=True)
+        assert difference(decode(data), expected) < 1
+    half = np.full((HEIGHT, WIDTH, 1), 128, np.uint8)
+    assert difference(decode(encoded(np.dstack([SCENE * 0, half]), "PNG")), SCENE * 0 + 127) <= 1
+    grey = np.dstack([GREY, alpha])
+    assert (decode(encoded(grey, "PNG"))[:, 0] == 255).all()
+
+
+def test_palette_with_transparency():
+    image = Image.fromarray((ACROSS // 64).astype(np.uint8), "P")
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    for kind in ("PNG", "GIF"):
+        pixels = decode(encoded(image, kind, transparency=0))
+        assert pixels[0, 0].tolist() == [255, 255, 255]
+        assert pixels[0, -1].tolist() == [40, 50, 60]
+
+
+def test_transparent_colour_without_alpha():
+    assert decode(encoded(GREY, "PNG", transparency=20))[0, 10].tolist() == [255] * 3
+    assert decode(encoded(SCENE, "PNG", transparency=(0, 0, 0)))[0, 0].tolist() == [255] * 3
+    deep = encoded((GREY * np.uint16(257)).astype(np.uint16), "PNG", transparency=20 * 257)
+    assert decode(deep)[0, 10].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_and_not_clipped(kind):
+    data = encoded(GREY.astype(np.uint16) * 257, kind)
+    assert (decode(data) == GREY[..., None]).all()
+    assert "16-bit" in header(data).notes
+
+
+def test_32_bit_and_floating_point_tiff():
+    levels = np.repeat(GREY[..., None], 3, -1)
+    assert (decode(encoded(GREY.astype(np.int32), "TIFF")) == levels).all()
+    assert (decode(encoded(GREY.astype(np.int32) * 257, "TIFF")) == levels).all()
+    assert (decode(encoded(GREY.astype(np.float32) / 255, "TIFF")) == levels).all()
+    assert (decode(encoded(GREY.astype(np.float32), "TIFF")) == levels).all()
+    holed = GREY.astype(np.float32) / 255
+    holed[0, :3] = [np.nan, np.inf, -np.inf]
+    assert decode(encoded(holed, "TIFF"))[0, :3].max() == 0
+
+
+def test_one_bit_lab_and_grey():
+    checks = (ACROSS // 16 + DOWN // 16) % 2 == 1
+    assert (decode(encoded(Image.fromarray(checks), "PNG"))[..., 0] == checks * 255).all()
+    assert (decode(encoded(GREY, "PNG")) == GREY[..., None]).all()
+    lab = Image.merge("LAB", [Image.new("L", (8, 8), level) for level in (255, 128, 128)])
+    assert decode(encoded(lab, "TIFF")).min() > 245
+
+
+def test_a_ycck_jpeg_is_read_as_cmyk():
+    data = encoded(PICTURE.convert("CMYK"), "JPEG", quality=95)
+    assert header(data).notes == ("CMYK",)
+    assert b"Adobe" in data
+
+
+def test_notes():
+    assert header(FAITHFUL["jpeg"]).notes == ()
+    assert header(FAITHFUL["animated gif"]).notes == ("first of several frames",)
+    assert header(encoded(SCENE, "JPEG", exif=turned(6))).notes == ("rotated by EXIF",)
+
+
+# ---- reduced scale and fitting
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_jpegs_are_decoded_at_reduced_scale(orientation):
+    big = np.kron(SCENE, np.ones((8, 8, 1), np.uint8))  # 768 x 1024
+    data = encoded(big, "JPEG", exif=turned(orientation))
+    upright = (1024, 768) if orientation == 6 else (768, 1024)
+    assert decode(data).shape[:2] == upright
+    for asked in [(96, 96), (100, 300), (300, 100), (384, 512), (500, 20), (769, 4)]:
+        sides = decode(data, asked).shape
+        scale = min(upright[0] // asked[0], upright[1] // asked[1])
+        step = max(s for s in (1, 2, 4, 8) if s <= max(scale, 1))
+        assert sides[:2] == (upright[0] // step, upright[1] // step)
+
+
+@pytest.mark.parametrize("how", ["pad", "squash", "crop"])
+@pytest.mark.parametrize("size", [(64, 64), (48, 96), (299, 299), (1, 1)])
+def test_load_is_decode_and_fit(how, size):
+    for data in FAITHFUL.values():
+        pixels = load(data, size, how)
+        assert pixels.shape == (*size, 3) and pixels.dtype == np.uint8
+        assert np.array_equal(pixels, fit(decode(data, size), size, how))
+
+
+def test_pad_keeps_the_aspect():
+    white = np.full((50, 100, 3), 255, np.uint8)
+    pixels = fit(white, (64, 64), "pad")
+    assert (pixels[:16] == PAD_COLOUR).all() and (pixels[48:] == PAD_COLOUR).all()
+    assert (pixels[16:48] == 255).all()
+    pixels = fit(white.transpose(1, 0, 2), (64, 64), "pad")
+    assert (pixels[:, :16] == PAD_COLOUR).all() and (pixels[:, 16:48] == 255).all()
+
+
+def test_crop_keeps_the_aspect_and_the_middle():
+    bands = np.zeros((60, 180, 3), np.uint8)
+    bands[:, 60:120] = 255
+    assert (fit(bands, (60, 60), "crop") == 255).all()
+    assert difference(fit(SCENE, (HEIGHT, WIDTH), "crop"), SCENE) == 0
+
+
+def test_squash_uses_all():
+    halves = np.zeros((40, 200, 3), np.uint8)
+    halves[:, 100:] = 200
+    pixels = fit(halves, (40, 40), "squash")
+    assert pixels[0, 5, 0] == 0 and pixels[0, -5, 0] == 200
+
+
+@pytest.mark.parametrize("how", ["pad", "squash", "crop"])
+@pytest.mark.parametrize("sides", [(1, 1), (1, 3000), (3000, 1), (7, 5)])
+def test_extreme_shapes(how, sides):
+    assert fit(np.zeros((*sides, 3), np.uint8), (33, 65), how).shape == (33, 65, 3)
+
+
+def test_another_way_to_fit():
+    with pytest.raises(ValueError, match='"pad", "squash" or "crop"'):
+        fit(SCENE, (8, 8), "stretch")
+
+
+# ---- bad photos
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"this is a text and no photo", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),
+        (FAITHFUL["jpeg"][:-300], "truncated"),
+        (FAITHFUL["jpeg"][:15], "truncated"),
+        (FAITHFUL["png"][:-60], "truncated"),
+        (FAITHFUL["webp"][:-20], "truncated"),
+        (FAITHFUL["gif"][: len(FAITHFUL["gif"]) // 2], "truncated"),
+        (FAITHFUL["bmp"][:9000], "truncated"),
+        (FAITHFUL["tiff"][:9000], "truncated"),
+        (FAITHFUL["tiff lzw"][:900], "truncated"),
+        (FAITHFUL["avif"][:-100], "truncated"),
+        (FAITHFUL["heic"][:-100], "truncated"),
+        (png_header(50_000, 50_000), "50000x50000 pixels is over the limit of 100 million"),
+        (png_header(500, 500), "truncated"),
+        (b"\xff\xd8\xff\xe0" + bytes(50) + b"\xff\xd9", "damaged"),
+    ],
+)
+def test_reasons(data, reason):
+    with pytest.raises(BadPhoto, match=reason):
+        decode(data)
+
+
+def test_the_limit_is_checked_before_decoding(monkeypatch):
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    for name in ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heic"):
+        with pytest.raises(BadPhoto, match=f"{WIDTH}x{HEIGHT} pixels is over the limit of 5,000"):
+            decode(FAITHFUL[name], max_pixels=5000)
+
+
+def test_a_gif_that_is_a_bomb_by_its_frame():
+    bomb = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0)
+    bomb += (
+        b"\x21\xf9\x04\x09\0\0\0\0" + b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x02\x01\0\0;"
+    )
+    with pytest.raises(BadPhoto, match="limit of 100 million"):
+        decode(bomb)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_whatever_the_bytes_are(data):
+    photo = bytearray(FAITHFUL[data.draw(st.sampled_from(sorted(FAITHFUL)))])
+    reach = data.draw(st.sampled_from([200, len(photo)]))
+    for _ in range(data.draw(st.integers(1, 6))):
+        photo[data.draw(st.integers(0, min(reach, len(photo)) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(photo) // 4))
+    try:
+        pixels = load(bytes(photo[: len(photo) - cut]), (24, 32), "pad", max_pixels=1_000_000)
+    except BadPhoto as reason:
+        assert 0 < len(str(reason)) < 100 and "\n" not in str(reason)
+    else:
+        assert pixels.shape == (24, 32, 3) and pixels.dtype == np.uint8
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(data):
+    with pytest.raises(BadPhoto):
+        decode(data)
