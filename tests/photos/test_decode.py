@@ -157,10 +157,14 @@ def test_one_bit_lab_and_grey():
     assert decode(encoded(lab, "TIFF")).min() > 245
 
 
-def test_a_ycck_jpeg_is_read_as_cmyk():
-    data = encoded(PICTURE.convert("CMYK"), "JPEG", quality=95)
-    assert header(data).notes == ("CMYK",)
-    assert b"Adobe" in data
+def test_ycck_jpeg():
+    inks = PICTURE.convert("CMYK").split()
+    luma = Image.merge("RGB", inks[:3]).convert("YCbCr").split()
+    inverted = [Image.fromarray(255 - np.asarray(channel)) for channel in luma]  # Pillow inverts on writing
+    data = bytearray(encoded(Image.merge("CMYK", [*inverted, inks[3]]), "JPEG", quality=95))
+    data[data.find(b"Adobe") + 11] = 2  # the marker's transform: YCCK
+    assert header(bytes(data)).notes == ("CMYK",)
+    assert difference(decode(bytes(data)), SCENE) < 6
 
 
 def test_notes():

@@ -15,7 +15,7 @@ from fovsfe.errors import FovsfeError
 class Network(nn.Module):
     """A backbone with a head, on photos as they leave the decoder.
 
-    `forward` takes (n, height, width, 3) photos, uint8 or float in 0..255, and gives float (n, labels) logits.
+    `forward`: (n, height, width, 3) photos, uint8 or float in 0..255 -> float (n, labels) logits.
     """
 
     mean: Tensor

@@ -41,18 +41,16 @@ class FittedPhotos:
     def __getitem__(self, index: int) -> Pixels:
         if self.cache is None:
             return load(read_bytes(self.root, self.paths[index]), self.size, self.how, self.max_pixels)
-        shape = (*self.size, 3)
+        values = 3 * self.size[0] * self.size[1]
         with self.cache.open("rb", buffering=0) as file:
-            return np.fromfile(file, np.uint8, np.prod(shape), offset=index * int(np.prod(shape))).reshape(
-                shape
-            )
+            return np.fromfile(file, np.uint8, values, offset=index * values).reshape(*self.size, 3)
 
     def cached(self, file: Path, limit: float, progress: Callable[[int, int], None]) -> "FittedPhotos":
         """The same photos, read from `file`; decodes them into it first unless it is there.
 
         Where they would take more than `limit` bytes or half of the free disk, gives the photos as they are.
         """
-        photo = int(np.prod(self.size)) * 3
+        photo = 3 * self.size[0] * self.size[1]
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             if len(self) * photo > min(limit, shutil.disk_usage(file.parent).free / 2):

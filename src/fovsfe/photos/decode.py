@@ -64,7 +64,8 @@ def header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     try:
         image = _open(data, max_pixels)
         turn = _orientation(image)
-        width, height = image.size[::-1] if turn in _LYING else image.size
+        swapped = turn in _LYING and image.format != "TIFF"  # whose plugin has swapped them already
+        width, height = image.size[::-1] if swapped else image.size
         return Header(width, height, tuple(_notes(image, turn)))
     except BadPhoto:
         raise

@@ -126,8 +126,8 @@ def _competition(root: Path, train: str, test: str | None) -> Photos:
     sample_file = next((root / name for name in SAMPLE_NAMES if (root / name).exists()), None)
     sample = read_csv(sample_file) if sample_file else None
     tested = _test_rows(test_prefix, test_paths, sample, sample_file)
-    taken = {row[0] for row in tested}
-    rows = [(f"train/{i}" if i in taken else i, path, part, label) for i, path, part, label in rows]
+    if {row[0] for row in rows} & {row[0] for row in tested}:
+        rows = [(f"train/{photo}", path, part, category) for photo, path, part, category in rows]
     return _photos(root, "competition", rows, tested, names, sample)
 
 
@@ -252,15 +252,18 @@ def _part(root: Path, name: str | None) -> tuple[str, list[str]]:
     return prefix, sorted(paths)
 
 
-def _walk(folder: Path, under: str) -> Iterator[str]:
+def _walk(folder: Path, under: str, above: frozenset[Path] = frozenset()) -> Iterator[str]:
     """Paths of all that is named like a photo, whatever it is: the audit tells what is wrong with it."""
+    here = folder.resolve()
+    if here in above:  # a link that leads back up, through which a walk would never end
+        return
     for entry in _entries(folder):
         path = f"{under}{entry.name}"
-        if _is_photo_name(entry.name):
-            if entry.is_file() or entry.is_dir() or entry.is_symlink():  # reading a pipe would wait for ever
-                yield path
-        elif entry.is_dir() and not _leads_up(entry):
-            yield from _walk(folder / entry.name, f"{path}/")
+        if not _is_photo_name(entry.name):
+            if entry.is_dir():
+                yield from _walk(folder / entry.name, f"{path}/", above | {here})
+        elif entry.is_file() or entry.is_dir() or entry.is_symlink():  # reading a pipe would wait for ever
+            yield path
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -269,11 +272,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return sorted((e for e in entries if not _is_hidden(e.name)), key=lambda e: e.name)
     except OSError as error:
         raise FovsfeError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _leads_up(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder is a link to one that holds it, in which a walk would never end."""
-    return entry.is_symlink() and Path(entry.path).resolve() in Path(entry.path).absolute().resolve().parents
 
 
 def _zipped(file: Path) -> list[str]:

@@ -1,0 +1,42 @@
+# Every target sets up what it needs by itself. `make VENV=FOLDER ...` uses another virtual environment than
+# .venv, `make PYTHON=python3.12 ...` another Python to create it with.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.fovsfe-installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow check bench force
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(INSTALLED)  ## draw photos of ten car models and train an ensemble on them, offline
+	$(BIN)/fovsfe demo
+
+test: check  ## the checks, then every test but the slow ones
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow --timeout=3600
+
+check: $(INSTALLED)  ## style, types, and which room may import which
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(INSTALLED)  ## the benchmarks that are quick
+	$(BIN)/python -m benchmarks
+
+# The file says which checkout is installed: one environment may serve several, and each must test its own code.
+ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
+$(INSTALLED): force
+endif
+
+$(INSTALLED): pyproject.toml
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[train,dev]'
+	@printf '%s\n' '$(CURDIR)' > $@

@@ -1,0 +1,251 @@
+"""photos.audit: a folder with planted faults, each named rightly."""
+
+import io
+import json
+import struct
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from fovsfe.photos.audit import Finding, audit
+from fovsfe.photos.layouts import find
+from fovsfe.photos.split import split
+
+
+def drawn(seed, width=200, height=150):
+    """A photo unlike any other: blobs of all sizes, the small ones fainter, as in real photos."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((height, width, 3), 128.0)
+    for octave in range(5):
+        blobs = Image.fromarray(rng.integers(0, 256, (3 << octave, 4 << octave, 3), np.uint8))
+        pixels += (np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC)) - 128.0) / 2**octave
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def save(image, file, **options):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file, **options)
+
+
+def encoded(image, kind, **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def huge_png(width, height):
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """Two clean classes, a test part, and the faults. Root may read anything: "no permission" is played."""
+    for number, (label, name) in enumerate((lab, n) for lab in ("Нива", "Ford Focus") for n in range(6)):
+        save(drawn(number), tmp_path / "train" / label / f"{name}.jpg", quality=90)
+    for number in range(3):
+        save(drawn(100 + number), tmp_path / "test_upload" / f"{number}.jpg", quality=90)
+    bad, test = tmp_path / "train" / "Нива", tmp_path / "test_upload"
+    jpeg, png = encoded(drawn(50), "JPEG"), encoded(drawn(51), "PNG")
+    for name, data in {
+        "empty.jpg": b"",
+        "empty.png": b"",
+        "text.jpg": b"This is a text that somebody renamed.\n",
+        "page.png": b"<!DOCTYPE html><title>404</title>",
+        "cut.jpg": jpeg[: len(jpeg) // 2],
+        "cut-early.jpg": jpeg[:200],
+        "cut.png": png[: len(png) // 2],
+        "cut.webp": encoded(drawn(52), "WEBP")[:-100],
+        "cut.gif": encoded(drawn(53), "GIF")[:5000],
+        "cut.avif": encoded(drawn(54), "AVIF")[:-50],
+        "cut.heic": encoded(drawn(55), "HEIF")[:-50],
+        "cut.bmp": encoded(drawn(56), "BMP")[:-50],
+        "cut.tif": encoded(drawn(57), "TIFF")[:-50],
+        "bomb.png": huge_png(50_000, 50_000),
+        "damaged.png": png[:60] + bytes(200) + png[260:],
+    }.items():
+        (bad / name).write_bytes(data)
+    (bad / "folder.jpg").mkdir()
+    (bad / "link.jpg").symlink_to("nowhere.jpg")
+    (bad / "locked.jpg").write_bytes(jpeg)
+    really = Path.read_bytes
+
+    def locked(file):
+        if file.name == "locked.jpg":
+            raise PermissionError(13, "Permission denied", str(file))
+        return really(file)
+
+    monkeypatch.setattr(Path, "read_bytes", locked)
+    save(drawn(60).convert("CMYK"), bad / "cmyk.jpg")
+    grey = np.asarray(drawn(61).convert("L")).astype(np.uint16) * 257
+    save(Image.fromarray(grey), bad / "deep.png")
+    save(drawn(62), bad / "turned.jpg", exif=turned(6))
+    save(drawn(63), bad / "moving.gif", save_all=True, append_images=[drawn(64)])
+    save(drawn(65, 40, 30), bad / "tiny.png")
+    save(drawn(66), bad / 'имя с "кавычками" <b> 写真.JPG', format="JPEG")
+    (bad / "copy.jpg").write_bytes((bad / "0.jpg").read_bytes())
+    (tmp_path / "train" / "Ford Focus" / "stray.jpg").write_bytes((bad / "1.jpg").read_bytes())
+    (test / "known.jpg").write_bytes((bad / "2.jpg").read_bytes())
+    again = drawn(3)
+    save(ImageEnhance.Brightness(again.resize((140, 105))).enhance(1.1), bad / "again.jpg", quality=40)
+    (test / "empty.jpg").write_bytes(b"")
+    rows = "".join(
+        f"{name},0\n" for name in ("0.jpg", "1.jpg", "2.jpg", "known.jpg", "empty.jpg", "gone.jpg")
+    )
+    (tmp_path / "sample-submission.csv").write_text(f"Id,Category\n{rows}")
+    return find(tmp_path)
+
+
+UNREADABLE = {
+    "Нива/empty.jpg": "empty",
+    "Нива/empty.png": "empty",
+    "Нива/text.jpg": "not an image",
+    "Нива/page.png": "not an image",
+    "Нива/cut.jpg": "truncated",
+    "Нива/cut-early.jpg": "truncated",
+    "Нива/cut.png": "truncated",
+    "Нива/cut.webp": "truncated",
+    "Нива/cut.gif": "truncated",
+    "Нива/cut.avif": "truncated",
+    "Нива/cut.heic": "truncated",
+    "Нива/cut.bmp": "truncated",
+    "Нива/cut.tif": "truncated",
+    "Нива/bomb.png": "50000x50000 pixels is over the limit of 100 million",
+    "Нива/damaged.png": "damaged: ",
+    "Нива/folder.jpg": "a folder, not a file",
+    "Нива/link.jpg": "missing",
+    "Нива/locked.jpg": "no permission to read it",
+    "empty.jpg": "empty",
+    "gone.jpg": "missing",
+}
+
+
+def test_each_unreadable_photo_has_its_reason(planted):
+    table = audit(planted).table.set_index("id")
+    faults = table["fault"][table["fault"] != ""].to_dict()
+    assert faults.keys() == UNREADABLE.keys()
+    for photo, reason in UNREADABLE.items():
+        assert faults[photo].startswith(reason), photo
+
+
+def test_findings_name_what_was_planted(planted):
+    found = {}
+    for finding in audit(planted).findings:
+        found.setdefault(finding.kind, []).append(finding)
+    told = {photo: f.detail for f in found["unreadable"] for photo in f.ids}
+    assert told.keys() == {photo for photo, reason in UNREADABLE.items() if reason != "missing"}
+    assert all(told[photo].startswith(UNREADABLE[photo]) for photo in told)
+    assert {f.severity for f in found["unreadable"]} == {"error"}
+    assert [set(f.ids) for f in found["missing"]] == [{"Нива/link.jpg", "gone.jpg"}]
+
+    same = {frozenset(f.ids) for f in found["exact duplicates"]}
+    assert same == {
+        frozenset({"Нива/0.jpg", "Нива/copy.jpg"}),
+        frozenset({"Нива/1.jpg", "Ford Focus/stray.jpg"}),
+        frozenset({"Нива/2.jpg", "known.jpg"}),
+    }
+    assert [set(f.ids) for f in found["near duplicates"]] == [{"Нива/3.jpg", "Нива/again.jpg"}]
+    (labels,) = found["two labels"]
+    assert set(labels.ids) == {"Нива/1.jpg", "Ford Focus/stray.jpg"} and labels.severity == "error"
+    assert '"Нива"' in labels.detail and '"Ford Focus"' in labels.detail
+    (parts,) = found["in both parts"]
+    assert set(parts.ids) == {"Нива/2.jpg", "known.jpg"} and parts.severity == "error"
+
+    (tiny,) = found["tiny"]
+    assert tiny.ids == ("Нива/tiny.png",) and tiny.severity == "warning"
+    (balance,) = found["class balance"]
+    assert '7 ("Ford Focus")' in balance.detail and '14 ("Нива")' in balance.detail
+    read_as = {f.detail.split(":")[0]: f.ids for f in found["read as"]}
+    assert read_as == {
+        "16-bit": ("Нива/deep.png",),
+        "CMYK": ("Нива/cmyk.jpg",),
+        "first of several frames": ("Нива/moving.gif",),
+        "rotated by EXIF": ("Нива/turned.jpg",),
+    }
+
+
+def test_table(planted):
+    table = audit(planted).table
+    assert table["id"].tolist() == planted.table["id"].tolist()
+    row = table.set_index("id").loc["Нива/turned.jpg"]
+    assert (row["width"], row["height"]) == (150, 200)
+    assert len(row["sha256"]) == 64 and len(row["phash"]) == 64
+    group = table.set_index("id")["group"]
+    assert group["Нива/3.jpg"] == group["Нива/again.jpg"]
+    assert group["Нива/empty.jpg"] != group["Нива/empty.png"]
+    assert group.nunique() == len(table) - 4
+    written = io.StringIO()
+    table.to_csv(written, index=False)
+    assert 'имя с ""кавычками""' in written.getvalue()
+
+
+def test_training_goes_on_without_the_broken_ones(planted):
+    table = audit(planted).table
+    held = split(table, 0.25, 0, 0) == 0
+    assert (table["fault"][held] == "").all() and held.sum() in (5, 6)
+
+
+def test_findings_are_json(planted):
+    text = json.dumps([asdict(finding) for finding in audit(planted).findings], ensure_ascii=False)
+    assert Finding(**json.loads(text)[0]).kind == "unreadable"
+
+
+def test_progress_counts_every_photo(planted):
+    calls = []
+    audit(planted, progress=lambda done, of: calls.append((done, of)))
+    count = len(planted.table)
+    assert calls == [(i + 1, count) for i in range(count)]
+
+
+def plain(root, images):
+    for name, image in images.items():
+        save(image, root / name)
+    return find(root)
+
+
+def test_different_photos_are_not_near_duplicates(tmp_path):
+    photos = plain(tmp_path, {f"{i % 2}/{i}.png": drawn(i) for i in range(60)})
+    assert audit(photos).table["group"].nunique() == 60
+
+
+def test_plain_photos_of_different_colours_are_not_near_duplicates(tmp_path):
+    colours = ["red", "green", "blue", "white", "black", "grey"]
+    flat = {f"{i % 2}/{i}.png": Image.new("RGB", (99, 99), colour) for i, colour in enumerate(colours)}
+    assert audit(plain(tmp_path, flat)).table["group"].nunique() == len(colours)
+
+
+def test_copies_of_one_photo_are_near_duplicates(tmp_path):
+    for seed in range(5):
+        first = drawn(seed)
+        save(first, tmp_path / "a" / f"{seed}.png")
+        save(drawn(seed + 100), tmp_path / "b" / f"{seed}.png")
+        save(first, tmp_path / "a" / f"{seed} again.jpg", quality=30)
+        save(first.resize((100, 75)), tmp_path / "a" / f"{seed} small.jpg")
+        save(ImageEnhance.Contrast(first).enhance(1.15), tmp_path / "a" / f"{seed} contrast.jpg")
+    table = audit(find(tmp_path)).table
+    assert table["group"].nunique() == 10
+    assert table["group"][table["label"] == "a"].value_counts().tolist() == [4] * 5
+
+
+def test_a_photo_that_is_everywhere_does_not_cost_all_pairs(tmp_path):
+    noise = np.random.default_rng(0)
+    base = np.asarray(drawn(0)).astype(int)
+    for i in range(300):
+        pixels = (base + noise.integers(-3, 4, base.shape)).clip(0, 255).astype(np.uint8)
+        save(Image.fromarray(pixels), tmp_path / str(i % 2) / f"{i}.png", compress_level=1)
+    result = audit(find(tmp_path))
+    assert result.table["group"].nunique() == 1
+    assert [f.kind for f in result.findings] == ["near duplicates", "two labels", "class balance"]

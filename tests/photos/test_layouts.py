@@ -1,0 +1,302 @@
+"""photos.layouts: each layout is recognised without being told; what is not clear is refused in one line."""
+
+import csv
+import multiprocessing
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fovsfe.errors import FovsfeError
+from fovsfe.photos.layouts import find, read_bytes
+
+
+def place(root, *names):
+    """Files whose content is their own name: the layout never looks inside."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def write(file, *rows, encoding="utf-8", separator=","):
+    with file.open("w", encoding=encoding, newline="") as out:
+        csv.writer(out, delimiter=separator).writerows(rows)
+
+
+def refused(root, *words):
+    with pytest.raises(FovsfeError) as refusal:
+        find(root)
+    message = str(refusal.value)
+    assert "\n" not in message
+    for word in (*words, str(root)):
+        assert word in message
+
+
+CLASSES = ["a/1.jpg", "a/2.JPG", "b/10.png", "b/9.jpeg"]
+
+
+def competition(root, train="train", test="test_upload"):
+    place(root, *(f"{train}/{name}" for name in CLASSES), *(f"{test}/{i}.jpg" for i in (10, 9, 8)))
+    write(root / "sample-submission.csv", ("Id", "Category"), ("9.jpg", 0), ("10.jpg", 0), ("8.jpg", 0))
+
+
+@pytest.mark.parametrize("train", ["train", "train/train"])
+@pytest.mark.parametrize("test", ["test_upload", "test_upload/test_upload", "test"])
+def test_competition(tmp_path, train, test):
+    competition(tmp_path, train, test)
+    place(tmp_path, "train/.DS_Store", "__MACOSX/train/a/._1.jpg", "train/a/._1.jpg", "train/a/Thumbs.db")
+    photos = find(tmp_path)
+    assert photos.layout == "competition" and photos.labels == ("a", "b")
+    table = photos.table
+    assert table["id"].tolist() == ["a/1.jpg", "a/2.JPG", "b/9.jpeg", "b/10.png", "8.jpg", "9.jpg", "10.jpg"]
+    assert table["part"].tolist() == ["train"] * 4 + ["test"] * 3
+    assert table["label"].tolist() == ["a", "a", "b", "b", "", "", ""]
+    assert all(str(dtype) == "object" for dtype in table.dtypes)
+    assert photos.sample is not None and photos.sample.iloc[:, 0].tolist() == ["9.jpg", "10.jpg", "8.jpg"]
+    for path in table["path"]:
+        assert read_bytes(tmp_path, path) == path.encode()
+
+
+def test_without_classes_csv_the_folder_names_are_the_labels(tmp_path):
+    competition(tmp_path)
+    assert find(tmp_path).label_ids == {"a": "a", "b": "b"}
+
+
+def test_classes_csv_gives_names_and_their_order(tmp_path):
+    place(tmp_path, "train/0/1.jpg", "train/0/2.jpg", "train/10/1.jpg", "train/10/2.jpg")
+    write(tmp_path / "classes.csv", ("Category", "Name"), (10, "Приора"), (0, 'Жигули "<b>"'), (3, "Нива"))
+    photos = find(tmp_path)
+    assert photos.labels == ("Приора", 'Жигули "<b>"')
+    assert photos.label_ids == {"Приора": "10", 'Жигули "<b>"': "0"}
+    assert photos.table["label"].tolist() == ['Жигули "<b>"'] * 2 + ["Приора"] * 2
+
+
+def test_competition_without_a_sample(tmp_path):
+    competition(tmp_path)
+    (tmp_path / "sample-submission.csv").unlink()
+    photos = find(tmp_path)
+    assert photos.sample is None
+    assert photos.table["id"][4:].tolist() == ["8.jpg", "9.jpg", "10.jpg"]
+
+
+def test_sample_row_without_its_photo_is_kept(tmp_path):
+    competition(tmp_path)
+    write(tmp_path / "sample-submission.csv", ("Id", "Category"), ("9.jpg", 0), ("gone.jpg", 0))
+    table = find(tmp_path).table.set_index("id")
+    assert table.loc["gone.jpg", "path"] == "" and table.loc["gone.jpg", "part"] == "test"
+    assert "8.jpg" in table.index
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path, "")
+
+
+def test_sample_with_other_spellings(tmp_path):
+    competition(tmp_path)
+    write(
+        tmp_path / "sample-submission.csv",
+        ("Id", "Category"),
+        ("9", 0),
+        ("test_upload/8.jpg", 0),
+        ("10.jpg", 0),
+    )
+    table = find(tmp_path).table.set_index("id")
+    assert table.loc["9", "path"] == "test_upload/9.jpg"
+    assert table.loc["10.jpg", "path"] == "test_upload/10.jpg"
+
+
+def test_sample_that_names_none(tmp_path):
+    competition(tmp_path)
+    write(tmp_path / "sample-submission.csv", ("Id", "Category"), ("x.jpg", 0), ("y.jpg", 0))
+    refused(tmp_path, "sample-submission.csv", "none of its 2 photos", "3 test photos")
+
+
+def test_train_csv_labels_photos_outside_of_folders(tmp_path):
+    place(tmp_path, *(f"train/{i}.jpg" for i in range(4)), "test_upload/0.jpg")
+    write(tmp_path / "train.csv", ("Id", "Category"), *((f"{i}.jpg", i % 2) for i in range(4)))
+    photos = find(tmp_path)
+    assert photos.table["label"].tolist() == ["0", "1", "0", "1", ""]
+    assert photos.table["id"].is_unique
+    place(tmp_path, "train/7.jpg")
+    refused(tmp_path, "7.jpg", "train.csv")
+
+
+def test_train_csv_that_contradicts_the_folders(tmp_path):
+    competition(tmp_path)
+    write(tmp_path / "train.csv", ("Id", "Category"), ("1.jpg", "a"), ("9.jpeg", "a"))
+    refused(tmp_path, "train.csv", "9.jpeg")
+
+
+def zipped(file, root, *names):
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(f"{root}{name}", f"{root}{name}")
+
+
+@pytest.mark.parametrize("inside", ["", "train/"])
+def test_zips(tmp_path, inside):
+    zipped(tmp_path / "train.zip", inside, *CLASSES, "__MACOSX/a/._1.jpg", "a/.DS_Store")
+    zipped(tmp_path / "test.zip", "test_upload/", "1.jpg", "2.jpg")
+    photos = find(tmp_path)
+    assert photos.layout == "competition"
+    assert photos.table["path"].tolist()[0] == f"train.zip/{inside}a/1.jpg"
+    assert photos.table["id"].tolist() == ["a/1.jpg", "a/2.JPG", "b/9.jpeg", "b/10.png", "1.jpg", "2.jpg"]
+    for path in photos.table["path"]:
+        assert read_bytes(tmp_path, path) == path.partition("/")[2].encode()
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path, "train.zip/a/none.jpg")
+
+
+def read_all(root, paths):
+    return all(read_bytes(root, path) == path.encode() * 1000 for path in paths)
+
+
+def test_a_zip_is_read_from_threads_and_forks(tmp_path):
+    names = [f"{i % 2}/{i}.jpg" for i in range(200)]
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, f"train.zip/{name}".encode() * 1000)
+    paths = find(tmp_path).table["path"].tolist()
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: read_all(tmp_path, paths), range(8)))
+    with multiprocessing.get_context("fork").Pool(3) as processes:
+        assert all(processes.starmap(read_all, [(tmp_path, paths)] * 6))
+
+
+def test_a_damaged_zip(tmp_path):
+    (tmp_path / "train.zip").write_bytes(b"no archive")
+    refused(tmp_path, "train.zip", "download")
+    zipped(tmp_path / "train.zip", "", *CLASSES)
+    data = bytearray((tmp_path / "train.zip").read_bytes())
+    data[data.find(b"a/1.jpg") + 9] ^= 0xFF
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "train.zip").write_bytes(data)
+    with pytest.raises(OSError, match="archive"):
+        read_bytes(tmp_path / "other", "train.zip/a/1.jpg")
+
+
+def test_class_folders(tmp_path):
+    long = "Ж" * 100
+    place(
+        tmp_path,
+        *(f"{c}/{n}.{e}" for c in ("Lada 10", "Lada 9", long) for n, e in ((1, "HEIC"), (2, "avif"))),
+    )
+    place(tmp_path, "Lada 9/deeper/3.webp", "notes.txt", ".cache/x/1.jpg", "empty/readme.md")
+    photos = find(tmp_path)
+    assert photos.layout == "class folders" and photos.labels == ("Lada 9", "Lada 10", long)
+    assert photos.sample is None and set(photos.table["part"]) == {"train"}
+    assert "Lada 9/deeper/3.webp" in set(photos.table["id"])
+
+
+def test_a_folder_and_a_broken_link_named_like_photos_are_rows(tmp_path):
+    place(tmp_path, *CLASSES)
+    (tmp_path / "a" / "x.jpg").mkdir()
+    (tmp_path / "a" / "y.jpg").symlink_to("nowhere")
+    (tmp_path / "b" / "around").symlink_to(tmp_path)
+    ids = find(tmp_path).table["id"].tolist()
+    assert ids == ["a/1.jpg", "a/2.JPG", "a/x.jpg", "a/y.jpg", "b/9.jpeg", "b/10.png"]
+
+
+def test_composed_and_decomposed_letters_are_one_name(tmp_path):
+    place(tmp_path, "train/0/1.jpg", "train/0/2.jpg", "train/Йод/1.jpg", "train/Йод/2.jpg")
+    write(tmp_path / "classes.csv", ("Category", "Name"), (0, "Нива"), (1, "Йод"))
+    assert find(tmp_path).labels == ("Нива", "Йод")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1251"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("columns", [("path", "label"), ("Image", "Class"), (" FileName", "category ")])
+def test_csv(tmp_path, encoding, separator, columns):
+    place(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
+    rows = [(f"images/{i}.jpg", "x, y", ("Приора", "Ока; новая")[i % 2]) for i in range(4)]
+    write(
+        tmp_path / "cars.csv", (columns[0], "note", columns[1]), *rows, encoding=encoding, separator=separator
+    )
+    for given in (tmp_path, tmp_path / "cars.csv"):
+        photos = find(given)
+        assert photos.layout == "csv" and photos.labels == ("Ока; новая", "Приора")
+        assert photos.table["path"].tolist() == [f"images/{i}.jpg" for i in range(4)]
+        assert photos.root == tmp_path
+
+
+def test_csv_with_file_names_only_and_a_missing_photo(tmp_path):
+    place(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
+    rows = [(f"{i}.jpg", i % 2) for i in range(5)]
+    write(tmp_path / "cars.csv", ("file", "label"), *rows)
+    assert find(tmp_path).table["path"].tolist() == [*(f"images/{i}.jpg" for i in range(4)), "4.jpg"][
+        :0
+    ] + sorted(["4.jpg", *(f"images/{i}.jpg" for i in range(4))])
+
+
+def test_csv_refusals(tmp_path):
+    place(tmp_path, "images/1.jpg", "images/2.jpg")
+    file = tmp_path / "cars.csv"
+    write(file, ("file", "colour"), ("1.jpg", "red"))
+    refused(file, "file, colour", "label")
+    write(file, ("file", "label"), ("1.jpg", "red"), ("2.jpg", ""))
+    refused(file, "row 3", "no label")
+    write(file, ("file", "label"), ("1.jpg", "red"), ("1.jpg", "blue"))
+    refused(file, "two labels", "red", "blue")
+    write(file, ("file", "label"), ("8.jpg", "red"), ("9.jpg", "blue"))
+    refused(file, "none of its 2 photos")
+    file.write_bytes(b"")
+    refused(file, "cannot be read as a table")
+
+
+def test_no_such_folder(tmp_path):
+    refused(tmp_path / "none", "no such file or folder")
+    place(tmp_path, "photo.jpg")
+    refused(tmp_path / "photo.jpg", "is no folder")
+
+
+def test_no_photos(tmp_path):
+    refused(tmp_path, "no labelled photos", "CLASS/PHOTO")
+    place(tmp_path, "a/notes.txt", "b/notes.doc", "x.pdf")
+    refused(tmp_path, "no labelled photos", '"a", "b"', ".pdf")
+
+
+def test_photos_without_labels(tmp_path):
+    place(tmp_path, "1.jpg", "2.jpg")
+    refused(tmp_path, "2 photos without labels")
+    place(tmp_path, *CLASSES)
+    refused(tmp_path, "1.jpg", "beside the class folders")
+
+
+def test_one_class_and_single_photos(tmp_path):
+    place(tmp_path, "a/1.jpg", "a/2.jpg")
+    refused(tmp_path, 'only one class, "a"', "2 photos")
+    place(tmp_path, "b/1.jpg")
+    refused(tmp_path, 'single photo of "b"')
+
+
+def test_several_layouts(tmp_path):
+    competition(tmp_path)
+    zipped(tmp_path / "train.zip", "", *CLASSES)
+    refused(tmp_path, "several layouts", '"train"', '"train.zip"')
+    (tmp_path / "train.zip").unlink()
+    place(tmp_path, "Lada/1.jpg", "Ford/1.jpg")
+    refused(tmp_path, "several layouts", '"train"', '"Ford/" and 1 more')
+
+
+def test_class_folders_beside_a_list_or_a_test_part(tmp_path):
+    place(tmp_path, *CLASSES)
+    write(tmp_path / "cars.csv", ("file", "label"), ("a/1.jpg", "x"), ("a/2.JPG", "y"))
+    refused(tmp_path, "several layouts", '"a/"', '"cars.csv"')
+    (tmp_path / "cars.csv").rename(tmp_path / "elsewhere.txt")
+    place(tmp_path, "test_upload/1.jpg")
+    refused(tmp_path, "several layouts", '"test_upload"')
+
+
+def test_several_lists(tmp_path):
+    place(tmp_path, "images/1.jpg")
+    for name in ("one.csv", "two.csv"):
+        write(tmp_path / name, ("file", "label"), ("1.jpg", "x"))
+    refused(tmp_path, "one.csv", "two.csv")
+
+
+def test_classes_csv_refusals(tmp_path):
+    competition(tmp_path)
+    write(tmp_path / "classes.csv", ("Category", "Name"), ("a", "Нива"))
+    refused(tmp_path, "classes.csv", 'lacks the class "b"')
+    write(tmp_path / "classes.csv", ("Category", "Name"), ("a", "Нива"), ("b", "Нива"))
+    refused(tmp_path, "classes.csv", '"Нива"', "several rows")
+    write(tmp_path / "classes.csv", ("One", "Two"), ("a", "Нива"))
+    refused(tmp_path, "classes.csv", "One, Two")
