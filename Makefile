@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.fovsfe-installed
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(INSTALLED)  ## draw photos of ten car models and train an ensemble on them, offline
+demo: $(INSTALLED)  ## draw photos of ten car models and train an ensemble on them
 	$(BIN)/fovsfe demo
 
 test: check  ## the checks, then every test but the slow ones

@@ -13,7 +13,8 @@ from fovsfe.errors import FovsfeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=32, le=2048)]
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # what a run makes of it fits into the 64 bits of torch
 
 
 class Settings(BaseModel):
@@ -95,11 +96,12 @@ class PseudoSettings(Settings):
 class Member(Settings):
     """One `[[members]]`: a network of the ensemble. `size` is height and width in pixels."""
 
-    backbone: str
+    # Both end in what no "." or ".." ends in: the title names a folder.
+    backbone: Annotated[str, Field(pattern=r"^[\w.:/@+-]*[\w+-]$")]
     size: tuple[Side, Side]
-    name: Annotated[str, Field(pattern=r"^[\w.+-]*$", max_length=80)] = ""
+    name: Annotated[str, Field(pattern=r"^([\w.+-]*[\w+-])?$", max_length=80)] = ""
     head: Literal["linear", "hidden"] = "linear"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None
 
     @property
@@ -111,7 +113,7 @@ class Member(Settings):
 class Recipe(Settings):
     """Everything that decides a run. See `fovsfe recipes` for the ready ones."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     rounds: Annotated[int, Field(ge=1, le=2)] = 1
     photos: PhotoSettings = PhotoSettings()
     split: SplitSettings = SplitSettings()
@@ -210,21 +212,18 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
+        value = text.strip()
     *parents, last = key.strip().split(".")
     place: Any = raw
     for name in parents:
         place = _step_into(place, name, key)
-    if isinstance(place, list):
-        _step_into(place, last, key)
-        place[int(last)] = value
-    else:
-        place[last] = value
+    _step_into(place, last, key)
+    place[int(last) if isinstance(place, list) else last] = value
 
 
 def _step_into(place: Any, name: str, key: str) -> Any:
     if isinstance(place, list):
-        if not name.isdigit() or int(name) >= len(place):
+        if not name.isdecimal() or int(name) >= len(place):
             raise FovsfeError(f'--set {key}: "{name}" is not one of 0 to {len(place) - 1}')
         return place[int(name)]
     if not isinstance(place, dict):
@@ -234,17 +233,38 @@ def _step_into(place: Any, name: str, key: str) -> Any:
 
 def _explain(error: ValidationError) -> Iterator[str]:
     for fault in error.errors():
+        if fault["type"] == "too_short" and fault["input"]:
+            continue  # pydantic counts right entries only: a wrong member, named already, is also one too few
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             allowed = _keys_beside(fault["loc"])
-            near = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1, cutoff=0.5)
-            hint = f'did you mean "{near[0]}"? ' if near else ""
+            near = _nearest(str(fault["loc"][-1]), allowed)
+            hint = f'did you mean "{near}"? ' if near else ""
             yield f'unknown key "{key}": {hint}allowed are {", ".join(allowed)}'
         else:
             message = fault["msg"].removeprefix("Value error, ")
             given = fault["input"]
             shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
             yield f"{key}: {message}{shown}" if key else f"{message}"
+
+
+def _nearest(name: str, beside: list[str]) -> str | None:
+    """The key most like `name`: one of its own table, or else one of another, with that table before it."""
+    elsewhere: dict[str, str] = {}
+    for key in _every_key():
+        elsewhere.setdefault(key.rpartition(".")[2], key)
+    for keys in ({key: key for key in beside}, elsewhere):
+        for match in difflib.get_close_matches(name, keys, n=1):
+            return keys[match]
+    return None
+
+
+def _every_key() -> Iterator[str]:
+    yield from Recipe.model_fields
+    for table, field in Recipe.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from (f"{table}.{key}" for key in field.annotation.model_fields)
+    yield from (f"members.0.{key}" for key in Member.model_fields)
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -44,6 +44,8 @@ class Choice:
     """(n, labels): the chosen one's answers by fits that had not seen the photo"""
     candidates: tuple[Candidate, ...]
     """simplest first; the first is the default, the mean of all members"""
+    fitted: tuple[Blend, ...]
+    """every kind over all members, fitted on all photos, as they stand: what a submission each is made of"""
     reasons: tuple[str, ...]
 
 
@@ -97,7 +99,8 @@ def choose(
 
     kind, subset = tried[best]
     out_of_fold, calibrated = _judge(kind, subset, names, data, strengths)
-    blend = fit_blend(kind, candidates[best].members, probabilities[list(subset)], truth, _strength(data))
+    strength = _strength(data)
+    blend = fit_blend(kind, candidates[best].members, probabilities[list(subset)], truth, strength)
     if calibrated:
         temperature = fit_temperature(blend.apply(probabilities[list(subset)]), truth)
         blend = blend.model_copy(update={"temperature": temperature})
@@ -109,6 +112,9 @@ def choose(
         metrics=candidates[best].metrics,
         out_of_fold=out_of_fold,
         candidates=tuple(candidates),
+        fitted=tuple(
+            fit_blend(each, names, probabilities, truth, strength) for each in KINDS if len(names) > 1
+        ),
         reasons=tuple(reasons),
     )
 
@@ -158,6 +164,7 @@ def _without_judging(
         metrics=metrics,
         out_of_fold=answer,
         candidates=(_candidate("mean", everyone, names, False, metrics),),
+        fitted=(Blend(kind="mean", members=names),),
         reasons=(f"mean of all members: {len(truth)} photos with true labels are too few to judge blends",),
     )
 

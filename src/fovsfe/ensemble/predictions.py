@@ -1,7 +1,6 @@
 """A member's predictions as a file, and the predictions of many side by side."""
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from fovsfe.ensemble.blend import Floats
 from fovsfe.errors import FovsfeError
+from fovsfe.run import replacing
 
 
 def table(ids: Sequence[str], labels: Sequence[str], probabilities: Floats) -> pd.DataFrame:
@@ -71,15 +71,5 @@ def side_by_side(frames: Sequence[pd.DataFrame]) -> Floats:
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write a table without its index, whole or not at all. Raises FovsfeError where that can not be."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            frame.to_csv(file, index=False, lineterminator="\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise FovsfeError(
-            f"cannot write {path}: {error.strerror}; make room or choose another folder"
-        ) from error
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")

@@ -54,7 +54,7 @@ def _step_seconds(network: Network, photos: torch.Tensor, precision: str, device
                 loss = nn.functional.cross_entropy(
                     network(photos), torch.zeros(len(photos), dtype=torch.long, device=device)
                 )
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             loss.item()  # waits for the device
             best = min(best, time.perf_counter() - start)
     network.zero_grad()

@@ -134,7 +134,7 @@ def _head_stage(fabric: Any, task: Task, network: Network, state: State, show: S
         learned = {f"head.{name}": value for name, value in average.module.state_dict().items()}
         row = _row(0.0, epoch, float(np.mean(losses)), logits.cpu(), task.truth, started)
         state.note(row, network.state_dict() | learned, settings.minimum_gain)
-        show({"doing": "stage", **row})
+        show({"doing": "epoch", **row})
         if state.idle >= settings.patience:
             break
 
@@ -177,7 +177,16 @@ def _stage(
             optimizer.step()
             average.update(network, step=step)
             losses.append(loss.detach())
-            show({"doing": "step", "stage": share, "epoch": state.epoch, "progress": progress})
+            whole = (state.stage + progress) / len(settings.stages)
+            show(
+                {
+                    "doing": "step",
+                    "stage": share,
+                    "epoch": state.epoch,
+                    "progress": progress,
+                    "whole": whole,
+                }
+            )
         if not losses:
             return  # time is up
         logits = outputs(fabric, average.module, average.module, task.photos, task.judge, "plain")
@@ -188,7 +197,7 @@ def _stage(
         parts = {"network": network, "average": average, "optimizer": optimizer}
         state.learning = {name: part.state_dict() for name, part in parts.items()}
         _save(fabric, task, state)
-        show({"doing": "stage", **row})
+        show({"doing": "epoch", **row})
 
 
 def _finish(fabric: Any, task: Task, network: Network, state: State) -> None:

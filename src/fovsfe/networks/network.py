@@ -28,10 +28,14 @@ class Network(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
 
+    def normalised(self, photos: Tensor) -> Tensor:
+        """(n, height, width, 3) photos -> float (n, 3, height, width), as the backbone expects them."""
+        pixels = photos.permute(0, 3, 1, 2).float()  # NHWC seen as NCHW is channels-last already
+        return (pixels - self.mean) / self.std
+
     def features(self, photos: Tensor) -> Tensor:
         """(n, height, width, 3) photos -> (n, width of the backbone) pooled features."""
-        pixels = photos.permute(0, 3, 1, 2).float()  # NHWC seen as NCHW is channels-last already
-        features: Tensor = self.backbone((pixels - self.mean) / self.std)
+        features: Tensor = self.backbone(self.normalised(photos))
         return features
 
     def forward(self, photos: Tensor) -> Tensor:
@@ -57,7 +61,7 @@ def build(backbone: str, size: tuple[int, int], head: str, labels: int, weights:
     mean, std = list(model.pretrained_cfg["mean"]), list(model.pretrained_cfg["std"])
     if weights not in ("hub", "none"):
         mean, std = _load(model, backbone, Path(weights))
-    return Network(model, _head(head, model.num_features, labels), mean, std)
+    return Network(model, _head(head, model.head_hidden_size, labels), mean, std)
 
 
 def _create(backbone: str, size: tuple[int, int], pretrained: bool) -> nn.Module:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,16 +63,12 @@ class Header:
 
 def header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     """Size and peculiarities of an encoded photo, without decoding it. Raises BadPhoto."""
-    try:
+    with _bad_photos(data):
         image = _open(data, max_pixels)
         turn = _orientation(image)
         swapped = turn in _LYING and image.format != "TIFF"  # whose plugin has swapped them already
         width, height = image.size[::-1] if swapped else image.size
         return Header(width, height, tuple(_notes(image, turn)))
-    except BadPhoto:
-        raise
-    except Exception as error:
-        raise BadPhoto(_reason(error, data)) from error
 
 
 def decode(data: bytes, at_least: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -80,7 +78,8 @@ def decode(data: bytes, at_least: tuple[int, int] | None = None, max_pixels: int
     or an eighth of its size, as long as neither side becomes smaller than asked (libjpeg's scaled DCT).
     Of an animation, the first frame. Raises BadPhoto, whatever the bytes are.
     """
-    return np.array(_upright_rgb(data, at_least, max_pixels))
+    with _bad_photos(data):
+        return np.array(_upright_rgb(_opened(data, at_least, max_pixels)))
 
 
 def fit(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
@@ -94,7 +93,23 @@ def fit(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
 
 def load(data: bytes, size: tuple[int, int], how: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """`decode`, at reduced scale where that serves, and `fit`: uint8 (*size, 3). Raises BadPhoto."""
-    return _fitted(_upright_rgb(data, size, max_pixels), size, how)
+    return load_each(data, [(size, how)], max_pixels)[0]
+
+
+def load_each(
+    data: bytes, wanted: Sequence[tuple[tuple[int, int], str]], max_pixels: int = MAX_PIXELS
+) -> list[Pixels]:
+    """`load` for several (size, how), decoding once for all that the same scale serves. Raises BadPhoto."""
+    decoded: dict[tuple[int, int], Image.Image] = {}
+    fitted = []
+    for size, how in wanted:
+        with _bad_photos(data):
+            image = _opened(data, size, max_pixels)
+            scale = image.size  # asked before decoding, which may turn the photo
+            if scale not in decoded:
+                decoded[scale] = _upright_rgb(image)
+        fitted.append(_fitted(decoded[scale], size, how))
+    return fitted
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], how: str) -> Pixels:
@@ -124,20 +139,30 @@ def _resized(
     return image.resize((width, height), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
 
 
-def _upright_rgb(data: bytes, at_least: tuple[int, int] | None, max_pixels: int) -> Image.Image:
+@contextmanager
+def _bad_photos(data: bytes) -> Iterator[None]:
     try:
-        image = _open(data, max_pixels)
-        if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
-            height, width = at_least
-            image.draft(None, (height, width) if _orientation(image) in _LYING else (width, height))
-        image.load()
-        turn = _orientation(image)  # now, because TIFF turns itself while loading, and PNG may tell late
-        rgb = _rgb(image)
-        return rgb.transpose(_TURNS[turn]) if turn in _TURNS else rgb
+        yield
     except BadPhoto:
         raise
     except Exception as error:  # Pillow's plugins fail in every way there is when the bytes are hostile
         raise BadPhoto(_reason(error, data)) from error
+
+
+def _opened(data: bytes, at_least: tuple[int, int] | None, max_pixels: int) -> ImageFile.ImageFile:
+    """The image, not decoded yet, but told to do so at the scale that `at_least` allows."""
+    image = _open(data, max_pixels)
+    if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+        height, width = at_least
+        image.draft(None, (height, width) if _orientation(image) in _LYING else (width, height))
+    return image
+
+
+def _upright_rgb(image: ImageFile.ImageFile) -> Image.Image:
+    image.load()
+    turn = _orientation(image)  # now, because TIFF turns itself while loading, and PNG may tell late
+    rgb = _rgb(image)
+    return rgb.transpose(_TURNS[turn]) if turn in _TURNS else rgb
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:

@@ -1,0 +1,461 @@
+"""The whole story of a training, top to bottom: photos, rounds of members, blends, submission, bundle."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel
+
+from fovsfe.bundle.export import export
+from fovsfe.ensemble import predictions, submission
+from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.choose import Choice, accept, choose
+from fovsfe.ensemble.metrics import measure
+from fovsfe.ensemble.pseudo import pseudo_labels
+from fovsfe.errors import FovsfeError
+from fovsfe.learning.device import fastest_precision, keep_memory
+from fovsfe.learning.pace import share_of
+from fovsfe.learning.training import Task, run_task
+from fovsfe.networks.network import build
+from fovsfe.photos import layouts
+from fovsfe.photos.audit import audit
+from fovsfe.photos.dataset import FittedPhotos
+from fovsfe.photos.split import split
+from fovsfe.progress import Screen, print_event
+from fovsfe.recipe import Member, Recipe, read, to_toml
+from fovsfe.run import Run, read_json, write_json, write_text
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+PHOTO_COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault"]
+SECONDS_AT_THE_END = 12.0  # choosing, writing and leaving, for which `--minutes` keeps time free
+SECONDS_A_NETWORK = 3.0  # exporting one
+
+
+class Command(BaseModel):
+    """What was asked for, beside the recipe."""
+
+    photos: Path
+    weights: str
+    minutes: float | None
+    devices: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step of a training needs to know."""
+
+    run: Run
+    recipe: Recipe
+    command: Command
+    screen: Screen
+    found: layouts.Photos
+    table: pd.DataFrame  # one row a readable photo: PHOTO_COLUMNS
+    deadline: float | None  # of the last network, time.monotonic seconds
+
+    def rows(self, chosen: "pd.Series[bool]") -> Ints:
+        """Positions in `table`, and so in the fitted photos, where `chosen` is true."""
+        return np.flatnonzero(chosen.to_numpy())
+
+    @property
+    def judged(self) -> Ints:
+        """Positions of the photos that validate in some fold."""
+        return self.rows(self.table["fold"] >= 0)
+
+    @property
+    def asked(self) -> Ints:
+        """Positions of the test photos."""
+        return self.rows(self.table["part"] == "test")
+
+    @property
+    def folds(self) -> range:
+        """The folds that are trained: one where photos are held out."""
+        return range(int(self.table["fold"].max()) + 1)
+
+    def truth(self, positions: Ints) -> Ints:
+        """True labels as positions in `found.labels`."""
+        number = {label: i for i, label in enumerate(self.found.labels)}
+        return np.array([number[label] for label in self.table["label"].iloc[positions]], np.int64)
+
+    def ids(self, positions: Ints) -> list[str]:
+        """The photos' ids."""
+        return list(self.table["id"].iloc[positions])
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round that is done: what the members say, side by side, and the blend of them."""
+
+    number: int
+    out_of_fold: Floats  # (members, judged, labels)
+    test: Floats  # (members, folds, asked, labels)
+    views: tuple[str, ...]
+    views_reason: str
+    choice: Choice
+    kept_stages: dict[str, list[dict[str, float]]]
+
+
+def start(command: Command, recipe: Recipe, folder: Path, screen: Screen) -> Run:
+    """A new run in `folder`: trains everything that the recipe says and leaves the run folder complete.
+
+    Raises:
+        FovsfeError: there is something in the folder already, the photos cannot be trained on, weights are
+            missing, or the folder cannot be written.
+    """
+    run = Run(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = f"go on with it: fovsfe resume {folder}" if run.command.exists() else "choose another --out"
+        raise FovsfeError(f"{folder} is not empty; {what}")
+    write_text(run.recipe, to_toml(recipe))
+    write_json(run.command, command.model_dump(mode="json"))
+    return go_on(folder, screen)
+
+
+def go_on(folder: Path, screen: Screen) -> Run:
+    """Does what a run has still to do; nothing where it is complete.
+
+    Raises:
+        FovsfeError: `folder` is no run, or as `start` does.
+    """
+    run = Run(folder)
+    if not run.command.exists():
+        raise FovsfeError(f"{folder} is not a run: it has no {run.command.name}; start one with fovsfe train")
+    command, recipe = Command.model_validate(read_json(run.command)), read(str(run.recipe))
+    if run.metrics.exists():
+        screen.say(f"{folder} is complete")
+        return run
+    keep_memory()
+    deadline = _deadline(run, recipe, command)
+    run.log("start", **command.model_dump(mode="json"))
+    found = layouts.find(command.photos)
+    with run.spent.step("audit"):
+        table = _look(run, recipe, found, screen)
+    readable = table[table["fault"] == ""].reset_index(drop=True)
+    job = Job(run, recipe, command, screen, found, readable, deadline)
+    rounds = list(_rounds(job))
+    with run.spent.step("finish"):
+        _finish(job, table, rounds)
+    shutil.rmtree(run.cache, ignore_errors=True)
+    run.log("done")
+    return run
+
+
+def _deadline(run: Run, recipe: Recipe, command: Command) -> float | None:
+    """When the last network must be trained, for all that follows it to end within the minutes."""
+    if command.minutes is None:
+        return None
+    networks = len(recipe.members) * max(recipe.split.folds, 1)
+    reserve = SECONDS_AT_THE_END + SECONDS_A_NETWORK * networks
+    return time.monotonic() + 60 * command.minutes - sum(run.spent.read().values()) - reserve
+
+
+def _look(run: Run, recipe: Recipe, found: layouts.Photos, screen: Screen) -> pd.DataFrame:
+    """The photos with their groups, folds and faults: audited once, then remembered."""
+    if run.photos.exists():
+        return pd.read_csv(run.photos, keep_default_na=False)
+    result = audit(
+        found, recipe.photos.max_pixels, lambda done, of: screen.bar("looking at photos", done, of)
+    )
+    table = result.table
+    table["fold"] = split(table, recipe.split.holdout, recipe.split.folds, recipe.seed)
+    write_json(run.audit, [asdict(finding) for finding in result.findings])
+    predictions.write_csv(run.photos, table[PHOTO_COLUMNS])
+    for finding in result.findings:
+        if finding.severity != "info":
+            shown = ", ".join(finding.ids[:4]) + (", ..." if len(finding.ids) > 4 else "")
+            screen.say(f"{finding.severity}: {finding.kind}: {finding.detail} ({shown})")
+            run.log("finding", **asdict(finding))
+    return table[PHOTO_COLUMNS]
+
+
+def _rounds(job: Job) -> Iterator[Round]:
+    """Round 1 on true labels, then round 2 on pseudo-labels of the test photos too."""
+    first = _round(job, 1, None)
+    yield first
+    if job.recipe.rounds == 2 and len(job.asked):
+        yield _round(job, 2, _pseudo(job, first))
+
+
+def _pseudo(job: Job, first: Round) -> pd.DataFrame:
+    """Round 1's labels for the test photos, fold by fold.
+
+    A network of fold k learns only from what the networks of fold k said: the others have seen the photos
+    that judge it.
+    """
+    settings = job.recipe.pseudo
+    each = []
+    for fold in job.folds:
+        answers = first.choice.blend.apply(_of_blend(job, first.choice.blend, first.test[:, fold]))
+        some = pseudo_labels(
+            answers, job.ids(job.asked), job.found.labels, settings.keep, settings.confidence, settings.soft
+        )
+        some.insert(0, "fold", fold)
+        each.append(some)
+    table = pd.concat(each, ignore_index=True)
+    predictions.write_csv(job.run.pseudo_labels, table)
+    return table
+
+
+def _round(job: Job, number: int, pseudo: pd.DataFrame | None) -> Round:
+    """Trains every member on every fold, then puts their answers side by side and finds the blend."""
+    for place, member in enumerate(job.recipe.members):
+        photos = _fitted(job, member)
+        precision = _precision(job, member)
+        for fold in job.folds:
+            folder = job.run.fold(number, member.title, fold)
+            if not (folder / "result.json").exists():
+                _train(job, number, place, fold, photos, precision, pseudo)
+    with job.run.spent.step(f"blend round {number}"):
+        return _blend(job, number)
+
+
+def _fitted(job: Job, member: Member) -> FittedPhotos:
+    settings = job.recipe.photos
+    height, width = member.size
+    photos = FittedPhotos(
+        job.found.root, list(job.table["path"]), member.size, settings.fit, settings.max_pixels
+    )
+    with job.run.spent.step("decode"):
+        return photos.cached(
+            job.run.cache / f"{height}x{width}.bin",
+            settings.cache_gb * 1e9,
+            lambda done, of: job.screen.bar(f"decoding to {height}x{width}", done, of),
+        )
+
+
+def _precision(job: Job, member: Member) -> str:
+    """The precision that the recipe says, or the faster one: probed once for a member, then remembered."""
+    if job.recipe.training.precision != "auto":
+        return job.recipe.training.precision
+    file = job.run.member(1, member.title) / "precision.json"
+    if not file.exists():
+        with job.run.spent.step("probe"):
+            network = build(member.backbone, member.size, member.head, 2, "none")
+            write_json(file, fastest_precision(network, member.size))
+    return str(read_json(file))
+
+
+def _train(
+    job: Job,
+    number: int,
+    place: int,
+    fold: int,
+    photos: FittedPhotos,
+    precision: str,
+    pseudo: pd.DataFrame | None,
+) -> None:
+    """One network: a member on one fold."""
+    member = job.recipe.members[place]
+    done = ((number - 1) * len(job.recipe.members) + place) * len(job.folds) + fold
+    every = (job.recipe.rounds if len(job.asked) else 1) * len(job.recipe.members) * len(job.folds)
+    learn = job.rows((job.table["part"] == "train") & (job.table["fold"] != fold))
+    judge = job.rows(job.table["fold"] == fold)
+    targets = np.eye(len(job.found.labels), dtype=np.float32)[job.truth(learn)]
+    if pseudo is not None:
+        more, answers = _targets(job, pseudo[pseudo["fold"] == fold])
+        learn, targets = np.concatenate([learn, more]), np.concatenate([targets, answers])
+    task = Task(
+        folder=job.run.fold(number, member.title, fold),
+        member=member,
+        recipe=job.recipe,
+        weights=job.command.weights,
+        labels=len(job.found.labels),
+        photos=photos,
+        learn=learn,
+        targets=targets,
+        judge=judge,
+        truth=job.truth(judge),
+        ask=job.asked,
+        features=job.run.cache / f"{member.title}.npy",
+        precision=precision,
+        seed=job.recipe.seed + 7919 * member.seed + 104_729 * fold + 1_299_709 * number,
+        deadline=share_of(job.deadline, every - done),
+    )
+    name = f"{member.title}, round {number}" + (f", fold {fold}" if len(job.folds) > 1 else "")
+    job.screen.network(name, done, every)
+
+    def show(event: dict[str, Any]) -> None:
+        job.screen.event(event)
+        if event["doing"] == "epoch":
+            job.run.log("epoch", network=name, **{k: v for k, v in event.items() if k != "doing"})
+
+    with job.run.spent.step(f"train {member.title} round {number}"):
+        run_task(task, job.command.devices, show if job.command.devices == 1 else print_event)
+
+
+def _targets(job: Job, pseudo: pd.DataFrame) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """Pseudo-labels as positions and distributions over labels: soft ones as they are, hard ones one-hot."""
+    position = {photo: i for i, photo in enumerate(job.table["id"])}
+    where = np.array([position[photo] for photo in pseudo["id"]], np.int64)
+    if job.recipe.pseudo.soft:
+        columns = [f"p:{label}" for label in job.found.labels]
+        return where, pseudo[columns].to_numpy(np.float32)
+    number = {label: i for i, label in enumerate(job.found.labels)}
+    answers = np.array([number[label] for label in pseudo["label"]], np.int64)
+    return where, np.eye(len(job.found.labels), dtype=np.float32)[answers]
+
+
+def _blend(job: Job, number: int) -> Round:
+    """Test-time views if they win, then the blend; writes every member's out_of_fold.csv and test.csv."""
+    members = [member.title for member in job.recipe.members]
+    views = ("plain", *job.recipe.ensemble.views)
+    judged, asked = job.judged, job.asked
+    out_of_fold = np.zeros((len(views), len(members), len(job.table), len(job.found.labels)))
+    test = np.zeros((len(views), len(members), len(job.folds), len(asked), len(job.found.labels)))
+    kept = {}
+    for m, member in enumerate(members):
+        for fold in job.folds:
+            folder = job.run.fold(number, member, fold)
+            with np.load(folder / "predictions.npz") as saved:
+                out_of_fold[:, m, job.rows(job.table["fold"] == fold)] = saved["judge"]
+                test[:, m, fold] = saved["ask"]
+        kept[member] = [read_json(job.run.fold(number, member, f) / "result.json") for f in job.folds]
+    out_of_fold = out_of_fold[:, :, judged]
+    truth = job.truth(judged)
+    more, reason = (False, "the recipe names no views")
+    if len(views) > 1:
+        more, reason = accept(out_of_fold[0].mean(0), out_of_fold.mean((0, 1)), truth)
+    used = views if more else views[:1]
+    answers, answers_test = out_of_fold[: len(used)].mean(0), test[: len(used)].mean(0)
+    labels = job.found.labels
+    for m, member in enumerate(members):
+        folder = job.run.member(number, member)
+        predictions.write(folder / "out_of_fold.csv", predictions.table(job.ids(judged), labels, answers[m]))
+        averaged = answers_test[m].mean(0)
+        predictions.write(folder / "test.csv", predictions.table(job.ids(asked), labels, averaged))
+    groups = job.table["group"].to_numpy(np.int64)[judged]
+    choice = choose(answers, truth, members, labels, groups, job.recipe.seed)
+    write_json(job.run.round(number) / "blend.json", choice.blend.model_dump(mode="json"))
+    return Round(number, answers, answers_test, used, reason, choice, kept)
+
+
+def _of_blend(job: Job, blend: Blend, probabilities: Floats) -> Floats:
+    """The rows of (members, n, labels) that the blend takes, in its order."""
+    members = [member.title for member in job.recipe.members]
+    return probabilities[[members.index(name) for name in blend.members]]
+
+
+def _finish(job: Job, table: pd.DataFrame, rounds: list[Round]) -> None:
+    """Which round counts; then submissions, bundle, and last metrics.json, which says that all is done."""
+    chosen, round_reason = rounds[0], "there is one round"
+    if len(rounds) == 2:
+        before, after = rounds[0].choice.out_of_fold, rounds[1].choice.out_of_fold
+        wins, round_reason = accept(before, after, job.truth(job.judged))
+        round_reason = f"round 2 {round_reason}"
+        chosen = rounds[1] if wins else rounds[0]
+    _submissions(job, table, rounds, chosen)
+    metrics = _metrics(job, table, rounds, chosen, round_reason)
+    if not (job.run.bundle / "bundle.json").exists():
+        _bundle(job, chosen, metrics["chosen"])
+    write_json(job.run.metrics, {**metrics, "seconds": job.run.spent.read()})
+
+
+def _submissions(job: Job, table: pd.DataFrame, rounds: list[Round], chosen: Round) -> None:
+    most_frequent = str(table.loc[table["part"] == "train", "label"].mode()[0])
+    everyone = list(table.loc[table["part"] == "test", "id"])
+    place = {photo: i for i, photo in enumerate(everyone)}
+    rows = [place[photo] for photo in job.ids(job.asked)]
+
+    def write(file: Path, answers: Floats) -> list[str]:
+        every = np.full((len(everyone), len(job.found.labels)), np.nan)
+        every[rows] = answers
+        found = job.found
+        return submission.write(
+            file, found.sample, everyone, every, found.labels, found.label_ids, most_frequent
+        )
+
+    if not everyone:
+        return
+    for each in rounds:
+        test = each.test.mean(1)
+        blends = [Blend(kind="mean", members=(member.title,)) for member in job.recipe.members]
+        for blend in [*blends, *each.choice.fitted, each.choice.blend]:
+            name = f"round-{each.number}-{'chosen' if blend is each.choice.blend else blend.name}"
+            write(job.run.named_submission(name), blend.apply(_of_blend(job, blend, test)))
+    blend = chosen.choice.blend
+    filled = write(job.run.submission, blend.apply(_of_blend(job, blend, chosen.test.mean(1))))
+    if filled:
+        job.screen.say(
+            f"warning: {len(filled)} test photos could not be read and got the most frequent class, "
+            f'"{most_frequent}": {", ".join(filled[:4])}'
+        )
+        job.run.log("filled", ids=filled, label=most_frequent)
+
+
+def _metrics(
+    job: Job, table: pd.DataFrame, rounds: list[Round], chosen: Round, round_reason: str
+) -> dict[str, Any]:
+    truth, labels = job.truth(job.judged), job.found.labels
+    members = [member.title for member in job.recipe.members]
+    return {
+        "measured_on": f"{len(truth)} photos with true labels that the networks had not learned from",
+        "photos": {
+            "labelled": int((table["part"] == "train").sum()),
+            "judged": len(truth),
+            "test": int((table["part"] == "test").sum()),
+            "unreadable": int((table["fault"] != "").sum()),
+        },
+        "labels": list(labels),
+        "chosen": {
+            "round": chosen.number,
+            "blend": chosen.choice.blend.name,
+            "views": list(chosen.views),
+            **chosen.choice.metrics.model_dump(mode="json"),
+            "reasons": [round_reason, f"views: {chosen.views_reason}", *chosen.choice.reasons],
+        },
+        "rounds": [
+            {
+                "round": each.number,
+                "members": {
+                    name: {
+                        **measure(each.out_of_fold[m], truth, labels).model_dump(mode="json"),
+                        "networks": each.kept_stages[name],
+                    }
+                    for m, name in enumerate(members)
+                },
+                "blends": {
+                    candidate.name: {
+                        "calibrated": candidate.calibrated,
+                        **candidate.metrics.model_dump(mode="json"),
+                    }
+                    for candidate in each.choice.candidates
+                },
+                "chosen": each.choice.blend.name,
+                "reasons": [f"views: {each.views_reason}", *each.choice.reasons],
+            }
+            for each in rounds
+        ],
+    }
+
+
+def _bundle(job: Job, chosen: Round, metrics: dict[str, Any]) -> None:
+    job.screen.say("exporting the bundle")
+    blend = chosen.choice.blend
+    networks = {
+        name: [job.run.fold(chosen.number, name, fold) / "network.safetensors" for fold in job.folds]
+        for name in blend.members
+    }
+    members = {member.title: member for member in job.recipe.members}
+
+    def proof(title: str) -> npt.NDArray[np.uint8]:
+        photos = _fitted(job, members[title])
+        return np.stack([photos[int(i)] for i in job.judged[:16]])
+
+    export(
+        job.run.bundle,
+        networks,
+        job.recipe,
+        blend,
+        job.found.labels,
+        job.found.label_ids,
+        chosen.views,
+        metrics,
+        proof,
+    )

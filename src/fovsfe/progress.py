@@ -1,0 +1,99 @@
+"""What a person sees while it runs: bars and a live table on a terminal, plain lines elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+ROWS = 12  # of the live table
+
+
+class Screen:
+    """Shows steps, bars and the epochs of the network under way. Use `opened()` around the work."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._whole = self._progress.add_task("the whole training", total=None, visible=False)
+        self._step = self._progress.add_task("", total=None, visible=False)
+        self._rows: list[tuple[str, ...]] = []
+        self._network = ""
+        self._before = (0, 1)
+        self._live: Live | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator["Screen"]:
+        """Keeps the live display up for the length of the block, on a terminal."""
+        if not self.console.is_terminal:
+            yield self
+            return
+        with Live(self._picture(), console=self.console, refresh_per_second=4, transient=True) as self._live:
+            yield self
+        self._live = None
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self.console.print(text, highlight=False, markup=False)
+
+    def bar(self, text: str, done: int, of: int) -> None:
+        """How far a step is."""
+        self._progress.update(self._step, description=text, completed=done, total=of, visible=done < of)
+        self._draw()
+
+    def network(self, title: str, number: int, of: int) -> None:
+        """The network that is trained next, the `number`-th (from 0) `of` all."""
+        self._network, self._before = title, (number, of)
+        self._progress.update(self._whole, total=of, completed=number, visible=True)
+        self.say(f"training {title} ({number + 1} of {of})")
+
+    def event(self, event: dict[str, Any]) -> None:
+        """What the training of a network tells: see `learning.training`."""
+        match event["doing"]:
+            case "features":
+                self.bar(f"features of {self._network}", event["done"], event["of"])
+            case "step":
+                stage = f"{self._network}: {event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
+                self.bar(stage, int(1000 * event["progress"]), 1000)
+                self._progress.update(self._whole, completed=self._before[0] + event["whole"])
+            case "epoch":
+                self._epoch(event)
+        self._draw()
+
+    def _epoch(self, row: dict[str, Any]) -> None:
+        cells = (
+            self._network,
+            f"{row['stage']:.0%}",
+            str(int(row["epoch"]) + 1),
+            f"{row['loss']:.3f}",
+            f"{row['log_loss']:.3f}",
+            f"{row['accuracy']:.3f}",
+        )
+        self._rows = [*self._rows, cells][-ROWS:]
+        if self._live is None and row["stage"] > 0:
+            self.say("  stage {1}, epoch {2}: loss {3}, validation log loss {4}, accuracy {5}".format(*cells))
+
+    def _draw(self) -> None:
+        if self._live is not None:
+            self._live.update(self._picture())
+
+    def _picture(self) -> Group:
+        table = Table("network", "layers", "epoch", "loss", "validation log loss", "accuracy")
+        for row in self._rows:
+            table.add_row(*row)
+        return Group(table, self._progress) if self._rows else Group(self._progress)
+
+
+def print_event(event: dict[str, Any]) -> None:
+    """The same as plain lines, for processes that have no screen of their own."""
+    if event["doing"] == "epoch":
+        print({key: value for key, value in event.items() if key != "doing"}, flush=True)

@@ -1,0 +1,289 @@
+"""recipe: from TOML and back, changes by --set, and one clear line for whatever is wrong."""
+
+import tomllib
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fovsfe import recipe
+from fovsfe.errors import FovsfeError
+from fovsfe.recipe import Member, Recipe
+
+TOML = """
+seed = 3
+
+[photos]
+fit = "pad"
+
+[training]
+stages = [0, 1]
+
+[[members]]
+backbone = "mobilenetv1_100"
+size = [120, 160]
+
+[[members]]
+backbone = "hf_hub:timm/densenet169.tv_in1k"
+size = [96, 96]
+name = "днс"
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(TOML, encoding="utf-8")
+    return str(path)
+
+
+def fault(file, *changes):
+    with pytest.raises(FovsfeError) as caught:
+        recipe.read(file, changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ---- from TOML and back
+
+
+def numbers(low, high, **options):
+    return st.floats(low, high, **options)
+
+
+def some(*choices):
+    return st.sampled_from(choices)
+
+
+def names(alphabet, **options):
+    return st.text(alphabet, max_size=20, **options)
+
+
+MEMBERS = st.lists(
+    st.builds(
+        Member,
+        backbone=st.tuples(names("aZ9_.:/@+-ж"), some("a", "9", "_", "-", "ж")).map("".join),
+        size=st.tuples(st.integers(32, 2048), st.integers(32, 2048)),
+        name=st.just("") | st.tuples(names("aZ9_.+-ж"), some("a", "-", "ж")).map("".join),
+        head=some("linear", "hidden"),
+        seed=st.integers(0, 2**31 - 1),
+        batch_size=st.none() | st.integers(2, 4096),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda member: member.title,
+)
+TABLES = {
+    "photos": {
+        "fit": some("pad", "squash", "crop"),
+        "max_pixels": st.integers(10_000, 10**9),
+        "cache_gb": numbers(0, 1e308),
+    },
+    "split": {"holdout": numbers(0.05, 0.5), "folds": some(0, 2, 20)},
+    "augment": {
+        "strength": some("none", "light", "strong"),
+        "mixup": numbers(0, 10),
+        "cutmix": numbers(0, 10),
+        "stressed_validation": st.booleans(),
+    },
+    "training": {
+        "stages": st.lists(numbers(0, 1), min_size=1, max_size=6, unique=True).map(sorted),
+        "head_epochs": st.integers(1, 1000),
+        "epochs": st.integers(1, 1000),
+        "batch_size": st.integers(2, 4096),
+        "optimizer": some("adamw", "sgd"),
+        "head_rate": numbers(0, 10, exclude_min=True),
+        "rate": numbers(0, 10, exclude_min=True),
+        "layer_decay": numbers(0, 1, exclude_min=True),
+        "weight_decay": numbers(0, 1e300),
+        "warmup": numbers(0, 0.9),
+        "label_smoothing": numbers(0, 1, exclude_max=True),
+        "ema": numbers(0, 1, exclude_max=True),
+        "patience": st.integers(1, 1000),
+        "minimum_gain": numbers(0, 1),
+        "precision": some("auto", "fp32", "bf16"),
+    },
+    "ensemble": {"views": st.lists(some("flip", "zoom", "zoom-flip", "wide", "wide-flip"), max_size=5)},
+    "pseudo": {"keep": some("all", "confident"), "confidence": numbers(0, 1), "soft": st.booleans()},
+}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    tables=st.fixed_dictionaries({name: st.fixed_dictionaries(keys) for name, keys in TABLES.items()}),
+    members=MEMBERS,
+    seed=st.integers(0, 2**31 - 1),
+    rounds=st.integers(1, 2),
+)
+def test_a_recipe_survives_toml(tmp_path_factory, tables, members, seed, rounds):
+    first = Recipe(**tables, members=tuple(members), seed=seed, rounds=rounds)
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_text(recipe.to_toml(first), encoding="utf-8")
+    assert recipe.read(str(file)) == first
+
+
+def test_the_tables_above_leave_no_key_out():
+    for name, keys in TABLES.items():
+        assert list(keys) == list(Recipe.model_fields[name].annotation.model_fields)
+
+
+def test_toml_spells_out_every_key(file):
+    raw = tomllib.loads(recipe.to_toml(recipe.read(file)))
+    assert set(raw) == set(Recipe.model_fields)
+    assert raw["training"]["rate"] == 3e-4
+
+
+def test_every_ready_recipe_is_right():
+    for name, text in recipe.ready().items():
+        read = recipe.read(name)
+        assert text.startswith("#"), f"{name} opens with what it is for"
+        assert Recipe.model_validate(tomllib.loads(recipe.to_toml(read))) == read
+
+
+def test_a_recipe_does_not_change(file):
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.read(file).seed = 4
+
+
+def test_a_members_title_is_its_name_or_the_end_of_its_backbone(file):
+    assert [member.title for member in recipe.read(file).members] == ["mobilenetv1_100", "днс"]
+    assert recipe.read(file, ["members.1.name="]).members[1].title == "densenet169.tv_in1k"
+
+
+# ---- --set
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("seed=7", 7),
+        ("photos.fit=crop", "crop"),
+        ('photos.fit="crop"', "crop"),
+        ("photos.fit = crop ", "crop"),
+        ("training.rate=1e-4", 1e-4),
+        ("training.rate=1", 1.0),
+        ("augment.stressed_validation=true", True),
+        ("training.stages=[0, 0.5, 1.0]", (0.0, 0.5, 1.0)),
+        ("ensemble.views=[]", ()),
+        ('ensemble.views=["flip", "wide"]', ("flip", "wide")),
+        ('pseudo={keep = "all", soft = false}', {"keep": "all", "confidence": 0.8, "soft": False}),
+        ("members.0.size=[64, 96]", (64, 96)),
+        ("members.1.size.0=64", (64, 96)),
+        ("members.1.name=second", "second"),
+        ("members.0.batch_size=8", 8),
+    ],
+)
+def test_set_changes_a_key(file, change, value):
+    key = change.partition("=")[0].strip().removesuffix(".0")
+    found = recipe.read(file, [change]).model_dump()
+    for part in key.split("."):
+        found = found[int(part) if part.isdecimal() else part]
+    assert found == value
+
+
+def test_set_replaces_all_members(file):
+    changed = recipe.read(file, ['members=[{backbone = "xception", size = [480, 640]}]'])
+    assert changed.members == (Member(backbone="xception", size=(480, 640)),)
+
+
+def test_the_last_set_counts_and_the_rest_stays(file):
+    changed = recipe.read(file, ["seed=1", "seed=2"])
+    assert changed == recipe.read(file).model_copy(update={"seed": 2})
+
+
+# ---- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("training.epoch=5", ['unknown key "training.epoch"', 'did you mean "epochs"?', "head_epochs"]),
+        ("trainng.epochs=5", ['unknown key "trainng"', 'did you mean "training"?', "seed, rounds, photos"]),
+        ("epochs=5", ['unknown key "epochs"', 'did you mean "training.epochs"?']),
+        ("backbone=xception", ['unknown key "backbone"', 'did you mean "members.0.backbone"?']),
+        ("training.seed=1", ['unknown key "training.seed"', 'did you mean "seed"?']),
+        ("members.0.bakbone=x", ['"members.0.bakbone"', 'did you mean "backbone"?', "size, name, head"]),
+        ("photos.zzz=1", ['unknown key "photos.zzz"', "allowed are fit, max_pixels, cache_gb"]),
+        ("photos.fit=stretch", ["photos.fit", "'pad', 'squash' or 'crop'", "given: 'stretch'"]),
+        ("photos.cache_gb=inf", ["photos.cache_gb", "finite"]),
+        ("training.epochs=0", ["training.epochs", "greater than or equal to 1", "given: 0"]),
+        ("training.epochs=many", ["training.epochs", "valid integer", "given: 'many'"]),
+        ("training.stages=[1, 0.5]", ["training", "stages must grow"]),
+        ("training.stages=[]", ["training.stages", "at least 1"]),
+        ("split.folds=1", ["split", "folds is 0", "at least 2"]),
+        ("seed=2147483648", ["seed", "less than 2147483648"]),
+        ("rounds=3", ["rounds", "less than or equal to 2", "given: 3"]),
+        ("training=5", ["training", "given: 5"]),
+        ("ensemble.views=flip", ["ensemble.views", "given: 'flip'"]),
+        ("members=[]", ["members", "at least 1"]),
+        ("members.0.size=[64]", ["members.0.size.1", "Field required"]),
+        ("members.0.size=[16, 64]", ["members.0.size.0", "greater than or equal to 32"]),
+        ("members.0.name=..", ["members.0.name", "given: '..'"]),
+        ("members.0.name=a/b", ["members.0.name", "given: 'a/b'"]),
+        ("members.0.backbone=", ["members.0.backbone"]),
+        ('members.0.backbone="a\\nb"', ["members.0.backbone"]),
+        ("members.0.name=днс", ['two members are called "днс"']),
+        ("members.2.name=x", ["--set members.2.name", '"2" is not one of 0 to 1']),
+        ("members.²=1", ["--set members.²", "is not one of 0 to 1"]),
+        ("members.name=x", ["--set members.name", '"name" is not one of 0 to 1']),
+        ("seed.x=1", ["--set seed.x", "no table"]),
+        ("photos.fit.x=1", ["--set photos.fit.x", "no table"]),
+        ("photos.fit.x.y=1", ["--set photos.fit.x.y", "no table"]),
+        ("seed", ["--set seed", "write key=value"]),
+        ("=5", ['unknown key ""']),
+    ],
+)
+def test_a_wrong_change_is_named(file, change, words):
+    message = fault(file, change)
+    for word in words:
+        assert word in message
+
+
+def test_one_wrong_member_is_no_missing_member(file):
+    assert "at least 1" not in fault(file, "members=[{}]")
+
+
+def test_several_faults_stand_in_one_line(file):
+    message = fault(file, "rounds=3", "photos.fit=stretch")
+    assert "rounds" in message
+    assert "photos.fit" in message
+
+
+def test_a_recipe_needs_members(tmp_path):
+    (tmp_path / "empty.toml").write_text("")
+    assert "members: Field required" in fault(str(tmp_path / "empty.toml"))
+
+
+def test_broken_toml_is_named_with_its_place(tmp_path):
+    (tmp_path / "broken.toml").write_text("seed = 1\nrounds 2\n")
+    message = fault(str(tmp_path / "broken.toml"))
+    assert "broken.toml is not valid TOML" in message
+    assert "line 2" in message
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", "folder"])
+def test_neither_a_recipe_nor_a_file(tmp_path, content):
+    path = tmp_path / "quik"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    message = fault(str(path))
+    assert f'no recipe "{path}"' in message
+    for name in recipe.ready():
+        assert name in message
+
+
+PARTS = ("", "seed", "photos", "fit", "training", "stages", "members", "0", "9", "-1", "size", "x")
+KEYS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map(".".join)
+VALUES = st.text(max_size=10) | some("", "1", "-1e999", "[]", "[[]]", "{}", "[{}]", "nan", "00:00:00")
+
+
+@settings(max_examples=200, deadline=None)
+@given(KEYS, VALUES)
+def test_no_change_ends_in_a_traceback(tmp_path_factory, key, value):
+    file = tmp_path_factory.getbasetemp() / "whatever.toml"
+    file.write_text(TOML, encoding="utf-8")
+    with suppress(FovsfeError):
+        recipe.read(str(file), [f"{key}={value}"])
