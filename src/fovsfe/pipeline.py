@@ -131,6 +131,7 @@ def go_on(folder: Path, screen: Screen) -> Run:
     if run.metrics.exists():
         screen.say(f"{folder} is complete")
         return run
+    run.sweep()
     keep_memory()
     deadline = _deadline(run, recipe, command)
     run.log("start", **command.model_dump(mode="json"))
@@ -159,10 +160,13 @@ def _deadline(run: Run, recipe: Recipe, command: Command) -> float | None:
 def _look(run: Run, recipe: Recipe, found: layouts.Photos, screen: Screen) -> pd.DataFrame:
     """The photos with their groups, folds and faults: audited once, then remembered."""
     if run.photos.exists():
-        return pd.read_csv(run.photos, keep_default_na=False)
-    result = audit(
-        found, recipe.photos.max_pixels, lambda done, of: screen.bar("looking at photos", done, of)
-    )
+        texts = dict.fromkeys(("id", "path", "part", "label", "fault"), str)
+        return pd.read_csv(run.photos, dtype=texts, keep_default_na=False)
+
+    def tick(done: int, of: int) -> None:
+        screen.bar("looking at photos", done, of)
+
+    result = audit(found, recipe.photos.max_pixels, tick)
     table = result.table
     table["fold"] = split(table, recipe.split.holdout, recipe.split.folds, recipe.seed)
     write_json(run.audit, [asdict(finding) for finding in result.findings])
@@ -376,9 +380,10 @@ def _submissions(job: Job, table: pd.DataFrame, rounds: list[Round], chosen: Rou
     for each in rounds:
         test = each.test.mean(1)
         blends = [Blend(kind="mean", members=(member.title,)) for member in job.recipe.members]
-        for blend in [*blends, *each.choice.fitted, each.choice.blend]:
-            name = f"round-{each.number}-{'chosen' if blend is each.choice.blend else blend.name}"
-            write(job.run.named_submission(name), blend.apply(_of_blend(job, blend, test)))
+        named = {blend.name: blend for blend in blends} | {blend.kind: blend for blend in each.choice.fitted}
+        for name, blend in (named | {"chosen": each.choice.blend}).items():
+            file = job.run.named_submission(f"round-{each.number}-{name}")
+            write(file, blend.apply(_of_blend(job, blend, test)))
     blend = chosen.choice.blend
     filled = write(job.run.submission, blend.apply(_of_blend(job, blend, chosen.test.mean(1))))
     if filled:

@@ -122,12 +122,20 @@ class Run:
         """The folder of one network: a member's training on one fold."""
         return self.member(number, title) / f"fold-{fold}"
 
+    def sweep(self) -> None:
+        """Removes what a killed process had half written."""
+        for unfinished in self.root.rglob(".*.part"):
+            unfinished.unlink(missing_ok=True)
+
     def log(self, event: str, **facts: Any) -> None:
         """Appends one line to log.jsonl. Raises FovsfeError where the folder cannot be written."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
         try:
-            with (self.root / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            with (self.root / "log.jsonl").open("ab+") as file:
+                # A process killed in mid-line leaves it open: it must not swallow the next one.
+                if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                    file.write(b"\n")
+                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
             raise FovsfeError(f"cannot write {self.root / 'log.jsonl'}: {error.strerror}") from error
 
@@ -149,11 +157,16 @@ class Stopwatch:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Adds the time of the block to step `name`, also when the block is interrupted."""
+        """Adds the time of the block to step `name`, also when the block fails or is interrupted."""
         start = time.monotonic()
         try:
             yield
-        finally:
-            seconds = self.read()
-            seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - start, 3)
-            write_json(self.path, seconds)
+        except BaseException:
+            with suppress(FovsfeError):  # what stopped the block is what to report
+                self._add(name, time.monotonic() - start)
+            raise
+        self._add(name, time.monotonic() - start)
+
+    def _add(self, name: str, seconds: float) -> None:
+        every = self.read()
+        write_json(self.path, every | {name: round(every.get(name, 0.0) + seconds, 3)})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
@@ -96,7 +96,8 @@ def _training_end(fabric: Any, task: Task, network: Network) -> float | None:
     before = time.monotonic()
     outputs(fabric, network, network, task.photos, some, "plain")
     a_photo = (time.monotonic() - before) / len(some) / fabric.world_size
-    return task.deadline - a_photo * len(task.views) * (len(task.judge) + len(task.ask))
+    photos = len(task.views) * (len(task.judge) + len(task.ask))
+    return float(task.deadline - a_photo * photos)
 
 
 def _head_stage(fabric: Any, task: Task, network: Network, state: State, show: Show) -> None:
@@ -125,7 +126,7 @@ def _head_stage(fabric: Any, task: Task, network: Network, state: State, show: S
             _set_rates(optimizer, rate_factor(step / (batches * settings.head_epochs), settings.warmup))
             loss = _loss(head(seen[view[rows], rows]), targets[rows], settings.label_smoothing)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             average.update(head, step=step)
             losses.append(loss.item())
@@ -201,20 +202,19 @@ def _stage(
 
 
 def _finish(fabric: Any, task: Task, network: Network, state: State) -> None:
-    predictions = {
-        "judge": probabilities(fabric, network, task.photos, task.judge, task.views),
-        "ask": probabilities(fabric, network, task.photos, task.ask, task.views),
-    }
+    judge = probabilities(fabric, network, task.photos, task.judge, task.views)
+    ask = probabilities(fabric, network, task.photos, task.ask, task.views)
     result: dict[str, Any] = {"stage": state.best_stage, "log_loss": state.best_loss}
     if task.recipe.augment.stressed_validation:
         result["stressed_accuracy"] = _stressed_accuracy(fabric, task, network)
     if not fabric.is_global_zero:
         return
+    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     with replacing(task.folder / "network.safetensors") as temporary:
-        save_file({name: value.cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
+        temporary.write_bytes(to_bytes(tensors))
     checkpoint.write_history(task.folder / "history.csv", state.history)
     with replacing(task.folder / "predictions.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, **predictions)
+        np.savez(file, judge=judge, ask=ask)
     write_json(task.folder / "result.json", result)
     (task.folder / "checkpoint.pt").unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -64,18 +65,17 @@ def build(backbone: str, size: tuple[int, int], head: str, labels: int, weights:
     return Network(model, _head(head, model.head_hidden_size, labels), mean, std)
 
 
-def _create(backbone: str, size: tuple[int, int], pretrained: bool) -> nn.Module:
+def _create(backbone: str, size: tuple[int, int], pretrained: bool) -> Any:
     config = timm.get_pretrained_cfg(backbone)
     fixed = {"img_size": size} if config is not None and config.fixed_input_size else {}
     try:
-        model: nn.Module = timm.create_model(backbone, pretrained=pretrained, num_classes=0, **fixed)
+        return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **fixed)
     except Exception as error:  # the hub raises what its transport raises: there is no common class
         where = "from the hub (--weights FOLDER takes local ones, --weights none none)" if pretrained else ""
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FovsfeError(
             f"cannot make backbone {backbone} at {size[0]}x{size[1]} {where}: {reason}"
         ) from error
-    return model
 
 
 def _load(model: nn.Module, backbone: str, folder: Path) -> tuple[list[float], list[float]]:

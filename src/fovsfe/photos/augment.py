@@ -1,5 +1,7 @@
 """What changes in a training photo from one epoch to the next (torchvision.transforms.v2)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
@@ -8,7 +10,7 @@ from torchvision.transforms.v2.functional import InterpolationMode
 _GREY = [124, 116, 104]  # ImageNet's mean: what padding looks like to the network
 
 
-def augmentation(strength: str, size: tuple[int, int]) -> nn.Module:
+def augmentation(strength: str, size: tuple[int, int]) -> Any:
     """A transform of one uint8 (3, height, width) photo into another of the same size.
 
     "light" crops, flips and recolours a little; "strong" adds rotation, shear, RandAugment, JPEG artefacts
