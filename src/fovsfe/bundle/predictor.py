@@ -19,7 +19,7 @@ Maps = npt.NDArray[np.float32]
 Fitted = tuple[Pixels, ...]
 """A photo as the members take it: uint8 (height, width, 3) for each, in their order."""
 
-BATCH = 16  # more at once is no faster on a CPU, and takes memory
+BATCH = 4  # more at once is no faster on a CPU, and takes memory
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,9 @@ def _network(file: Path, labels: int, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Both keep the memory of the largest batch for ever, and make nothing faster.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
     try:
         network = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions have no common class

@@ -165,7 +165,7 @@ def _stage(
         losses = []
         for step, (photos, targets) in enumerate(_batches(fabric, task, seed), state.epoch * steps):
             progress = pace.progress(step)
-            if progress >= 1:
+            if progress >= 1 and (state.best or losses):
                 break
             _set_rates(optimizer, rate_factor(progress, settings.warmup))
             photos, targets = photos.to(fabric.device), targets.to(fabric.device)

@@ -1,0 +1,73 @@
+"""Many files through a bundle, one after the other: finding, reading and answering them in flat memory."""
+
+import glob
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from fovsfe.bundle.predictor import BATCH, Answer, Fitted, Predictor
+from fovsfe.photos.decode import MAX_PIXELS, SUFFIXES, BadPhoto
+
+
+def expand(paths: Iterable[str], lines: Iterable[str]) -> Iterator[str]:
+    """The files that `paths` stand for, as they are found.
+
+    A folder stands for the photos in it, at any depth; a pattern ("cars/**/*.jpg") for what it matches;
+    "-" for the paths in `lines`, one a line; anything else for itself, also where there is no such file.
+    """
+    for path in paths:
+        if path == "-":
+            yield from (line.rstrip("\r\n") for line in lines if line.strip())
+        elif Path(path).is_dir():
+            yield from _photos_in(path)
+        elif not Path(path).exists() and glob.has_magic(path):
+            # Path.glob takes no absolute pattern
+            yield from sorted(glob.glob(path, recursive=True)) or [path]  # noqa: PTH207
+        else:
+            yield path
+
+
+def answer_files(
+    predictor: Predictor, files: Iterable[str], max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[str, Answer | str]]:
+    """Each file with its answer or, in words, why there is none; in their order.
+
+    Takes files only as it goes, reads and decodes a few ahead in threads, and keeps no answered photo.
+    """
+
+    def fitted(file: str) -> Fitted | str:
+        try:
+            return predictor.pixels(Path(file).read_bytes(), max_pixels)
+        except BadPhoto as error:
+            return str(error)
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        except ValueError as error:  # a path that no system has
+            return str(error)
+
+    source, threads = iter(files), len(os.sched_getaffinity(0))
+    ahead: deque[tuple[list[str], list[Future[Fitted | str]]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        while True:
+            while len(ahead) < 1 + threads and (some := list(islice(source, BATCH))):
+                ahead.append((some, [pool.submit(fitted, file) for file in some]))
+            if not ahead:
+                return
+            some, results = ahead.popleft()
+            yield from zip(some, _answers(predictor, [result.result() for result in results]), strict=True)
+
+
+def _answers(predictor: Predictor, photos: Sequence[Fitted | str]) -> Iterator[Answer | str]:
+    answers = iter(predictor.answers([photo for photo in photos if not isinstance(photo, str)]))
+    return (photo if isinstance(photo, str) else next(answers) for photo in photos)
+
+
+def _photos_in(folder: str) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if Path(name).suffix.lower() in SUFFIXES:
+                yield str(Path(parent) / name)
