@@ -280,7 +280,7 @@ def _train(
         features=job.run.cache / f"{member.title}.npy",
         precision=precision,
         seed=job.recipe.seed + 7919 * member.seed + 104_729 * fold + 1_299_709 * number,
-        deadline=share_of(job.deadline, every - done),
+        deadline=share_of(job.deadline, _time_share(job, place, done)),
     )
     name = f"{member.title}, round {number}" + (f", fold {fold}" if len(job.folds) > 1 else "")
     job.screen.network(name, done, every)
@@ -292,6 +292,13 @@ def _train(
 
     with job.run.spent.step(f"train {member.title} round {number}"):
         run_task(task, job.command.devices, show if job.command.devices == 1 else print_event)
+
+
+def _time_share(job: Job, place: int, done: int) -> float:
+    """The part of the time left that the next network gets, when `done` networks are trained."""
+    a_round = [member.share for member in job.recipe.members for _ in job.folds]
+    rounds = job.recipe.rounds if len(job.asked) else 1
+    return job.recipe.members[place].share / sum((a_round * rounds)[done:])
 
 
 def _targets(job: Job, pseudo: pd.DataFrame) -> tuple[Ints, npt.NDArray[np.float32]]:

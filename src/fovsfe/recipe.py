@@ -94,7 +94,8 @@ class PseudoSettings(Settings):
 
 
 class Member(Settings):
-    """One `[[members]]`: a network of the ensemble. `size` is height and width in pixels."""
+    """One `[[members]]`: a network of the ensemble. `size` is height and width in
+    pixels; `share` weighs its part of `--minutes`."""
 
     # Both end in what no "." or ".." ends in: the title names a folder.
     backbone: Annotated[str, Field(pattern=r"^[\w.:/@+-]*[\w+-]$")]
@@ -103,6 +104,7 @@ class Member(Settings):
     head: Literal["linear", "hidden"] = "linear"
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None
+    share: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
     @property
     def title(self) -> str:

@@ -1,8 +1,8 @@
 import io
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,17 +47,24 @@ def jpeg(seed: int, size: tuple[int, int] = (480, 360)) -> bytes:
 PHOTOS = [jpeg(seed) for seed in range(6)]
 
 
+def fitted(title: str) -> np.ndarray:
+    """The photos as the member takes them."""
+    member = next(member for member in RECIPE.members if member.title == title)
+    return np.stack([load(photo, member.size, "pad") for photo in PHOTOS])
+
+
 def network(title: str, seed: int) -> Network:
-    """A network as if trained: sure of something, with batch norms that have seen something."""
+    """A network as if trained: its batch norms have seen photos, and it answers one so and another so."""
     torch.manual_seed(seed)
     member = next(member for member in RECIPE.members if member.title == title)
     made = build(member.backbone, member.size, member.head, len(LABELS), "none")
-    made.train()
-    made(torch.randint(0, 256, (8, *member.size, 3), dtype=torch.uint8))
-    made.eval()
-    last = made.head if isinstance(made.head, torch.nn.Linear) else made.head[-1]
+    photos = torch.from_numpy(fitted(title))
     with torch.no_grad():
-        last.weight *= 30
+        for _ in range(30):
+            made.train()(photos)
+        last = made.head if isinstance(made.head, torch.nn.Linear) else made.head[-1]
+        last.weight *= 2 / made.eval()(photos).std(dim=0).mean()
+        last.bias -= made(photos).mean(dim=0)
     return made
 
 
@@ -68,10 +75,15 @@ class Made:
     files: dict[str, list[Path]]
     networks: dict[str, list[Network]]
     folder: Path
-    proof: Proof
 
-    def export(self, folder: Path, **changes: object) -> Proof:
-        arguments = {
+    labels = LABELS
+    recipe = RECIPE
+    blend = BLEND
+    photos = tuple(PHOTOS)
+
+    def export(self, folder: Path, **changes: Any) -> Proof:
+        """`export` with what the bundle was made of, but for `changes`."""
+        arguments: dict[str, Any] = {
             "networks": self.files,
             "recipe": RECIPE,
             "blend": BLEND,
@@ -84,11 +96,6 @@ class Made:
         return export(folder, **(arguments | changes))
 
 
-def fitted(title: str) -> np.ndarray:
-    member = next(member for member in RECIPE.members if member.title == title)
-    return np.stack([load(photo, member.size, "pad") for photo in PHOTOS])
-
-
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("made")
@@ -97,11 +104,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     for title, folds in networks.items():
         for fold, file in zip(folds, files[title], strict=True):
             save_file({name: value.contiguous() for name, value in fold.state_dict().items()}, file)
-    proof = Made(files, networks, folder, Proof.model_construct()).export(folder / "bundle")
-    return Made(files, networks, folder / "bundle", proof)
+    everything = Made(files, networks, folder / "bundle")
+    everything.export(everything.folder)
+    return everything
 
 
 @pytest.fixture
-def copy(made: Made, tmp_path: Path) -> Callable[[], Path]:
-    """Makes a copy of the bundle that a test may spoil."""
-    return lambda: Path(shutil.copytree(made.folder, tmp_path / "copy", dirs_exist_ok=True))
+def bundle(made: Made, tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may spoil."""
+    return Path(shutil.copytree(made.folder, tmp_path / "copy"))

@@ -1,10 +1,158 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LABELS, Made
 
 from fovsfe.bundle import format
 from fovsfe.errors import FovsfeError
+
+NETWORKS = ("members/small-0.onnx", "members/test_resnet-0.onnx", "members/test_resnet-1.onnx")
+
+
+def refusal(bundle: Path) -> str:
+    with pytest.raises(FovsfeError) as caught:
+        format.load(bundle)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert str(bundle) in line
+    return line
+
+
+def edit(bundle: Path, **changes: Any) -> None:
+    file = bundle / "bundle.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_says_what_was_exported(made: Any) -> None:
+    bundle = format.load(made.folder)
+    assert bundle.labels == made.labels
+    assert bundle.label_ids == {"ВАЗ-2109": "0", "a|b": "1", "Ford": "2"}
+    assert bundle.blend == made.blend
+    assert bundle.views == ("plain", "flip")
+    assert [(m.title, m.size, m.fit, m.has_map) for m in bundle.members] == [
+        ("small", (48, 48), "pad", False),
+        ("test_resnet", (64, 96), "pad", True),
+    ]
+    assert set(bundle.files) == {"card.md", *NETWORKS}
+    assert "ВАЗ-2109" in (made.folder / "bundle.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", ["card.md", *NETWORKS])
+def test_one_wrong_bit_in_any_file(bundle: Path, path: str) -> None:
+    data = bytearray((bundle / path).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / path).write_bytes(data)
+    assert path in refusal(bundle)
+
+
+@pytest.mark.parametrize("path", ["bundle.json", "card.md", *NETWORKS])
+def test_a_missing_file(bundle: Path, path: str) -> None:
+    (bundle / path).unlink()
+    assert path in refusal(bundle)
+
+
+def test_a_folder_in_place_of_a_file(bundle: Path) -> None:
+    (bundle / "card.md").unlink()
+    (bundle / "card.md").mkdir()
+    assert "card.md" in refusal(bundle)
+
+
+def test_no_bundle_at_all(tmp_path: Path) -> None:
+    assert "fovsfe export" in refusal(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"format": "1"}', '{"format": true}', "\0", "[" * 100_000]
+)
+def test_json_of_somebody_else(bundle: Path, text: str) -> None:
+    (bundle / "bundle.json").write_text(text)
+    refusal(bundle)
+
+
+def test_json_that_is_no_text(bundle: Path) -> None:
+    (bundle / "bundle.json").write_bytes(b"\xff\xfe\x00")
+    refusal(bundle)
+
+
+def test_cut_json(bundle: Path) -> None:
+    text = (bundle / "bundle.json").read_text()
+    for length in range(0, len(text) - 2, 97):
+        (bundle / "bundle.json").write_text(text[:length])
+        refusal(bundle)
+
+
+def test_a_later_format(bundle: Path) -> None:
+    edit(bundle, format=2)
+    assert "update fovsfe" in refusal(bundle)
+
+
+def test_an_earlier_format(bundle: Path) -> None:
+    edit(bundle, format=0)
+    assert "export it anew" in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"labels": ["a", "a", "b"]}, "twice"),
+        ({"labels": ["a", "b"]}, "label_ids"),
+        ({"label_ids": {}}, "label_ids"),
+        ({"translations": {"ru": {"Fiat": "Фиат"}}}, "Fiat"),
+        ({"members": []}, "members"),
+        ({"views": ["sideways"]}, "views"),
+        ({"views": ["flip"]}, "views"),
+        ({"blend": {"kind": "mean", "members": ["small"]}}, "blend"),
+        ({"blend": {"kind": "mean", "members": ["small", "test_resnet"], "temperature": 0}}, "temperature"),
+        ({"files": {}}, "checksum"),
+        ({"files": {"card.md": "0"}}, "files.card.md"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_parts_that_do_not_fit(bundle: Path, changes: dict[str, Any], named: str) -> None:
+    edit(bundle, **changes)
+    assert named in refusal(bundle)
+
+
+@pytest.mark.parametrize("path", ["../secret.onnx", "/etc/hostname", "members/../../secret.onnx"])
+def test_a_path_outside(bundle: Path, path: str) -> None:
+    members = json.loads((bundle / "bundle.json").read_text())["members"]
+    edit(bundle, members=[members[0], members[1] | {"networks": [path]}])
+    assert "members.1.networks.0" in refusal(bundle)
+
+
+def test_a_checksum_of_a_file_outside(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    files = json.loads((bundle / "bundle.json").read_text())["files"]
+    edit(bundle, files=files | {"../secret": format.digest(tmp_path / "secret")})
+    assert "outside" in refusal(bundle)
+
+
+def test_an_edited_card_is_told_how_to_be_accepted(bundle: Path) -> None:
+    card = (bundle / "card.md").read_text()
+    (bundle / "card.md").write_text(card.replace("FILL IN", "MIT"))
+    line = refusal(bundle)
+    assert format.digest(bundle / "card.md") in line
+    files = json.loads((bundle / "bundle.json").read_text())["files"]
+    edit(bundle, files=files | {"card.md": format.digest(bundle / "card.md")})
+    format.load(bundle)
+
+
+def test_translations_may_be_added_by_hand(bundle: Path) -> None:
+    edit(bundle, translations={"en": {"ВАЗ-2109": "VAZ-2109"}})
+    assert format.load(bundle).translations["en"] == {"ВАЗ-2109": "VAZ-2109"}
+
+
+def test_other_files_beside_do_not_matter(bundle: Path) -> None:
+    (bundle / "members" / "notes.txt").write_text("mine")
+    format.load(bundle)
+
+
+def test_written_and_read_back(made: Any, tmp_path: Path) -> None:
+    bundle = format.load(made.folder)
+    (tmp_path / "members").mkdir()
+    for path in NETWORKS:
+        (tmp_path / path).write_bytes((made.folder / path).read_bytes())
+    (tmp_path / "card.md").write_bytes((made.folder / "card.md").read_bytes())
+    format.write(tmp_path, bundle.model_copy(update={"files": {}}))
+    assert (tmp_path / "bundle.json").read_bytes() == (made.folder / "bundle.json").read_bytes()

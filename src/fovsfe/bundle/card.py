@@ -133,7 +133,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _yaml(text: str) -> str:

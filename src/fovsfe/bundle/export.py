@@ -91,7 +91,8 @@ def _export_member(
     paths, answers, order = [], [], None
     for number, file in enumerate(files):
         _load(network, file, title)
-        order = order or _map_order(network, some)
+        if number == 0:  # the same for all of one backbone
+            order = _map_order(network, some)
         paths.append(f"members/{title}-{number}.onnx")
         (folder / paths[-1]).write_bytes(_onnx(_Graph(network, order).eval(), some))
         answers.append(_probabilities(network, photos))
@@ -147,6 +148,7 @@ def _map_order(network: Network, photos: Tensor) -> Order | None:
     return None
 
 
+@torch.no_grad()
 def _onnx(graph: _Graph, photos: Tensor) -> bytes:
     """The graph as ONNX, batch norms folded into convolutions, for any number of photos."""
     names = ["logits"] if graph.order is None else ["logits", "map"]

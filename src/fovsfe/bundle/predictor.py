@@ -50,7 +50,7 @@ class Predictor:
         cores = threads or len(os.sched_getaffinity(0))
         labels = len(self.bundle.labels)
         self._networks = [
-            [_network(folder / path, labels, cores) for path in member.networks]
+            [_network(folder / path, labels, member.has_map, cores) for path in member.networks]
             for member in self.bundle.members
         ]
 
@@ -80,20 +80,21 @@ class Predictor:
             yield Answer(blended[i], bool(known[i]), tuple(None if of is None else of[i] for of in maps))
 
     def _look(self, photos: Sequence[Fitted], views: tuple[str, ...]) -> tuple[Floats, list[Maps | None]]:
-        """Probabilities (members, n, labels) and, for each member, maps (n, rows, columns, labels)."""
-        seen: dict[tuple[object, str], Pixels] = {}
+        """Probabilities (members, n, labels) and, of the first view, each member's maps."""
+        seen: dict[tuple[object, ...], Pixels] = {}
         probabilities: list[Floats] = []
         maps: list[Maps | None] = []
         for number, (member, networks) in enumerate(zip(self.bundle.members, self._networks, strict=True)):
-            outputs: dict[str, list[list[npt.NDArray[np.float32]]]] = {}
+            outputs: list[Sequence[Maps]] = []
             for name in views:
-                key = ((member.size, member.fit), name)
+                key = (member.size, member.fit, name)
                 if key not in seen:  # members of one size share their views
                     seen[key] = view(np.stack([photo[number] for photo in photos]), name)
-                outputs[name] = [network.run(None, {"photos": seen[key]}) for network in networks]
-            logits = np.stack([output[0] for of_view in outputs.values() for output in of_view])
-            probabilities.append(softmax(logits.astype(np.float64)).mean(axis=0))
-            maps.append(np.mean([o[1] for o in outputs["plain"]], axis=0) if member.has_map else None)
+                outputs += [network.run(None, {"photos": seen[key]}) for network in networks]
+            logits = np.stack([output[0] for output in outputs]).astype(np.float64)
+            probabilities.append(softmax(logits).mean(axis=0))
+            first = outputs[: len(networks)]
+            maps.append(np.mean([output[1] for output in first], axis=0) if member.has_map else None)
         return np.stack(probabilities), maps
 
 
@@ -101,7 +102,7 @@ def _batches(photos: Sequence[Fitted]) -> Iterator[Sequence[Fitted]]:
     return (photos[start : start + BATCH] for start in range(0, len(photos), BATCH))
 
 
-def _network(file: Path, labels: int, threads: int) -> ort.InferenceSession:
+def _network(file: Path, labels: int, has_map: bool, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -113,6 +114,7 @@ def _network(file: Path, labels: int, threads: int) -> ort.InferenceSession:
     except Exception as error:  # the runtime's exceptions have no common class
         reason = " ".join(str(error).split())[:200]
         raise FovsfeError(f"onnxruntime {ort.__version__} cannot load {file}: {reason}") from error
-    if network.get_outputs()[0].shape[-1] != labels:
+    outputs = network.get_outputs()
+    if outputs[0].shape[-1] != labels or len(outputs) != 1 + has_map:
         raise FovsfeError(f"{file} is not a network for the {labels} labels of its bundle: export it anew")
     return network

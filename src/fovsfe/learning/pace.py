@@ -5,12 +5,12 @@ import time
 from typing import Any
 
 
-def share_of(deadline: float | None, parts: int) -> float | None:
-    """The moment (time.monotonic seconds) at which the first of `parts` equal parts of what is left ends."""
+def share_of(deadline: float | None, share: float) -> float | None:
+    """The moment (time.monotonic seconds) at which `share` (0 to 1) of the time left will have passed."""
     if deadline is None:
         return None
     now = time.monotonic()
-    return now + max(deadline - now, 0.0) / parts
+    return now + max(deadline - now, 0.0) * share
 
 
 def rate_factor(progress: float, warmup: float) -> float:

@@ -80,7 +80,7 @@ def _train(fabric: Any, task: Task, show: Show) -> None:
         if stages[number] == 0:
             _head_stage(fabric, task, network, state, show)
         else:
-            _stage(fabric, task, network, state, share_of(end, len(stages) - number), show)
+            _stage(fabric, task, network, state, share_of(end, 1 / (len(stages) - number)), show)
         state.end_stage()
         _save(fabric, task, state)
     if state.best:

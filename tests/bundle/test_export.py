@@ -1,0 +1,198 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fovsfe.bundle import export as exporting
+from fovsfe.bundle.format import load
+from fovsfe.bundle.predictor import Predictor
+from fovsfe.ensemble.blend import Blend
+from fovsfe.errors import FovsfeError
+from fovsfe.networks.network import build
+from fovsfe.photos.views import view
+from fovsfe.recipe import Recipe
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def run(file: Path, photos: np.ndarray) -> list[np.ndarray]:
+    return ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"photos": photos})
+
+
+def exported(folder: Path, backbone: str, size: tuple[int, int], head: str = "linear") -> tuple[Any, Path]:
+    """A bundle of one untrained network, and the network."""
+    torch.manual_seed(0)
+    recipe = Recipe.model_validate({"members": [{"backbone": backbone, "size": size, "head": head}]})
+    network = build(backbone, size, head, 3, "none").eval()
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "network.safetensors")
+    photos = np.random.default_rng(0).integers(0, 256, (3, *size, 3), dtype=np.uint8)
+    exporting.export(
+        folder / "bundle",
+        {backbone: [folder / "network.safetensors"]},
+        recipe,
+        Blend(kind="mean", members=(backbone,)),
+        ("a", "b", "c"),
+        {"a": "a", "b": "b", "c": "c"},
+        ("plain",),
+        {},
+        lambda title: photos,
+    )
+    return network, folder / "bundle"
+
+
+def test_the_proof_is_kept(made: Any, tmp_path: Path) -> None:
+    proof = made.export(tmp_path / "bundle")
+    assert proof == load(tmp_path / "bundle").proof
+    assert proof.photos == len(made.photos)
+    assert proof.greatest_difference < 1e-5
+    assert proof.agreement == 1
+
+
+def test_the_bundle_answers_as_the_networks_do(made: Any) -> None:
+    predictor = Predictor(made.folder)
+    photos = [predictor.pixels(photo) for photo in made.photos]
+    members = []
+    for number, title in enumerate(made.blend.members):
+        pixels = np.stack([photo[number] for photo in photos])
+        with torch.no_grad():
+            each = [
+                network(torch.from_numpy(view(pixels, name).copy())).double().softmax(-1).numpy()
+                for network in made.networks[title]
+                for name in ("plain", "flip")
+            ]
+        members.append(np.mean(each, axis=0))
+    wanted = made.blend.apply(np.stack(members))
+    assert len(set(wanted.argmax(axis=1))) > 1
+    answers = np.stack([answer.probabilities for answer in predictor.answers(photos)])
+    np.testing.assert_allclose(answers, wanted, atol=1e-5)
+
+
+def test_the_same_networks_give_the_same_bytes(made: Any, tmp_path: Path) -> None:
+    made.export(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(made.folder)
+
+
+def test_any_number_of_photos_and_norms_folded(made: Any) -> None:
+    file = made.folder / "members/test_resnet-0.onnx"
+    for photos in (1, 2, 7):
+        logits, places = run(file, np.zeros((photos, 64, 96, 3), np.uint8))
+        assert logits.shape == (photos, 3)
+        assert places.shape == (photos, 2, 3, 3)
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load(file).graph.node}
+
+
+def test_a_map_is_what_its_logit_is_made_of(made: Any) -> None:
+    photos = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    logits, places = run(made.folder / "members/test_resnet-1.onnx", photos)
+    np.testing.assert_allclose(places.mean((1, 2)), logits, atol=1e-4)
+
+
+def test_a_map_shows_where(tmp_path: Path) -> None:
+    """Only places that see what changed in the photo have other values."""
+    _, bundle = exported(tmp_path, "test_byobnet", (160, 160))
+    photos = np.zeros((2, 160, 160, 3), np.uint8)
+    photos[1, :8, :8] = 255
+    _, places = run(bundle / "members/test_byobnet-0.onnx", photos)
+    changed = np.abs(places[1] - places[0]).max(axis=-1)
+    assert changed[0, 0] == changed.max() > 0
+    assert changed[-1, -1] < changed[0, 0] / 100
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head"), [("test_convnext", "linear"), ("test_vit", "linear"), ("test_resnet", "hidden")]
+)
+def test_no_map_where_it_would_not_be_true(tmp_path: Path, backbone: str, head: str) -> None:
+    _, bundle = exported(tmp_path, backbone, (64, 64), head)
+    assert not load(bundle).members[0].has_map
+    assert len(run(bundle / f"members/{backbone}-0.onnx", np.zeros((1, 64, 64, 3), np.uint8))) == 1
+
+
+def test_without_the_old_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_torch = torch.onnx.export
+
+    def only_the_new_one(*arguments: Any, **options: Any) -> Any:
+        if not options["dynamo"]:
+            raise TypeError("no TorchScript any more")
+        return of_torch(*arguments, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", only_the_new_one)
+    network, bundle = exported(tmp_path, "test_resnet", (64, 64))
+    photos = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(photos)).numpy()
+    logits, places = run(bundle / "members/test_resnet-0.onnx", photos)
+    np.testing.assert_allclose(logits, wanted, atol=1e-5)
+    np.testing.assert_allclose(places.mean((1, 2)), wanted, atol=1e-5)
+
+
+def test_an_older_bundle_is_replaced(made: Any, bundle: Path) -> None:
+    (bundle / "members" / "gone-0.onnx").write_bytes(b"old")
+    made.export(bundle, views=("plain",))
+    assert load(bundle).views == ("plain",)
+    assert not (bundle / "members" / "gone-0.onnx").exists()
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_an_older_bundle_outlives_a_failure(made: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(bundle)
+    monkeypatch.setattr(exporting, "LARGEST_DIFFERENCE", -1)
+    with pytest.raises(FovsfeError, match="otherwise than the trained"):
+        made.export(bundle)
+    assert contents(bundle) == before
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_what_a_killed_export_left_is_cleared(made: Any, tmp_path: Path) -> None:
+    (tmp_path / ".bundle.part" / "members").mkdir(parents=True)
+    (tmp_path / ".bundle.part" / "members" / "half.onnx").write_bytes(b"")
+    made.export(tmp_path / "bundle")
+    assert "members/half.onnx" not in contents(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_nothing_but_a_bundle_is_replaced(made: Any, tmp_path: Path, kind: str) -> None:
+    mine = tmp_path / "mine"
+    if kind == "folder":
+        mine.mkdir()
+        (mine / "thesis.txt").write_text("years of work")
+    else:
+        mine.write_text("years of work")
+    with pytest.raises(FovsfeError, match="is no bundle"):
+        made.export(mine)
+    assert kind == "file" or (mine / "thesis.txt").exists()
+
+
+def test_a_network_that_is_missing_or_another(made: Any, tmp_path: Path) -> None:
+    for files in (["nowhere"], [made.files["test_resnet"][0]], [made.folder / "card.md"]):
+        with pytest.raises(FovsfeError, match="member small") as caught:
+            made.export(tmp_path / "bundle", networks=made.files | {"small": [Path(f) for f in files]})
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "bundle").exists()
+
+
+def test_a_folder_that_cannot_be_written(made: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FovsfeError, match="cannot write the bundle"):
+        made.export(tmp_path / "file" / "bundle")
+
+
+def test_json_is_the_same_whatever_the_hash_seed(made: Any, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from fovsfe.bundle import format;"
+        "folder = Path(sys.argv[1]); format.write(folder, format.load(folder))"
+    )
+    before = (made.folder / "bundle.json").read_bytes()
+    environment = {"PYTHONHASHSEED": "7", "PATH": ""}
+    subprocess.run([sys.executable, "-c", program, str(made.folder)], check=True, env=environment)
+    assert (made.folder / "bundle.json").read_bytes() == before
+    assert json.loads(before)["format"] == 1

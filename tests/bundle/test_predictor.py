@@ -1,0 +1,123 @@
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fovsfe.bundle import format
+from fovsfe.bundle.predictor import BATCH, Predictor
+from fovsfe.errors import FovsfeError
+from fovsfe.photos.decode import BadPhoto, load
+
+
+@pytest.fixture(scope="module")
+def predictor(made: Any) -> Predictor:
+    return Predictor(made.folder, threads=1)
+
+
+def test_pixels_are_trainings_to_the_bit(predictor: Predictor, made: Any) -> None:
+    for photo in made.photos:
+        small, wide = predictor.pixels(photo)
+        np.testing.assert_array_equal(small, load(photo, (48, 48), "pad"))
+        np.testing.assert_array_equal(wide, load(photo, (64, 96), "pad"))
+
+
+def test_members_of_one_size_share_the_pixels(bundle: Path, made: Any) -> None:
+    file = bundle / "bundle.json"
+    raw = json.loads(file.read_text())
+    raw["members"][1] |= {"size": [48, 48]}
+    file.write_text(json.dumps(raw))
+    first, second = Predictor(bundle).pixels(made.photos[0])
+    assert first is second
+
+
+def test_an_answer(predictor: Predictor, made: Any) -> None:
+    answers = predictor.predict(made.photos)
+    assert len(answers) == len(made.photos)
+    for answer in answers:
+        assert answer.probabilities.shape == (3,)
+        assert answer.probabilities.dtype == np.float64
+        np.testing.assert_allclose(answer.probabilities.sum(), 1)
+        assert answer.known == (answer.probabilities.max() >= made.blend.threshold)
+        assert answer.maps[0] is None  # its head is not linear
+        assert answer.maps[1].shape == (2, 3, 3)
+
+
+def test_no_photos(predictor: Predictor) -> None:
+    assert predictor.predict([]) == []
+
+
+def test_members_are_means_over_networks_and_views(predictor: Predictor, made: Any) -> None:
+    photos = [predictor.pixels(photo) for photo in made.photos]
+    plain, flip = (predictor.probabilities(photos, (name,)) for name in ("plain", "flip"))
+    both = predictor.probabilities(photos, ("plain", "flip"))
+    assert both.shape == (2, len(photos), 3)
+    np.testing.assert_allclose(both, (plain + flip) / 2, atol=1e-12)
+    blended = made.blend.apply(both)
+    np.testing.assert_allclose(blended, [a.probabilities for a in predictor.answers(photos)], atol=1e-12)
+
+
+def test_alone_or_among_others(predictor: Predictor, made: Any) -> None:
+    photos = [predictor.pixels(photo) for photo in made.photos]
+    assert len(photos) > BATCH
+    together = np.stack([answer.probabilities for answer in predictor.answers(photos)])
+    alone = np.stack([predictor.answers([photo])[0].probabilities for photo in photos])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_from_many_threads(predictor: Predictor, made: Any) -> None:
+    wanted = [answer.probabilities for answer in predictor.predict(made.photos)]
+    with ThreadPoolExecutor(8) as pool:
+        for answers in pool.map(predictor.predict, [made.photos] * 32):
+            np.testing.assert_allclose([answer.probabilities for answer in answers], wanted, atol=1e-6)
+
+
+def test_bad_photos(predictor: Predictor, made: Any) -> None:
+    with pytest.raises(BadPhoto, match="not an image"):
+        predictor.predict([made.photos[0], b"%PDF-1.4"])
+    with pytest.raises(BadPhoto, match="limit"):
+        predictor.pixels(made.photos[0], max_pixels=1000)
+
+
+def test_a_damaged_bundle(bundle: Path) -> None:
+    (bundle / "members/small-0.onnx").write_bytes(b"no network")
+    with pytest.raises(FovsfeError, match="small-0"):
+        Predictor(bundle)
+
+
+def test_a_sealed_file_that_is_no_network(bundle: Path) -> None:
+    (bundle / "members/small-0.onnx").write_bytes(b"no network")
+    format.write(bundle, _unchecked(bundle))
+    with pytest.raises(FovsfeError, match=r"onnxruntime .* cannot load .*small-0") as caught:
+        Predictor(bundle)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_for_other_labels(bundle: Path) -> None:
+    changed = _unchecked(bundle).model_dump(mode="json")
+    changed["labels"].append("Fiat")
+    changed["label_ids"]["Fiat"] = "3"
+    changed["blend"]["bias"].append(0)
+    format.write(bundle, format.Bundle.model_validate_json(json.dumps(changed)))
+    with pytest.raises(FovsfeError, match="4 labels"):
+        Predictor(bundle)
+
+
+def test_needs_no_training_library(made: Any) -> None:
+    program = (
+        "import sys; from pathlib import Path; from fovsfe.bundle import card, predict, predictor;"
+        "predictor.Predictor(Path(sys.argv[1]));"
+        "print(*sorted({'torch', 'timm', 'pandas', 'sklearn', 'onnx'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(made.folder)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == ""
+
+
+def _unchecked(bundle: Path) -> format.Bundle:
+    return format.Bundle.model_validate_json((bundle / "bundle.json").read_text())
