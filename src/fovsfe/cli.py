@@ -131,7 +131,8 @@ def show_recipes(name: Annotated[str | None, typer.Argument(help="The recipe to 
         console.print(recipes.text_of(name), end="", highlight=False, markup=False, soft_wrap=True)
         return
     for title, text in recipes.ready().items():
-        console.print(f"{title:8} {text.splitlines()[0].removeprefix('# ')}", highlight=False, markup=False)
+        first = text.splitlines()[0].removeprefix("# ")
+        console.print(f"{title:8} {first}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -171,12 +172,14 @@ def _show_result(run: Run) -> None:
     chosen = metrics["chosen"]
     for part in metrics["rounds"]:
         table = Table("", "accuracy", "95 % interval", "log loss", title=f"round {part['round']}")
-        alike = {name: figures for name, figures in part["blends"].items() if _is_worth_a_row(name, part)}
-        for name, figures in [*part["members"].items(), *alike.items()]:
-            low, high = figures["interval"]
+        for name, figures in (part["members"] | part["blends"]).items():
+            of_all = name.count("+") == len(part["members"]) - 1 > 0
             best = part["round"] == chosen["round"] and name == chosen["blend"]
+            if not (of_all or best or name in part["members"]):
+                continue  # metrics.json has the blends of some members
+            low, high = figures["interval"]
             table.add_row(
-                name,
+                f"{name.split('-')[0]} of all" if of_all else name,
                 f"{figures['accuracy']:.3f}",
                 f"{low:.3f} - {high:.3f}",
                 f"{figures['log_loss']:.3f}",
@@ -195,11 +198,6 @@ def _show_result(run: Run) -> None:
     lines.append(f"run folder: {run.root}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _is_worth_a_row(name: str, part: dict[str, Any]) -> bool:
-    """Blends of all members, and the chosen one; metrics.json has the others."""
-    return name == part["chosen"] or name.count("+") == len(part["members"]) - 1 > 0
 
 
 def main() -> None:

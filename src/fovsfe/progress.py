@@ -43,7 +43,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def bar(self, text: str, done: int, of: int) -> None:
         """How far a step is."""

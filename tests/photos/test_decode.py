@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
-from fovsfe.photos.decode import FORMATS, PAD_COLOUR, BadPhoto, decode, fit, header, load
+from fovsfe.photos.decode import FORMATS, PAD_COLOUR, BadPhoto, decode, fit, header, load, load_each
 
 HEIGHT, WIDTH = 96, 128
 DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -196,6 +196,26 @@ def test_load_is_decode_and_fit(how, size):
         pixels = load(data, size, how)
         assert pixels.shape == (*size, 3) and pixels.dtype == np.uint8
         assert np.array_equal(pixels, fit(decode(data, size), size, how))
+
+
+def test_several_sizes_are_each_as_if_alone():
+    big = encoded(np.kron(SCENE, np.ones((8, 8, 1), np.uint8)), "JPEG", exif=turned(6))
+    wanted = [((48, 48), "pad"), ((299, 299), "pad"), ((300, 300), "crop"), ((48, 48), "squash")]
+    for data in (big, *FAITHFUL.values()):
+        for pixels, (size, how) in zip(load_each(data, wanted), wanted, strict=True):
+            assert np.array_equal(pixels, fit(decode(data, size), size, how))
+
+
+def test_several_sizes_of_one_scale_are_decoded_once(monkeypatch):
+    decoded = []
+    load_pixels = JpegImagePlugin.JpegImageFile.load
+    monkeypatch.setattr(
+        JpegImagePlugin.JpegImageFile, "load", lambda image: decoded.append(image) or load_pixels(image)
+    )
+    big = encoded(np.kron(SCENE, np.ones((8, 8, 1), np.uint8)), "JPEG")
+    load_each(big, [((90, 90), "pad"), ((95, 120), "pad"), ((299, 299), "pad")])
+    images = {id(image): image for image in decoded}  # one is asked several times
+    assert [image.size for image in images.values()] == [(128, 96), (512, 384)]
 
 
 def test_pad_keeps_the_aspect():

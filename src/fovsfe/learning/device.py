@@ -1,6 +1,7 @@
 """What a training runs on: Lightning Fabric, and the precision that is fastest there."""
 
 import ctypes
+import logging
 import time
 from typing import Any
 
@@ -12,11 +13,12 @@ from fovsfe.networks.layers import open_stage, set_training
 from fovsfe.networks.network import Network
 
 FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
-_PROBE_BATCH = 8
+_PROBE_BATCH = 4
 
 
 def make_fabric(devices: int, precision: str) -> Any:
     """A Fabric on the best accelerator here; several devices become processes when `launch` is called."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision each time
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     strategy = "ddp_spawn" if devices > 1 else "auto"
     return Fabric(

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks` lists them and runs the quick ones; see README.md."""

@@ -1,0 +1,62 @@
+"""What is tried: each variation changes one thing of the base."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A run of the base recipe with changes."""
+
+    name: str
+    technique: str
+    what: str  # as the table says it
+    changes: tuple[str, ...] = ()
+
+
+BASE = Variation("base", "", "the base: head, then all layers; light augmentation; averaging")
+
+VIEWS = ("flip", "zoom", "zoom-flip", "wide", "wide-flip")
+VIEW_SETS = (("flip",), ("flip", "zoom", "zoom-flip"), ("flip", "wide", "wide-flip"), VIEWS)
+
+
+VARIATIONS = (
+    BASE,
+    Variation(
+        "seed",
+        "noise",
+        "other random numbers, all else the same",
+        ("members.0.seed=1", "members.1.seed=1"),
+    ),
+    Variation("head", "stages", "the head alone", ("training.stages=[0]",)),
+    Variation("plain", "stages", "plain fine-tuning: all layers from the start", ("training.stages=[1.0]",)),
+    Variation("half", "stages", "head, then half of the layers", ("training.stages=[0, 0.5]",)),
+    Variation(
+        "staged",
+        "stages",
+        "the reference's five stages, the same epochs in all",
+        ("training.stages=[0, 0.25, 0.5, 0.75, 1.0]", "training.epochs=2"),
+    ),
+    Variation("augment-none", "augmentation", "none", ("augment.strength=none",)),
+    Variation("augment-strong", "augmentation", "strong", ("augment.strength=strong",)),
+    Variation("mixing", "augmentation", "mixup and cutmix", ("augment.mixup=0.2", "augment.cutmix=1.0")),
+    Variation("ema-none", "averaging", "no averaging of weights", ("training.ema=0",)),
+    Variation("views", "test-time views", "", (f"ensemble.views={list(VIEWS)}",)),
+    Variation(
+        "pseudo-confident",
+        "round 2",
+        "confident soft pseudo-labels",
+        ("rounds=2", "pseudo.keep=confident", "pseudo.confidence=0.8", "pseudo.soft=true"),
+    ),
+    Variation(
+        "pseudo-all",
+        "round 2",
+        "all pseudo-labels, hard (the reference)",
+        ("rounds=2", "pseudo.keep=all", "pseudo.soft=false"),
+    ),
+    Variation(
+        "pseudo-no",
+        "round 2",
+        "no pseudo-labels: trained once more",
+        ("rounds=2", "pseudo.keep=confident", "pseudo.confidence=1.0"),
+    ),
+)
