@@ -160,11 +160,9 @@ def _table(photos: str, minutes: float, scores: list[Score]) -> str:
     )
     machines = "; ".join(dict.fromkeys(score.machine for score in scores))
     photo_count = len(scores[0].right)
-    return (
-        f"**{photos}**, {minutes:g} minutes, {photo_count} held-out photos a seed, {machines}. The last column: photos that '
-        "only one of the two has right, of the seeds that both have run."\n\n"
-        f"{markdown(header, rows)}"
-    )
+    about = f"**{photos}**, {minutes:g} minutes, {photo_count} held-out photos a seed, {machines}."
+    last = "Last column: photos that only one of the two has right, of the seeds that both have run."
+    return f"{about}\n{last}\n\n{markdown(header, rows)}"
 
 
 def _against(ours: dict[int, str], theirs: list[Score]) -> str:

@@ -82,9 +82,7 @@ def _loader(order: Order, photos: Any, learning: bool) -> Any:
     )
 
 
-def _steps(
-    model: Any, optimizer: torch.optim.Optimizer, loader: Any, precision: torch.dtype
-) -> Iterator[float]:
+def _steps(model: Any, optimizer: Any, loader: Any, precision: torch.dtype) -> Iterator[float]:
     """Trains for one epoch; yields the loss after each step."""
     loss_of = LabelSmoothingCrossEntropy(0.1)
     model.train()
@@ -98,7 +96,7 @@ def _steps(
         yield loss.item()
 
 
-def _optimizer(model: Any) -> torch.optim.Optimizer:
+def _optimizer(model: Any) -> Any:
     return create_optimizer_v2(
         model, opt="adamw", lr=RATE, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fovsfe.learning.device import make_fabric
-from fovsfe.learning.features import BATCH, FEATURE_VIEWS, outputs
+from fovsfe.learning.features import BATCH, outputs
 from fovsfe.learning.training import Task, run_task
 from fovsfe.networks.network import build
 
@@ -18,7 +18,7 @@ class HeadTimes:
 
     photos: int
     one_pass: float  # the frozen backbone over every photo, in one view
-    stage: float  # the whole head stage: features in every view that it caches, then all epochs
+    stage: float  # the whole head stage: features, plain and mirrored, then all epochs
     epochs: float  # the epochs alone
 
     @property
@@ -30,20 +30,18 @@ class HeadTimes:
 def head_times(task: Task) -> HeadTimes:
     """Times a training that is the head stage alone; the pass is the mean of one before and one after."""
     before = _one_pass(task)
-    moments: dict[str, float] = {}
+    looks: list[float] = []
+    epochs: list[float] = []
 
     def note(event: dict[str, Any]) -> None:
-        moments[event["doing"]] = time.monotonic()
-        moments.setdefault(f"first {event['doing']}", time.monotonic())
+        (looks if event["doing"] == "features" else epochs).append(time.monotonic())
 
     run_task(task, 1, note)
-    epochs = moments["epoch"] - moments["features"]
-    # The first tick comes when the first batch of the first view is through: add that batch.
-    looking = moments["features"] - moments["first features"]
+    # The first moment comes when the first batch is through: add that batch.
+    looking = (looks[-1] - looks[0]) * len(looks) / (len(looks) - 1)
+    learning = epochs[-1] - looks[-1]
     after = _one_pass(task)
-    batches = len(FEATURE_VIEWS) * -(-len(task.photos) // BATCH)
-    stage = looking * batches / (batches - 1) + epochs
-    return HeadTimes(len(task.photos), (before + after) / 2, stage, epochs)
+    return HeadTimes(len(task.photos), (before + after) / 2, looking + learning, learning)
 
 
 def _one_pass(task: Task) -> float:

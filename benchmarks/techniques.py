@@ -23,13 +23,14 @@ from fovsfe import recipe
 from fovsfe.run import Run, read_json, write_json, write_text
 
 RECIPE = Path(__file__).with_name("techniques.toml")
-INTRODUCTION = """# What each technique brings
+INTRODUCTION = """\
+# What each technique brings
 
-Written by `python -m benchmarks techniques`; the base is `benchmarks/techniques.toml`, of which each line changes
-one thing. Figures are of the mean of the members (but for single members and blends) on held-out photos with true
-labels. The difference is on the same photos, in points, with its 95 % interval; p is the exact McNemar test's.
-The line "noise" shows what other random numbers alone bring: a difference of that size means nothing, whatever
-its p. Log loss counts the confidence too, and shows a difference sooner.
+Written by `python -m benchmarks techniques`. The base is `benchmarks/techniques.toml`, of which each
+line changes one thing. Figures are of the mean of the members (but for members alone and blends) on
+held-out photos with true labels; every run has chosen its best epoch by the same photos. The difference
+is on the same photos, in points, with its 95 % interval; p is the exact McNemar test's. The line "noise"
+shows what other random numbers alone bring: a difference of that size means nothing, whatever its p.
 """
 
 

@@ -42,15 +42,17 @@ class Judged:
     run: Run
     labels: tuple[str, ...]
     truth: Ints
+    folds: Ints
 
     @classmethod
     def of(cls, run: Run) -> "Judged":
         """Raises FovsfeError where the run is not complete."""
         labels = tuple(read_json(run.metrics)["labels"])
         with run.photos.open(encoding="utf-8", newline="") as file:
-            label = {row["id"]: row["label"] for row in csv.DictReader(file)}
-        first = read(next(iter(_members(run, 1).values())))
-        return cls(run, labels, np.array([labels.index(label[photo]) for photo in first.index], np.int64))
+            photos = {row["id"]: row for row in csv.DictReader(file)}
+        judged = [photos[photo] for photo in read(next(iter(_members(run, 1).values()))).index]
+        truth = np.array([labels.index(photo["label"]) for photo in judged], np.int64)
+        return cls(run, labels, truth, np.array([int(photo["fold"]) for photo in judged], np.int64))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,12 +69,14 @@ class Judged:
         return side_by_side([read(file) for file in _members(self.run, number).values()])
 
     def views(self) -> dict[str, Floats]:
-        """The members' answers by view: the hold-out has one fold."""
-        each = []
-        for name in self.names:
-            with np.load(self.run.fold(1, name, 0) / "predictions.npz") as saved:
-                each.append(np.asarray(saved["judge"], np.float64))
-        return dict(zip(("plain", *VIEWS), np.stack(each, axis=1), strict=True))
+        """The members' answers by view."""
+        views = ("plain", *VIEWS)
+        answers = np.empty((len(views), len(self.names), len(self.truth), len(self.labels)))
+        for m, name in enumerate(self.names):
+            for fold in np.unique(self.folds).tolist():
+                with np.load(self.run.fold(1, name, fold) / "predictions.npz") as saved:
+                    answers[:, m, self.folds == fold] = saved["judge"]
+        return dict(zip(views, answers, strict=True))
 
     def row(
         self, technique: str, what: str, answers: Floats, against: Floats | None, whom: str, seconds: float

@@ -149,11 +149,11 @@ def demo(
     photos, folder = out / "photos", out / "run"
     with Screen(console).opened() as screen:
         if not photos.exists():
-            draw(photos, 60, 200, 0, lambda done, of: screen.bar("drawing photos", done, of))
+            draw(photos, 150, 200, 0, lambda done, of: screen.bar("drawing photos", done, of))
         if Run(folder).command.exists():
             run = _interruptible(lambda: pipeline.go_on(folder, screen), folder)
         else:
-            command = pipeline.Command(photos=photos.resolve(), weights="none", minutes=4.5, devices=1)
+            command = pipeline.Command(photos=photos.resolve(), weights="none", minutes=4.2, devices=1)
             settings = recipes.read("demo")
             run = _interruptible(lambda: pipeline.start(command, settings, folder, screen), folder)
     _show_result(run)

@@ -35,8 +35,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 PHOTO_COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault"]
+PROOF_PHOTOS = 8  # that go through every exported network beside the trained one
 SECONDS_AT_THE_END = 12.0  # choosing, writing and leaving, for which `--minutes` keeps time free
-SECONDS_A_NETWORK = 3.0  # exporting one
+SECONDS_A_NETWORK = 4.5  # exporting one and proving it
 
 
 class Command(BaseModel):
@@ -364,7 +365,7 @@ def _finish(job: Job, table: pd.DataFrame, rounds: list[Round]) -> None:
     _submissions(job, table, rounds, chosen)
     metrics = _metrics(job, table, rounds, chosen, round_reason)
     if not (job.run.bundle / "bundle.json").exists():
-        _bundle(job, chosen, metrics["chosen"])
+        _bundle(job, chosen, metrics)
     write_json(job.run.metrics, {**metrics, "seconds": job.run.spent.read()})
 
 
@@ -458,7 +459,10 @@ def _bundle(job: Job, chosen: Round, metrics: dict[str, Any]) -> None:
 
     def proof(title: str) -> npt.NDArray[np.uint8]:
         photos = _fitted(job, members[title])
-        return np.stack([photos[int(i)] for i in job.judged[:16]])
+        return np.stack([photos[int(i)] for i in job.judged[:PROOF_PHOTOS]])
+
+    measured = metrics["rounds"][chosen.number - 1]["members"]
+    facts = {**metrics["chosen"], "members": measured, "measured_on": metrics["measured_on"]}
 
     export(
         job.run.bundle,
@@ -468,6 +472,6 @@ def _bundle(job: Job, chosen: Round, metrics: dict[str, Any]) -> None:
         job.found.labels,
         job.found.label_ids,
         chosen.views,
-        metrics,
+        facts,
         proof,
     )

@@ -106,7 +106,7 @@ def test_rates_fall_from_the_output_to_the_input():
     groups = parameter_groups(network, 0.1, 0.5, 0.01)
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(rate)
-    names = {name: parameter for name, parameter in network.backbone.named_parameters()}
+    names = dict(network.backbone.named_parameters())
     assert {rate[id(p)] for p in network.head.parameters()} == {0.1}
     for depth, group in enumerate(reversed(layers(network.backbone)), 1):
         for name in group:

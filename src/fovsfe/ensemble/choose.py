@@ -78,8 +78,7 @@ def choose(
     A candidate replaces the default only if its accuracy is not lower and its gain in log loss is above what
     the luckiest of all candidates would reach by chance in 95 % of cases: the best of a hundred looks better
     than it is (multiplier bootstrap of the maximum, Chernozhukov et al. 2013,
-    https://arxiv.org/abs/1212.6906). Among those that pass, the simplest within one standard error of the
-    best is taken (Breiman et al. 1984).
+    https://arxiv.org/abs/1212.6906). Among those that pass, the lowest log loss is taken.
     """
     names = tuple(members)
     everyone = tuple(range(len(names)))
@@ -261,20 +260,12 @@ def _pick(
             f"loss {default.metrics.log_loss:.4f} by {gain[best]:.4f}, which may be luck: under "
             f"{needed[best]:.4f}"
         ]
-    best = max(clear, key=lambda i: gain[i])
-    behind = photo_losses - photo_losses[best]
-    near = behind.mean(axis=1) <= _standard_errors(behind, groups)
-    winner = next(i for i in clear if near[i])
+    winner = max(clear, key=lambda i: gain[i])
     reasons = [
         f"{candidates[winner].name}: log loss {figures[winner].log_loss:.4f} against "
         f"{default.metrics.log_loss:.4f} of {default.name}, accuracy {figures[winner].accuracy:.4f} against "
         f"{default.metrics.accuracy:.4f}, beyond luck among {len(candidates)} candidates"
     ]
-    if winner != best:
-        reasons.append(
-            f"{candidates[best].name} is less simple, and its log loss {figures[best].log_loss:.4f} within a "
-            "standard error"
-        )
     return winner, reasons
 
 

@@ -36,7 +36,8 @@ class State:
         self.idle = 0 if row["log_loss"] < self.stage_loss - minimum_gain else self.idle + 1
         self.stage_loss = min(self.stage_loss, row["log_loss"])
         if row["log_loss"] < self.best_loss or not self.best:
-            self.best_loss, self.best_stage = row["log_loss"], row["stage"]
+            # min: a first epoch without a finite loss must not outdo all that follow
+            self.best_loss, self.best_stage = min(self.best_loss, row["log_loss"]), row["stage"]
             self.best = {name: value.detach().clone().cpu() for name, value in network.items()}
 
     def end_stage(self) -> None:

@@ -18,7 +18,6 @@ from fovsfe.run import replacing
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
-FEATURE_VIEWS = ("plain", "flip")
 BATCH = 32
 
 
@@ -67,7 +66,7 @@ def outputs(
     if parts:
         rows[torch.from_numpy(mine)] = torch.cat(parts)
     total: Tensor = fabric.all_reduce(rows, reduce_op="sum")
-    return total.numpy()
+    return total.cpu().numpy()
 
 
 def probabilities(
@@ -90,11 +89,14 @@ def frozen_features(
     Computed once for a member: until a stage opens layers, its backbone is the same in every fold and round.
     """
     if not file.exists():
-        everyone = np.arange(len(photos))
-        each = [outputs(fabric, network, network.features, photos, everyone, v, tick) for v in FEATURE_VIEWS]
+
+        def both(batch: Tensor) -> Tensor:  # so that a photo is read once, not once a view
+            return torch.cat([network.features(batch), network.features(batch.flip(2))], dim=1)
+
+        seen = outputs(fabric, network, both, photos, np.arange(len(photos)), "plain", tick)
         if fabric.is_global_zero:
             with replacing(file) as temporary, temporary.open("wb") as out:
-                np.save(out, np.stack(each).astype(np.float16))
+                np.save(out, np.stack(np.split(seen, 2, axis=1)).astype(np.float16))
         fabric.barrier()
     features: Floats = np.load(file, mmap_mode="r")
     return features

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 from safetensors.torch import save as to_bytes
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.multiprocessing import ProcessRaisedException
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
 
+from fovsfe.errors import FovsfeError
 from fovsfe.learning import checkpoint
 from fovsfe.learning.checkpoint import Row, State
 from fovsfe.learning.device import make_fabric
@@ -64,11 +67,18 @@ def run_task(task: Task, devices: int, show: Show) -> None:
     where the folder cannot be written.
     """
     fabric = make_fabric(devices, task.precision)
-    fabric.launch(_train, task, show)
+    try:
+        fabric.launch(partial(_train, task=task, show=show))  # as arguments, Fabric would unfreeze a task
+    except ProcessRaisedException as error:  # all that is left of another process's error is its traceback
+        kind, _, message = str(error).rstrip().rpartition("\n")[2].partition(": ")
+        if kind == f"{FovsfeError.__module__}.{FovsfeError.__name__}":
+            raise FovsfeError(message) from error
+        raise
 
 
 def _train(fabric: Any, task: Task, show: Show) -> None:
-    torch.manual_seed(task.seed)
+    # Without weights, too, a member starts alike in every fold and round: they share its cached features.
+    torch.manual_seed(task.recipe.seed + task.member.seed)
     network = build(task.member.backbone, task.member.size, task.member.head, task.labels, task.weights)
     network = network.to(fabric.device)
     state = checkpoint.load(task.folder / "checkpoint.pt")
@@ -115,7 +125,8 @@ def _head_stage(fabric: Any, task: Task, network: Network, state: State, show: S
     average = ModelEmaV3(head, decay=settings.ema, use_warmup=True)
     optimizer = _optimizer(settings, head_groups(network, settings.head_rate, settings.weight_decay))
     generator = torch.Generator().manual_seed(task.seed)
-    batches = math.ceil(len(task.learn) / _batch_size(task))
+    batches = max(len(task.learn) // _batch_size(task), 1)  # a batch norm needs more than one odd photo
+    torch.manual_seed(task.seed)  # dropout must not depend on whether the features were there already
     for epoch in range(settings.head_epochs):
         started = time.monotonic()
         head.train()
@@ -190,6 +201,9 @@ def _stage(
             )
         if not losses:
             return  # time is up
+        if fabric.world_size > 1:  # each process has seen other photos: the first one's batch norms count
+            for buffer in average.module.buffers():
+                torch.distributed.broadcast(buffer, 0)
         logits = outputs(fabric, average.module, average.module, task.photos, task.judge, "plain")
         mean_loss = float(torch.stack(losses).mean().item())
         row = _row(share, state.epoch, mean_loss, torch.from_numpy(logits), task.truth, started)
@@ -204,6 +218,7 @@ def _stage(
 def _finish(fabric: Any, task: Task, network: Network, state: State) -> None:
     judge = probabilities(fabric, network, task.photos, task.judge, task.views)
     ask = probabilities(fabric, network, task.photos, task.ask, task.views)
+    ask = ask.reshape(len(task.views), len(task.ask), task.labels)  # where there are no photos to ask, too
     result: dict[str, Any] = {"stage": state.best_stage, "log_loss": state.best_loss}
     if task.recipe.augment.stressed_validation:
         result["stressed_accuracy"] = _stressed_accuracy(fabric, task, network)
@@ -243,7 +258,7 @@ def _batches(fabric: Any, task: Task, seed: int) -> DataLoader[tuple[Tensor, Ten
     else:
         sampler = RandomSampler(photos, generator=torch.Generator().manual_seed(seed))
     workers = loader_workers(fabric.device.type == "cpu")
-    whole = len(photos) // fabric.world_size > size  # a batch norm needs more than the last odd photo
+    whole = math.ceil(len(photos) / fabric.world_size) > size  # a batch norm needs more than one photo
     return DataLoader(photos, size, sampler=sampler, num_workers=workers, drop_last=whole)
 
 

@@ -66,15 +66,15 @@ def build(backbone: str, size: tuple[int, int], head: str, labels: int, weights:
 
 
 def _create(backbone: str, size: tuple[int, int], pretrained: bool) -> Any:
-    config = timm.get_pretrained_cfg(backbone)
-    fixed = {"img_size": size} if config is not None and config.fixed_input_size else {}
     try:
+        config = timm.get_pretrained_cfg(backbone)
+        fixed = {"img_size": size} if config is not None and config.fixed_input_size else {}
         return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **fixed)
     except Exception as error:  # the hub raises what its transport raises: there is no common class
-        where = "from the hub (--weights FOLDER takes local ones, --weights none none)" if pretrained else ""
+        where = " from the hub (--weights FOLDER takes local ones, --weights none none)" if pretrained else ""
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FovsfeError(
-            f"cannot make backbone {backbone} at {size[0]}x{size[1]} {where}: {reason}"
+            f"cannot make backbone {backbone} at {size[0]}x{size[1]}{where}: {reason}"
         ) from error
 
 
@@ -87,8 +87,11 @@ def _load(model: nn.Module, backbone: str, folder: Path) -> tuple[list[float], l
         # Stored in float16; copying into the float32 parameters widens them.
         model.load_state_dict(load_file(file))
         config = json.loads(file.with_suffix(".json").read_text())
-        return list(config["mean"]), list(config["std"])
-    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        mean, std = list(config["mean"]), list(config["std"])
+        if not len(mean) == len(std) == 3:
+            raise ValueError(f"mean {mean} and std {std} are not three numbers each")
+        return mean, std
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FovsfeError(
             f"weights {file} (and .json) do not fit timm.create_model('{backbone}', num_classes=0): {reason}"

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from fovsfe.photos.decode import load
+from fovsfe.errors import FovsfeError
+from fovsfe.photos.decode import BadPhoto, load
 from fovsfe.photos.layouts import read_bytes
 from fovsfe.run import replacing
 
@@ -22,7 +23,8 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class FittedPhotos:
-    """The readable photos of a run at one size. Indexing gives uint8 (height, width, 3) pixels.
+    """The readable photos of a run at one size. Indexing gives uint8 (height, width, 3) pixels;
+    FovsfeError names a photo that has become unreadable since the audit.
 
     With a `cache` file, a photo is one read at an offset: the page cache keeps what fits into memory, and the
     process itself stays small whatever the number of photos.
@@ -40,10 +42,18 @@ class FittedPhotos:
 
     def __getitem__(self, index: int) -> Pixels:
         if self.cache is None:
-            return load(read_bytes(self.root, self.paths[index]), self.size, self.how, self.max_pixels)
+            return self._decoded(self.paths[index])
         values = 3 * self.size[0] * self.size[1]
         with self.cache.open("rb", buffering=0) as file:
             return np.fromfile(file, np.uint8, values, offset=index * values).reshape(*self.size, 3)
+
+    def _decoded(self, path: str) -> Pixels:
+        try:
+            return load(read_bytes(self.root, path), self.size, self.how, self.max_pixels)
+        except (OSError, BadPhoto) as error:
+            raise FovsfeError(
+                f"{self.root / path}: could be read when the run began, but not now: {error}; put it back"
+            ) from error
 
     def cached(self, file: Path, limit: float, progress: Callable[[int, int], None]) -> "FittedPhotos":
         """The same photos, read from `file`; decodes them into it first unless it is there.

@@ -1,0 +1,48 @@
+"""learning.device: Fabric for this machine, and a probe that leaves no trace."""
+
+import pytest
+import torch
+
+from fovsfe.learning.device import FABRIC_PRECISION, fastest_precision, keep_memory, make_fabric
+from fovsfe.networks.network import build
+
+
+@pytest.mark.parametrize("precision", FABRIC_PRECISION)
+def test_the_precision_is_that_of_the_arithmetic(precision):
+    fabric = make_fabric(1, precision)
+    assert fabric.world_size == 1
+    assert fabric.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    layer = torch.nn.Linear(4, 4).to(fabric.device)
+    with fabric.autocast():
+        product = layer(torch.ones(1, 4, device=fabric.device))
+    assert product.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
+    assert layer.weight.dtype == torch.float32
+
+
+def test_several_devices_are_several_processes():
+    assert make_fabric(2, "fp32").world_size == 2
+
+
+def test_the_probe_names_a_precision_and_leaves_the_random_numbers_alone():
+    network = build("test_resnet", (32, 48), "hidden", 3, "none")
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    assert fastest_precision(network, (32, 48)) in FABRIC_PRECISION
+    assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize(("slow", "fast"), [("fp32", "bf16"), ("bf16", "fp32")])
+def test_the_faster_one_wins(monkeypatch, slow, fast):
+    def seconds(network, photos, precision, device):
+        assert photos.shape[1:] == (32, 48, 3)
+        return {slow: 2.0, fast: 1.0}[precision]
+
+    monkeypatch.setattr("fovsfe.learning.device._step_seconds", seconds)
+    network = build("test_resnet", (32, 48), "linear", 3, "none")
+    assert fastest_precision(network, (32, 48)) == fast
+
+
+def test_keeping_memory_breaks_nothing():
+    keep_memory()
+    assert torch.ones(1 << 20).sum().item() == 1 << 20

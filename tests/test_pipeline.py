@@ -1,0 +1,624 @@
+"""pipeline: a whole run on drawn photos, its files and figures, and that nothing stops it for good."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from fovsfe import pipeline
+from fovsfe.bundle.predictor import Predictor
+from fovsfe.ensemble import predictions
+from fovsfe.ensemble.blend import Blend
+from fovsfe.errors import FovsfeError
+from fovsfe.learning.training import Task, run_task
+from fovsfe.photos.drawn import MODELS, draw
+from fovsfe.progress import Screen
+from fovsfe.recipe import Recipe, to_toml
+from fovsfe.run import Run
+
+MEMBERS = ("test_resnet", "маленькая")
+GONE, SPOILT = "900000.jpg", 3  # in the sample but not there; the test photo that cannot be read
+
+
+def recipe(**changes):
+    settings = {
+        "rounds": 2,
+        "training": {
+            "stages": [0, 1.0],
+            "head_epochs": 2,
+            "epochs": 2,
+            "batch_size": 16,
+            "rate": 3e-3,
+            "precision": "fp32",
+        },
+        "pseudo": {"keep": "all"},
+        "members": [
+            {"backbone": "test_resnet", "size": [48, 64]},
+            {"backbone": "test_efficientnet", "size": [64, 64], "name": MEMBERS[1]},
+        ],
+    }
+    return Recipe.model_validate(settings | changes)
+
+
+HELD_OUT, FOLDED = recipe(), recipe(split={"folds": 2}, pseudo={"keep": "confident", "confidence": 0.12})
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Ten labels of eight photos and twenty test photos, some faults, a sample in its own order."""
+    folder = tmp_path_factory.mktemp("drawn") / "photos"
+    draw(folder, 8, 20, 0)
+    tested = sorted((folder / "test_upload").iterdir())
+    tested[SPOILT].write_bytes(b"not a photo")
+    first, second = sorted((folder / "train" / "0").iterdir())[:2]
+    first.write_bytes(first.read_bytes()[:200])
+    shutil.copy(second, second.with_name("copy.jpg"))
+    names = [file.name for file in tested]
+    Random(0).shuffle(names)
+    rows = "".join(f"{name},0\n" for name in [*names[:5], GONE, *names[5:]])
+    (folder / "sample-submission.csv").write_text("Id,Category\n" + rows)
+    return folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run, the networks that were trained for it, and what was said."""
+
+    run: Run
+    recipe: Recipe
+    tasks: list[Task]
+    said: str
+
+    @property
+    def metrics(self):
+        return json.loads(self.run.metrics.read_text())
+
+    @property
+    def table(self):
+        return pd.read_csv(self.run.photos, keep_default_na=False)
+
+    @property
+    def readable(self):
+        table = self.table
+        return table[table["fault"] == ""].reset_index(drop=True)
+
+    @property
+    def judged(self):
+        readable = self.readable
+        return readable[readable["fold"] >= 0]
+
+    @property
+    def folds(self):
+        return max(self.recipe.split.folds, 1)
+
+    def truth(self):
+        number = {label: i for i, label in enumerate(self.metrics["labels"])}
+        return np.array([number[label] for label in self.judged["label"]])
+
+    def of_member(self, number, member, name):
+        return predictions.read(self.run.member(number, member) / name)
+
+
+def train(photos, folder, settings):
+    tasks = []
+
+    def note(task, devices, show):
+        tasks.append(task)
+        run_task(task, devices, show)
+
+    screen = Screen(Console(file=io.StringIO(), width=80))
+    command = pipeline.Command(photos=photos, weights="none", minutes=None, devices=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "run_task", note)
+        run = pipeline.start(command, settings, folder, screen)
+    return Trained(run, settings, tasks, screen.console.file.getvalue())
+
+
+@pytest.fixture(scope="module")
+def held_out(photos, tmp_path_factory):
+    return train(photos, tmp_path_factory.mktemp("held-out") / "run", HELD_OUT)
+
+
+@pytest.fixture(scope="module")
+def folded(photos, tmp_path_factory):
+    return train(photos, tmp_path_factory.mktemp("folded") / "run", FOLDED)
+
+
+@pytest.fixture(params=["held_out", "folded"])
+def trained(request):
+    return request.getfixturevalue(request.param)
+
+
+# ---- what a run leaves
+
+
+def test_every_file_of_the_run_folder_is_there(trained):
+    root = trained.run.root
+    there = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    wanted = {"recipe.toml", "command.json", "photos.csv", "audit.json", "log.jsonl", "seconds.json"}
+    wanted |= {"pseudo_labels.csv", "metrics.json", "submission.csv", "bundle/bundle.json"}
+    for number in (1, 2):
+        wanted |= {f"round-{number}/blend.json", f"submissions/round-{number}-mean.csv"}
+        wanted |= {f"submissions/round-{number}-{name}.csv" for name in (*MEMBERS, "chosen")}
+        for member in MEMBERS:
+            wanted |= {f"round-{number}/{member}/{name}.csv" for name in ("out_of_fold", "test")}
+            wanted |= {
+                f"round-{number}/{member}/fold-{fold}/{name}"
+                for fold in range(trained.folds)
+                for name in ("history.csv", "network.safetensors", "predictions.npz", "result.json")
+            }
+    if trained.recipe is FOLDED:
+        kinds = ("maximum", "precision", "stacking")
+        wanted |= {f"submissions/round-{number}-{kind}.csv" for number in (1, 2) for kind in kinds}
+    assert wanted <= there
+    others = {path for path in there - wanted if not path.startswith("bundle/")}
+    assert others <= {"report.html"}
+    assert not any(".part" in path for path in there)
+    assert not trained.run.cache.exists()
+    assert len(list((root / "submissions").iterdir())) == len(
+        [w for w in wanted if w.startswith("submissions/")]
+    )
+
+
+def test_the_log_is_one_json_a_line(trained):
+    events = [json.loads(line) for line in (trained.run.root / "log.jsonl").read_text().splitlines()]
+    kinds = [event["event"] for event in events]
+    assert (kinds[0], kinds[-1]) == ("start", "done")
+    networks = {event["network"] for event in events if event["event"] == "epoch"}
+    assert len(networks) == 2 * len(MEMBERS) * trained.folds
+    assert all("time" in event for event in events)
+
+
+def test_the_bundle_is_of_the_chosen_blend(trained):
+    predictor = Predictor(trained.run.bundle)
+    chosen = trained.metrics["chosen"]
+    assert predictor.bundle.blend.name == chosen["blend"]
+    assert predictor.bundle.labels == tuple(MODELS)
+    assert predictor.bundle.proof.greatest_difference < 1e-3
+
+
+def test_seconds_of_every_step(trained):
+    seconds = trained.metrics["seconds"]
+    steps = {"audit", "decode", "blend round 1", "blend round 2"}
+    steps |= {f"train {member} round {number}" for member in MEMBERS for number in (1, 2)}
+    assert steps <= set(seconds)
+    assert all(value >= 0 for value in seconds.values())
+
+
+# ---- figures
+
+
+def test_figures_of_members_are_those_of_their_predictions(trained):
+    truth, labels = trained.truth(), trained.metrics["labels"]
+    assert labels == list(MODELS)
+    for part in trained.metrics["rounds"]:
+        assert set(part["members"]) == set(MEMBERS)
+        for member in MEMBERS:
+            table = trained.of_member(part["round"], member, "out_of_fold.csv")
+            assert list(table.columns) == labels
+            assert list(table.index) == list(trained.judged["id"])
+            values = table.to_numpy()
+            np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
+            figures, right = part["members"][member], values.argmax(1) == truth
+            share, n = right.mean(), len(truth)
+            assert figures["photos"] == n
+            assert figures["accuracy"] == pytest.approx(share)
+            losses = -np.log(np.maximum(values[np.arange(n), truth], 1e-7))
+            assert figures["log_loss"] == pytest.approx(losses.mean())
+            z = 1.959964
+            middle = (share + z * z / 2 / n) / (1 + z * z / n)
+            reach = z * np.sqrt(share * (1 - share) / n + z * z / 4 / n / n) / (1 + z * z / n)
+            assert figures["interval"] == pytest.approx(
+                [max(middle - reach, 0), min(middle + reach, 1)], abs=1e-6
+            )
+            for i, label in enumerate(labels):
+                assert figures["recall"][label] == pytest.approx(right[truth == i].mean())
+                answered = values.argmax(1) == i
+                precision = figures["precision"][label]
+                assert precision == (pytest.approx(right[answered].mean()) if answered.any() else None)
+
+
+def test_figures_of_blends(trained):
+    truth = trained.truth()
+    for part in trained.metrics["rounds"]:
+        each = [trained.of_member(part["round"], m, "out_of_fold.csv").to_numpy() for m in MEMBERS]
+        name = f"mean-{'+'.join(MEMBERS)}"
+        assert part["blends"][name]["accuracy"] == pytest.approx((np.mean(each, 0).argmax(1) == truth).mean())
+        blend = json.loads((trained.run.round(part["round"]) / "blend.json").read_text())
+        assert Blend.model_validate(blend).name == part["chosen"]
+        assert part["blends"].keys() >= {part["chosen"]}
+    if trained.recipe is FOLDED:  # enough photos a label to judge every kind
+        kinds = {name.split("-")[0] for name in trained.metrics["rounds"][0]["blends"]}
+        assert {"mean", "maximum", "precision", "stacking"} <= kinds
+
+
+def test_what_was_chosen_and_why(trained):
+    metrics = trained.metrics
+    chosen = metrics["chosen"]
+    part = metrics["rounds"][chosen["round"] - 1]
+    assert chosen["blend"] == part["chosen"]
+    assert chosen["accuracy"] == part["blends"][chosen["blend"]]["accuracy"]
+    assert chosen["reasons"][0].startswith("round 2 ")
+    assert ("not accepted" in chosen["reasons"][0]) == (chosen["round"] == 1)
+    first, second = (each["blends"][each["chosen"]] for each in metrics["rounds"])
+    wins = second["log_loss"] < first["log_loss"] and second["accuracy"] >= first["accuracy"]
+    assert chosen["round"] == (2 if wins else 1)
+    assert any(reason.startswith("views: ") for reason in chosen["reasons"])
+    assert metrics["photos"] == {
+        "labelled": 81,
+        "judged": len(trained.judged),
+        "test": 21,
+        "unreadable": 3,
+    }
+
+
+def test_networks_kept_their_best_stage(trained):
+    for part in trained.metrics["rounds"]:
+        for member in MEMBERS:
+            kept = part["members"][member]["networks"]
+            assert len(kept) == trained.folds
+            for fold, result in enumerate(kept):
+                history = pd.read_csv(trained.run.fold(part["round"], member, fold) / "history.csv")
+                assert result["log_loss"] == pytest.approx(history["log_loss"].min())
+
+
+# ---- who learns from what
+
+
+def test_validation_is_on_true_labels_that_the_network_has_not_seen(trained):
+    readable = trained.readable
+    tested = readable["part"] == "test"
+    assert len(trained.tasks) == 2 * len(MEMBERS) * trained.folds
+    assert len(trained.judged) == (80 if trained.recipe is FOLDED else 20)
+    judged = []
+    for task in trained.tasks:
+        number = int(task.folder.parent.parent.name.removeprefix("round-"))
+        fold = int(task.folder.name.removeprefix("fold-"))
+        assert list(task.judge) == list(np.flatnonzero(readable["fold"] == fold))
+        assert not tested[task.judge].any()
+        names = [trained.metrics["labels"][i] for i in task.truth]
+        assert names == list(readable["label"][task.judge])
+        assert not set(readable["group"][task.judge]) & set(
+            readable["group"][task.learn[~tested[task.learn]]]
+        )
+        assert not set(task.judge) & set(task.learn)
+        assert list(task.ask) == list(np.flatnonzero(tested))
+        assert tested[task.learn].any() == (number == 2)
+        own = task.learn[~tested[task.learn]]
+        assert list(own) == list(np.flatnonzero(~tested & (readable["fold"] != fold)))
+        np.testing.assert_allclose(task.targets.sum(1), 1, rtol=1e-5)
+        labels = [trained.metrics["labels"][i] for i in task.targets[: len(own)].argmax(1)]
+        assert labels == list(readable["label"][own])
+        judged += list(task.judge)
+    assert sorted(judged) == sorted(list(trained.judged.index) * (2 * len(MEMBERS)))
+    assert len({task.seed for task in trained.tasks}) == 2 * trained.folds  # members differ by backbone
+
+
+def test_a_near_copy_is_on_one_side(trained):
+    table = trained.table.set_index("id")
+    copy = next(name for name in table.index if name.endswith("copy.jpg"))
+    group = table[table["group"] == table["group"][copy]]
+    assert len(group) >= 2
+    assert group["fold"].nunique() == 1
+
+
+def test_pseudo_labels_of_a_fold_come_from_its_own_networks(trained):
+    readable, labels = trained.readable, trained.metrics["labels"]
+    asked = readable["id"][readable["part"] == "test"]
+    first = trained.metrics["rounds"][0]
+    views = 2 if first["reasons"][0].startswith("views: accepted") else 1
+    blend = Blend.model_validate(json.loads((trained.run.round(1) / "blend.json").read_text()))
+    pseudo = pd.read_csv(trained.run.pseudo_labels, dtype={"id": str})
+    assert set(pseudo["fold"]) <= set(range(trained.folds))
+    columns = [f"p:{label}" for label in labels]
+    for fold in range(trained.folds):
+        said = []
+        for member in blend.members:
+            with np.load(trained.run.fold(1, member, fold) / "predictions.npz") as saved:
+                said.append(saved["ask"][:views].astype(np.float64).mean(0))
+        answers = pd.DataFrame(blend.apply(np.stack(said)), index=list(asked), columns=columns)
+        if trained.recipe is FOLDED:
+            answers = answers[answers.max(axis=1) >= 0.12]
+        mine = pseudo[pseudo["fold"] == fold].set_index("id")
+        assert list(mine.index) == list(answers.index)
+        assert len(mine)
+        np.testing.assert_allclose(mine[columns].to_numpy(), answers.to_numpy(), rtol=1e-6)
+        assert list(mine["label"]) == [labels[i] for i in answers.to_numpy().argmax(1)]
+        learners = [
+            task
+            for task in trained.tasks
+            if task.folder.parent.parent.name == "round-2" and task.folder.name == f"fold-{fold}"
+        ]
+        assert len(learners) == len(MEMBERS)
+        for task in learners:
+            extra = task.learn[len(task.learn) - len(mine) :]
+            assert list(readable["id"][extra]) == list(mine.index)
+            np.testing.assert_allclose(
+                task.targets[len(task.learn) - len(mine) :], answers.to_numpy(), rtol=1e-5
+            )
+
+
+# ---- submissions
+
+
+def test_the_submission_has_every_row_in_the_sample_s_order(trained, photos):
+    sample = pd.read_csv(photos / "sample-submission.csv", dtype=str)
+    table = trained.table
+    ids = {label: str(number) for number, label in enumerate(MODELS)}
+    most = ids[table["label"][table["part"] == "train"].mode()[0]]
+    spoilt = sorted((photos / "test_upload").iterdir())[SPOILT].name
+    files = [trained.run.submission, *sorted((trained.run.root / "submissions").iterdir())]
+    for file in files:
+        submission = pd.read_csv(file, dtype=str)
+        assert list(submission.columns) == ["Id", "Category"]
+        assert list(submission["Id"]) == list(sample["Id"])
+        assert set(submission["Category"]) <= set(ids.values())
+        answers = submission.set_index("Id")["Category"]
+        assert answers[GONE] == answers[spoilt] == most
+    assert f'2 test photos could not be read and got the most frequent class, "{MODELS[0]}"' in trained.said
+    chosen = trained.run.named_submission(f"round-{trained.metrics['chosen']['round']}-chosen")
+    assert trained.run.submission.read_bytes() == chosen.read_bytes()
+
+
+def test_submissions_are_the_likeliest_labels(trained):
+    for number in (1, 2):
+        each = [trained.of_member(number, member, "test.csv") for member in MEMBERS]
+        for name, table in [*zip(MEMBERS, each, strict=True), ("mean", sum(each) / 2)]:
+            file = trained.run.named_submission(f"round-{number}-{name}")
+            answers = pd.read_csv(file, dtype=str).set_index("Id")["Category"]
+            wanted = [str(i) for i in table.to_numpy().argmax(1)]
+            assert list(answers[table.index]) == wanted
+        averaged = np.mean(
+            [
+                np.load(trained.run.fold(number, MEMBERS[0], f) / "predictions.npz")["ask"][0]
+                for f in range(trained.folds)
+            ],
+            0,
+        )
+        assert np.abs(averaged - each[0].to_numpy()).max() < 0.2  # but for the views
+
+
+# ---- other photos
+
+
+def test_class_folders_without_a_test_part(tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(24):
+        pixels = random.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        file = tmp_path / "photos" / "аб"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((96, 72)).save(file)
+    settings = recipe(members=[{"backbone": "test_resnet", "size": [48, 64], "name": "one"}])
+    trained = train(tmp_path / "photos", tmp_path / "run", settings)
+    assert len(trained.tasks) == 1  # no photos to ask about: no second round
+    assert [part["round"] for part in trained.metrics["rounds"]] == [1]
+    assert trained.metrics["labels"] == ["а", "б"]
+    assert not trained.run.submission.exists()
+    assert not trained.run.pseudo_labels.exists()
+    assert Predictor(trained.run.bundle).bundle.labels == ("а", "б")
+
+
+# ---- where something is there already
+
+
+def snapshot(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_is_not_empty_is_refused(held_out, photos, tmp_path):
+    command = pipeline.Command(photos=photos, weights="none", minutes=None, devices=1)
+    screen = Screen(Console(file=io.StringIO()))
+    before = snapshot(held_out.run.root)
+    with pytest.raises(FovsfeError, match=f"fovsfe resume {held_out.run.root}"):
+        pipeline.start(command, HELD_OUT, held_out.run.root, screen)
+    assert snapshot(held_out.run.root) == before
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FovsfeError, match="not empty; choose another --out"):
+        pipeline.start(command, HELD_OUT, tmp_path, screen)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_complete_run_is_left_as_it_is(held_out, fovsfe):
+    before = snapshot(held_out.run.root)
+    ended = fovsfe("resume", held_out.run.root)
+    assert ended.code == 0
+    assert "is complete" in ended.out
+    assert f"accuracy {held_out.metrics['chosen']['accuracy']:.3f}" in ended.out
+    assert snapshot(held_out.run.root) == before
+
+
+# ---- killed
+
+
+def same(root, other):
+    one, two = (json.loads(Run(each).metrics.read_text()) for each in (root, other))
+    one.pop("seconds"), two.pop("seconds")
+    assert one == two
+    assert Run(root).submission.read_bytes() == Run(other).submission.read_bytes()
+    assert not list(root.rglob("*.part"))
+    assert not Run(root).cache.exists()
+
+
+def test_what_a_kill_left_half_done_is_no_obstacle(held_out, tmp_path, fovsfe):
+    """Killed while the bundle is exported and the log is written."""
+    root = tmp_path / "run"
+    shutil.copytree(held_out.run.root, root)
+    run = Run(root)
+    run.metrics.unlink()
+    shutil.rmtree(run.bundle)
+    (root / ".bundle.part" / "members").mkdir(parents=True)
+    (root / ".bundle.part" / "members" / "half.onnx").write_bytes(b"half")
+    (root / ".bundle.part" / ".bundle.json.12.part").write_text("{")
+    (root / ".metrics.json.12.part").write_text("{")
+    with (root / "log.jsonl").open("a") as log:
+        log.write('{"time": "2026-')
+    assert fovsfe("resume", root).code == 0
+    same(root, held_out.run.root)
+    assert Predictor(run.bundle).bundle.blend.name == held_out.metrics["chosen"]["blend"]
+
+
+def test_a_run_killed_at_its_very_start_can_be_started_again(photos, tmp_path, fovsfe):
+    """Before there is anything to resume."""
+    settings = recipe(rounds=1, members=[{"backbone": "test_resnet", "size": [48, 64]}])
+    (tmp_path / "mine.toml").write_text(to_toml(settings))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.toml").write_text(to_toml(settings))
+    (run / ".command.json.12.part").write_text("{")
+    started = fovsfe("train", photos, "--recipe", tmp_path / "mine.toml", "--weights", "none", "--out", run)
+    assert started.code == 0
+    assert Run(run).submission.exists()
+
+
+class Program:
+    """`fovsfe` as a process of its own, which may be killed."""
+
+    def __init__(self, *arguments):
+        threads = str(torch.get_num_threads())  # the order of sums, and so the last bits, follow from it
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from fovsfe.cli import main; main()", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+        )
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def end(self):
+        out, _ = self.process.communicate()
+        assert "Traceback" not in out, out
+        assert self.process.returncode == 0, out
+
+
+def starts(run):
+    log = run.root / "log.jsonl"
+    return log.read_bytes().count(b'"event": "start"') if log.exists() else 0
+
+
+def kill_and_resume(photos, folder, kills, seconds, seed):
+    """Kills a run `kills` times, at random moments of its work; returns how often it was still alive."""
+    random, killed = Random(seed), 0
+    (folder / "mine.toml").write_text(to_toml(HELD_OUT))
+    run = Run(folder / "run")
+    train = ["train", photos, "--recipe", folder / "mine.toml", "--weights", "none", "--out", run.root]
+    for _ in range(kills):
+        before = starts(run)
+        program = Program(*(["resume", run.root] if run.command.exists() else train))
+        while starts(run) == before and program.process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, seconds))
+        killed += program.process.poll() is None
+        program.kill()
+        if run.metrics.exists():
+            break
+    Program("resume", run.root).end()
+    return killed
+
+
+def work_seconds(trained):
+    return sum(trained.metrics["seconds"].values())
+
+
+def test_killed_and_resumed_a_run_ends_the_same(held_out, photos, tmp_path):
+    assert kill_and_resume(photos, tmp_path, 2, work_seconds(held_out) / 2, seed=1) == 2
+    same(tmp_path / "run", held_out.run.root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_ten_times_a_run_ends_the_same(held_out, photos, tmp_path, seed):
+    assert kill_and_resume(photos, tmp_path, 10, work_seconds(held_out) / 4, seed) >= 5
+    same(tmp_path / "run", held_out.run.root)
+
+
+# ---- disks
+
+
+@contextmanager
+def disk(folder, size):
+    """A disk of its own; gives a function that changes its options."""
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root may mount a small disk")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def assert_whole(root):
+    """Every file there can be read to its end."""
+    for path in root.rglob("*"):
+        assert not path.name.endswith(".part"), path
+        if path.suffix == ".csv":
+            assert len(pd.read_csv(path)), path
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".npz":
+            with np.load(path) as saved:
+                assert all(len(saved[name]) for name in saved.files)
+        elif path.suffix == ".pt":
+            torch.load(path, weights_only=True)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_room(held_out, photos, tmp_path, fovsfe):
+    (tmp_path / "mine.toml").write_text(to_toml(HELD_OUT))
+    with disk(tmp_path / "disk", "16k") as remount:
+        run = Run(tmp_path / "disk" / "run")
+        command = [
+            "train",
+            photos,
+            "--recipe",
+            tmp_path / "mine.toml",
+            "--weights",
+            "none",
+            "--out",
+            run.root,
+        ]
+        for size in ("64k", "1m", "3m", "6m"):
+            ended = fovsfe(*command)
+            assert ended.code == 1
+            assert "cannot write" in ended.line
+            assert str(run.root) in ended.line
+            assert_whole(run.root)
+            if run.command.exists():
+                command = ["resume", run.root]
+            remount(f"size={size}")
+        remount("size=100m")
+        assert fovsfe(*command).code == 0
+        same(run.root, held_out.run.root)
+
+
+def test_a_folder_that_can_only_be_read(held_out, photos, tmp_path, fovsfe):
+    with disk(tmp_path / "disk", "60m") as remount:
+        root = tmp_path / "disk" / "run"
+        shutil.copytree(held_out.run.root, root)
+        (root / "metrics.json").unlink()
+        remount("ro")
+        before = snapshot(root)
+        for arguments in (["resume", root], ["train", photos, "--out", tmp_path / "disk" / "new"]):
+            ended = fovsfe(*arguments)
+            assert ended.code == 1
+            assert str(tmp_path / "disk") in ended.line
+        assert snapshot(root) == before

@@ -1,0 +1,107 @@
+"""progress: plain lines where there is no terminal, a live picture where there is one."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from fovsfe.progress import ROWS, Screen, print_event
+
+
+def epoch(stage=0.5, number=0, loss=1.25):
+    return {
+        "doing": "epoch",
+        "stage": stage,
+        "epoch": number,
+        "loss": loss,
+        "log_loss": 0.875,
+        "accuracy": 0.75,
+        "seconds": 1.0,
+    }
+
+
+def step(progress=0.5):
+    return {"doing": "step", "stage": 0.5, "epoch": 0, "progress": progress, "whole": 0.4}
+
+
+@pytest.fixture
+def plain():
+    return Screen(Console(file=io.StringIO(), width=80))
+
+
+def text(screen):
+    return screen.console.file.getvalue()
+
+
+def test_a_long_line_stays_one_line(plain):
+    long = "warning: [bold]unreadable[/bold] :car: " + "слово " * 40 + "end"
+    with plain.opened():
+        plain.say(long)
+    assert text(plain) == long + "\n"
+
+
+def test_without_a_terminal_there_are_only_plain_lines(plain):
+    with plain.opened() as screen:
+        for done in range(0, 101, 10):
+            screen.bar("looking at photos", done, 100)
+        screen.network("densenet169, round 1", 2, 5)
+        screen.event({"doing": "features", "done": 3, "of": 9})
+        for number in range(3):
+            screen.event(step(number / 3))
+            screen.event(epoch(number=number))
+    lines = text(plain).splitlines()
+    assert lines[0] == "training densenet169, round 1 (3 of 5)"
+    assert lines[1:] == [
+        f"  stage 50%, epoch {number}: loss 1.250, validation log loss 0.875, accuracy 0.750"
+        for number in (1, 2, 3)
+    ]
+    assert "\x1b" not in text(plain)
+    assert "\r" not in text(plain)
+
+
+def test_the_head_stage_s_many_epochs_make_no_lines(plain):
+    with plain.opened() as screen:
+        screen.network("densenet169", 0, 1)
+        for number in range(40):
+            screen.event(epoch(stage=0.0, number=number))
+    assert len(text(plain).splitlines()) == 1
+
+
+@pytest.fixture
+def terminal():
+    return Screen(Console(file=io.StringIO(), width=120, height=50, force_terminal=True))
+
+
+def test_on_a_terminal_bars_and_the_last_epochs_are_shown(terminal):
+    with terminal.opened() as screen:
+        screen.network("densenet169", 0, 2)
+        screen.bar("decoding", 5, 10)
+        for number in range(ROWS + 3):
+            screen.event(step())
+            screen.event(epoch(number=number, loss=1 + number / 1000))
+        picture = Console(width=120, file=io.StringIO())
+        picture.print(screen._picture())
+        shown = picture.file.getvalue()
+    assert f"{1 + (ROWS + 2) / 1000:.3f}" in shown
+    assert "1.002" not in shown
+    assert "the whole training" in shown
+    assert shown.count("densenet169") == ROWS + 1  # the rows, and the bar
+    assert "training densenet169 (1 of 2)" in text(terminal)
+    assert "  stage 50%" not in text(terminal)  # the table has it
+
+
+def test_an_error_takes_the_live_picture_down(terminal):
+    with pytest.raises(ValueError, match="wrong"), terminal.opened() as screen:
+        screen.bar("decoding", 5, 10)
+        raise ValueError("wrong")
+    assert "\x1b[?25h" in text(terminal)  # the cursor is back
+
+
+def test_events_of_processes_without_a_screen(capsys):
+    print_event(step())
+    print_event({"doing": "features", "done": 1, "of": 2})
+    assert capsys.readouterr().out == ""
+    print_event(epoch())
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert "0.875" in out
