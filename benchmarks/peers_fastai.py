@@ -62,9 +62,8 @@ def main() -> None:
 def _learner(order: Order) -> Any:
     # A fixed number of epochs chooses nothing, so every labelled photo is learned from.
     loaders = ImageDataLoaders.from_folder(
-        order.photos / "train",
-        valid_pct=0.0,
-        seed=order.seed,
+        order.photos,
+        valid="none",
         bs=order.batch,
         item_tfms=Resize(order.size, method=ResizeMethod.Squish),
         batch_tfms=[*aug_transforms(), Normalize.from_stats(*order.normalisation)],

@@ -120,7 +120,6 @@ def _train(model: Any, loader: Any, epochs: int, precision: torch.dtype) -> Any:
         sched="cosine",
         num_epochs=epochs,
         warmup_epochs=round(WARMUP * epochs),
-        warmup_prefix=True,
         warmup_lr=1e-6,
         min_lr=1e-6,
         step_on_epochs=False,

@@ -111,7 +111,7 @@ def start(command: Command, recipe: Recipe, folder: Path, screen: Screen) -> Run
             missing, or the folder cannot be written.
     """
     run = Run(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and run.is_hardly_begun):
         what = f"go on with it: fovsfe resume {folder}" if run.command.exists() else "choose another --out"
         raise FovsfeError(f"{folder} is not empty; {what}")
     write_text(run.recipe, to_toml(recipe))

@@ -122,6 +122,12 @@ class Run:
         """The folder of one network: a member's training on one fold."""
         return self.member(number, title) / f"fold-{fold}"
 
+    @property
+    def is_hardly_begun(self) -> bool:
+        """Whether the folder is empty, or holds no more than a start that was killed at once left there."""
+        names = {path.name for path in self.root.iterdir() if not path.name.endswith(".part")}
+        return names <= {self.recipe.name}
+
     def sweep(self) -> None:
         """Removes what a killed process had half written."""
         for unfinished in self.root.rglob(".*.part"):

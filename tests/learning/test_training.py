@@ -395,7 +395,7 @@ def test_an_error_in_another_process_is_one_line(make_task, monkeypatch):
             raise ProcessRaisedException(f"\n\n-- Process 1\n{traceback.format_exc()}", 1, 4711) from None
 
     monkeypatch.setattr(training, "make_fabric", lambda devices, precision: SimpleNamespace(launch=launch))
-    with pytest.raises(FovsfeError, match="^no weights here: take others$"):
+    with pytest.raises(FovsfeError, match=r"^no weights here: take others$"):
         run_task(make_task(), 2, print_event)
 
 

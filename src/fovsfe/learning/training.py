@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
 
 from fovsfe.errors import FovsfeError
@@ -173,7 +173,7 @@ def _stage(
         seed = task.seed + 1009 * (state.stage * settings.epochs + state.epoch)
         torch.manual_seed(seed + fabric.global_rank)
         set_training(network)
-        losses = []
+        losses: list[Tensor] = []
         for step, (photos, targets) in enumerate(_batches(fabric, task, seed), state.epoch * steps):
             progress = pace.progress(step)
             if progress >= 1 and (state.best or losses):

@@ -1,0 +1,57 @@
+"""The ready recipes: each can be read; the reference's runs from end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+from PIL import Image
+
+from fovsfe.recipe import read, ready
+
+
+@pytest.mark.parametrize("name", sorted(ready()))
+def test_every_backbone_is_known_to_timm(name):
+    for member in read(name).members:
+        assert timm.is_model(member.backbone)
+
+
+@pytest.mark.parametrize("name", sorted(ready()))
+def test_the_head_of_a_recipe_says_what_it_is_for_and_its_command(name):
+    first, *rest = ready()[name].splitlines()
+    assert first.startswith("# ")
+    assert any(line.startswith("#   fovsfe ") for line in rest)
+
+
+@pytest.mark.slow
+def test_twas_goes_through_every_stage_and_both_rounds(tmp_path, fovsfe):
+    random = np.random.default_rng(0)
+    photos = tmp_path / "photos"
+    for number in range(16):
+        part = f"train/{number % 2}" if number < 12 else "test_upload"
+        file = photos / part / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(file)
+    sample = pd.DataFrame({"Id": [f"{number}.png" for number in range(12, 16)], "Category": "0"})
+    sample.to_csv(photos / "sample-submission.csv", index=False)
+    fewer = [f"--set=training.{change}" for change in ("epochs=1", "head_epochs=2", "batch_size=4")]
+
+    ended = fovsfe(
+        "train", photos, "--recipe", "twas", "--weights", "none", "--out", tmp_path / "run", *fewer
+    )
+
+    assert ended.code == 0
+    metrics = json.loads(Path(tmp_path / "run" / "metrics.json").read_text())
+    assert [part["round"] for part in metrics["rounds"]] == [1, 2]
+    for number in (1, 2):
+        for member, size in (
+            ("xception", (480, 640)),
+            ("inception_resnet_v2", (480, 640)),
+            ("inception_v3", (299, 299)),
+        ):
+            assert next(m.size for m in read("twas").members if m.title == member) == size
+            history = pd.read_csv(tmp_path / "run" / f"round-{number}" / member / "fold-0" / "history.csv")
+            assert history["stage"].unique().tolist() == [0, 0.25, 0.5, 0.75, 1.0]
+    assert pd.read_csv(tmp_path / "run" / "submission.csv")["Id"].tolist() == sample["Id"].tolist()
