@@ -49,7 +49,7 @@ def test_useless_members_are_outvoted() -> None:
     assert choice.metrics.accuracy > default.accuracy + 0.1
     assert choice.metrics.log_loss < default.log_loss - 0.1
     assert choice.blend.name in choice.reasons[0]
-    assert "beyond luck" in choice.reasons[0]
+    assert "more than luck brings" in choice.reasons[0]
 
 
 def test_the_choice_holds_on_fresh_photos() -> None:

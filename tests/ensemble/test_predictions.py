@@ -87,18 +87,19 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     predictions.write(path, predictions.table(["1"], ["a"], np.array([[1.0]])))
     before = path.read_bytes()
 
-    def full(descriptor: int) -> None:
+    def full(*arguments: object, **settings: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
     with pytest.raises(FovsfeError, match=r"test\.csv: No space left on device"):
         predictions.write(path, predictions.table(["2"], ["a"], np.array([[1.0]])))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FovsfeError, match="No such file or directory"):
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "no").write_text("")
+    with pytest.raises(FovsfeError, match="cannot write"):
         predictions.write(tmp_path / "no" / "test.csv", predictions.table(["2"], ["a"], np.array([[1.0]])))
 
 

@@ -16,7 +16,7 @@ from fovsfe.ensemble.metrics import Ints, Metrics, accuracy, losses, measure
 FOLDS = 5
 STRENGTHS = (1.0, 10.0, 100.0)
 MOST_FOR_ALL_SUBSETS = 6
-CONFIDENCE = 0.95
+LUCK = 0.5
 DRAWS = 2000
 
 
@@ -69,15 +69,15 @@ def choose(
     groups: Ints,
     seed: int,
 ) -> Choice:
-    """Find the blend of the lowest log loss that is better than the mean of all members beyond doubt.
+    """Find the blend of the lowest log loss that is more likely than not better than the mean of all members.
 
     probabilities (members, n, labels): answers of members to photos they did not learn from; truth int (n,);
     groups int (n,): photos of one group (near-duplicates) are never on both sides of a fold.
 
     Everything with fitted parameters is judged by cross-validation, nested where a strength is chosen too.
     A candidate replaces the default only if its accuracy is not lower and its gain in log loss is above what
-    the luckiest of all candidates would reach by chance in 95 % of cases: the best of a hundred looks better
-    than it is (multiplier bootstrap of the maximum, Chernozhukov et al. 2013,
+    the luckiest of all candidates would reach by chance in half of all cases: the best of a hundred looks
+    better than it is (multiplier bootstrap of the maximum, Chernozhukov et al. 2013,
     https://arxiv.org/abs/1212.6906). Among those that pass, the lowest log loss is taken.
     """
     names = tuple(members)
@@ -257,25 +257,25 @@ def _pick(
         best = max(rivals, key=lambda i: gain[i])
         return 0, [
             f"{default.name}: the best of {len(candidates)} candidates, {candidates[best].name}, lowers log "
-            f"loss {default.metrics.log_loss:.4f} by {gain[best]:.4f}, which may be luck: under "
+            f"loss {default.metrics.log_loss:.4f} by {gain[best]:.4f}, no more than luck brings: under "
             f"{needed[best]:.4f}"
         ]
     winner = max(clear, key=lambda i: gain[i])
     reasons = [
         f"{candidates[winner].name}: log loss {figures[winner].log_loss:.4f} against "
         f"{default.metrics.log_loss:.4f} of {default.name}, accuracy {figures[winner].accuracy:.4f} against "
-        f"{default.metrics.accuracy:.4f}, beyond luck among {len(candidates)} candidates"
+        f"{default.metrics.accuracy:.4f}, more than luck brings among {len(candidates)} candidates"
     ]
     return winner, reasons
 
 
 def _bar(gains: Floats, groups: Ints, seed: int) -> float:
-    """How many standard errors the luckiest of these (candidates, n) gains stays under in 95 % of cases."""
+    """How many standard errors the luckiest of these (candidates, n) gains stays under in half of cases."""
     sums = _group_sums(gains, groups)
     scaled = sums / np.maximum(np.sqrt((sums**2).sum(axis=1, keepdims=True)), 1e-12)
     random = np.random.default_rng(seed)
     luckiest = [(scaled @ random.standard_normal(scaled.shape[1])).max() for _ in range(DRAWS)]
-    return float(np.quantile(luckiest, CONFIDENCE))
+    return float(np.quantile(luckiest, LUCK))
 
 
 def _standard_errors(values: Floats, groups: Ints) -> Floats:
