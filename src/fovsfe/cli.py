@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fovsfe import recipe as recipes
 from fovsfe.errors import FovsfeError
-from fovsfe.progress import Screen
+from fovsfe.progress import Screen, plain
 from fovsfe.run import Run, read_json, write_json
 
 app = typer.Typer(
@@ -103,17 +103,15 @@ def check(
     with Screen(console).opened() as screen:
         result = audit(found, progress=lambda done, of: screen.bar("looking at photos", done, of))
     parts = Counter(result.table["part"])
-    console.print(
+    plain(
+        console,
         f"{photos}: {found.layout}, {parts['train']} labelled photos of {len(found.labels)} labels,"
         f" {parts['test']} test photos",
-        highlight=False,
-        markup=False,
     )
     for finding in result.findings:
-        line = f"{finding.severity}: {finding.kind}: {finding.detail}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        plain(console, f"{finding.severity}: {finding.kind}: {finding.detail}")
         for photo in finding.ids:
-            console.print(f"    {photo}", highlight=False, markup=False, soft_wrap=True)
+            plain(console, f"    {photo}")
     if out is not None:
         write_csv(out / "photos.csv", result.table)
         write_json(out / "audit.json", [asdict(finding) for finding in result.findings])
@@ -128,11 +126,10 @@ def show_recipes(name: Annotated[str | None, typer.Argument(help="The recipe to 
     Example: `fovsfe recipes quick > mine.toml`
     """
     if name is not None:
-        console.print(recipes.text_of(name), end="", highlight=False, markup=False, soft_wrap=True)
+        plain(console, recipes.text_of(name).rstrip("\n"))
         return
     for title, text in recipes.ready().items():
-        first = text.splitlines()[0].removeprefix("# ")
-        console.print(f"{title:8} {first}", highlight=False, markup=False, soft_wrap=True)
+        plain(console, f"{title:8} {text.splitlines()[0].removeprefix('# ')}")
 
 
 @app.command()
@@ -197,7 +194,7 @@ def _show_result(run: Run) -> None:
         lines.append(f"hardest pair: {first} and {second}, taken for each other {times} times")
     lines.append(f"run folder: {run.root}")
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        plain(console, line)
 
 
 def main() -> None:
@@ -207,7 +204,9 @@ def main() -> None:
     except FovsfeError as error:
         if os.environ.get("FOVSFE_DEBUG"):
             raise
-        errors.print(f"fovsfe: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        errors.print(
+            f"fovsfe: {error}", style="red", highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("fovsfe: stopped", highlight=False)

@@ -20,7 +20,6 @@ from fovsfe.ensemble.metrics import measure
 from fovsfe.ensemble.pseudo import pseudo_labels
 from fovsfe.errors import FovsfeError
 from fovsfe.learning.device import fastest_precision, keep_memory
-from fovsfe.learning.pace import share_of
 from fovsfe.learning.training import Task, run_task
 from fovsfe.networks.network import build
 from fovsfe.photos import layouts
@@ -111,7 +110,7 @@ def start(command: Command, recipe: Recipe, folder: Path, screen: Screen) -> Run
             missing, or the folder cannot be written.
     """
     run = Run(folder)
-    if folder.exists() and not (folder.is_dir() and run.is_hardly_begun):
+    if folder.exists() and not (folder.is_dir() and run.is_hardly_begun()):
         what = f"go on with it: fovsfe resume {folder}" if run.command.exists() else "choose another --out"
         raise FovsfeError(f"{folder} is not empty; {what}")
     write_text(run.recipe, to_toml(recipe))
@@ -281,7 +280,8 @@ def _train(
         features=job.run.cache / f"{member.title}.npy",
         precision=precision,
         seed=job.recipe.seed + 7919 * member.seed + 104_729 * fold + 1_299_709 * number,
-        deadline=share_of(job.deadline, _time_share(job, place, done)),
+        deadline=job.deadline,
+        share=_time_share(job, place, done),
     )
     name = f"{member.title}, round {number}" + (f", fold {fold}" if len(job.folds) > 1 else "")
     job.screen.network(name, done, every)

@@ -12,6 +12,11 @@ from rich.table import Table
 ROWS = 12  # of the live table
 
 
+def plain(console: Console, text: str, style: str = "") -> None:
+    """One line as it is: a label or a path is neither markup nor wrapped."""
+    console.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
 class Screen:
     """Shows steps, bars and the epochs of the network under way. Use `opened()` around the work."""
 
@@ -43,7 +48,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        plain(self.console, text)
 
     def bar(self, text: str, done: int, of: int) -> None:
         """How far a step is."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -122,7 +123,6 @@ class Run:
         """The folder of one network: a member's training on one fold."""
         return self.member(number, title) / f"fold-{fold}"
 
-    @property
     def is_hardly_begun(self) -> bool:
         """Whether the folder is empty, or holds no more than a start that was killed at once left there."""
         names = {path.name for path in self.root.iterdir() if not path.name.endswith(".part")}
@@ -130,8 +130,11 @@ class Run:
 
     def sweep(self) -> None:
         """Removes what a killed process had half written."""
-        for unfinished in self.root.rglob(".*.part"):
-            unfinished.unlink(missing_ok=True)
+        for unfinished in list(self.root.rglob(".*.part")):
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished)
+            else:
+                unfinished.unlink(missing_ok=True)
 
     def log(self, event: str, **facts: Any) -> None:
         """Appends one line to log.jsonl. Raises FovsfeError where the folder cannot be written."""

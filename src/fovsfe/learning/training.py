@@ -51,7 +51,8 @@ class Task:
     features: Path  # the member's cached features
     precision: str
     seed: int
-    deadline: float | None = None  # time.monotonic seconds
+    deadline: float | None = None  # of all that is still to be trained, time.monotonic seconds
+    share: float = 1.0  # of the time until then, from when the member's features are there
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -82,7 +83,7 @@ def _train(fabric: Any, task: Task, show: Show) -> None:
     network = build(task.member.backbone, task.member.size, task.member.head, task.labels, task.weights)
     network = network.to(fabric.device)
     state = checkpoint.load(task.folder / "checkpoint.pt")
-    end = _training_end(fabric, task, network)
+    end: float | None = None
     stages = task.recipe.training.stages
     for number in range(state.stage, len(stages)):
         if state.best:
@@ -90,6 +91,7 @@ def _train(fabric: Any, task: Task, show: Show) -> None:
         if stages[number] == 0:
             _head_stage(fabric, task, network, state, show)
         else:
+            end = end or _training_end(fabric, task, network)
             _stage(fabric, task, network, state, share_of(end, 1 / (len(stages) - number)), show)
         state.end_stage()
         _save(fabric, task, state)
@@ -99,15 +101,16 @@ def _train(fabric: Any, task: Task, show: Show) -> None:
 
 
 def _training_end(fabric: Any, task: Task, network: Network) -> float | None:
-    """The deadline less the time that the predictions at the end will take."""
-    if task.deadline is None:
+    """The end of the task's share of time, less what the predictions at the end will take."""
+    end = share_of(task.deadline, task.share)
+    if end is None:
         return None
     some = np.resize(task.judge, 16)
     before = time.monotonic()
     outputs(fabric, network, network, task.photos, some, "plain")
     a_photo = (time.monotonic() - before) / len(some) / fabric.world_size
     photos = len(task.views) * (len(task.judge) + len(task.ask))
-    return float(task.deadline - a_photo * photos)
+    return float(end - a_photo * photos)
 
 
 def _head_stage(fabric: Any, task: Task, network: Network, state: State, show: Show) -> None:
