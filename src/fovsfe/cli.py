@@ -204,9 +204,7 @@ def main() -> None:
     except FovsfeError as error:
         if os.environ.get("FOVSFE_DEBUG"):
             raise
-        errors.print(
-            f"fovsfe: {error}", style="red", highlight=False, markup=False, emoji=False, soft_wrap=True
-        )
+        plain(errors, f"fovsfe: {error}", style="red")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("fovsfe: stopped", highlight=False)
