@@ -34,7 +34,7 @@ VARIATIONS = (
         "staged",
         "stages",
         "the reference's five stages, the same epochs in all",
-        ("training.stages=[0, 0.25, 0.5, 0.75, 1.0]", "training.epochs=2"),
+        ("training.stages=[0, 0.25, 0.5, 0.75, 1.0]", "training.epochs=1"),
     ),
     Variation("augment-none", "augmentation", "none", ("augment.strength=none",)),
     Variation("augment-strong", "augmentation", "strong", ("augment.strength=strong",)),
