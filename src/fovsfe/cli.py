@@ -186,7 +186,7 @@ def _show_result(run: Run) -> None:
     low, high = chosen["interval"]
     lines = [
         f"chosen: {chosen['blend']} of round {chosen['round']}, accuracy {chosen['accuracy']:.3f}"
-        f" ({low:.3f} - {high:.3f}) on {metrics['measured_on']}",
+        f" ({low:.3f} - {high:.3f}) on {metrics['measured_on']} that it had not learned from",
         *(f"  {reason}" for reason in chosen["reasons"]),
     ]
     if chosen["hardest_pair"]:

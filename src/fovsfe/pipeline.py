@@ -408,7 +408,7 @@ def _metrics(
     truth, labels = job.truth(job.judged), job.found.labels
     members = [member.title for member in job.recipe.members]
     return {
-        "measured_on": f"{len(truth)} photos with true labels that the networks had not learned from",
+        "measured_on": f"{len(truth)} photos with true labels",
         "photos": {
             "labelled": int((table["part"] == "train").sum()),
             "judged": len(truth),
