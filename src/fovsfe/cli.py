@@ -91,7 +91,8 @@ def check(
 ) -> None:
     """Looks at photos without training: what is wrong with them, photo by photo.
 
-    Exit code 1 where labels contradict each other or labelled photos are in the test part too.
+    Exit code 1 where photos cannot be read, labels contradict each other, or labelled photos are in the test
+    part too.
 
     Example: `fovsfe check photos --out audit`
     """

@@ -113,6 +113,7 @@ def start(command: Command, recipe: Recipe, folder: Path, screen: Screen) -> Run
     if folder.exists() and not (folder.is_dir() and run.is_hardly_begun()):
         what = f"go on with it: fovsfe resume {folder}" if run.command.exists() else "choose another --out"
         raise FovsfeError(f"{folder} is not empty; {what}")
+    layouts.find(command.photos)  # a mistyped path leaves no run behind
     write_text(run.recipe, to_toml(recipe))
     write_json(run.command, command.model_dump(mode="json"))
     return go_on(folder, screen)
