@@ -69,7 +69,7 @@ def choose(
     groups: Ints,
     seed: int,
 ) -> Choice:
-    """Find the blend of the lowest log loss that is more likely than not better than the mean of all members.
+    """Find the blend of the lowest log loss that gains more on the mean of all members than luck would bring.
 
     probabilities (members, n, labels): answers of members to photos they did not learn from; truth int (n,);
     groups int (n,): photos of one group (near-duplicates) are never on both sides of a fold.
