@@ -63,7 +63,7 @@ def tasks_of(root: Path, backbone: str, folder: Path) -> Tasks:
             judge=judge,
             truth=truth[judge],
             ask=np.zeros(0, np.int64),
-            features=folder / f"{backbone}.npy",
+            features=folder / f"{backbone}.features",
             precision=_precision(recipe, member),
             seed=0,
         )

@@ -94,7 +94,7 @@ def test_failures_are_one_line(fovsfe, photos, tmp_path):
         (["recipes", "quik"], "quik"),
     ]:
         ended = fovsfe(*arguments)
-        assert ended.code == 1, arguments
+        assert ended.code == (2 if told == "quik" else 1), arguments
         assert told in ended.line
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
 
@@ -122,7 +122,7 @@ def test_missing_weights_are_one_line(fovsfe, photos, tmp_path):
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(fovsfe, photos, tmp_path, change, told):
     ended = fovsfe("train", photos, "--set", change, "--out", tmp_path / "run")
-    assert ended.code == 1
+    assert ended.code == 2
     for words in told:
         assert words in ended.line
     assert not (tmp_path / "run").exists()

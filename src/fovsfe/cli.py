@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fovsfe import recipe as recipes
-from fovsfe.errors import FovsfeError
+from fovsfe.errors import FovsfeError, WrongUsage
 from fovsfe.progress import Screen, plain
 from fovsfe.run import Run, read_json, write_json
 
@@ -206,7 +206,7 @@ def main() -> None:
         if os.environ.get("FOVSFE_DEBUG"):
             raise
         plain(errors, f"fovsfe: {error}", style="red")
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, WrongUsage) else 1)
     except KeyboardInterrupt:
         errors.print("fovsfe: stopped", highlight=False)
         sys.exit(1)

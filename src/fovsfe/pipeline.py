@@ -130,6 +130,7 @@ def go_on(folder: Path, screen: Screen) -> Run:
         raise FovsfeError(f"{folder} is not a run: it has no {run.command.name}; start one with fovsfe train")
     command, recipe = Command.model_validate(read_json(run.command)), read(str(run.recipe))
     if run.metrics.exists():
+        shutil.rmtree(run.cache, ignore_errors=True)  # a kill just before the end may have left it
         screen.say(f"{folder} is complete")
         return run
     run.sweep()
@@ -278,7 +279,7 @@ def _train(
         judge=judge,
         truth=job.truth(judge),
         ask=job.asked,
-        features=job.run.cache / f"{member.title}.npy",
+        features=job.run.cache / f"{member.title}.features",
         precision=precision,
         seed=job.recipe.seed + 7919 * member.seed + 104_729 * fold + 1_299_709 * number,
         deadline=job.deadline,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fovsfe.errors import FovsfeError
+from fovsfe.errors import WrongUsage
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=32, le=2048)]
@@ -145,7 +145,7 @@ def text_of(name_or_file: str) -> str:
     """The TOML text of a ready recipe or of a file.
 
     Raises:
-        FovsfeError: there is neither a recipe of that name nor such a file.
+        WrongUsage: there is neither a recipe of that name nor such a file.
     """
     recipes = ready()
     if name_or_file in recipes:
@@ -153,7 +153,7 @@ def text_of(name_or_file: str) -> str:
     try:
         return Path(name_or_file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise FovsfeError(
+        raise WrongUsage(
             f'no recipe "{name_or_file}": neither one of {", ".join(recipes)} nor a readable TOML file'
         ) from error
 
@@ -162,19 +162,19 @@ def read(name_or_file: str, changes: Sequence[str] = ()) -> Recipe:
     """A recipe by name or file, with `key=value` changes applied (dotted keys, values as in TOML).
 
     Raises:
-        FovsfeError: no such recipe, broken TOML, an unknown key, or a value out of range; the line names the
+        WrongUsage: no such recipe, broken TOML, an unknown key, or a value out of range; the line names the
             key, what is allowed and the nearest right key.
     """
     try:
         raw = tomllib.loads(text_of(name_or_file))
     except tomllib.TOMLDecodeError as error:
-        raise FovsfeError(f"{name_or_file} is not valid TOML: {error}") from error
+        raise WrongUsage(f"{name_or_file} is not valid TOML: {error}") from error
     for change in changes:
         _apply(raw, change)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise FovsfeError(f"recipe {name_or_file}: " + "; ".join(_explain(error))) from error
+        raise WrongUsage(f"recipe {name_or_file}: " + "; ".join(_explain(error))) from error
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -210,7 +210,7 @@ def _toml_value(value: Any) -> str:
 def _apply(raw: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals:
-        raise FovsfeError(f'--set {change}: write key=value, as in "--set training.epochs=5"')
+        raise WrongUsage(f'--set {change}: write key=value, as in "--set training.epochs=5"')
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -226,10 +226,10 @@ def _apply(raw: dict[str, Any], change: str) -> None:
 def _step_into(place: Any, name: str, key: str) -> Any:
     if isinstance(place, list):
         if not name.isdecimal() or int(name) >= len(place):
-            raise FovsfeError(f'--set {key}: "{name}" is not one of 0 to {len(place) - 1}')
+            raise WrongUsage(f'--set {key}: "{name}" is not one of 0 to {len(place) - 1}')
         return place[int(name)]
     if not isinstance(place, dict):
-        raise FovsfeError(f"--set {key}: there is no table to set {name} in")
+        raise WrongUsage(f"--set {key}: there is no table to set {name} in")
     return place.setdefault(name, {})
 
 

@@ -69,7 +69,7 @@ def make_task(coloured: FittedPhotos, tmp_path: Path) -> Callable[..., Task]:
             judge=judged,
             truth=judged % LABELS,
             ask=np.arange(69, 81),
-            features=tmp_path / name / "features.npy",
+            features=tmp_path / name / "features.bin",
             precision="fp32",
             seed=5,
             deadline=deadline,

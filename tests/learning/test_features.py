@@ -89,28 +89,33 @@ def test_of_no_photos_there_are_no_rows(fabric, network, coloured):
 
 
 def test_cached_features_are_those_of_the_network(fabric, network, coloured, tmp_path):
-    cached = frozen_features(fabric, network, coloured, tmp_path / "features.npy")
-    assert cached.shape == (2, len(coloured), network.backbone.num_features)
-    photos = torch.from_numpy(np.stack([coloured[i] for i in range(len(coloured))]))
-    with torch.no_grad():
-        for row, batch in zip(cached, (photos, photos.flip(2)), strict=True):
-            np.testing.assert_allclose(row, network.features(batch).numpy(), rtol=2e-3, atol=1e-4)
+    cached = frozen_features(fabric, network, coloured, tmp_path / "features.bin")
+    assert cached.width == network.backbone.num_features
+    asked = np.random.default_rng(0).permutation(len(coloured))
+    mirrored = asked % 3 == 0
+    rows = cached.rows(asked, mirrored)
+    assert rows.dtype == torch.float32
+    for row, index, flip in zip(rows, asked, mirrored, strict=True):
+        photo = torch.from_numpy(coloured[index][None])
+        with torch.no_grad():
+            expected = network.features(photo.flip(2) if flip else photo)[0]
+        np.testing.assert_allclose(row, expected, rtol=2e-3, atol=1e-4)
 
 
 def test_features_are_computed_once_then_read_from_the_file(fabric, network, counted, tmp_path):
-    first = np.array(frozen_features(fabric, network, counted, tmp_path / "features.npy"))
+    file = tmp_path / "features.bin"
+    first = frozen_features(fabric, network, counted, file)
     assert dict(READS) == dict.fromkeys(range(len(counted)), 1)
-    again = frozen_features(fabric, network, counted, tmp_path / "features.npy")
+    assert file.stat().st_size == len(counted) * 2 * first.width * 2
+    assert frozen_features(fabric, network, counted, file) == first
     assert set(READS.values()) == {1}
-    assert isinstance(again, np.memmap)
-    assert np.array_equal(first, again)
 
 
 def test_a_full_disk_is_told_in_a_line(fabric, network, coloured, tmp_path, monkeypatch):
-    def full(file, values):
-        raise OSError("100 requested and 3 written")
+    def full(*given):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(features.np, "save", full)
-    with pytest.raises(FovsfeError, match=r"cannot write .*features\.npy"):
-        frozen_features(fabric, network, coloured, tmp_path / "features.npy")
+    monkeypatch.setattr(features, "_each", full)
+    with pytest.raises(FovsfeError, match=r"cannot write .*features\.bin: No space left"):
+        frozen_features(fabric, network, coloured, tmp_path / "features.bin")
     assert list(tmp_path.iterdir()) == []

@@ -73,7 +73,7 @@ def log_loss(probabilities, truth):
 def test_it_learns_and_leaves_what_it_says(make_task):
     task = train(make_task())
     assert sorted(file.name for file in task.folder.iterdir()) == [
-        "features.npy",
+        "features.bin",
         "history.csv",
         "network.safetensors",
         "predictions.npz",

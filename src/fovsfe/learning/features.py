@@ -1,6 +1,9 @@
 """What a network makes of photos: features of a frozen backbone, kept in a file, and probabilities."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,28 @@ class _Seen(Dataset[Tensor]):
 
 
 @torch.no_grad()
+def _each(
+    fabric: Any,
+    network: Network,
+    forward: Callable[[Tensor], Tensor],
+    photos: FittedPhotos,
+    indices: Indices,
+    name: str,
+    tick: Callable[[int, int], None],
+) -> Iterator[tuple[Indices, Floats]]:
+    """This process's part of the photos, batch by batch: places in `indices`, and `forward` of one view."""
+    network.eval()
+    mine = np.arange(fabric.global_rank, len(indices), fabric.world_size)
+    workers = loader_workers(fabric.device.type == "cpu")
+    loader = DataLoader(_Seen(photos, indices[mine], name), BATCH, num_workers=workers)
+    for number, batch in enumerate(loader):
+        places = mine[number * BATCH : (number + 1) * BATCH]
+        with fabric.autocast():
+            values = forward(batch.to(fabric.device)).float().cpu().numpy()
+        yield places, values
+        tick(min((number + 1) * BATCH, len(mine)), len(mine))
+
+
 def outputs(
     fabric: Any,
     network: Network,
@@ -49,23 +74,16 @@ def outputs(
 
     Each process does its part and writes its own rows, so no photo is counted twice.
     """
-    network.eval()
-    mine = np.arange(fabric.global_rank, len(indices), fabric.world_size)
-    workers = loader_workers(fabric.device.type == "cpu")
-    loader = DataLoader(_Seen(photos, indices[mine], name), BATCH, num_workers=workers)
-    parts = []
-    for number, batch in enumerate(loader):
-        with fabric.autocast():
-            parts.append(forward(batch.to(fabric.device)).float().cpu())
-        tick(min((number + 1) * BATCH, len(mine)), len(mine))
-    width = parts[0].shape[1] if parts else 0
+    parts = list(_each(fabric, network, forward, photos, indices, name, tick))
+    width = parts[0][1].shape[1] if parts else 0
+    if fabric.world_size > 1:
+        width = int(fabric.all_reduce(torch.tensor(width), reduce_op="max"))
+    rows = np.zeros((len(indices), width), np.float32)
+    for places, values in parts:
+        rows[places] = values
     if fabric.world_size == 1:
-        return torch.cat(parts).numpy() if parts else np.zeros((0, width), np.float32)
-    width = int(fabric.all_reduce(torch.tensor(width), reduce_op="max"))
-    rows = torch.zeros(len(indices), width)
-    if parts:
-        rows[torch.from_numpy(mine)] = torch.cat(parts)
-    total: Tensor = fabric.all_reduce(rows, reduce_op="sum")
+        return rows
+    total: Tensor = fabric.all_reduce(torch.from_numpy(rows), reduce_op="sum")
     return total.cpu().numpy()
 
 
@@ -77,26 +95,57 @@ def probabilities(
     return torch.from_numpy(np.stack(each)).softmax(-1).numpy()
 
 
+@dataclass(frozen=True)
+class Features:
+    """A frozen backbone's features of photos in two views, plain and mirrored, in a file: float16 (photos, 2,
+    width). A row is one read at an offset, so the process stays small whatever the number of photos.
+    """
+
+    file: Path
+    width: int
+
+    def rows(self, indices: Indices, mirrored: npt.NDArray[np.bool_]) -> Tensor:
+        """float32 (n, width): of the photos at `indices`, plain or, where `mirrored`, mirrored."""
+        size = 2 * self.width
+        with self.file.open("rb", buffering=0) as file:
+            parts = [
+                os.pread(file.fileno(), size, (2 * int(index) + int(flip)) * size)
+                for index, flip in zip(indices, mirrored, strict=True)
+            ]
+        rows = np.frombuffer(b"".join(parts), np.float16).reshape(-1, self.width)
+        return torch.from_numpy(rows.astype(np.float32))
+
+
 def frozen_features(
     fabric: Any,
     network: Network,
     photos: FittedPhotos,
     file: Path,
     tick: Callable[[int, int], None] = lambda done, of: None,
-) -> Floats:
-    """The backbone's features of all photos, plain and mirrored: float16 (2, photos, width), memory-mapped.
+) -> Features:
+    """The backbone's features of all photos, in `file`; computes them unless it is there.
 
-    Computed once for a member: until a stage opens layers, its backbone is the same in every fold and round.
+    Once for a member: until a stage opens layers, its backbone is the same in every fold and round. Raises
+    FovsfeError where the file cannot be written.
     """
+    backbone: Any = network.backbone
+    width: int = backbone.head_hidden_size
+
+    def both(batch: Tensor) -> Tensor:  # so that a photo is read once, not once a view
+        return torch.cat([network.features(batch), network.features(batch.flip(2))], dim=1)
+
     if not file.exists():
-
-        def both(batch: Tensor) -> Tensor:  # so that a photo is read once, not once a view
-            return torch.cat([network.features(batch), network.features(batch.flip(2))], dim=1)
-
-        seen = outputs(fabric, network, both, photos, np.arange(len(photos)), "plain", tick)
-        if fabric.is_global_zero:
-            with replacing(file) as temporary, temporary.open("wb") as out:
-                np.save(out, np.stack(np.split(seen, 2, axis=1)).astype(np.float16))
+        with replacing(file) if fabric.is_global_zero else nullcontext(file) as temporary:
+            shared = Path(fabric.broadcast(str(temporary)))
+            if fabric.is_global_zero:
+                shared.touch()
+            fabric.barrier()  # each process writes its own rows of the first one's file
+            with shared.open("r+b") as out:
+                everyone = np.arange(len(photos))
+                for places, values in _each(fabric, network, both, photos, everyone, "plain", tick):
+                    for place, row in zip(places, values.astype(np.float16), strict=True):
+                        out.seek(int(place) * row.nbytes)
+                        out.write(row.tobytes())
+            fabric.barrier()
         fabric.barrier()
-    features: Floats = np.load(file, mmap_mode="r")
-    return features
+    return Features(file, width)

@@ -21,7 +21,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.learning import checkpoint
 from fovsfe.learning.checkpoint import Row, State
 from fovsfe.learning.device import make_fabric
-from fovsfe.learning.features import BATCH, Indices, frozen_features, outputs, probabilities
+from fovsfe.learning.features import BATCH, Features, Indices, frozen_features, outputs, probabilities
 from fovsfe.learning.pace import Pace, rate_factor, share_of
 from fovsfe.networks.layers import head_groups, open_stage, parameter_groups, set_training
 from fovsfe.networks.network import Network, build
@@ -88,16 +88,29 @@ def _train(fabric: Any, task: Task, show: Show) -> None:
     for number in range(state.stage, len(stages)):
         if state.best:
             network.load_state_dict(state.best)
-        if stages[number] == 0:
-            _head_stage(fabric, task, network, state, show)
+        frozen = _frozen(fabric, task, network, show) if stages[number] == 0 else None
+        end = end or _training_end(fabric, task, network)
+        deadline = share_of(end, 1 / (len(stages) - number))
+        if frozen is not None:
+            _head_stage(fabric, task, network, frozen, state, deadline, show)
         else:
-            end = end or _training_end(fabric, task, network)
-            _stage(fabric, task, network, state, share_of(end, 1 / (len(stages) - number)), show)
+            _stage(fabric, task, network, state, deadline, show)
         state.end_stage()
         _save(fabric, task, state)
-    if state.best:
-        network.load_state_dict(state.best)
+    if not math.isfinite(state.best_loss):
+        raise FovsfeError(
+            f"{task.folder}: the training diverged, no epoch has a finite log loss; delete this folder, lower"
+            " training.rate or training.head_rate and start anew"
+        )
+    network.load_state_dict(state.best)
     _finish(fabric, task, network, state)
+
+
+def _frozen(fabric: Any, task: Task, network: Network, show: Show) -> Features:
+    def tick(done: int, of: int) -> None:
+        show({"doing": "features", "done": done, "of": of})
+
+    return frozen_features(fabric, network, task.photos, task.features, tick)
 
 
 def _training_end(fabric: Any, task: Task, network: Network) -> float | None:
@@ -113,45 +126,111 @@ def _training_end(fabric: Any, task: Task, network: Network) -> float | None:
     return float(end - a_photo * photos)
 
 
-def _head_stage(fabric: Any, task: Task, network: Network, state: State, show: Show) -> None:
-    """The head alone, on features that the frozen backbone gives once. Every process learns the same."""
+def _head_stage(
+    fabric: Any,
+    task: Task,
+    network: Network,
+    frozen: Features,
+    state: State,
+    deadline: float | None,
+    show: Show,
+) -> None:
+    """The head alone, on features that the frozen backbone gave once. Every process learns the same."""
     settings = task.recipe.training
-
-    def tick(done: int, of: int) -> None:
-        show({"doing": "features", "done": done, "of": of})
-
-    cached = frozen_features(fabric, network, task.photos, task.features, tick)
-    seen = torch.from_numpy(np.array(cached[:, task.learn], np.float32)).to(fabric.device)
-    judged = torch.from_numpy(np.array(cached[0, task.judge], np.float32)).to(fabric.device)
-    targets = torch.from_numpy(task.targets).to(fabric.device)
     head = network.head
     average = ModelEmaV3(head, decay=settings.ema, use_warmup=True)
     optimizer = _optimizer(settings, head_groups(network, settings.head_rate, settings.weight_decay))
     generator = torch.Generator().manual_seed(task.seed)
     batches = max(len(task.learn) // _batch_size(task), 1)  # a batch norm needs more than one odd photo
+    pace = Pace(fabric, settings.head_epochs * batches, deadline)
     torch.manual_seed(task.seed)  # dropout must not depend on whether the features were there already
     for epoch in range(settings.head_epochs):
         started = time.monotonic()
         head.train()
-        view = torch.randint(len(seen), (len(task.learn),), generator=generator)
-        losses = []
+        mirrored = torch.randint(2, (len(task.learn),), generator=generator).numpy().astype(np.bool_)
+        losses: list[float] = []
         order = torch.randperm(len(task.learn), generator=generator).tensor_split(batches)
-        for step, rows in enumerate(order, epoch * batches):
-            _set_rates(optimizer, rate_factor(step / (batches * settings.head_epochs), settings.warmup))
-            loss = _loss(head(seen[view[rows], rows]), targets[rows], settings.label_smoothing)
+        for step, chosen in enumerate(order, epoch * batches):
+            rows = chosen.numpy()
+            progress = pace.progress(step)
+            if progress >= 1 and (state.best or losses):
+                break
+            _set_rates(optimizer, rate_factor(progress, settings.warmup))
+            seen = frozen.rows(task.learn[rows], mirrored[rows]).to(fabric.device)
+            targets = torch.from_numpy(task.targets[rows]).to(fabric.device)
+            loss = _loss(head(seen), targets, settings.label_smoothing)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             average.update(head, step=step)
             losses.append(loss.item())
-        with torch.no_grad():
-            logits = average.module.eval()(judged)
+        if not losses:
+            return  # time is up
+        logits = _head_logits(fabric, task, average.module, frozen)
         learned = {f"head.{name}": value for name, value in average.module.state_dict().items()}
-        row = _row(0.0, epoch, float(np.mean(losses)), logits.cpu(), task.truth, started)
+        row = _row(0.0, epoch, float(np.mean(losses)), logits, task.truth, started)
         state.note(row, network.state_dict() | learned, settings.minimum_gain)
         show({"doing": "epoch", **row})
         if state.idle >= settings.patience:
-            break
+            return
+
+
+@torch.no_grad()
+def _head_logits(fabric: Any, task: Task, head: nn.Module, frozen: Features) -> Tensor:
+    """(judge, labels) on the CPU: a head's answers for the photos that validate."""
+    head.eval()
+    some = np.array_split(task.judge, math.ceil(len(task.judge) / BATCH))
+    plain = np.zeros(len(task.judge), np.bool_)
+    return torch.cat([head(frozen.rows(rows, plain[: len(rows)]).to(fabric.device)).cpu() for rows in some])
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """A stage under way: the network, its average, and what moves them."""
+
+    fabric: Any
+    task: Task
+    share: float
+    network: Network
+    wrapped: nn.Module
+    average: ModelEmaV3
+    optimizer: Any
+    pace: Pace
+    mix: nn.Module | None
+
+    def epoch(self, state: State, seed: int, show: Show) -> list[Tensor]:
+        """Learns from every photo once, or until the time is up; gives the loss of each step."""
+        settings = self.task.recipe.training
+        torch.manual_seed(seed + self.fabric.global_rank)
+        set_training(self.network)
+        losses: list[Tensor] = []
+        batches = _batches(self.fabric, self.task, seed)
+        for step, (photos, targets) in enumerate(batches, state.epoch * len(batches)):
+            progress = self.pace.progress(step)
+            if progress >= 1 and (state.best or losses):
+                break
+            _set_rates(self.optimizer, rate_factor(progress, settings.warmup))
+            losses.append(self._step(photos.to(self.fabric.device), targets.to(self.fabric.device), step))
+            whole = (state.stage + progress) / len(settings.stages)
+            event = {"doing": "step", "stage": self.share, "epoch": state.epoch}
+            show({**event, "progress": progress, "whole": whole})
+        if (
+            self.fabric.world_size > 1
+        ):  # each process has seen other photos: the first one's batch norms count
+            for buffer in self.average.module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        return losses
+
+    def _step(self, photos: Tensor, targets: Tensor, step: int) -> Tensor:
+        if self.mix is not None:
+            photos, targets = self.mix(photos.permute(0, 3, 1, 2).float(), targets)
+            photos = photos.permute(0, 2, 3, 1)
+        loss = _loss(self.wrapped(photos), targets, self.task.recipe.training.label_smoothing)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.average.update(self.network, step=step)
+        return loss.detach()
 
 
 def _stage(
@@ -164,55 +243,24 @@ def _stage(
     rates = (settings.rate, settings.layer_decay, settings.weight_decay)
     average = ModelEmaV3(network, decay=settings.ema, use_warmup=True)
     wrapped, optimizer = fabric.setup(network, _optimizer(settings, parameter_groups(network, *rates)))
-    if state.learning:
-        network.load_state_dict(state.learning["network"])
-        average.load_state_dict(state.learning["average"])
-        optimizer.load_state_dict(state.learning["optimizer"])
+    parts = {"network": network, "average": average, "optimizer": optimizer}
+    for name, saved in state.learning.items():
+        parts[name].load_state_dict(saved)
     steps = len(_batches(fabric, task, 0))
     pace = Pace(fabric, settings.epochs * steps, deadline, state.epoch * steps)
     mix = mixing(task.recipe.augment.mixup, task.recipe.augment.cutmix)
+    learner = _Learner(fabric, task, share, network, wrapped, average, optimizer, pace, mix)
     while state.epoch < settings.epochs and state.idle < settings.patience:
         started = time.monotonic()
         seed = task.seed + 1009 * (state.stage * settings.epochs + state.epoch)
-        torch.manual_seed(seed + fabric.global_rank)
-        set_training(network)
-        losses: list[Tensor] = []
-        for step, (photos, targets) in enumerate(_batches(fabric, task, seed), state.epoch * steps):
-            progress = pace.progress(step)
-            if progress >= 1 and (state.best or losses):
-                break
-            _set_rates(optimizer, rate_factor(progress, settings.warmup))
-            photos, targets = photos.to(fabric.device), targets.to(fabric.device)
-            if mix is not None:
-                photos, targets = mix(photos.permute(0, 3, 1, 2).float(), targets)
-                photos = photos.permute(0, 2, 3, 1)
-            loss = _loss(wrapped(photos), targets, settings.label_smoothing)
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
-            average.update(network, step=step)
-            losses.append(loss.detach())
-            whole = (state.stage + progress) / len(settings.stages)
-            show(
-                {
-                    "doing": "step",
-                    "stage": share,
-                    "epoch": state.epoch,
-                    "progress": progress,
-                    "whole": whole,
-                }
-            )
+        losses = learner.epoch(state, seed, show)
         if not losses:
             return  # time is up
-        if fabric.world_size > 1:  # each process has seen other photos: the first one's batch norms count
-            for buffer in average.module.buffers():
-                torch.distributed.broadcast(buffer, 0)
         logits = outputs(fabric, average.module, average.module, task.photos, task.judge, "plain")
         mean_loss = float(torch.stack(losses).mean().item())
         row = _row(share, state.epoch, mean_loss, torch.from_numpy(logits), task.truth, started)
         state.note(row, average.module.state_dict(), settings.minimum_gain)
         state.epoch += 1
-        parts = {"network": network, "average": average, "optimizer": optimizer}
         state.learning = {name: part.state_dict() for name, part in parts.items()}
         _save(fabric, task, state)
         show({"doing": "epoch", **row})
