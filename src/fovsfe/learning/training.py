@@ -104,6 +104,9 @@ def _train(fabric: Any, task: Task, show: Show) -> None:
         )
     network.load_state_dict(state.best)
     _finish(fabric, task, network, state)
+    if fabric.world_size > 1:  # left to the interpreter's end, gloo's threads abort the process now and then
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _frozen(fabric: Any, task: Task, network: Network, show: Show) -> Features:
