@@ -62,7 +62,7 @@ class Judged:
     @property
     def seconds(self) -> float:
         """Of the whole run."""
-        return float(sum(read_json(self.run.metrics)["seconds"].values()))
+        return self.run.spent.seconds
 
     def members(self, number: int) -> Floats:
         """The members' out-of-fold answers in a round."""

@@ -24,6 +24,7 @@ from fovsfe.bundle.predictor import Predictor
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
+from fovsfe.job import Command
 from fovsfe.learning.training import Task, run_task
 from fovsfe.photos.drawn import MODELS, draw
 from fovsfe.progress import Screen
@@ -134,7 +135,7 @@ def train(photos, folder, settings):
         run_task(task, devices, show)
 
     screen = Screen(Console(file=io.StringIO(), width=80))
-    command = pipeline.Command(photos=photos, weights="none", minutes=None, devices=1)
+    command = Command(photos=photos, weights="none", minutes=None, devices=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "run_task", note)
         run = pipeline.start(command, settings, folder, screen)
@@ -162,7 +163,7 @@ def trained(request):
 def test_every_file_of_the_run_folder_is_there(trained):
     root = trained.run.root
     there = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    wanted = {"recipe.toml", "command.json", "photos.csv", "audit.json", "log.jsonl", "seconds.json"}
+    wanted = {"recipe.toml", "command.json", "photos.csv", "audit.json", "log.jsonl", "steps.json"}
     wanted |= {"pseudo_labels.csv", "metrics.json", "submission.csv", "bundle/bundle.json"}
     for number in (1, 2):
         wanted |= {f"round-{number}/blend.json", f"submissions/round-{number}-mean.csv"}
@@ -204,12 +205,13 @@ def test_the_bundle_is_of_the_chosen_blend(trained):
     assert predictor.bundle.proof.greatest_difference < 1e-3
 
 
-def test_seconds_of_every_step(trained):
-    seconds = trained.metrics["seconds"]
+def test_seconds_and_memory_of_every_step(trained):
+    spent = trained.metrics["steps"]
     steps = {"audit", "decode", "blend round 1", "blend round 2"}
     steps |= {f"train {member} round {number}" for member in MEMBERS for number in (1, 2)}
-    assert steps <= set(seconds)
-    assert all(value >= 0 for value in seconds.values())
+    assert steps <= set(spent)
+    assert all(step["seconds"] >= 0 and step["peak_mb"] > 100 for step in spent.values())
+    assert trained.metrics["versions"]["torch"] == torch.__version__.partition("+")[0]
 
 
 # ---- figures
@@ -440,7 +442,7 @@ def snapshot(folder):
 
 
 def test_a_folder_that_is_not_empty_is_refused(held_out, photos, tmp_path):
-    command = pipeline.Command(photos=photos, weights="none", minutes=None, devices=1)
+    command = Command(photos=photos, weights="none", minutes=None, devices=1)
     screen = Screen(Console(file=io.StringIO()))
     before = snapshot(held_out.run.root)
     with pytest.raises(FovsfeError, match=f"fovsfe resume {held_out.run.root}"):
@@ -466,7 +468,7 @@ def test_a_complete_run_is_left_as_it_is(held_out, fovsfe):
 
 def same(root, other):
     one, two = (json.loads(Run(each).metrics.read_text()) for each in (root, other))
-    one.pop("seconds"), two.pop("seconds")
+    one.pop("steps"), two.pop("steps")
     assert one == two
     assert Run(root).submission.read_bytes() == Run(other).submission.read_bytes()
     assert not list(root.rglob("*.part"))
@@ -554,7 +556,7 @@ def kill_and_resume(photos, folder, kills, seconds, seed):
 
 
 def work_seconds(trained):
-    return sum(trained.metrics["seconds"].values())
+    return trained.run.spent.seconds
 
 
 def test_killed_and_resumed_a_run_ends_the_same(held_out, photos, tmp_path):

@@ -59,11 +59,12 @@ def train(
     Example: `fovsfe train photos --recipe quick --weights weights --minutes 10 --out run`
     """
     from fovsfe import pipeline  # torch takes seconds to load; the other commands need not wait for it
+    from fovsfe.job import Command
 
     settings = recipes.read(recipe, changes or [])
     folder = out or Path("runs") / f"{photos.resolve().name}-{Path(recipe).stem}"
     kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
-    command = pipeline.Command(photos=photos.resolve(), weights=kept, minutes=minutes, devices=devices)
+    command = Command(photos=photos.resolve(), weights=kept, minutes=minutes, devices=devices)
     with Screen(console).opened() as screen:
         run = _interruptible(lambda: pipeline.start(command, settings, folder, screen), folder)
     _show_result(run)
@@ -142,6 +143,7 @@ def demo(
     Example: `fovsfe demo`
     """
     from fovsfe import pipeline
+    from fovsfe.job import Command
     from fovsfe.photos.drawn import draw
 
     photos, folder = out / "photos", out / "run"
@@ -151,7 +153,7 @@ def demo(
         if Run(folder).command.exists():
             run = _interruptible(lambda: pipeline.go_on(folder, screen), folder)
         else:
-            command = pipeline.Command(photos=photos.resolve(), weights="none", minutes=4.2, devices=1)
+            command = Command(photos=photos.resolve(), weights="none", minutes=4.2, devices=1)
             settings = recipes.read("demo")
             run = _interruptible(lambda: pipeline.start(command, settings, folder, screen), folder)
     _show_result(run)

@@ -3,22 +3,20 @@
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel
 
-from fovsfe.bundle.export import export
-from fovsfe.ensemble import predictions, submission
-from fovsfe.ensemble.blend import Blend
-from fovsfe.ensemble.choose import Choice, accept, choose
-from fovsfe.ensemble.metrics import measure
+from fovsfe.ensemble import predictions
+from fovsfe.ensemble.choose import accept, choose
 from fovsfe.ensemble.pseudo import pseudo_labels
 from fovsfe.errors import FovsfeError
+from fovsfe.finish import finish
+from fovsfe.job import Command, Ints, Job, Round
 from fovsfe.learning.device import fastest_precision, keep_memory
 from fovsfe.learning.training import Task, run_task
 from fovsfe.networks.network import build
@@ -30,76 +28,9 @@ from fovsfe.progress import Screen, print_event
 from fovsfe.recipe import Member, Recipe, read, to_toml
 from fovsfe.run import Run, read_json, write_json, write_text
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 PHOTO_COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault"]
-PROOF_PHOTOS = 8  # that go through every exported network beside the trained one
 SECONDS_AT_THE_END = 12.0  # choosing, writing and leaving, for which `--minutes` keeps time free
 SECONDS_A_NETWORK = 4.5  # exporting one and proving it
-
-
-class Command(BaseModel):
-    """What was asked for, beside the recipe."""
-
-    photos: Path
-    weights: str
-    minutes: float | None
-    devices: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every step of a training needs to know."""
-
-    run: Run
-    recipe: Recipe
-    command: Command
-    screen: Screen
-    found: layouts.Photos
-    table: pd.DataFrame  # one row a readable photo: PHOTO_COLUMNS
-    deadline: float | None  # of the last network, time.monotonic seconds
-
-    def rows(self, chosen: "pd.Series[bool]") -> Ints:
-        """Positions in `table`, and so in the fitted photos, where `chosen` is true."""
-        return np.flatnonzero(chosen.to_numpy())
-
-    @property
-    def judged(self) -> Ints:
-        """Positions of the photos that validate in some fold."""
-        return self.rows(self.table["fold"] >= 0)
-
-    @property
-    def asked(self) -> Ints:
-        """Positions of the test photos."""
-        return self.rows(self.table["part"] == "test")
-
-    @property
-    def folds(self) -> range:
-        """The folds that are trained: one where photos are held out."""
-        return range(int(self.table["fold"].max()) + 1)
-
-    def truth(self, positions: Ints) -> Ints:
-        """True labels as positions in `found.labels`."""
-        number = {label: i for i, label in enumerate(self.found.labels)}
-        return np.array([number[label] for label in self.table["label"].iloc[positions]], np.int64)
-
-    def ids(self, positions: Ints) -> list[str]:
-        """The photos' ids."""
-        return list(self.table["id"].iloc[positions])
-
-
-@dataclass(frozen=True)
-class Round:
-    """A round that is done: what the members say, side by side, and the blend of them."""
-
-    number: int
-    out_of_fold: Floats  # (members, judged, labels)
-    test: Floats  # (members, folds, asked, labels)
-    views: tuple[str, ...]
-    views_reason: str
-    choice: Choice
-    kept_stages: dict[str, list[dict[str, float]]]
 
 
 def start(command: Command, recipe: Recipe, folder: Path, screen: Screen) -> Run:
@@ -144,7 +75,7 @@ def go_on(folder: Path, screen: Screen) -> Run:
     job = Job(run, recipe, command, screen, found, readable, deadline)
     rounds = list(_rounds(job))
     with run.spent.step("finish"):
-        _finish(job, table, rounds)
+        finish(job, table, rounds)
     shutil.rmtree(run.cache, ignore_errors=True)
     run.log("done")
     return run
@@ -156,7 +87,7 @@ def _deadline(run: Run, recipe: Recipe, command: Command) -> float | None:
         return None
     networks = len(recipe.members) * max(recipe.split.folds, 1)
     reserve = SECONDS_AT_THE_END + SECONDS_A_NETWORK * networks
-    return time.monotonic() + 60 * command.minutes - sum(run.spent.read().values()) - reserve
+    return time.monotonic() + 60 * command.minutes - run.spent.seconds - reserve
 
 
 def _look(run: Run, recipe: Recipe, found: layouts.Photos, screen: Screen) -> pd.DataFrame:
@@ -198,7 +129,7 @@ def _pseudo(job: Job, first: Round) -> pd.DataFrame:
     settings = job.recipe.pseudo
     each = []
     for fold in job.folds:
-        answers = first.choice.blend.apply(_of_blend(job, first.choice.blend, first.test[:, fold]))
+        answers = first.choice.blend.apply(job.of_blend(first.choice.blend, first.test[:, fold]))
         some = pseudo_labels(
             answers, job.ids(job.asked), job.found.labels, settings.keep, settings.confidence, settings.soft
         )
@@ -212,7 +143,7 @@ def _pseudo(job: Job, first: Round) -> pd.DataFrame:
 def _round(job: Job, number: int, pseudo: pd.DataFrame | None) -> Round:
     """Trains every member on every fold, then puts their answers side by side and finds the blend."""
     for place, member in enumerate(job.recipe.members):
-        photos = _fitted(job, member)
+        photos = job.fitted(member)
         precision = _precision(job, member)
         for fold in job.folds:
             folder = job.run.fold(number, member.title, fold)
@@ -220,20 +151,6 @@ def _round(job: Job, number: int, pseudo: pd.DataFrame | None) -> Round:
                 _train(job, number, place, fold, photos, precision, pseudo)
     with job.run.spent.step(f"blend round {number}"):
         return _blend(job, number)
-
-
-def _fitted(job: Job, member: Member) -> FittedPhotos:
-    settings = job.recipe.photos
-    height, width = member.size
-    photos = FittedPhotos(
-        job.found.root, list(job.table["path"]), member.size, settings.fit, settings.max_pixels
-    )
-    with job.run.spent.step("decode"):
-        return photos.cached(
-            job.run.cache / f"{height}x{width}.bin",
-            settings.cache_gb * 1e9,
-            lambda done, of: job.screen.bar(f"decoding to {height}x{width}", done, of),
-        )
 
 
 def _precision(job: Job, member: Member) -> str:
@@ -348,132 +265,3 @@ def _blend(job: Job, number: int) -> Round:
     choice = choose(answers, truth, members, labels, groups, job.recipe.seed)
     write_json(job.run.round(number) / "blend.json", choice.blend.model_dump(mode="json"))
     return Round(number, answers, answers_test, used, reason, choice, kept)
-
-
-def _of_blend(job: Job, blend: Blend, probabilities: Floats) -> Floats:
-    """The rows of (members, n, labels) that the blend takes, in its order."""
-    members = [member.title for member in job.recipe.members]
-    return probabilities[[members.index(name) for name in blend.members]]
-
-
-def _finish(job: Job, table: pd.DataFrame, rounds: list[Round]) -> None:
-    """Which round counts; then submissions, bundle, and last metrics.json, which says that all is done."""
-    chosen, round_reason = rounds[0], "there is one round"
-    if len(rounds) == 2:
-        before, after = rounds[0].choice.out_of_fold, rounds[1].choice.out_of_fold
-        wins, round_reason = accept(before, after, job.truth(job.judged))
-        round_reason = f"round 2 {round_reason}"
-        chosen = rounds[1] if wins else rounds[0]
-    _submissions(job, table, rounds, chosen)
-    metrics = _metrics(job, table, rounds, chosen, round_reason)
-    if not (job.run.bundle / "bundle.json").exists():
-        _bundle(job, chosen, metrics)
-    write_json(job.run.metrics, {**metrics, "seconds": job.run.spent.read()})
-
-
-def _submissions(job: Job, table: pd.DataFrame, rounds: list[Round], chosen: Round) -> None:
-    most_frequent = str(table.loc[table["part"] == "train", "label"].mode()[0])
-    everyone = list(table.loc[table["part"] == "test", "id"])
-    place = {photo: i for i, photo in enumerate(everyone)}
-    rows = [place[photo] for photo in job.ids(job.asked)]
-
-    def write(file: Path, answers: Floats) -> list[str]:
-        every = np.full((len(everyone), len(job.found.labels)), np.nan)
-        every[rows] = answers
-        found = job.found
-        return submission.write(
-            file, found.sample, everyone, every, found.labels, found.label_ids, most_frequent
-        )
-
-    if not everyone:
-        return
-    for each in rounds:
-        test = each.test.mean(1)
-        blends = [Blend(kind="mean", members=(member.title,)) for member in job.recipe.members]
-        named = {blend.name: blend for blend in blends} | {blend.kind: blend for blend in each.choice.fitted}
-        for name, blend in (named | {"chosen": each.choice.blend}).items():
-            file = job.run.named_submission(f"round-{each.number}-{name}")
-            write(file, blend.apply(_of_blend(job, blend, test)))
-    blend = chosen.choice.blend
-    filled = write(job.run.submission, blend.apply(_of_blend(job, blend, chosen.test.mean(1))))
-    if filled:
-        job.screen.say(
-            f"warning: {len(filled)} test photos could not be read and got the most frequent class, "
-            f'"{most_frequent}": {", ".join(filled[:4])}'
-        )
-        job.run.log("filled", ids=filled, label=most_frequent)
-
-
-def _metrics(
-    job: Job, table: pd.DataFrame, rounds: list[Round], chosen: Round, round_reason: str
-) -> dict[str, Any]:
-    truth, labels = job.truth(job.judged), job.found.labels
-    members = [member.title for member in job.recipe.members]
-    return {
-        "measured_on": f"{len(truth)} photos with true labels",
-        "photos": {
-            "labelled": int((table["part"] == "train").sum()),
-            "judged": len(truth),
-            "test": int((table["part"] == "test").sum()),
-            "unreadable": int((table["fault"] != "").sum()),
-        },
-        "labels": list(labels),
-        "chosen": {
-            "round": chosen.number,
-            "blend": chosen.choice.blend.name,
-            "views": list(chosen.views),
-            **chosen.choice.metrics.model_dump(mode="json"),
-            "reasons": [round_reason, f"views: {chosen.views_reason}", *chosen.choice.reasons],
-        },
-        "rounds": [
-            {
-                "round": each.number,
-                "members": {
-                    name: {
-                        **measure(each.out_of_fold[m], truth, labels).model_dump(mode="json"),
-                        "networks": each.kept_stages[name],
-                    }
-                    for m, name in enumerate(members)
-                },
-                "blends": {
-                    candidate.name: {
-                        "calibrated": candidate.calibrated,
-                        **candidate.metrics.model_dump(mode="json"),
-                    }
-                    for candidate in each.choice.candidates
-                },
-                "chosen": each.choice.blend.name,
-                "reasons": [f"views: {each.views_reason}", *each.choice.reasons],
-            }
-            for each in rounds
-        ],
-    }
-
-
-def _bundle(job: Job, chosen: Round, metrics: dict[str, Any]) -> None:
-    job.screen.say("exporting the bundle")
-    blend = chosen.choice.blend
-    networks = {
-        name: [job.run.fold(chosen.number, name, fold) / "network.safetensors" for fold in job.folds]
-        for name in blend.members
-    }
-    members = {member.title: member for member in job.recipe.members}
-
-    def proof(title: str) -> npt.NDArray[np.uint8]:
-        photos = _fitted(job, members[title])
-        return np.stack([photos[int(i)] for i in job.judged[:PROOF_PHOTOS]])
-
-    measured = metrics["rounds"][chosen.number - 1]["members"]
-    facts = {**metrics["chosen"], "members": measured, "measured_on": metrics["measured_on"]}
-
-    export(
-        job.run.bundle,
-        networks,
-        job.recipe,
-        blend,
-        job.found.labels,
-        job.found.label_ids,
-        chosen.views,
-        facts,
-        proof,
-    )

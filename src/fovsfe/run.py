@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -150,19 +151,25 @@ class Run:
 
     @property
     def spent(self) -> "Stopwatch":
-        """Seconds that each step has taken, over all sessions of this run."""
-        return Stopwatch(self.root / "seconds.json")
+        """What each step has taken, over all sessions of this run."""
+        return Stopwatch(self.root / "steps.json")
 
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Seconds by step, kept in a file so that a resumed run goes on counting."""
+    """Seconds and memory by step, kept in a file so that a resumed run goes on counting."""
 
     path: Path
 
-    def read(self) -> dict[str, float]:
-        """Seconds by step so far."""
+    def read(self) -> dict[str, dict[str, float]]:
+        """By step so far: "seconds", and "peak_mb", the most memory that a process had held by its end (MB,
+        0 where the system does not tell)."""
         return read_json(self.path) if self.path.exists() else {}
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps so far."""
+        return sum(step["seconds"] for step in self.read().values())
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -178,4 +185,22 @@ class Stopwatch:
 
     def _add(self, name: str, seconds: float) -> None:
         every = self.read()
-        write_json(self.path, every | {name: round(every.get(name, 0.0) + seconds, 3)})
+        before = every.get(name, {"seconds": 0.0, "peak_mb": 0.0})
+        now = {
+            "seconds": round(before["seconds"] + seconds, 3),
+            "peak_mb": max(before["peak_mb"], round(_peak_mb())),
+        }
+        write_json(self.path, every | {name: now})
+
+
+def _peak_mb() -> float:
+    """The most memory that this process, or one that it has waited for, has held so far, in MB."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0.0
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    return (
+        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        / unit
+    )

@@ -113,6 +113,13 @@ def test_a_stage_that_spoils_the_network_is_not_kept(make_task):
     assert log_loss(judge[0], task.truth) == pytest.approx(head["log_loss"], abs=5e-3)  # features are float16
 
 
+def test_a_training_that_diverges_from_the_first_step_is_one_line(make_task):
+    task = make_task(stages=[1.0], optimizer="sgd", rate=10.0, ema=0.0, warmup=0.0, weight_decay=1e30)
+    with pytest.raises(FovsfeError, match=r"network: the training diverged.* training\.rate"):
+        train(task)
+    assert not (task.folder / "result.json").exists()
+
+
 def test_each_stage_starts_from_the_best_so_far(make_task, monkeypatch):
     task, at_start = make_task(stages=[0, 0.5, 0.75, 1.0], epochs=2), []
 
@@ -341,6 +348,15 @@ def test_a_deadline_in_the_past_still_leaves_a_result(make_task):
         assert judge.shape == (2, 15, 3)
         assert ask.shape == (2, 12, 3)
         assert np.isfinite(judge).all()
+
+
+def test_the_head_stage_keeps_to_its_share_of_the_time(make_task):
+    train(make_task(stages=[0], head_epochs=1))  # features and libraries are there
+    task = make_task(stages=[0], head_epochs=1000, patience=1000, deadline=time.monotonic() + 2)
+    before = time.monotonic()
+    train(task)
+    assert time.monotonic() - before < 10
+    assert 1 <= len(history(task)) < 1000
 
 
 def test_a_deadline_is_kept_and_the_rate_anneals(make_task):

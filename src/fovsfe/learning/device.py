@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import sys
 import time
 from typing import Any
 
@@ -30,10 +31,11 @@ def keep_memory() -> None:
     """Lets glibc keep freed memory: training frees and takes the same hundred megabytes at every step, and
     fetching them anew from the kernel costs more than the arithmetic. Elsewhere than on glibc, does nothing.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+    if sys.platform != "win32":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+            mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 def fastest_precision(network: Network, size: tuple[int, int]) -> str:

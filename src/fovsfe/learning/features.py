@@ -1,6 +1,5 @@
 """What a network makes of photos: features of a frozen backbone, kept in a file, and probabilities."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -106,13 +105,11 @@ class Features:
 
     def rows(self, indices: Indices, mirrored: npt.NDArray[np.bool_]) -> Tensor:
         """float32 (n, width): of the photos at `indices`, plain or, where `mirrored`, mirrored."""
-        size = 2 * self.width
+        rows = np.empty((len(indices), self.width), np.float16)
         with self.file.open("rb", buffering=0) as file:
-            parts = [
-                os.pread(file.fileno(), size, (2 * int(index) + int(flip)) * size)
-                for index, flip in zip(indices, mirrored, strict=True)
-            ]
-        rows = np.frombuffer(b"".join(parts), np.float16).reshape(-1, self.width)
+            for row, index, flip in zip(rows, indices, mirrored, strict=True):
+                file.seek((2 * int(index) + int(flip)) * row.nbytes)
+                file.readinto(row.data)
         return torch.from_numpy(rows.astype(np.float32))
 
 

@@ -1,0 +1,102 @@
+"""What every step of a training needs to know, and what a round of it leaves behind."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel
+
+from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.choose import Choice
+from fovsfe.photos import layouts
+from fovsfe.photos.dataset import FittedPhotos
+from fovsfe.progress import Screen
+from fovsfe.recipe import Member, Recipe
+from fovsfe.run import Run
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Command(BaseModel):
+    """What was asked for, beside the recipe."""
+
+    photos: Path
+    weights: str
+    minutes: float | None
+    devices: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step of a training needs to know."""
+
+    run: Run
+    recipe: Recipe
+    command: Command
+    screen: Screen
+    found: layouts.Photos
+    table: pd.DataFrame  # one row a readable photo: PHOTO_COLUMNS
+    deadline: float | None  # of the last network, time.monotonic seconds
+
+    def rows(self, chosen: "pd.Series[bool]") -> Ints:
+        """Positions in `table`, and so in the fitted photos, where `chosen` is true."""
+        return np.flatnonzero(chosen.to_numpy())
+
+    @property
+    def judged(self) -> Ints:
+        """Positions of the photos that validate in some fold."""
+        return self.rows(self.table["fold"] >= 0)
+
+    @property
+    def asked(self) -> Ints:
+        """Positions of the test photos."""
+        return self.rows(self.table["part"] == "test")
+
+    @property
+    def folds(self) -> range:
+        """The folds that are trained: one where photos are held out."""
+        return range(int(self.table["fold"].max()) + 1)
+
+    def truth(self, positions: Ints) -> Ints:
+        """True labels as positions in `found.labels`."""
+        number = {label: i for i, label in enumerate(self.found.labels)}
+        return np.array([number[label] for label in self.table["label"].iloc[positions]], np.int64)
+
+    def ids(self, positions: Ints) -> list[str]:
+        """The photos' ids."""
+        return list(self.table["id"].iloc[positions])
+
+    def fitted(self, member: Member) -> FittedPhotos:
+        """The photos at a member's size, decoded once into the cache."""
+        settings = self.recipe.photos
+        height, width = member.size
+        photos = FittedPhotos(
+            self.found.root, list(self.table["path"]), member.size, settings.fit, settings.max_pixels
+        )
+        with self.run.spent.step("decode"):
+            return photos.cached(
+                self.run.cache / f"{height}x{width}.bin",
+                settings.cache_gb * 1e9,
+                lambda done, of: self.screen.bar(f"decoding to {height}x{width}", done, of),
+            )
+
+    def of_blend(self, blend: Blend, probabilities: Floats) -> Floats:
+        """The rows of (members, n, labels) that the blend takes, in its order."""
+        members = [member.title for member in self.recipe.members]
+        return probabilities[[members.index(name) for name in blend.members]]
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round that is done: what the members say, side by side, and the blend of them."""
+
+    number: int
+    out_of_fold: Floats  # (members, judged, labels)
+    test: Floats  # (members, folds, asked, labels)
+    views: tuple[str, ...]
+    views_reason: str
+    choice: Choice
+    kept_stages: dict[str, list[dict[str, float]]]
