@@ -99,14 +99,14 @@ def test_cached_features_are_those_of_the_network(fabric, network, coloured, tmp
         photo = torch.from_numpy(coloured[index][None])
         with torch.no_grad():
             expected = network.features(photo.flip(2) if flip else photo)[0]
-        np.testing.assert_allclose(row, expected, rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_features_are_computed_once_then_read_from_the_file(fabric, network, counted, tmp_path):
     file = tmp_path / "features.bin"
     first = frozen_features(fabric, network, counted, file)
     assert dict(READS) == dict.fromkeys(range(len(counted)), 1)
-    assert file.stat().st_size == len(counted) * 2 * first.width * 2
+    assert file.stat().st_size == len(counted) * 2 * first.width * 4
     assert frozen_features(fabric, network, counted, file) == first
     assert set(READS.values()) == {1}
 

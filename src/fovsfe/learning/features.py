@@ -96,7 +96,7 @@ def probabilities(
 
 @dataclass(frozen=True)
 class Features:
-    """A frozen backbone's features of photos in two views, plain and mirrored, in a file: float16 (photos, 2,
+    """A frozen backbone's features of photos in two views, plain and mirrored, in a file: float32 (photos, 2,
     width). A row is one read at an offset, so the process stays small whatever the number of photos.
     """
 
@@ -105,12 +105,12 @@ class Features:
 
     def rows(self, indices: Indices, mirrored: npt.NDArray[np.bool_]) -> Tensor:
         """float32 (n, width): of the photos at `indices`, plain or, where `mirrored`, mirrored."""
-        rows = np.empty((len(indices), self.width), np.float16)
+        rows = np.empty((len(indices), self.width), np.float32)
         with self.file.open("rb", buffering=0) as file:
             for row, index, flip in zip(rows, indices, mirrored, strict=True):
                 file.seek((2 * int(index) + int(flip)) * row.nbytes)
                 file.readinto(row.data)
-        return torch.from_numpy(rows.astype(np.float32))
+        return torch.from_numpy(rows)
 
 
 def frozen_features(
@@ -140,7 +140,7 @@ def frozen_features(
             with shared.open("r+b") as out:
                 everyone = np.arange(len(photos))
                 for places, values in _each(fabric, network, both, photos, everyone, "plain", tick):
-                    for place, row in zip(places, values.astype(np.float16), strict=True):
+                    for place, row in zip(places, values, strict=True):
                         out.seek(int(place) * row.nbytes)
                         out.write(row.tobytes())
             fabric.barrier()
