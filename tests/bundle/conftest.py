@@ -5,17 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 from fovsfe.bundle.export import export
-from fovsfe.bundle.format import Proof
+from fovsfe.bundle.format import Bundle
+from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.metrics import measure
 from fovsfe.networks.network import Network, build
 from fovsfe.photos.decode import load
-from fovsfe.recipe import Recipe
+from fovsfe.photos.views import view
+from fovsfe.recipe import Recipe, to_toml
+from fovsfe.run import Run, write_json, write_text
 
 LABELS = ("ВАЗ-2109", "a|b", "Ford")
 RECIPE = Recipe.model_validate(
@@ -81,7 +86,7 @@ class Made:
     blend = BLEND
     photos = tuple(PHOTOS)
 
-    def export(self, folder: Path, **changes: Any) -> Proof:
+    def export(self, folder: Path, **changes: Any) -> Bundle:
         """`export` with what the bundle was made of, but for `changes`."""
         arguments: dict[str, Any] = {
             "networks": self.files,
@@ -113,3 +118,67 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def bundle(made: Made, tmp_path: Path) -> Path:
     """A copy of the bundle that a test may spoil."""
     return Path(shutil.copytree(made.folder, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on two folds, as if it had trained the networks of `made`, with 40 photos that they are right of.
+
+    Each photo lies in the folder of what test_resnet says of it, but for every tenth.
+    """
+    root = tmp_path_factory.mktemp("run")
+    run, names, rows = Run(root / "run"), ("Волга", "Нива", "Ока"), []
+    answers: dict[str, list[np.ndarray]] = {title: [] for title in made.networks}
+    for number in range(40):
+        data, fold = jpeg(100 + number), number % 2
+        for title, networks in made.networks.items():
+            size = next(member.size for member in RECIPE.members if member.title == title)
+            photo = load(data, size, "pad")[None]
+            both = np.concatenate([photo, view(photo, "flip")])
+            with torch.no_grad():
+                logits = networks[fold % len(networks)](torch.from_numpy(both))
+            answers[title].append(logits.double().softmax(-1).mean(0).numpy())
+        said = int(answers["test_resnet"][-1].argmax())
+        label = names[said if number % 10 else (said + 1) % 3]
+        file = root / "photos" / label / f"{number:02}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        rows.append((f"{label}/{file.name}", f"{label}/{file.name}", "train", label, number, fold, ""))
+    spoilt = root / "photos" / names[0] / "99.jpg"
+    spoilt.write_bytes(b"no photo")
+    rows.append((f"{names[0]}/99.jpg", f"{names[0]}/99.jpg", "train", names[0], 99, -1, "not an image"))
+    table = pd.DataFrame(rows, columns=["id", "path", "part", "label", "group", "fold", "fault"])
+    predictions.write_csv(run.photos, table)
+    truth = np.array([names.index(label) for label in table["label"][:-1]])
+    measured = {}
+    for title, networks in made.files.items():
+        said_of = np.stack(answers[title])
+        frame = predictions.table(list(table["id"][:-1]), names, said_of)
+        predictions.write(run.member(1, title) / "out_of_fold.csv", frame)
+        measured[title] = measure(said_of, truth, names).model_dump(mode="json")
+        for fold in range(2):
+            folder = run.fold(1, title, fold)
+            folder.mkdir(parents=True)
+            shutil.copy(networks[fold % len(networks)], folder / "network.safetensors")
+    blended = BLEND.apply(np.stack([np.stack(answers[title]) for title in BLEND.members]))
+    write_json(run.round(1) / "blend.json", BLEND.model_dump(mode="json"))
+    write_json(
+        run.command, {"photos": str(root / "photos"), "weights": "/mine", "minutes": None, "devices": 1}
+    )
+    write_json(run.audit, [{"kind": "unreadable", "severity": "error", "ids": ["99"], "detail": ""}])
+    write_text(
+        run.recipe, to_toml(RECIPE.model_copy(update={"split": RECIPE.split.model_copy(update={"folds": 2})}))
+    )
+    figures = measure(blended, truth, names).model_dump(mode="json")
+    chosen = {"round": 1, "blend": BLEND.name, "views": ["plain", "flip"], "reasons": ["why"], **figures}
+    write_json(
+        run.metrics,
+        {
+            "measured_on": "40 photos with true labels",
+            "photos": {"labelled": 41, "judged": 40, "test": 0, "unreadable": 1},
+            "labels": names,
+            "chosen": chosen,
+            "rounds": [{"round": 1, "members": measured}],
+        },
+    )
+    return run

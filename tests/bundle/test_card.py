@@ -34,12 +34,12 @@ def test_figures_with_their_intervals(made: Any) -> None:
     assert f"{100 * low:.1f} % to {100 * high:.1f} %" in row
     assert row.replace("the blend", "small") in text
     first, second, times = bundle.metrics["hardest_pair"]
-    assert f"The hardest pair: {first} and {second}, taken for each other {times} times." in text
+    assert f"- {first} and {second}: {times} times by the blend".replace("|", r"\|") in text
     assert "| ВАЗ-2109 | " in text
     assert "| a\\|b | " in text
     assert "| Ford | - | " in text
     assert "200 held-out photos" in text
-    assert "on 6 photos the greatest difference" in text
+    assert "probabilities of 6 photos differ by at most" in text
 
 
 def test_front_matter_is_what_hubs_read(made: Any) -> None:
@@ -59,7 +59,54 @@ def test_without_figures(made: Any) -> None:
 
 
 def test_without_mistakes(made: Any) -> None:
-    assert "hardest pair" not in card(measured(made, hardest_pair=None))
+    assert "taken for each other" not in card(measured(made, hardest_pair=None))
+
+
+def test_each_members_hardest_pair(made: Any) -> None:
+    bundle = measured(made)
+    members = {title: {**bundle.metrics["members"]["small"]} for title in made.blend.members}
+    members["test_resnet"]["hardest_pair"] = ("Ford", "a|b", 1)
+    text = card(bundle.model_copy(update={"metrics": bundle.metrics | {"members": members}}))
+    assert "- Ford and a\\|b: 1 time by test_resnet" in text
+
+
+def test_what_it_learned_from_and_how(made: Any) -> None:
+    counts = dict(zip(made.labels, (30, 40, 1234), strict=True))
+    data = {"labelled": 1304, "test": 77, "unreadable": 2, "of_label": counts, "findings": {"two labels": 3}}
+    training = {
+        "weights": "a folder", "round": 2, "folds": 3, "holdout": 0.25, "stages": [0.0, 0.5],
+        "head_epochs": 40, "epochs": 6, "optimizer": "adamw", "label_smoothing": 0.1, "augment": "light",
+        "mixup": 0.2, "cutmix": 0.0, "seed": 5,
+    }  # fmt: skip
+    text = " ".join(card(measured(made, data=data, training=training, reasons=["a < b"])).split())
+    for words in (
+        "1,304 labelled photos and 77 without labels; 2 could not be read.",
+        "found two labels: 3 times.",
+        "| Ford | 1234 |",
+        "on 3 folds: 3 networks",
+        "began from pretrained weights. Stages, in shares of the layers counted from the output: 0%, 50%;",
+        "augmentation light, mixup 0.2, seed 5.",
+        "A second round",
+        "- a \\< b.",
+    ):
+        assert words in text
+    held_out = card(measured(made, data=data, training=training | {"folds": 0, "weights": "none"}))
+    assert "- 25.0 % of the labelled photos were held out" in held_out
+    assert "began from nothing" in held_out
+
+
+def test_names_are_no_markup(made: Any) -> None:
+    bundle = measured(made)
+    names = ("<script>alert(1)</script>", "[a](http://b)", "# c\n`d` " + "e" * 200)
+    labels = dict(zip(bundle.labels, names, strict=True))
+    recall = {labels[label]: share for label, share in bundle.metrics["recall"].items()}
+    changed = {
+        "labels": names,
+        "metrics": bundle.metrics | {"recall": recall, "hardest_pair": (*names[:2], 2)},
+    }
+    text = card(bundle.model_copy(update=changed)).replace("\\<", "").replace("\\[", "").replace("\\#", "")
+    assert "<script" not in text and "[a]" not in text and "# c" not in text
+    assert "e" * 200 in text
 
 
 def test_what_is_to_fill_in_is_there(made: Any) -> None:

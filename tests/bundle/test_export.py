@@ -51,8 +51,9 @@ def exported(folder: Path, backbone: str, size: tuple[int, int], head: str = "li
 
 
 def test_the_proof_is_kept(made: Any, tmp_path: Path) -> None:
-    proof = made.export(tmp_path / "bundle")
-    assert proof == load(tmp_path / "bundle").proof
+    bundle = made.export(tmp_path / "bundle")
+    assert bundle == load(tmp_path / "bundle")
+    proof = bundle.proof
     assert proof.photos == len(made.photos)
     assert proof.greatest_difference < 1e-5
     assert proof.agreement == 1

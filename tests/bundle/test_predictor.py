@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -7,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fovsfe.bundle import format
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.decode import BadPhoto, load
+from fovsfe.photos.dataset import FittedPhotos
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, load
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,60 @@ def test_pixels_are_trainings_to_the_bit(predictor: Predictor, made: Any) -> Non
         small, wide = predictor.pixels(photo)
         np.testing.assert_array_equal(small, load(photo, (48, 48), "pad"))
         np.testing.assert_array_equal(wide, load(photo, (64, 96), "pad"))
+
+
+def _encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    scene = np.random.default_rng(5).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(scene).resize((301, 197), Image.Resampling.BICUBIC)
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    elif mode == "RGBA":
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    else:
+        picture = picture.convert(mode)
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+FILES = {
+    "jpg": _encoded("JPEG"),
+    "progressive jpg": _encoded("JPEG", progressive=True),
+    "CMYK jpg": _encoded("JPEG", "CMYK"),
+    "grey jpg": _encoded("JPEG", "L"),
+    **{f"jpg turned {turn}": _encoded("JPEG", exif=_turned(turn)) for turn in range(2, 9)},
+    "png": _encoded("PNG"),
+    "palette png": _encoded("PNG", "P"),
+    "alpha png": _encoded("PNG", "RGBA"),
+    "16-bit png": _encoded("PNG", "I;16"),
+    "1-bit png": _encoded("PNG", "1"),
+    "webp": _encoded("WEBP"),
+    "alpha webp": _encoded("WEBP", "RGBA"),
+    "gif": _encoded("GIF"),
+    "bmp": _encoded("BMP"),
+    "tiff": _encoded("TIFF", compression="tiff_lzw"),
+    "CMYK tiff": _encoded("TIFF", "CMYK"),
+    "avif": _encoded("AVIF"),
+    "heic": _encoded("HEIF"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_pixels_are_those_that_judge_in_training(predictor: Predictor, tmp_path: Path, name: str) -> None:
+    """To the bit, for every kind of file: from a folder by way of the cache, and from a request's bytes."""
+    (tmp_path / "photo").write_bytes(FILES[name])
+    for member, served in zip(predictor.bundle.members, predictor.pixels(FILES[name]), strict=True):
+        photos = FittedPhotos(tmp_path, ["photo"], member.size, member.fit, MAX_PIXELS)
+        cached = photos.cached(tmp_path / f"{member.title}.bin", 1e9, lambda done, of: None)
+        assert cached.cache is not None
+        np.testing.assert_array_equal(served, cached[0])
+        assert served.std() > 5
 
 
 def test_members_of_one_size_share_the_pixels(bundle: Path, made: Any) -> None:
@@ -121,3 +178,24 @@ def test_needs_no_training_library(made: Any) -> None:
 
 def _unchecked(bundle: Path) -> format.Bundle:
     return format.Bundle.model_validate_json((bundle / "bundle.json").read_text())
+
+
+def test_on_openvino(predictor: Predictor, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("FOVSFE_RUNTIME", "openvino")
+    other = Predictor(made.folder, threads=1)
+    with ThreadPoolExecutor(4) as pool:
+        for answers in pool.map(other.predict, [made.photos] * 8):
+            for one, same in zip(answers, predictor.predict(made.photos), strict=True):
+                np.testing.assert_allclose(one.probabilities, same.probabilities, atol=1e-4)
+                np.testing.assert_allclose(one.maps[1], same.maps[1], atol=1e-3)
+
+
+def test_a_runtime_that_is_none(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVSFE_RUNTIME", "tflite")
+    with pytest.raises(FovsfeError, match="FOVSFE_RUNTIME=tflite: there are onnxruntime and openvino"):
+        Predictor(made.folder)
+    monkeypatch.setenv("FOVSFE_RUNTIME", "openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(FovsfeError, match="not installed"):
+        Predictor(made.folder)

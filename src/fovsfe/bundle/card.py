@@ -1,6 +1,7 @@
 """card.md: what a bundle knows, how well, and where its limits are. A model card as model hubs read it."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,17 @@ TO_FILL_IN = "FILL IN"
 def card(bundle: Bundle) -> str:
     """The card as Markdown with a YAML front matter. What `bundle.metrics` does not hold is left out."""
     return (
-        "\n".join([*_front_matter(bundle), *_about(bundle), *_accuracy(bundle), *_limits(bundle), *_legal()])
+        "\n".join(
+            [
+                *_front_matter(bundle),
+                *_about(bundle),
+                *_data(bundle),
+                *_training(bundle),
+                *_accuracy(bundle),
+                *_limits(bundle),
+                *_legal(),
+            ]
+        )
         + "\n"
     )
 
@@ -41,12 +52,12 @@ def _about(bundle: Bundle) -> Iterator[str]:
     blend = bundle.blend
     yield f"# {len(bundle.labels)} labels, {_count(len(bundle.members), 'member')}"
     yield ""
-    yield "Tells which of these a photo shows: " + ", ".join(bundle.labels) + "."
+    yield "Tells which of these a photo shows: " + ", ".join(map(_text, bundle.labels)) + "."
     yield ""
     yield "| member | backbone | photo, height x width | networks | shows where it looked |"
     yield "|---|---|---|---|---|"
     for member in bundle.members:
-        names = f"{_cell(member.title)} | {_cell(member.backbone)}"
+        names = f"{_text(member.title)} | {_text(member.backbone)}"
         size = f"{member.size[0]} x {member.size[1]}, {member.fit}"
         yield f"| {names} | {size} | {len(member.networks)} | {'yes' if member.has_map else 'no'} |"
     yield ""
@@ -55,6 +66,52 @@ def _about(bundle: Bundle) -> Iterator[str]:
         f"temperature {blend.temperature:.3f}. If no label reaches {_percent(blend.threshold)}, it is "
         '"not one of these".'
     )
+    yield ""
+
+
+def _data(bundle: Bundle) -> Iterator[str]:
+    data = bundle.metrics.get("data")
+    if data is None:
+        return
+    yield "## What it learned from"
+    yield ""
+    unreadable = f"; {data['unreadable']:,} could not be read" if data["unreadable"] else ""
+    yield f"{_count(data['labelled'], 'labelled photo')} and {data['test']:,} without labels{unreadable}."
+    yield ""
+    found = [f"{_text(kind)}: {_count(times, 'time')}" for kind, times in data["findings"].items()]
+    yield f"The audit of the photos found {'; '.join(found) or 'no fault'}."
+    yield ""
+    yield "| label | photos |"
+    yield "|---|---|"
+    for label in bundle.labels:
+        yield f"| {_text(label)} | {data['of_label'][label]} |"
+    yield ""
+
+
+def _training(bundle: Bundle) -> Iterator[str]:
+    training = bundle.metrics.get("training")
+    if training is None:
+        return
+    yield "## How it was trained"
+    yield ""
+    folds, held_out = training["folds"], training["holdout"]
+    if folds:
+        yield f"- Each member on {folds} folds: {folds} networks, and every photo judged those that had not"
+        yield "  learned from it. An answer is the mean of a member's networks."
+    else:
+        yield f"- {_percent(held_out)} of the labelled photos were held out to judge and not learned from."
+    weights = {"none": "from nothing"}.get(training["weights"], "from pretrained weights")
+    stages = ", ".join(f"{share:.0%}" for share in training["stages"])
+    yield f"- Backbones began {weights}. Stages, in shares of the layers counted from the output: {stages};"
+    yield f"  the head alone for up to {training['head_epochs']} epochs, each later stage for up to"
+    yield f"  {training['epochs']}."
+    mixed = "".join(f", {name} {training[name]:g}" for name in ("mixup", "cutmix") if training[name])
+    yield f"- {training['optimizer']}, label smoothing {training['label_smoothing']:g}, augmentation"
+    yield f"  {training['augment']}{mixed}, seed {training['seed']}."
+    if training["round"] == 2:
+        yield "- A second round learned from the first one's answers to the unlabelled photos too."
+    for reason in bundle.metrics.get("reasons", []):
+        yield f"- {_text(reason)}."
     yield ""
 
 
@@ -73,23 +130,37 @@ def _accuracy(bundle: Bundle) -> Iterator[str]:
     for title, metrics in bundle.metrics.get("members", {}).items():
         yield _figures(title, metrics)
     yield ""
-    if pair := bundle.metrics.get("hardest_pair"):
-        first, second, mistakes = pair
-        yield f"The hardest pair: {first} and {second}, taken for each other {_count(mistakes, 'time')}."
+    if pairs := list(_pairs(bundle)):
+        yield "Most often taken for each other:"
+        yield ""
+        yield from pairs
         yield ""
     yield "| label | recall: found of its photos | precision: right of its answers |"
     yield "|---|---|---|"
     recall, precision = bundle.metrics.get("recall", {}), bundle.metrics.get("precision", {})
     for label in bundle.labels:
-        yield f"| {_cell(label)} | {_percent(recall.get(label))} | {_percent(precision.get(label))} |"
+        yield f"| {_text(label)} | {_percent(recall.get(label))} | {_percent(precision.get(label))} |"
     yield ""
     if proof := bundle.proof:
-        yield (
-            f"As exported it gives the trained networks' probabilities: on {_count(proof.photos, 'photo')} "
-            f"the greatest difference is {proof.greatest_difference:.1e}, the likeliest label is the same "
-            f"for {_percent(proof.agreement)}."
-        )
+        yield f"Exported and as trained, probabilities of {_count(proof.photos, 'photo')} differ by at most"
+        yield f"{proof.greatest_difference:.1e}; the likeliest label is the same for"
+        yield f"{_percent(proof.agreement)}."
         yield ""
+    if judged := bundle.precision.judged:
+        yield "The figures above are of the networks as trained; here they compute in 8 bits. On"
+        yield f"{_count(judged.photos, 'photo')} that a network had not learned from, the blend, fitted on"
+        yield f"them, is right for {_percent(judged.after)}, as trained for {_percent(judged.before)};"
+        yield f"{_percent(judged.margin)} might have been lost."
+        yield ""
+
+
+def _pairs(bundle: Bundle) -> Iterator[str]:
+    """The hardest pair of the blend and, where there are several, of each member."""
+    members = bundle.metrics.get("members", {})
+    for title, metrics in {"the blend": bundle.metrics, **(members if len(members) > 1 else {})}.items():
+        if pair := metrics.get("hardest_pair"):
+            first, second, mistakes = pair
+            yield f"- {_text(first)} and {_text(second)}: {_count(mistakes, 'time')} by {_text(title)}"
 
 
 def _limits(bundle: Bundle) -> Iterator[str]:
@@ -115,7 +186,7 @@ def _legal() -> Iterator[str]:
 def _figures(name: str, metrics: Mapping[str, Any]) -> str:
     low, high = metrics["interval"]
     return (
-        f"| {_cell(name)} | {_percent(metrics['accuracy'])} | {_percent(low)} to {_percent(high)} "
+        f"| {_text(name)} | {_percent(metrics['accuracy'])} | {_percent(low)} to {_percent(high)} "
         f"| {metrics['log_loss']:.4f} | {_percent(metrics['calibration_error'])} |"
     )
 
@@ -132,8 +203,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _text(text: str) -> str:
+    """Text as it is: no line breaks, and nothing of it is markup."""
+    return re.sub(r"([\\`*\[\]<>|#&])", r"\\\1", " ".join(text.split()))
 
 
 def _yaml(text: str) -> str:

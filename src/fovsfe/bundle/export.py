@@ -18,6 +18,7 @@ from fovsfe.bundle import format
 from fovsfe.bundle.card import card
 from fovsfe.bundle.format import Bundle, Member, Proof
 from fovsfe.bundle.predictor import BATCH, Predictor
+from fovsfe.bundle.reduce import Reduction, reduce
 from fovsfe.ensemble.blend import Blend, Floats
 from fovsfe.errors import FovsfeError
 from fovsfe.networks.network import Network, build
@@ -41,7 +42,9 @@ def export(
     views: tuple[str, ...],
     metrics: Mapping[str, Any],
     proof: Callable[[str], Pixels],
-) -> Proof:
+    translations: Mapping[str, Mapping[str, str]] | None = None,
+    reduction: Reduction | None = None,
+) -> Bundle:
     """Makes the bundle `folder`, in place of the bundle that may be there; whole or not at all.
 
     The same arguments give the same files to the byte.
@@ -52,10 +55,13 @@ def export(
         metrics: see `format.Bundle.metrics`.
         proof: title -> some held-out photos, uint8 (n, *size, 3), the same ones for every member; one view
             of them goes through every trained network and every graph.
+        translations: language -> label -> its name there.
+        reduction: to 8 bits.
 
     Raises:
         FovsfeError: a network's file is missing or damaged, the folder cannot be written or holds something
-            else, or the bundle's probabilities are not the trained networks'.
+            else, the bundle's probabilities are not the trained networks', or a reduced precision costs too
+            much accuracy.
     """
     photos = [proof(title) for title in blend.members]
     with _replacing(folder.resolve()) as temporary:
@@ -68,16 +74,20 @@ def export(
             labels=tuple(labels),
             label_ids=dict(label_ids),
             members=tuple(members),
+            translations={language: dict(names) for language, names in (translations or {}).items()},
             views=views,
             blend=blend,
             metrics=dict(metrics),
         )
         format.write(temporary, bundle)  # already here: the proof is of what will be loaded
-        proved = _prove(temporary, np.stack(trained), photos)
+        proved = _prove(temporary, np.stack(trained), photos, LARGEST_DIFFERENCE)
+        if reduction is not None:
+            bundle = bundle.model_copy(update={"precision": reduce(temporary, bundle, reduction)})
+            format.write(temporary, bundle)
+            proved = _prove(temporary, np.stack(trained), photos, 1.0)  # its accuracy is what was judged
         bundle = bundle.model_copy(update={"proof": proved})
         write_text(temporary / format.CARD, card(bundle))
-        format.write(temporary, bundle)
-    return proved
+        return format.write(temporary, bundle)
 
 
 def _export_member(
@@ -175,14 +185,17 @@ def _probabilities(network: Network, photos: Pixels) -> Floats:
     return logits.double().softmax(-1).numpy()
 
 
-def _prove(folder: Path, trained: Floats, photos: Sequence[Pixels]) -> Proof:
-    """Compares the bundle in `folder` with (members, n, labels) of the trained networks."""
+def _prove(folder: Path, trained: Floats, photos: Sequence[Pixels], largest: float) -> Proof:
+    """Compares the bundle in `folder` with (members, n, labels) of the trained networks.
+
+    Raises FovsfeError where two probabilities differ by more than `largest`.
+    """
     predictor = Predictor(folder)
     served = predictor.probabilities(list(zip(*photos, strict=True)), ("plain",))
     blend = predictor.bundle.blend
     wanted, answers = blend.apply(trained), blend.apply(served)
     difference = max(np.abs(served - trained).max(), np.abs(answers - wanted).max())
-    if not difference <= LARGEST_DIFFERENCE:
+    if not difference <= largest:
         worst = blend.members[int(np.abs(served - trained).max(axis=(1, 2)).argmax())]
         raise FovsfeError(
             f"the exported networks answer otherwise than the trained ones, by up to {difference:.2g} "

@@ -19,6 +19,7 @@ CARD = "card.md"
 Side = Annotated[int, Field(ge=1, le=4096)]
 Network = Annotated[str, Field(pattern=r"^members/[\w+-][\w.+-]*\.onnx$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 class Part(BaseModel):
@@ -47,8 +48,28 @@ class Proof(Part):
     photos: Annotated[int, Field(ge=1)]
     greatest_difference: FiniteFloat
     """between two probabilities of a member or of the blend"""
-    agreement: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    agreement: Share
     """the share of photos for which both blends have the same likeliest label"""
+
+
+class Judged(Part):
+    """What a reduced precision costs, on photos that the networks asked about them had not learned from."""
+
+    photos: Annotated[int, Field(ge=1)]
+    before: Share
+    """the blend's accuracy with the networks as trained"""
+    after: Share
+    """and at the reduced precision"""
+    margin: Share
+    """by how much `after` was allowed to be lower"""
+
+
+class Precision(Part):
+    """What the networks compute in: "fp32" as trained, "int8" with weights and activations of 8 bits."""
+
+    kind: Literal["fp32", "int8"] = "fp32"
+    judged: Judged | None = None
+    """None for "fp32", there is nothing to judge"""
 
 
 class Bundle(Part):
@@ -64,9 +85,11 @@ class Bundle(Part):
     views: Annotated[tuple[str, ...], Field(min_length=1)] = ("plain",)
     """of photos.views; a network's probabilities are the mean over them"""
     blend: Blend
+    precision: Precision = Precision()
     proof: Proof | None = None
     metrics: dict[str, Any] = {}
-    """`ensemble.metrics.Metrics` of the blend; "members": title -> the same; "measured_on": words"""
+    """`ensemble.metrics.Metrics` of the blend; "members": title -> the same; "measured_on": words; "data" and
+    "training": what it learned from, and how, as `from_run` tells it"""
     files: dict[str, Sha256] = {}
     """path under the bundle's folder -> SHA-256; `write` fills it in"""
 
@@ -90,14 +113,16 @@ class Bundle(Part):
         return self
 
 
-def write(folder: Path, bundle: Bundle) -> None:
-    """Writes bundle.json, with the checksums of what lies in `folder` beside it.
+def write(folder: Path, bundle: Bundle) -> Bundle:
+    """Writes bundle.json, with the checksums of what lies in `folder` beside it; gives what it wrote.
 
     Raises FovsfeError where it cannot be written.
     """
     paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     files = {path: digest(folder / path) for path in paths if path != FILE}
-    write_text(folder / FILE, bundle.model_copy(update={"files": files}).model_dump_json(indent=1) + "\n")
+    bundle = bundle.model_copy(update={"files": files})
+    write_text(folder / FILE, bundle.model_dump_json(indent=1) + "\n")
+    return bundle
 
 
 def load(folder: Path) -> Bundle:

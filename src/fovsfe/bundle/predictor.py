@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from fovsfe.bundle.format import Bundle, load
+from fovsfe.bundle.runtime import Outputs, give_back, open_network
 from fovsfe.ensemble.blend import Floats, softmax
-from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import MAX_PIXELS, Pixels, load_each
 from fovsfe.photos.views import view
 
@@ -19,7 +18,7 @@ Maps = npt.NDArray[np.float32]
 Fitted = tuple[Pixels, ...]
 """A photo as the members take it: uint8 (height, width, 3) for each, in their order."""
 
-BATCH = 4  # more at once is no faster on a CPU, and takes memory
+BATCH = 2  # more at once is no faster on a CPU, and takes memory
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,10 @@ class Predictor:
         cores = threads or len(os.sched_getaffinity(0))
         labels = len(self.bundle.labels)
         self._networks = [
-            [_network(folder / path, labels, member.has_map, cores) for path in member.networks]
+            [open_network(folder / path, 1 + member.has_map, labels, cores) for path in member.networks]
             for member in self.bundle.members
         ]
+        give_back()
 
     def pixels(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Fitted:
         """An encoded photo, decoded once, as each member takes it. Raises BadPhoto."""
@@ -85,12 +85,12 @@ class Predictor:
         probabilities: list[Floats] = []
         maps: list[Maps | None] = []
         for number, (member, networks) in enumerate(zip(self.bundle.members, self._networks, strict=True)):
-            outputs: list[Sequence[Maps]] = []
+            outputs: list[Outputs] = []
             for name in views:
                 key = (member.size, member.fit, name)
                 if key not in seen:  # members of one size share their views
                     seen[key] = view(np.stack([photo[number] for photo in photos]), name)
-                outputs += [network.run(None, {"photos": seen[key]}) for network in networks]
+                outputs += [network(seen[key]) for network in networks]
             logits = np.stack([output[0] for output in outputs]).astype(np.float64)
             probabilities.append(softmax(logits).mean(axis=0))
             first = outputs[: len(networks)]
@@ -100,21 +100,3 @@ class Predictor:
 
 def _batches(photos: Sequence[Fitted]) -> Iterator[Sequence[Fitted]]:
     return (photos[start : start + BATCH] for start in range(0, len(photos), BATCH))
-
-
-def _network(file: Path, labels: int, has_map: bool, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Both keep the memory of the largest batch for ever, and make nothing faster.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    try:
-        network = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's exceptions have no common class
-        reason = " ".join(str(error).split())[:200]
-        raise FovsfeError(f"onnxruntime {ort.__version__} cannot load {file}: {reason}") from error
-    outputs = network.get_outputs()
-    if outputs[0].shape[-1] != labels or len(outputs) != 1 + has_map:
-        raise FovsfeError(f"{file} is not a network for the {labels} labels of its bundle: export it anew")
-    return network

@@ -91,6 +91,30 @@ def fit(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
     return _fitted(Image.fromarray(pixels), size, how)
 
 
+def placed(
+    photo: tuple[int, int], size: tuple[int, int], how: str
+) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
+    """Which part of a photo `fit` puts where: (left, top, right, bottom) in the photo, and in the fitted one.
+
+    `photo` and `size` are (height, width). Raises ValueError for another `how` than those of `fit`.
+    """
+    (photo_height, photo_width), (height, width) = photo, size
+    if how == "squash":
+        return (0, 0, photo_width, photo_height), (0, 0, width, height)
+    if how == "crop":
+        scale = min(photo_width / width, photo_height / height)
+        across, down = min(width * scale, photo_width), min(height * scale, photo_height)
+        left, top = (photo_width - across) / 2, (photo_height - down) / 2
+        return (left, top, left + across, top + down), (0, 0, width, height)
+    if how != "pad":
+        raise ValueError(f'how = "{how}": it is "pad", "squash" or "crop"')
+    scale = min(width / photo_width, height / photo_height)
+    inner_width = min(max(round(photo_width * scale), 1), width)
+    inner_height = min(max(round(photo_height * scale), 1), height)
+    x, y = (width - inner_width) // 2, (height - inner_height) // 2
+    return (0, 0, photo_width, photo_height), (x, y, x + inner_width, y + inner_height)
+
+
 def load(data: bytes, size: tuple[int, int], how: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """`decode`, at reduced scale where that serves, and `fit`: uint8 (*size, 3). Raises BadPhoto."""
     return load_each(data, [(size, how)], max_pixels)[0]
@@ -114,21 +138,12 @@ def load_each(
 
 def _fitted(image: Image.Image, size: tuple[int, int], how: str) -> Pixels:
     height, width = size
-    if how == "squash":
-        return np.array(_resized(image, width, height, (0, 0, image.width, image.height)))
-    if how == "crop":
-        scale = min(image.width / width, image.height / height)
-        across, down = min(width * scale, image.width), min(height * scale, image.height)
-        left, top = (image.width - across) / 2, (image.height - down) / 2
-        return np.array(_resized(image, width, height, (left, top, left + across, top + down)))
-    if how != "pad":
-        raise ValueError(f'how = "{how}": it is "pad", "squash" or "crop"')
-    scale = min(width / image.width, height / image.height)
-    inner_width = min(max(round(image.width * scale), 1), width)
-    inner_height = min(max(round(image.height * scale), 1), height)
-    inner = _resized(image, inner_width, inner_height, (0, 0, image.width, image.height))
+    box, (left, top, right, bottom) = placed((image.height, image.width), size, how)
+    inner = _resized(image, right - left, bottom - top, box)
+    if inner.size == (width, height):
+        return np.array(inner)
     canvas = Image.new("RGB", (width, height), PAD_COLOUR)
-    canvas.paste(inner, ((width - inner_width) // 2, (height - inner_height) // 2))
+    canvas.paste(inner, (left, top))
     return np.array(canvas)
 
 

@@ -1,0 +1,115 @@
+"""Answers as CSV or JSON lines: one row a photo, written as they come, continued where a file has some."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from fovsfe.bundle.predictor import Answer
+from fovsfe.errors import FovsfeError, WrongUsage
+
+SUFFIXES = (".csv", ".jsonl")
+
+
+class Rows:
+    """Where answers go. `done` are the photos that were there at the beginning."""
+
+    def __init__(self, file: BinaryIO, name: str, as_json: bool, labels: Sequence[str], top: int) -> None:
+        self.done: set[str] = set()
+        self._file, self._name, self._as_json, self._labels = file, name, as_json, labels
+        self._top = min(top, len(labels))
+
+    def write(self, photo: str, answer: Answer) -> None:
+        """Adds a row. Raises FovsfeError where it cannot be written."""
+        likeliest = answer.probabilities.argsort()[::-1][: self._top]
+        top = [(self._labels[label], float(f"{answer.probabilities[label]:.6g}")) for label in likeliest]
+        if self._as_json:
+            each = [{"label": label, "probability": probability} for label, probability in top]
+            row = {"photo": photo, "label": top[0][0], "known": answer.known, "top": each}
+            self._put(json.dumps(row, ensure_ascii=False) + "\n")
+        else:
+            pairs = [cell for pair in top for cell in pair]
+            self._put(_line([photo, "yes" if answer.known else "no", *pairs]))
+
+    def begin(self) -> None:
+        """The header, where there is one."""
+        if not self._as_json:
+            self._put(self._header)
+
+    def go_on(self) -> None:
+        """Goes to the end of the rows that are there; half a row at the end, of a full disk, is cut off."""
+        whole = 0
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            text = line.decode(errors="surrogateescape")
+            if whole == 0 and not self._as_json and text != self._header:
+                raise FovsfeError(
+                    f"{self._name} is there and has other columns than are asked for; choose another --out"
+                )
+            if whole or self._as_json:
+                self.done.add(self._photo(text))
+            whole += len(line)
+        self._file.seek(whole)
+        self._file.truncate()
+        if whole == 0:
+            self.begin()
+
+    @property
+    def _header(self) -> str:
+        more = [f"{name}_{k}" for k in range(2, self._top + 1) for name in ("label", "probability")]
+        return _line(["photo", "known", "label", "probability", *more])
+
+    def _photo(self, line: str) -> str:
+        try:
+            return str(json.loads(line)["photo"] if self._as_json else next(csv.reader([line]))[0])
+        except (ValueError, LookupError, TypeError, csv.Error, StopIteration) as error:
+            raise FovsfeError(
+                f"{self._name} is there and holds other than answers; choose another --out"
+            ) from error
+
+    def _put(self, text: str) -> None:
+        try:
+            self._file.write(text.encode(errors="surrogateescape"))
+            self._file.flush()  # a row at a time: whatever ends this leaves whole rows
+        except OSError as error:
+            raise FovsfeError(f"cannot write {self._name}: {error.strerror or error}") from error
+
+
+@contextmanager
+def opened(out: Path | None, labels: Sequence[str], top: int) -> Iterator[Rows]:
+    """Rows with the `top` likeliest labels, to a file, whose rows are kept, or as CSV to standard output.
+
+    Raises:
+        WrongUsage: `out` ends neither in .csv nor in .jsonl.
+        FovsfeError: it cannot be written, or holds something else.
+    """
+    if out is None:
+        rows = Rows(sys.stdout.buffer, "standard output", False, labels, top)
+        rows.begin()
+        yield rows
+        return
+    if out.suffix.lower() not in SUFFIXES:
+        raise WrongUsage(f"--out {out}: its name ends in {' or '.join(SUFFIXES)}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.touch()
+        file = out.open("r+b")
+    except OSError as error:
+        raise FovsfeError(f"cannot write {out}: {error.strerror or error}") from error
+    with file:
+        rows = Rows(file, str(out), out.suffix.lower() == ".jsonl", labels, top)
+        rows.go_on()
+        yield rows
+
+
+def _line(cells: Sequence[object]) -> str:
+    """One CSV row. A name with a line break in it gets a blank there, so that a row stays one line."""
+    text = io.StringIO()
+    flat = [" ".join(cell.splitlines()) if isinstance(cell, str) else cell for cell in cells]
+    csv.writer(text, lineterminator="\n").writerow(flat)
+    return text.getvalue()
