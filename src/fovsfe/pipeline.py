@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from torch.utils.tensorboard import SummaryWriter
 
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.choose import accept, choose
@@ -18,7 +19,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.finish import finish
 from fovsfe.job import Command, Ints, Job, Round
 from fovsfe.learning.device import fastest_precision, keep_memory
-from fovsfe.learning.training import Task, run_task
+from fovsfe.learning.training import Show, Task, run_task
 from fovsfe.networks.network import build
 from fovsfe.photos import layouts
 from fovsfe.photos.audit import audit
@@ -26,10 +27,11 @@ from fovsfe.photos.dataset import FittedPhotos
 from fovsfe.photos.split import split
 from fovsfe.progress import Screen, print_event
 from fovsfe.recipe import Member, Recipe, read, to_toml
+from fovsfe.report import report
 from fovsfe.run import Run, read_json, write_json, write_text
 
-PHOTO_COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault"]
-SECONDS_AT_THE_END = 12.0  # choosing, writing and leaving, for which `--minutes` keeps time free
+PHOTO_COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault", "width", "height"]
+SECONDS_AT_THE_END = 27.0  # choosing, writing, the report and leaving, for which `--minutes` keeps time free
 SECONDS_A_NETWORK = 4.5  # exporting one and proving it
 
 
@@ -61,7 +63,8 @@ def go_on(folder: Path, screen: Screen) -> Run:
         raise FovsfeError(f"{folder} is not a run: it has no {run.command.name}; start one with fovsfe train")
     command, recipe = Command.model_validate(read_json(run.command)), read(str(run.recipe))
     if run.metrics.exists():
-        shutil.rmtree(run.cache, ignore_errors=True)  # a kill just before the end may have left it
+        if not run.report.exists() or run.cache.exists():  # killed just before the end
+            _close(run, screen)
         screen.say(f"{folder} is complete")
         return run
     run.sweep()
@@ -76,9 +79,20 @@ def go_on(folder: Path, screen: Screen) -> Run:
     rounds = list(_rounds(job))
     with run.spent.step("finish"):
         finish(job, table, rounds)
-    shutil.rmtree(run.cache, ignore_errors=True)
+    _close(run, screen)
     run.log("done")
     return run
+
+
+def _close(run: Run, screen: Screen) -> None:
+    """What follows when all figures are there; nothing of it may cost them."""
+    try:
+        with run.spent.step("report"):
+            report.write(run)
+    except Exception as error:  # whatever is wrong with a picture
+        screen.say(f"warning: the report could not be written: {error}; try fovsfe --debug report {run.root}")
+        run.log("no report", error=repr(error))
+    shutil.rmtree(run.cache, ignore_errors=True)
 
 
 def _deadline(run: Run, recipe: Recipe, command: Command) -> float | None:
@@ -205,13 +219,28 @@ def _train(
     name = f"{member.title}, round {number}" + (f", fold {fold}" if len(job.folds) > 1 else "")
     job.screen.network(name, done, every)
 
+    show = _teller(job, name, task.folder) if job.command.devices == 1 else print_event
+    with job.run.spent.step(f"train {member.title} round {number}"):
+        run_task(task, job.command.devices, show)
+
+
+def _teller(job: Job, name: str, folder: Path) -> Show:
+    """What a training does is told to the screen, the log and, if the recipe says so, TensorBoard."""
+    board = None
+    if job.recipe.training.tensorboard:
+        board = SummaryWriter(job.run.tensorboard / folder.relative_to(job.run.root))
+
     def show(event: dict[str, Any]) -> None:
         job.screen.event(event)
-        if event["doing"] == "epoch":
-            job.run.log("epoch", network=name, **{k: v for k, v in event.items() if k != "doing"})
+        if event["doing"] != "epoch":
+            return
+        job.run.log("epoch", network=name, **{k: v for k, v in event.items() if k != "doing"})
+        if board is not None:
+            for figure in ("loss", "log_loss", "accuracy"):
+                board.add_scalar(f"{figure}/stage {event['stage']:.0%}", event[figure], event["epoch"])
+            board.flush()
 
-    with job.run.spent.step(f"train {member.title} round {number}"):
-        run_task(task, job.command.devices, show if job.command.devices == 1 else print_event)
+    return show
 
 
 def _time_share(job: Job, place: int, done: int) -> float:
@@ -263,5 +292,7 @@ def _blend(job: Job, number: int) -> Round:
         predictions.write(folder / "test.csv", predictions.table(job.ids(asked), labels, averaged))
     groups = job.table["group"].to_numpy(np.int64)[judged]
     choice = choose(answers, truth, members, labels, groups, job.recipe.seed)
+    for name, of_blend in [*choice.of_kinds.items(), ("chosen", choice.out_of_fold)]:
+        predictions.write(job.run.blend(number, name), predictions.table(job.ids(judged), labels, of_blend))
     write_json(job.run.round(number) / "blend.json", choice.blend.model_dump(mode="json"))
     return Round(number, answers, answers_test, used, reason, choice, kept)

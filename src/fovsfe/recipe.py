@@ -71,6 +71,7 @@ class TrainingSettings(Settings):
     patience: Annotated[int, Field(ge=1, le=1000)] = 10
     minimum_gain: NonNegative = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    tensorboard: bool = False
 
     @model_validator(mode="after")
     def _stages_grow(self) -> Self:

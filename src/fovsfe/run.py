@@ -75,7 +75,7 @@ class Run:
 
     @property
     def photos(self) -> Path:
-        """One row a photo: id, path, part, label, group, fold, fault."""
+        """One row a photo: id, path, part, label, group, fold, fault, width, height."""
         return self.root / "photos.csv"
 
     @property
@@ -104,6 +104,16 @@ class Run:
         return self.root / "bundle"
 
     @property
+    def report(self) -> Path:
+        """What happened, for people: one file that needs no network."""
+        return self.root / "report.html"
+
+    @property
+    def tensorboard(self) -> Path:
+        """For TensorBoard, where the recipe asks for it: `tensorboard --logdir` takes it."""
+        return self.root / "tensorboard"
+
+    @property
     def cache(self) -> Path:
         """Fitted photos and features; removed at the end of a run, made anew where missing."""
         return self.root / "cache"
@@ -115,6 +125,10 @@ class Run:
     def round(self, number: int) -> Path:
         """The folder of a round."""
         return self.root / f"round-{number}"
+
+    def blend(self, number: int, name: str) -> Path:
+        """A blend's out-of-fold answers: of a kind over all members, or "chosen"."""
+        return self.round(number) / "blends" / f"{name}.csv"
 
     def member(self, number: int, title: str) -> Path:
         """The folder of a member in a round."""

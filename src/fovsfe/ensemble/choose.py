@@ -42,6 +42,8 @@ class Choice:
     """cross-validated figures of the chosen one"""
     out_of_fold: Floats
     """(n, labels): the chosen one's answers by fits that had not seen the photo"""
+    of_kinds: dict[Kind, Floats]
+    """the same of every kind over all members, calibrated where that helped"""
     candidates: tuple[Candidate, ...]
     """simplest first; the first is the default, the mean of all members"""
     fitted: tuple[Blend, ...]
@@ -90,10 +92,13 @@ def choose(
 
     tried = _in_order(_subsets(data), everyone)
     candidates, all_losses = [], []
+    of_kinds: dict[Kind, Floats] = {}
     for kind, subset in tried:
         judged, calibrated = _judge(kind, subset, names, data, strengths)
         candidates.append(_candidate(kind, subset, names, calibrated, measure(judged, truth, labels)))
         all_losses.append(losses(judged, truth))
+        if subset == everyone:
+            of_kinds[kind] = judged
     best, reasons = _pick(candidates, np.stack(all_losses), groups, seed)
 
     kind, subset = tried[best]
@@ -110,6 +115,7 @@ def choose(
         blend=blend.model_copy(update={"threshold": threshold}),
         metrics=candidates[best].metrics,
         out_of_fold=out_of_fold,
+        of_kinds=of_kinds,
         candidates=tuple(candidates),
         fitted=tuple(
             fit_blend(each, names, probabilities, truth, strength) for each in KINDS if len(names) > 1
@@ -162,6 +168,7 @@ def _without_judging(
         blend=Blend(kind="mean", members=names, threshold=threshold),
         metrics=metrics,
         out_of_fold=answer,
+        of_kinds={"mean": answer},
         candidates=(_candidate("mean", everyone, names, False, metrics),),
         fitted=(Blend(kind="mean", members=names),),
         reasons=(f"mean of all members: {len(truth)} photos with true labels are too few to judge blends",),

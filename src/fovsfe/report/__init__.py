@@ -1,0 +1,1 @@
+"""Seeing a run: its report, and the photos behind the figures."""

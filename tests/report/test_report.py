@@ -1,0 +1,174 @@
+"""report.report: one file with every section, figures as in metrics.json, names as text."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from html.parser import HTMLParser
+
+import pytest
+
+from fovsfe.report import report
+from fovsfe.report.report import render, write
+
+SECTIONS = {
+    "answer", "photos", "augmentation", "learning", "compared", "confusion", "mistakes", "calibration",
+    "unknown", "brought", "members", "suspects", "cost", "again",
+}  # fmt: skip
+
+
+def percent(share):
+    return f"{100 * share:.1f} %"
+
+
+class Page(HTMLParser):
+    """Its elements, attributes and text, as a browser takes them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.ids, self.links, self.text = Counter(), [], [], []
+        self.handlers = []
+        self.feed(text)
+        self.seen = " ".join(" ".join(self.text).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] += 1
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
+                self.links.append(value)
+            if name.startswith("on"):
+                self.handlers.append(name)
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(wild):
+    return Page(write(wild[0]).read_text("utf-8"))
+
+
+def test_every_section_is_there_once(page):
+    assert set(page.ids) >= SECTIONS
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_nothing_is_fetched(page):
+    assert page.links and all(link.startswith(("data:", "#")) for link in page.links)
+
+
+def test_names_are_text_everywhere(page, wild):
+    assert page.tags["script"] == 1 and page.handlers == []
+    assert page.tags["b"] <= 1  # the member that is missed most
+    for name in wild[1]:
+        assert page.seen.count(" ".join(name.split())) >= 2, name
+    assert page.tags["img"] and "49" not in page.seen.split("Жигули <b onmouseover=alert(2)>'\"")[1][:12]
+
+
+def test_figures_are_those_of_metrics_json(page, wild):
+    metrics = json.loads(wild[0].metrics.read_text("utf-8"))
+    chosen = metrics["chosen"]
+    assert page.seen.index(percent(chosen["accuracy"])) < page.seen.index("Why this one")
+    first, second, times = chosen["hardest_pair"]
+    assert f"{first} and {second} , taken for each other {times} time" in page.seen
+    for each in metrics["rounds"]:
+        for figures in (each["members"] | each["blends"]).values():
+            low, high = figures["interval"]
+            row = f"{each['round']} {percent(figures['accuracy'])} {100 * low:.1f} – {percent(high)}"
+            assert f"{row} {figures['log_loss']:.4f}" in page.seen
+    wrong = round((1 - chosen["accuracy"]) * chosen["photos"])
+    assert f"{wrong} of {chosen['photos']} photos got a wrong label" in page.seen
+    assert "1 min 1 s" in page.seen
+
+
+def test_mistakes_are_mistakes(wild):
+    text = render(wild[0])
+    cards = text.split('id="mistakes"')[1].split("</section>")[0].split("<figure>")[1:]
+    assert cards
+    for card in cards:
+        true, given = re.findall(r"<dd[^>]*><bdi>(.*?)</bdi></dd>", card)
+        low, high = re.findall(r"<dd>([\d.]+)\xa0%</dd>", card)
+        assert true != given and float(low) <= float(high)
+
+
+def test_the_same_run_gives_the_same_report(wild):
+    assert render(wild[0]) == render(wild[0])
+
+
+def test_an_unfinished_run_has_what_there_is(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b", "c"), each=9, folds=3)
+    everything = Page(render(run))
+    assert "not finished" not in everything.seen
+    # Taken away in the reverse order of a training; after each step the report must still be written.
+    run.metrics.unlink()
+    assert "Best so far" in Page(render(run)).seen
+    shutil.rmtree(run.round(2))
+    (run.round(1) / "blend.json").unlink()
+    shutil.rmtree(run.round(1) / "blends")
+    members = Page(render(run))
+    assert {"compared", "confusion", "mistakes", "members"} <= set(members.ids)
+    assert "calibration" not in members.ids
+    shutil.rmtree(run.member(1, "second"))
+    assert "3 of 6 networks are trained" in Page(render(run)).seen
+    shutil.rmtree(run.round(1))
+    looked = Page(render(run))
+    assert "No figures yet" in looked.seen and {"photos", "augmentation"} <= set(looked.ids)
+    run.photos.unlink()
+    run.audit.unlink()
+    run.spent.path.unlink()
+    assert set(Page(render(run)).ids) & SECTIONS == {"answer", "again"}
+
+
+def test_photos_that_have_gone_are_told_of(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b"), rounds=1)
+    shutil.rmtree(tmp_path / "photos")
+    seen = Page(render(run)).seen
+    assert "no pictures" in seen and "got a wrong label" in seen
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_many_labels_stay_a_small_file(finish, tmp_path, each):
+    names = tuple(f"label {number} " + "я" * 180 for number in range(300))
+    run = finish(tmp_path, names, each=each + 1, rounds=1)
+    assert write(run).stat().st_size < 10e6
+
+
+def test_the_command_writes_it(finish, tmp_path, fovsfe):
+    run = finish(tmp_path, ("a", "b"), rounds=1)
+    ended = fovsfe("report", run.root)
+    assert ended.code == 0 and str(run.root / "report.html") in ended.out
+    assert (run.root / "report.html").exists()
+    nothing = fovsfe("report", tmp_path)
+    assert nothing.code == 1 and "is not a run" in nothing.line
+
+
+def test_durations_read_well():
+    assert [report.duration(s).replace("\xa0", " ") for s in (0.2, 59.6, 252.3, 7261)] == [
+        "0 s",
+        "1 min",
+        "4 min 12 s",
+        "2 h 1 min",
+    ]
+
+
+@pytest.mark.slow
+def test_twenty_thousand_photos_take_flat_memory_and_two_minutes(finish, tmp_path):
+    peaks = []
+    for each in (200, 2000):
+        run = finish(tmp_path / str(each), tuple(f"label {i}" for i in range(10)), each=each)
+        script = (
+            "import resource, sys; from fovsfe.report.report import write; from fovsfe.run import Run;"
+            "from pathlib import Path; write(Run(Path(sys.argv[1])));"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        )
+        start = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", script, run.root], capture_output=True, check=True)
+        assert time.monotonic() - start < 120
+        assert (run.root / "report.html").stat().st_size < 10e6
+        peaks.append(int(done.stdout))
+    assert peaks[1] - peaks[0] < 150, peaks
