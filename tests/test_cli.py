@@ -1,7 +1,12 @@
 """cli: exit codes, one line where something fails, and what each command prints."""
 
+import csv
+import io
 import json
+import re
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +15,10 @@ from PIL import Image
 
 from fovsfe import pipeline
 from fovsfe import recipe as recipes
+from fovsfe.bundle.predictor import Predictor
 from fovsfe.cli import app
 from fovsfe.errors import FovsfeError
+from fovsfe.photos.decode import load
 
 COMMANDS = sorted(
     command.name or command.callback.__name__ for command in app.registered_commands if command.callback
@@ -46,7 +53,7 @@ def test_help_has_an_example(fovsfe, command):
 def test_help_names_every_command(fovsfe):
     ended = fovsfe("--help")
     assert ended.code == 0
-    assert {"train", "resume", "check", "recipes", "demo"} <= set(COMMANDS)
+    assert {"train", "resume", "check", "export", "predict", "recipes", "demo"} <= set(COMMANDS)
     assert all(command in ended.out for command in COMMANDS)
 
 
@@ -62,6 +69,9 @@ def test_help_names_every_command(fovsfe):
         ["train", "photos", "--minutes", "many"],
         ["train", "photos", "--devices", "0"],
         ["recipes", "quick", "twas"],
+        ["export", "run"],
+        ["predict", "bundle"],
+        ["predict", "bundle", "photos", "--top", "0"],
     ],
 )
 def test_wrong_usage(fovsfe, arguments):
@@ -92,6 +102,8 @@ def test_failures_are_one_line(fovsfe, photos, tmp_path):
         (["check", tmp_path / "empty"], "empty"),
         (["check", photos, "--out", photos / "Нива" / "1.png"], "1.png"),
         (["recipes", "quik"], "quik"),
+        (["export", tmp_path / "nowhere", "--out", run], "is no finished run"),
+        (["predict", tmp_path / "nowhere", photos], "no bundle at"),
     ]:
         ended = fovsfe(*arguments)
         assert ended.code == (2 if told == "quik" else 1), arguments
@@ -237,6 +249,87 @@ def test_a_copy_under_the_same_label_is_no_error(fovsfe, photos):
     ended = fovsfe("check", photos)
     assert ended.code == 0
     assert "exact duplicates" in ended.out
+
+
+# ---- export and predict
+
+
+TINY = """
+[training]
+stages = [0]
+head_epochs = 1
+precision = "fp32"
+
+[[members]]
+backbone = "test_resnet"
+size = [48, 64]
+"""
+
+
+@pytest.fixture
+def run(fovsfe, photos, tmp_path):
+    """The folder of a run, hardly trained."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    folder = tmp_path / "run"
+    ended = fovsfe("train", photos, "--recipe", tmp_path / "tiny.toml", "--weights", "none", "--out", folder)
+    assert ended.code == 0, ended.err
+    return folder
+
+
+def test_export_prints_its_proof(fovsfe, run, tmp_path):
+    (tmp_path / "names.toml").write_text('[en]\n"Нива" = "Niva"\n', encoding="utf-8")
+    ended = fovsfe(
+        "export", run, "--out", tmp_path / "bundle", "--member", "test_resnet",
+        "--translations", tmp_path / "names.toml",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    first, second = ended.out.splitlines()
+    assert first.startswith(f"bundle {tmp_path / 'bundle'}: test_resnet, 1 networks, ")
+    assert re.fullmatch(
+        r"proved on 2 held-out photos: .* at most \d.\de-\d\d, the same label for 100.0%", second
+    )
+    assert Predictor(tmp_path / "bundle").bundle.translations == {"en": {"Нива": "Niva"}}
+
+
+def test_predict_says_what_the_bundle_says(fovsfe, run, photos, tmp_path, monkeypatch):
+    fovsfe("export", run, "--out", tmp_path / "bundle")
+    monkeypatch.chdir(tmp_path)
+    names = sorted(f"photos/{p.relative_to(photos)}" for p in photos.rglob("*.png"))
+    ended = fovsfe("predict", "bundle", "photos", "--top", 2)
+    assert ended.code == 0 and ended.err == ""
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    assert [row["photo"] for row in rows] == names
+    predictor = Predictor(tmp_path / "bundle")
+    for row, answer in zip(rows, predictor.predict([Path(n).read_bytes() for n in names]), strict=True):
+        likeliest = int(answer.probabilities.argmax())
+        assert row["label"] == predictor.bundle.labels[likeliest]
+        assert float(row["probability"]) == pytest.approx(answer.probabilities[likeliest], abs=1e-5)
+        assert float(row["probability"]) + float(row["probability_2"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_goes_past_bad_files_and_on_where_it_stopped(fovsfe, run, photos, tmp_path, monkeypatch):
+    fovsfe("export", run, "--out", tmp_path / "bundle")
+    (photos / "Нива" / "[red]bad.jpg").write_text("no photo")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{photos / 'nowhere.png'}\n"))
+    command = ["predict", tmp_path / "bundle", f"{photos}/*/*.*", "-", "--out", tmp_path / "a.jsonl"]
+    ended = fovsfe(*command)
+    assert ended.code == 1
+    assert ended.out == ""
+    assert ended.err.splitlines() == [
+        f"{photos / 'Нива' / '[red]bad.jpg'}: not an image",
+        f"{photos / 'nowhere.png'}: No such file or directory",
+    ]
+    rows = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 8
+    (tmp_path / "a.jsonl").write_text("\n".join(rows[:5]) + "\n" + rows[5][:10], encoding="utf-8")
+    asked = []
+    monkeypatch.setattr(Predictor, "pixels", lambda self, data, most: asked.append(data) or (
+        load(data, (48, 64), "pad", most),))  # fmt: skip
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    (photos / "Нива" / "[red]bad.jpg").unlink()
+    assert fovsfe(*command).code == 0
+    assert len(asked) == 3
+    assert (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines() == rows
 
 
 # ---- recipes

@@ -14,7 +14,7 @@ from rich.table import Table
 from fovsfe import recipe as recipes
 from fovsfe.errors import FovsfeError, WrongUsage
 from fovsfe.progress import Screen, plain
-from fovsfe.run import Run, read_json, write_json
+from fovsfe.run import Run, read_json, write_json, write_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -87,19 +87,21 @@ def resume(run: Path) -> None:
 def check(
     photos: Path,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to write photos.csv and audit.json.")
+        Path | None,
+        typer.Option("--out", help="Where to write index.html, faults.csv, photos.csv and audit.json."),
     ] = None,
 ) -> None:
     """Looks at photos without training: what is wrong with them, photo by photo.
 
-    Exit code 1 where photos cannot be read, labels contradict each other, or labelled photos are in the test
-    part too.
+    With `--out`, index.html shows every fault with its photos, and faults.csv lists them. Exit code 1 where
+    photos cannot be read, labels contradict each other, or labelled photos are in the test part too.
 
     Example: `fovsfe check photos --out audit`
     """
     from fovsfe.ensemble.predictions import write_csv
     from fovsfe.photos.audit import audit
     from fovsfe.photos.layouts import find
+    from fovsfe.report import faults
 
     found = find(photos)
     with Screen(console).opened() as screen:
@@ -115,10 +117,26 @@ def check(
         for photo in finding.ids:
             plain(console, f"    {photo}")
     if out is not None:
+        findings = [asdict(finding) for finding in result.findings]
         write_csv(out / "photos.csv", result.table)
-        write_json(out / "audit.json", [asdict(finding) for finding in result.findings])
+        write_json(out / "audit.json", findings)
+        write_csv(out / "faults.csv", faults.rows(findings, result.table))
+        page = faults.page(photos.resolve().name, found.root, findings, result.table)
+        write_text(out / "index.html", page)
+        plain(console, f"to look at: {out / 'index.html'}")
     if any(finding.severity == "error" for finding in result.findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def report(run: Path) -> None:
+    """Writes RUN/report.html: what happened in a run, finished or not, as one file that needs no network.
+
+    Example: `fovsfe report run`
+    """
+    from fovsfe.report.report import write
+
+    plain(console, f"report: {write(Run(run))}")
 
 
 @app.command("recipes")
@@ -135,10 +153,123 @@ def show_recipes(name: Annotated[str | None, typer.Argument(help="The recipe to 
 
 
 @app.command()
+def export(
+    run: Path,
+    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    member: Annotated[str | None, typer.Option(help="Of all members only this one.")] = None,
+    translations: Annotated[
+        Path | None, typer.Option(help='TOML: a table a language, in it "label" = "name".')
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="A quarter of the size; refused where it costs accuracy.")
+    ] = False,
+) -> None:
+    """Makes a bundle, which can be served, of a finished run, and proves that it answers as the networks do.
+
+    Example: `fovsfe export run --out bundle`
+    """
+    from fovsfe.bundle import from_run
+
+    names = from_run.read_translations(translations, Run(run)) if translations else None
+    with Screen(console).opened():
+        bundle = from_run.export_run(Run(run), out, member=member, translations=names, int8=int8)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    networks = sum(len(each.networks) for each in bundle.members)
+    plain(console, f"bundle {out}: {bundle.blend.name}, {networks} networks, {size / 1e6:.0f} MB")
+    assert bundle.proof is not None
+    plain(
+        console,
+        f"proved on {bundle.proof.photos} held-out photos: probabilities differ by at most"
+        f" {bundle.proof.greatest_difference:.1e}, the same label for {bundle.proof.agreement:.1%}",
+    )
+    if judged := bundle.precision.judged:
+        plain(
+            console,
+            f"{bundle.precision.kind}: accuracy {judged.before:.4f} -> {judged.after:.4f} on {judged.photos}"
+            f" held-out photos; {judged.margin} may be lost",
+        )
+
+
+@app.command()
+def predict(
+    bundle: Path,
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, patterns; - for paths on stdin.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="FILE.csv or FILE.jsonl; continued where it is there.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many of the likeliest labels a row has.")] = 1,
+) -> None:
+    """Says what is in photos, one row each, as CSV on standard output or into a file.
+
+    Goes on past files that are no photos: names them, and ends with exit code 1. Photos that `--out` has a
+    row of already are not asked about again.
+
+    Example: `fovsfe predict bundle photos --out answers.csv`
+    """
+    from fovsfe.bundle import rows
+    from fovsfe.bundle.predict import answer_files, expand
+    from fovsfe.bundle.predictor import Predictor
+
+    predictor = Predictor(bundle)
+    with rows.opened(out, predictor.bundle.labels, top) as answers, Screen(errors).opened() as screen:
+        wanted = (file for file in expand(paths, sys.stdin) if file not in answers.done)
+        count = 0
+        if errors.is_terminal and "-" not in paths and (out or not console.is_terminal):
+            count = sum(file not in answers.done for file in expand(paths, []))
+        bad = 0
+        for number, (file, answer) in enumerate(answer_files(predictor, wanted), 1):
+            if isinstance(answer, str):
+                bad += 1
+                plain(errors, f"{file}: {answer}")
+            else:
+                answers.write(file, answer)
+            if count:
+                screen.bar("predicting", number, count)
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    bundle: Path,
+    host: Annotated[str | None, typer.Option(help="The address to listen on; HOST, or 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="PORT, or 42450.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; WORKERS, or 1.")] = None,
+) -> None:
+    """Serves a bundle to the public: a page at / and an API. Settings come from the environment too.
+
+    Example: `fovsfe serve bundle --port 9000`
+    """
+    from fovsfe.service import server
+    from fovsfe.service.settings import Settings
+
+    settings = Settings.read(os.environ, host=host, port=port, workers=workers)
+    address = f"http://localhost:{settings.port}{settings.app_root}/"
+    plain(errors, f"serving {bundle} at {address} (Ctrl-C ends it)")
+    server.serve(bundle, settings)
+
+
+@app.command()
+def healthy(
+    port: Annotated[int | None, typer.Option(help="PORT, or 42450.")] = None,
+) -> None:
+    """Asks the service on this machine whether it is ready; exit code 1 where it is not.
+
+    Example: `fovsfe healthy`
+    """
+    from fovsfe.service import server
+    from fovsfe.service.settings import Settings
+
+    server.ask(Settings.read(os.environ, port=port))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where photos and run go.")] = Path("demo"),
+    serving: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the page at the end.")] = True,
 ) -> None:
-    """Draws photos of ten car models and trains an ensemble on them: the whole product, offline, in minutes.
+    """The whole product, offline, in minutes: draws photos of ten car models, trains an ensemble on them, and
+    serves it at http://localhost:42450 until Ctrl-C.
 
     Example: `fovsfe demo`
     """
@@ -157,6 +288,8 @@ def demo(
             settings = recipes.read("demo")
             run = _interruptible(lambda: pipeline.start(command, settings, folder, screen), folder)
     _show_result(run)
+    if serving:
+        serve(run.bundle)
 
 
 def _interruptible(work: Any, folder: Path) -> Run:
@@ -209,6 +342,12 @@ def main() -> None:
             raise
         plain(errors, f"fovsfe: {error}", style="red")
         sys.exit(2 if isinstance(error, WrongUsage) else 1)
+    except ModuleNotFoundError as error:
+        if os.environ.get("FOVSFE_DEBUG"):
+            raise
+        extra = "serve" if {"serve", "predict", "healthy"} & set(sys.argv) else "train"
+        plain(errors, f"fovsfe: {error.name} is not installed: pip install 'fovsfe[{extra}]'", style="red")
+        sys.exit(1)
     except KeyboardInterrupt:
         errors.print("fovsfe: stopped", highlight=False)
         sys.exit(1)

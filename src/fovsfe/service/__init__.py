@@ -1,0 +1,1 @@
+"""The production service: a page and an API over a bundle."""

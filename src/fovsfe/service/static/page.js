@@ -1,0 +1,158 @@
+// The form without a reload: photos are dropped, pasted, taken or chosen, and answered one after another by the API.
+// What is seen comes from the page's templates, in its language; texts from outside are only ever set as text.
+"use strict";
+
+document.documentElement.classList.add("js");
+
+const language = document.documentElement.lang;
+const form = document.getElementById("form");
+const chooser = document.getElementById("photo");
+const cards = document.getElementById("cards");
+const answers = document.getElementById("answers");
+const statusLine = document.getElementById("status");
+
+const inPercent = new Intl.NumberFormat(language, {
+  style: "percent",
+  minimumFractionDigits: 1,
+  maximumFractionDigits: 1,
+});
+
+let queue = Promise.resolve(); // one photo at a time: a visitor with fifty leaves room for the others
+
+function copyOf(template) {
+  return document.getElementById(template).content.firstElementChild.cloneNode(true);
+}
+
+function percent(share) {
+  if (share < 0.0005) return `< ${inPercent.format(0.001)}`;
+  if (share >= 0.9995) return `> ${inPercent.format(0.999)}`;
+  return inPercent.format(share);
+}
+
+function show(card, file, photo) {
+  card.querySelector(".of").textContent = file.name;
+  const image = card.querySelector(".photo");
+  if (!image) return;
+  // Not every browser shows HEIC or TIFF; its alternative text then stands in the frame.
+  image.addEventListener("error", () => image.parentElement.classList.add("unshown"));
+  image.src = photo;
+}
+
+function answered({ known, name, top, heatmap }) {
+  const card = copyOf(known ? "known" : "unknown");
+  if (known) card.querySelector("h3").textContent = name;
+  const list = card.querySelector(".likeliest");
+  const line = list.firstElementChild;
+  list.replaceChildren(
+    ...top.map((label) => {
+      const item = line.cloneNode(true);
+      item.querySelector(".name").textContent = label.name;
+      item.querySelector(".percent").textContent = percent(label.probability);
+      item.querySelector(".percent").value = label.probability;
+      item.querySelector("rect").setAttribute("width", `${100 * label.probability}%`);
+      return item;
+    }),
+  );
+  if (heatmap) card.querySelector(".heat").src = heatmap;
+  else card.querySelectorAll(".heat, .switch").forEach((part) => part.remove());
+  return card;
+}
+
+function refused(slug, status) {
+  const problem =
+    document.getElementById(`problem-${slug}`) ??
+    document.querySelector(`[data-status="${status}"]`) ?? // a proxy's, in words of its own
+    document.getElementById("problem-internal");
+  return problem.content.firstElementChild.cloneNode(true);
+}
+
+/** Sends one photo; resolves to its card of an answer or a problem, and never rejects. */
+function ask(file, progress) {
+  return new Promise((resolve) => {
+    if (file.size > Number(form.dataset.largest)) {
+      resolve(refused("too-large"));
+      return;
+    }
+    const request = new XMLHttpRequest(); // fetch does not tell how much of a body is sent
+    request.open("POST", form.dataset.api);
+    request.responseType = "json";
+    request.setRequestHeader("Accept-Language", language);
+    request.setRequestHeader("Content-Type", "application/octet-stream"); // the server looks at the bytes
+    request.upload.addEventListener("progress", ({ loaded, total }) => {
+      if (loaded < total) progress.value = loaded / total;
+      else progress.removeAttribute("value");
+    });
+    request.addEventListener("load", () => {
+      const reply = request.response;
+      if (request.status === 200 && reply) resolve(answered(reply.photos[0]));
+      else resolve(refused(reply?.type?.split("/").pop(), request.status));
+    });
+    request.addEventListener("error", () => resolve(refused("unreachable")));
+    request.send(file);
+  });
+}
+
+async function answer(file, photo, waiting) {
+  waiting.querySelector("progress").value = 0;
+  statusLine.textContent = statusLine.dataset.looking;
+  const card = await ask(file, waiting.querySelector("progress"));
+  show(card, file, photo);
+  card.querySelector(".again")?.addEventListener("click", () => {
+    const next = copyOf("waiting");
+    show(next, file, photo);
+    card.replaceWith(next);
+    queue = queue.then(() => answer(file, photo, next));
+  });
+  waiting.replaceWith(card);
+  const first = card.querySelector(".likeliest .percent")?.textContent ?? "";
+  statusLine.textContent = `${card.querySelector("h3").textContent} ${first}`;
+  // Whoever has gone on to something else is not called back.
+  const idle = [document.body, chooser, document.getElementById("camera")];
+  if (idle.includes(document.activeElement)) card.querySelector("h3").focus();
+}
+
+function send(files) {
+  const photos = [...files].map((file) => {
+    const address = URL.createObjectURL(file);
+    const waiting = copyOf("waiting");
+    show(waiting, file, address);
+    return { file, address, waiting };
+  });
+  if (photos.length === 0) return;
+  cards.prepend(...photos.map(({ waiting }) => waiting));
+  answers.hidden = false;
+  answers.scrollIntoView();
+  for (const { file, address, waiting } of photos) queue = queue.then(() => answer(file, address, waiting));
+}
+
+chooser.addEventListener("change", () => {
+  send(chooser.files);
+  chooser.value = ""; // so that the same photo can be chosen again
+});
+
+form.noValidate = true;
+form.addEventListener("submit", (event) => {
+  event.preventDefault(); // there is nothing to send: Enter on the chooser means to choose
+  chooser.click();
+});
+
+document.getElementById("camera").addEventListener("click", () => {
+  chooser.setAttribute("capture", "environment");
+  chooser.click();
+  chooser.removeAttribute("capture");
+});
+
+document.addEventListener("paste", (event) => send(event.clipboardData.files));
+
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  form.classList.toggle("over", event.dataTransfer.types.includes("Files"));
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) form.classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault(); // or the browser would leave for the photo
+  form.classList.remove("over");
+  send(event.dataTransfer.files);
+});

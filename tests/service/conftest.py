@@ -1,0 +1,96 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from fovsfe.bundle import format
+from fovsfe.bundle.format import Bundle, Member
+from fovsfe.ensemble.blend import Blend
+
+# One of each kind that could be shown wrongly, and the colour that the bundle knows it by.
+COLOURS = {
+    "Red car": (255, 0, 0),
+    "<img src=x onerror=alert(1)> \"fast\" & 'blue' </script>": (0, 0, 255),
+    "ВАЗ-2109 «Спутник»": (0, 255, 0),
+    "W" * 200: (255, 255, 255),
+    "Black": (0, 0, 0),
+    "{{ 7 * 7 }} Yellow": (255, 255, 0),
+}
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that tells colours, so its answers are known: sure of a pure one, never of a grey photo."""
+    folder = tmp_path_factory.mktemp("colours") / "bundle"
+    (folder / "members").mkdir(parents=True)
+    onnx.save(_network(), folder / "members/colours.onnx")
+    figures = {"photos": 400, "accuracy": 0.9125, "interval": [0.88, 0.936], "log_loss": 0.25}
+    figures |= {"calibration_error": 0.031, "hardest_pair": ["Red car", "ВАЗ-2109 «Спутник»", 7]}
+    shares = dict(zip(COLOURS, (1.0, 0.9, 0.8, 0.7, None, 0.5), strict=True))
+    format.write(
+        folder,
+        Bundle(
+            labels=tuple(COLOURS),
+            label_ids={label: str(number) for number, label in enumerate(COLOURS)},
+            translations={"ru": {"Red car": "Красная машина"}},
+            members=(
+                Member(
+                    title="colours",
+                    backbone="none",
+                    size=(48, 64),
+                    fit="squash",
+                    has_map=True,
+                    networks=("members/colours.onnx",),
+                ),
+            ),
+            blend=Blend(kind="mean", members=("colours",), threshold=0.5),
+            metrics=figures | {"recall": shares, "precision": shares, "members": {"colours": figures}},
+        ),
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo() -> Callable[..., bytes]:
+    """An encoded photo of one colour."""
+
+    def encoded(
+        colour: str | tuple[int, int, int], size: tuple[int, int] = (320, 240), kind: str = "JPEG"
+    ) -> bytes:
+        stream = io.BytesIO()
+        Image.new("RGB", size, COLOURS.get(colour, colour)).save(stream, kind)  # type: ignore[call-overload]
+        return stream.getvalue()
+
+    return encoded
+
+
+def _network() -> onnx.ModelProto:
+    """Logits: how near the mean colour is to each label's; maps: the same by place, 6 by 8 of them."""
+    corners = np.array(list(COLOURS.values()), np.float32) / 255 - 0.5
+    constants = {"scale": np.float32(255), "half": np.float32(0.5), "corners": 8 * corners.T}
+    nodes = [
+        helper.make_node("Cast", ["photos"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "scale"], ["shares"]),
+        helper.make_node("Sub", ["shares", "half"], ["centred"]),
+        helper.make_node("Transpose", ["centred"], ["channels"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["channels"], ["places"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Transpose", ["places"], ["last"], perm=[0, 2, 3, 1]),
+        helper.make_node("MatMul", ["last", "corners"], ["maps"]),
+        helper.make_node("ReduceMean", ["maps"], ["logits"], axes=[1, 2], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("photos", TensorProto.UINT8, ["n", 48, 64, 3])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(COLOURS)]),
+            helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["n", 6, 8, len(COLOURS)]),
+        ],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,0 +1,253 @@
+import base64
+import hashlib
+import io
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from fovsfe.bundle.predictor import Predictor
+from fovsfe.errors import FovsfeError
+from fovsfe.service.app import create_app
+from fovsfe.service.documents import Answers, Model, ProblemDocument
+from fovsfe.service.settings import Settings
+
+Photo = Callable[..., bytes]
+KEY = "open sesame"
+
+
+@pytest.fixture
+def opened(colours: Path) -> Iterator[Callable[..., TestClient]]:
+    """Opens a client of an application with these settings."""
+    clients: list[TestClient] = []
+
+    def client(address: str = "127.0.0.1", **settings: Any) -> TestClient:
+        app = create_app(colours, Settings(**({"threads": 1} | settings)))
+        client = TestClient(app, raise_server_exceptions=False, client=(address, 50000))
+        clients.append(client.__enter__())
+        return clients[-1]
+
+    yield client
+    for one in clients:
+        one.__exit__()
+
+
+def files(*photos: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
+    return [("photo", ("a.jpg", data, "image/jpeg")) for data in photos]
+
+
+def slug(response: Any) -> str:
+    assert response.headers["content-type"] == "application/problem+json"
+    document = ProblemDocument.model_validate_json(response.content)
+    assert document.status == response.status_code
+    assert document.request == response.headers["x-request-id"]
+    return document.type.removeprefix("/problems/")
+
+
+def test_a_form_and_a_body_get_the_predictors_answer(
+    opened: Callable[..., TestClient], colours: Path, photo: Photo
+) -> None:
+    client, data = opened(), photo("Red car")
+    wanted = Predictor(colours).predict([data])[0].probabilities
+    for response in (
+        client.post("/api/predict?top=6", files=files(data)),
+        client.post("/api/predict?top=6", content=data),
+        client.post("/api/predict?top=6", content=data, headers={"content-type": "text/plain"}),
+    ):
+        assert response.status_code == 200
+        answer = Answers.model_validate_json(response.content).photos[0].model_dump()
+        assert (answer["label"], answer["name"], answer["known"]) == ("Red car", "Red car", True)
+        assert answer["heatmap"] is None
+        probabilities = [likely["probability"] for likely in answer["top"]]
+        np.testing.assert_allclose(probabilities, np.sort(wanted)[::-1], atol=1e-6)
+
+
+def test_several_photos_a_bad_one_among_them(opened: Callable[..., TestClient], photo: Photo) -> None:
+    response = opened().post("/api/predict?top=1", files=files(photo("Black"), b"no", photo((128, 128, 128))))
+    first, second, third = response.json()["photos"]
+    assert response.status_code == 200
+    assert (first["label"], len(first["top"])) == ("Black", 1)
+    assert second["problem"]["type"] == "/problems/not-an-image"
+    assert third["known"] is False
+    Answers.model_validate_json(response.content)
+
+
+def test_a_heat_map(opened: Callable[..., TestClient], photo: Photo) -> None:
+    response = opened().post("/api/predict?heatmap=1", content=photo("Red car", (640, 320)))
+    head, _, picture = response.json()["photos"][0]["heatmap"].partition(",")
+    assert head == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (320, 160)
+
+
+def test_names_come_in_the_language_asked_for(opened: Callable[..., TestClient], photo: Photo) -> None:
+    client = opened()
+    russian = {"accept-language": "ru-RU,ru;q=0.9,en;q=0.8"}
+    answer = client.post("/api/predict", content=photo("Red car"), headers=russian).json()["photos"][0]
+    assert (answer["label"], answer["name"]) == ("Red car", "Красная машина")
+    labels = client.get("/api/model", headers=russian).json()["labels"]
+    assert labels[0] == {"label": "Red car", "name": "Красная машина"}
+
+
+def test_the_model(opened: Callable[..., TestClient], colours: Path, photo: Photo) -> None:
+    client = opened()
+    response = client.get("/api/model")
+    model = Model.model_validate_json(response.content)
+    assert model.members[0].size == (48, 64)
+    assert model.metrics["accuracy"] == 0.9125
+    assert hashlib.sha256((colours / "bundle.json").read_bytes()).hexdigest().startswith(model.model)
+    assert client.post("/api/predict", content=photo("Black")).json()["model"] == model.model
+
+
+def test_health(opened: Callable[..., TestClient]) -> None:
+    client = opened()
+    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    client.app.state.stopping = True  # type: ignore[attr-defined]
+    assert client.get("/healthz").headers["connection"] == "close"
+    response = client.get("/readyz")
+    assert (response.status_code, slug(response)) == (503, "not-ready")
+
+
+def test_the_networks_have_answered_before_it_is_ready(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Predictor, "answers", lambda self, photos: asked.append(len(photos)))
+    create_app(colours, Settings())
+    assert asked == [1]
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "sent", "status", "wanted"),
+    [
+        ("GET", "/nowhere", {}, 404, "not-found"),
+        ("GET", "/api/predict/", {}, 404, "not-found"),
+        ("PUT", "/api/predict", {}, 405, "wrong-method"),
+        ("GET", "/api/predict", {}, 405, "wrong-method"),
+        ("POST", "/healthz", {}, 405, "wrong-method"),
+        ("POST", "/api/predict?top=0", {"content": b"x"}, 422, "bad-parameter"),
+        ("POST", "/api/predict?top=ten", {"content": b"x"}, 422, "bad-parameter"),
+        ("POST", "/api/predict?heatmap=perhaps", {"content": b"x"}, 422, "bad-parameter"),
+        ("POST", "/api/predict", {}, 400, "no-photo"),
+        ("POST", "/api/predict", {"content": b"GIF89a"}, 422, "damaged-photo"),
+        ("POST", "/api/predict", {"content": b"hello"}, 415, "not-an-image"),
+        ("POST", "/api/predict", {"content": b"x" * 2000}, 413, "too-large"),
+        ("POST", "/api/predict", {"content": iter([b"x" * 800] * 3)}, 413, "too-large"),
+        ("POST", "/api/predict", {"files": files(b"a", b"b", b"c")}, 413, "too-many-photos"),
+        ("POST", "/", {"content": b"hello"}, 415, "not-an-image"),
+    ],
+)
+def test_refusals(
+    opened: Callable[..., TestClient],
+    method: str,
+    address: str,
+    sent: dict[str, Any],
+    status: int,
+    wanted: str,
+) -> None:
+    client = opened(max_content_length=1024, max_photos=2)
+    response = client.request(method, address, **sent)
+    assert (response.status_code, slug(response)) == (status, wanted)
+    assert ("allow" in response.headers) == (status == 405)
+    assert f'fovsfe_refusals_total{{reason="{wanted}"}} 1.0' in client.get("/metrics").text
+
+
+def test_browsers_get_a_page_but_not_from_the_api(opened: Callable[..., TestClient]) -> None:
+    client, browser = opened(), {"accept": "text/html,*/*;q=0.8"}
+    assert client.post("/", content=b"hello", headers=browser).headers["content-type"].startswith("text/html")
+    assert slug(client.post("/api/predict", content=b"hello", headers=browser)) == "not-an-image"
+
+
+def test_an_unexpected_failure_is_a_problem(
+    opened: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = opened()
+    monkeypatch.setattr(type(client.app.state.engine), "check_room", lambda *_: 1 / 0)  # type: ignore[attr-defined]
+    response = client.post("/api/predict", content=b"x")
+    assert (response.status_code, slug(response)) == (500, "internal")
+
+
+def test_keys_are_for_the_api_alone(opened: Callable[..., TestClient], photo: Photo) -> None:
+    client, data = opened(api_keys=(hashlib.sha256(KEY.encode()).hexdigest(),)), photo("Black")
+    assert slug(client.get("/api/model")) == "no-key"
+    response = client.post("/api/predict", content=data, headers={"authorization": "Bearer wrong"})
+    assert (response.status_code, slug(response)) == (401, "no-key")
+    assert response.headers["www-authenticate"] == "Bearer"
+    allowed = {"authorization": f"Bearer {KEY}"}
+    assert client.post("/api/predict", content=data, headers=allowed).status_code == 200
+    assert client.get("/").status_code == client.get("/readyz").status_code == 200
+    security = client.get("/openapi.json").json()["paths"]["/api/model"]["get"]["security"]
+    assert security == [{"key": []}]
+
+
+def test_clients_behind_a_trusted_proxy_are_told_apart(
+    opened: Callable[..., TestClient], photo: Photo
+) -> None:
+    def asked(client: TestClient, visitor: str) -> int:
+        headers = {"x-forwarded-for": visitor}
+        return client.post("/api/predict", content=photo("Black"), headers=headers).status_code
+
+    trusting = opened("10.1.2.3", rate_limit=1, trusted_proxies=("10.0.0.0/8",))
+    assert [asked(trusting, visitor) for visitor in ("1.1.1.1", "2.2.2.2", "1.1.1.1")] == [200, 200, 429]
+    stranger = opened("8.8.8.8", rate_limit=1, trusted_proxies=("10.0.0.0/8",))
+    assert [asked(stranger, visitor) for visitor in ("1.1.1.1", "2.2.2.2")] == [200, 429]
+
+
+def test_a_path_prefix_that_the_proxy_keeps_or_strips(opened: Callable[..., TestClient]) -> None:
+    client = opened(app_root="/cars")
+    for address in ("/cars/api/model", "/api/model", "/cars/", "/cars", "/", "/cars/docs"):
+        assert client.get(address).status_code == 200, address
+    refused = client.get("/cars/api/nothing").json()
+    assert refused["type"] == "/cars/problems/not-found"
+    assert client.get(refused["type"]).status_code == 200
+    document = client.get("/cars/openapi.json").json()
+    assert document["servers"] == [{"url": "/cars"}]
+
+
+def test_every_answer_is_guarded(opened: Callable[..., TestClient]) -> None:
+    client = opened()
+    for address in ("/", "/docs", "/api/model", "/nowhere", "/metrics", "/openapi.json"):
+        headers = client.get(address).headers
+        policy = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
+        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_is_counted(opened: Callable[..., TestClient], photo: Photo) -> None:
+    client = opened()
+    client.post("/api/predict", files=files(photo("Black"), photo((128, 128, 128))))
+    client.get("/nowhere/at?all")
+    text = client.get("/metrics").text
+    assert 'fovsfe_requests_total{method="POST",route="/api/predict",status="200"} 1.0' in text
+    assert 'fovsfe_requests_total{method="GET",route="other",status="404"} 1.0' in text
+    assert 'fovsfe_answers_total{label="Black"} 1.0' in text
+    assert "fovsfe_unknown_answers_total 1.0" in text
+    assert "nowhere" not in text
+    for phase in ("read", "queue", "decode", "infer"):
+        assert f'fovsfe_phase_seconds_count{{phase="{phase}"}} 0.0' not in text
+
+
+def test_a_damaged_bundle_is_refused_at_start(colours: Path, tmp_path: Path) -> None:
+    with pytest.raises(FovsfeError, match="no bundle"):
+        create_app(tmp_path, Settings())
+
+
+def test_mutilated_photos_are_refused_and_nothing_worse(
+    opened: Callable[..., TestClient], photo: Photo
+) -> None:
+    client, chance = opened(), random.Random(0)
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
+        whole = photo("Black", (64, 48), kind)
+        for _ in range(20):
+            data = bytearray(whole[: chance.randrange(1, len(whole))])
+            for _ in range(chance.randrange(8)):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            response = client.post("/api/predict", content=bytes(data))
+            assert response.status_code in (200, 415, 422), json.loads(response.content)

@@ -1,0 +1,331 @@
+"""The page in a browser, with and without JavaScript. Everything lies under a prefix, as behind a proxy."""
+
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe, AxeResults
+from playwright.sync_api import Browser, FilePayload, Page, Route, expect, sync_playwright
+
+from fovsfe.bundle.predictor import Predictor
+from fovsfe.service.app import create_app
+from fovsfe.service.problems import KINDS, Problem
+from fovsfe.service.settings import Settings
+from fovsfe.service.texts import NAMES, PROBLEMS, SAY, percent
+
+CHROMIUM = Path("/usr/bin/chromium")
+SCREENS = {
+    "desktop": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
+    "phone": {
+        "viewport": {"width": 360, "height": 740},
+        "color_scheme": "dark",
+        "has_touch": True,
+        "is_mobile": True,
+    },
+}
+LIMIT = 200_000
+
+Photo = Callable[..., bytes]
+Visit = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def address(colours: Path) -> Iterator[str]:
+    """Of a service that tells colours."""
+    app = create_app(colours, Settings(app_root="/cars", max_photos=3, max_content_length=LIMIT))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/cars/"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        reason = f"there is no {CHROMIUM}: apt-get install chromium"
+        if os.environ.get("FOVSFE_NEED_CHROMIUM") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        # Its own sandbox needs rights that a container or a runner does not give; it only visits our pages.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Visit]:
+    """Opens the page; at the end, whatever the browser complained of fails the test."""
+    complaints: list[str] = []
+    contexts = []
+
+    def opened(language: str = "en", screen: str = "desktop", scripted: bool = True, path: str = "") -> Page:
+        context = browser.new_context(
+            locale={"en": "en-GB", "ru": "ru-RU"}[language], java_script_enabled=scripted, **SCREENS[screen]
+        )
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+        page.on("console", lambda said: complaints.append(said.text) if _complaint(said) else None)
+        page.on("request", lambda asked: complaints.append(asked.url) if _abroad(asked.url) else None)
+        page.goto(address + path)
+        return page
+
+    def _complaint(said: Any) -> bool:
+        refused = "Failed to load resource" in said.text and "/cars/" in said.location["url"]
+        return said.type in ("error", "warning") and not refused  # a refusal is what some tests are about
+
+    def _abroad(url: str) -> bool:
+        return not url.startswith((address, "data:", "blob:" + address.partition("/cars/")[0]))
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def files(*photos: bytes, name: str = "car.jpg") -> list[FilePayload]:
+    return [{"name": name, "mimeType": "image/jpeg", "buffer": photo} for photo in photos]
+
+
+def check(page: Page) -> None:
+    """No fault that axe finds, and nothing sticks out at the side."""
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    if page.evaluate("document.documentElement.classList.contains('js')"):
+        found = Axe().run(page)
+    else:
+        found = _check_plain(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def _check_plain(page: Page) -> AxeResults:
+    """axe needs JavaScript: it looks at a copy of the page, without the page's own script."""
+    screen = next(screen for screen in SCREENS.values() if screen["viewport"] == page.viewport_size)
+    content = re.sub("<script .*</script>", "", page.content())
+    with page.context.browser.new_context(**screen) as context:
+        copy, address = context.new_page(), page.url.partition("#")[0]
+        copy.route(
+            address, lambda route: route.fulfill(body=content, content_type="text/html; charset=utf-8")
+        )
+        copy.goto(address)
+        return Axe().run(copy)
+
+
+@pytest.mark.parametrize("scripted", [True, False], ids=["script", "plain"])
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("language", NAMES)
+def test_a_photo_is_answered(
+    visit: Visit, photo: Photo, colours: Path, language: str, screen: str, scripted: bool
+) -> None:
+    page = visit(language, screen, scripted)
+    expect(page.locator("h1")).to_have_text(SAY[language]["title"])
+    check(page)
+    sent = photo((230, 60, 50))
+    page.set_input_files("#photo", files(sent))
+    if not scripted:
+        page.click("[type=submit]")
+
+    card = page.locator("#cards .answer")
+    expect(card.locator("h3")).to_have_text({"en": "Red car", "ru": "Красная машина"}[language])
+    (answer,) = Predictor(colours).predict([sent])
+    likeliest = sorted(answer.probabilities, reverse=True)[:5]
+    shown = card.locator(".percent")
+    expect(shown).to_have_text([percent(share, language) for share in likeliest])
+    values = [float(value) for value in shown.evaluate_all("all => all.map((one) => one.value)")]
+    assert values == pytest.approx(likeliest, abs=1e-3)
+    longest, *_, shortest = card.locator("rect").evaluate_all(
+        "all => all.map((one) => one.getBoundingClientRect().width / one.parentElement.clientWidth)"
+    )
+    assert longest == pytest.approx(likeliest[0], abs=0.01)
+    assert shortest == pytest.approx(likeliest[-1], abs=0.01)
+
+    heat = card.locator(".heat")
+    expect(heat).to_be_hidden()
+    check(page)
+    card.get_by_role("switch", name=SAY[language]["heat"]).check()
+    expect(heat).to_be_visible()
+    for picture in (card.locator(".photo"), heat):
+        assert picture.evaluate("one => one.complete && one.naturalWidth > 0")
+    over, under = heat.bounding_box(), card.locator(".photo").bounding_box()
+    assert over == pytest.approx(under, abs=1)
+    page.wait_for_timeout(300)  # until it has faded in
+    check(page)
+
+
+@pytest.mark.parametrize("scripted", [True, False], ids=["script", "plain"])
+@pytest.mark.parametrize("language", NAMES)
+def test_each_fault_of_a_photo_is_told(visit: Visit, photo: Photo, language: str, scripted: bool) -> None:
+    page = visit(language, "phone", scripted)
+    faults = {
+        "not-an-image": b"hello",
+        "damaged-photo": photo((9, 9, 9), (300, 300))[:900],
+        "too-large": bytes(LIMIT + 1),
+    }
+    for slug, sent in faults.items():
+        page.set_input_files("#photo", files(sent))
+        if not scripted:
+            page.click("[type=submit]")
+        expect(page.locator("#cards h3").first).to_have_text(PROBLEMS[language][slug][0])
+    check(page)
+    assert page.locator("#cards .answer").count() == 0
+
+
+@pytest.mark.parametrize("language", NAMES)
+def test_each_refusal_of_the_service_is_told(visit: Visit, photo: Photo, language: str) -> None:
+    page = visit(language)
+    slugs = [*KINDS, "unreachable"]
+    page.route("**/api/predict*", lambda route: _refuse(route, slugs))
+    page.set_input_files("#photo", files(*[photo("Black", (8, 8))] * len(slugs)))
+    titles = [PROBLEMS[language][slug][0] for slug in slugs]
+    expect(page.locator("#cards h3")).to_have_text(titles)
+    check(page)
+
+
+def _refuse(route: Route, slugs: list[str]) -> None:
+    slug = slugs[route.request.frame.page.locator("#cards .problem").count()]
+    if slug == "unreachable":
+        route.abort()
+        return
+    route.fulfill(status=KINDS[slug].status, json=Problem(slug, "").document("/cars"))
+
+
+def test_a_refusal_by_a_proxy_is_told_by_its_status(visit: Visit, photo: Photo) -> None:
+    page = visit()
+    answers = iter([(413, "too-large"), (429, "rate-limited"), (502, "internal"), (200, "internal")])
+    for status, slug in answers:
+        page.route(
+            "**/api/predict*",
+            partial(_fulfill, status),
+            times=1,
+        )
+        page.set_input_files("#photo", files(photo("Black")))
+        expect(page.locator("#cards h3").first).to_have_text(PROBLEMS["en"][slug][0])
+
+
+def _fulfill(status: int, route: Route) -> None:
+    route.fulfill(status=status, body="<h1>nginx</h1>")
+
+
+def test_what_was_refused_can_be_tried_again(visit: Visit, photo: Photo) -> None:
+    page = visit()
+    busy = Problem("busy", "").document("/cars")
+    page.route("**/api/predict*", lambda route: route.fulfill(status=503, json=busy), times=1)
+    page.set_input_files("#photo", files(photo("Black")))
+    page.get_by_role("button", name=SAY["en"]["again"]).click()
+    expect(page.locator("#cards h3")).to_have_text(["Black"])
+
+
+@pytest.mark.parametrize("scripted", [True, False], ids=["script", "plain"])
+def test_it_says_when_it_is_probably_none_of_them(visit: Visit, photo: Photo, scripted: bool) -> None:
+    page = visit(scripted=scripted)
+    page.set_input_files("#photo", files(photo((128, 128, 128))))
+    if not scripted:
+        page.click("[type=submit]")
+    expect(page.locator("#cards h3")).to_have_text(SAY["en"]["unknown"])
+    expect(page.locator("#cards .answer")).to_contain_text("50.0%")
+    check(page)
+
+
+@pytest.mark.parametrize("scripted", [True, False], ids=["script", "plain"])
+def test_several_photos_of_cars_with_difficult_names(visit: Visit, photo: Photo, scripted: bool) -> None:
+    page = visit(screen="phone", scripted=scripted)
+    page.evaluate("window.before = true") if scripted else None
+    sent = [photo((0, 0, 255)), photo((255, 255, 255)), photo((255, 255, 0))]
+    page.set_input_files("#photo", files(*sent))
+    if not scripted:
+        page.click("[type=submit]")
+    names = ["<img src=x onerror=alert(1)> \"fast\" & 'blue' </script>", "W" * 200, "{{ 7 * 7 }} Yellow"]
+    expect(page.locator("#cards h3")).to_have_text(names)
+    check(page)
+    if scripted:
+        assert page.evaluate("window.before"), "the page was loaded anew"
+
+
+def test_photos_are_dropped_and_pasted(visit: Visit, photo: Photo) -> None:
+    page = visit()
+    transfer = """(bytes) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "car.jpg", { type: "image/jpeg" }));
+        return transfer;
+    }"""
+    dropped = page.evaluate_handle(transfer, list(photo("Black")))
+    page.dispatch_event("h1", "dragover", {"dataTransfer": dropped})
+    expect(page.locator("#form")).to_have_class("over")
+    page.dispatch_event("h1", "drop", {"dataTransfer": dropped})
+    expect(page.locator("#cards h3")).to_have_text(["Black"])
+    expect(page.locator("#form")).not_to_have_class("over")
+    page.evaluate(
+        "(data) => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))",
+        page.evaluate_handle(transfer, list(photo("Red car"))),
+    )
+    expect(page.locator("#cards h3")).to_have_text(["Red car", "Black"])
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_a_keyboard_is_enough_and_a_screen_reader_is_told(
+    visit: Visit, photo: Photo, colours: Path, key: str
+) -> None:
+    page = visit()
+    with page.expect_file_chooser() as chooser:
+        for wanted in (".skip", ".brand", "nav [lang=en]", "nav [lang=ru]", "#photo"):
+            page.keyboard.press("Tab")
+            assert page.evaluate(f"document.activeElement.matches('{wanted}')"), wanted
+        page.keyboard.press(key)
+    sent = photo("Red car")
+    chooser.value.set_files(files(sent))
+    expect(page.locator("#cards h3")).to_be_focused()
+    likeliest = Predictor(colours).predict([sent])[0].probabilities.max()
+    expect(page.get_by_role("status")).to_have_text(f"Red car {percent(likeliest, 'en')}")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Space")
+    expect(page.locator(".heat")).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_an_answer_does_not_call_back_who_has_gone_on(visit: Visit, photo: Photo) -> None:
+    page = visit()
+    held: list[Route] = []
+    page.route("**/api/predict*", lambda route: held.append(route))
+    page.set_input_files("#photo", files(photo("Red car")))
+    expect(page.locator("#cards progress")).to_be_visible()
+    check(page)
+    page.focus("footer a")
+    held[0].continue_()
+    expect(page.locator("#cards h3")).to_have_text("Red car")
+    expect(page.locator("footer a").first).to_be_focused()
+
+
+def test_a_phone_takes_photos(visit: Visit) -> None:
+    page = visit(screen="phone")
+    page.evaluate("photo.click = () => (window.capture = photo.getAttribute('capture'))")
+    page.get_by_role("button", name=SAY["en"]["camera"]).click()
+    assert page.evaluate("window.capture") == "environment"
+    assert page.get_attribute("#photo", "capture") is None
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("language", NAMES)
+def test_the_language_is_switched_and_remembered(visit: Visit, language: str, screen: str) -> None:
+    page = visit(language, screen)
+    other = "ru" if language == "en" else "en"
+    page.get_by_role("link", name=NAMES[other]).click()
+    expect(page.locator("h1")).to_have_text(SAY[other]["title"])
+    page.get_by_role("link", name=SAY[other]["about_title"]).click()
+    expect(page.locator("h1")).to_have_text(SAY[other]["about_title"])
+    check(page)

@@ -1,0 +1,262 @@
+import asyncio
+import io
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fovsfe.bundle.predictor import BATCH, Answer, Predictor
+from fovsfe.photos.decode import Header, header
+from fovsfe.service.engine import Engine, Reply, _Memory, memory_needed
+from fovsfe.service.metrics import Metrics
+from fovsfe.service.problems import Problem
+from fovsfe.service.settings import MIB, Settings
+
+Photo = Callable[..., bytes]
+BEGUN = 'fovsfe_phase_seconds_count{phase="queue"}'
+
+
+class Gated(Predictor):
+    """A predictor that waits for a sign before each answer, and remembers how many it was asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, threads=1)
+        self.gate = threading.Event()
+        self.asked: list[int] = []
+
+    def answers(self, photos: Any) -> list[Answer]:
+        self.gate.wait(10)
+        self.asked.append(len(photos))
+        return super().answers(photos)
+
+
+class Broken(Predictor):
+    """A predictor whose runtime fails."""
+
+    def answers(self, photos: Any) -> list[Answer]:
+        raise RuntimeError("out of order")
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def played(
+    predictor: Predictor, story: Callable[[Engine], Awaitable[Any]], metrics: Metrics, **settings: Any
+) -> Any:
+    """What a story with a running engine ends with."""
+
+    async def whole() -> Any:
+        engine = Engine(predictor, Settings(**({"threads": 1} | settings)), metrics)
+        engine.start()
+        try:
+            return await story(engine)
+        finally:
+            if isinstance(predictor, Gated):
+                predictor.gate.set()
+            engine.stop()
+
+    return asyncio.run(whole())
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+def sample(metrics: Metrics, name: str) -> float:
+    line = next(line for line in metrics.text().decode().splitlines() if line.startswith(f"{name} "))
+    return float(line.rsplit(" ", 1)[1])
+
+
+def test_the_answers_are_the_predictors(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    predictor = Predictor(colours, threads=1)
+    photos = [photo("Red car"), photo("Black", (100, 300)), photo((128, 128, 128))]
+    wanted = predictor.predict(photos)
+    found = played(predictor, lambda engine: engine.answers(photos), metrics)
+    assert [reply.size for reply in found] == [(240, 320), (300, 100), (240, 320)]
+    for reply, answer in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(reply.answer.probabilities, answer.probabilities, atol=1e-6)
+        assert reply.answer.known == answer.known
+    assert sample(metrics, 'fovsfe_answers_total{label="Red car"}') == 1
+    assert sample(metrics, "fovsfe_unknown_answers_total") == 1
+    assert sample(metrics, 'fovsfe_phase_seconds_count{phase="decode"}') == 3
+
+
+def test_what_waits_is_answered_in_batches(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    predictor, photos = Gated(colours), [photo("Black")] * (1 + 2 * BATCH)
+
+    async def story(engine: Engine) -> list[Reply]:
+        first = asyncio.create_task(engine.answer(photos[0]))
+        await _until(lambda: sample(metrics, BEGUN) == 1)
+        others = [asyncio.create_task(engine.answer(data)) for data in photos[1:]]
+        await _until(lambda: sample(metrics, "fovsfe_queue_photos") == 2 * BATCH)
+        predictor.gate.set()
+        return await asyncio.gather(first, *others)
+
+    assert len(played(predictor, story, metrics)) == len(photos)
+    assert predictor.asked == [1, BATCH, BATCH]
+
+
+def test_a_full_queue_refuses_at_once(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    predictor, data = Gated(colours), photo("Black")
+
+    async def story(engine: Engine) -> None:
+        first = asyncio.create_task(engine.answer(data))
+        await _until(lambda: sample(metrics, BEGUN) == 1)
+        waiting = [asyncio.create_task(engine.answer(data)) for _ in range(3)]
+        await asyncio.sleep(0)
+        started = time.perf_counter()
+        for refused in (engine.answer(data), engine.answers([data])):
+            with pytest.raises(Problem) as caught:
+                await refused
+            assert (caught.value.slug, caught.value.headers) == ("busy", {"Retry-After": "1"})
+        assert time.perf_counter() - started < 0.05
+        predictor.gate.set()
+        await asyncio.gather(first, *waiting)
+        assert isinstance(await engine.answer(data), Reply)
+
+    played(predictor, story, metrics, queue_length=3, max_photos=3)
+
+
+def test_the_queue_has_room_for_so_many_bytes(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    predictor, data = Gated(colours), photo("Black") + b"\0" * MIB
+
+    async def story(engine: Engine) -> None:
+        first = asyncio.create_task(engine.answer(data))  # one always fits in
+        await _until(lambda: sample(metrics, BEGUN) == 1)
+        with pytest.raises(Problem) as caught:
+            await engine.answer(data)
+        assert caught.value.slug == "busy"
+        predictor.gate.set()
+        await first
+        assert isinstance(await engine.answer(data), Reply)
+
+    played(predictor, story, metrics, upload_memory=MIB)
+
+
+def test_a_photo_waits_only_so_long(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    predictor, data = Gated(colours), photo("Black")
+
+    async def story(engine: Engine) -> None:
+        begun = asyncio.create_task(engine.answer(data))
+        await _until(lambda: sample(metrics, BEGUN) == 1)
+        with pytest.raises(Problem) as caught:
+            await engine.answer(data)
+        assert (caught.value.slug, caught.value.headers) == ("long-wait", {"Retry-After": "5"})
+        assert not begun.done()  # what is under way is not given up
+        predictor.gate.set()
+        assert isinstance(await begun, Reply)
+
+    played(predictor, story, metrics, queue_seconds=0.1)
+    assert predictor.asked == [1]
+
+
+def test_a_bad_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    big = photo("Black", (3000, 1000), "PNG")
+    photos = [b"%PDF-1.4", photo("Black")[:400], photo("Red car"), b"", big]
+    predictor = Predictor(colours, threads=1)
+    found = played(
+        predictor, lambda engine: engine.answers(photos), metrics, max_pixels=2_000_000, max_photos=5
+    )
+    slugs = [reply.slug if isinstance(reply, Problem) else "" for reply in found]
+    assert slugs == ["not-an-image", "damaged-photo", "", "not-an-image", "too-many-pixels"]
+    assert found[2].answer.probabilities.argmax() == 0
+
+
+def test_a_photo_that_takes_too_much_memory(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    photos = [photo("Black", (2000, 1000), "PNG"), photo("Black", (6000, 4000), "JPEG")]
+    predictor = Predictor(colours, threads=1)
+    found = played(predictor, lambda engine: engine.answers(photos), metrics, decode_memory=16 * MIB)
+    assert isinstance(found[0], Problem)
+    assert found[0].slug == "too-many-pixels"
+    assert isinstance(found[1], Reply)  # decoded at an eighth of its size
+
+
+def test_a_failing_runtime_is_a_problem_and_not_the_end(
+    colours: Path, photo: Photo, metrics: Metrics
+) -> None:
+    async def story(engine: Engine) -> None:
+        for _ in range(2):
+            with pytest.raises(Problem) as caught:
+                await engine.answers([photo("Black")] * 3)
+            assert caught.value.slug == "internal"
+
+    played(Broken(colours, threads=1), story, metrics)
+
+
+def test_a_heat_map(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    async def story(engine: Engine) -> bytes | None:
+        return await engine.overlay(await engine.answer(photo("Red car")), 0)
+
+    picture = played(Predictor(colours, threads=1), story, metrics)
+    assert Image.open(io.BytesIO(picture)).size == (320, 240)
+
+
+def test_the_loop_is_free_while_photos_are_answered(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    predictor = Gated(colours)
+
+    async def story(engine: Engine) -> None:
+        asked = asyncio.create_task(engine.answer(photo("Black")))
+        started = time.perf_counter()
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+        assert time.perf_counter() - started < 1
+        predictor.gate.set()
+        await asked
+
+    played(predictor, story, metrics)
+
+
+def test_decoding_shares_its_memory() -> None:
+    memory, order = _Memory(100), list[str]()
+
+    def take(name: str, size: int) -> None:
+        with memory.taken(size):
+            order.append(name)
+
+    with memory.taken(60):
+        large = threading.Thread(target=take, args=("large", 50))
+        large.start()
+        take("small", 40)
+        assert order == ["small"]
+    large.join(5)
+    assert order == ["small", "large"]
+    with pytest.raises(Problem):
+        take("huge", 101)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "at_least"),
+    [
+        ("PNG", {}, 4.7),
+        ("WEBP", {}, 16),
+        ("JPEG", {}, 0.2),
+        ("JPEG", {"progressive": True}, 6),
+    ],
+)
+def test_how_much_memory_is_reckoned_with(kind: str, options: dict[str, Any], at_least: float) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (3000, 2000)).save(stream, kind, **options)
+    data = stream.getvalue()
+    needed = memory_needed(data, header(data), side=224)
+    assert at_least * 6_000_000 <= needed <= (at_least + 4) * 6_000_000
+
+
+def test_transparent_and_deep_photos_need_more() -> None:
+    plain = memory_needed(b"", Header(100, 100, ()), 224)
+    for note in ("transparent", "16-bit"):
+        assert memory_needed(b"", Header(100, 100, (note,)), 224) > 2 * plain
+
+
+@pytest.fixture(autouse=True)
+def no_thread_dies(recwarn: pytest.WarningsRecorder) -> Iterator[None]:
+    yield
+    assert not [warning for warning in recwarn if "Thread" in str(warning.category)]

@@ -1,0 +1,298 @@
+import base64
+import html
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from fovsfe.bundle.predictor import Predictor
+from fovsfe.service.app import create_app
+from fovsfe.service.problems import KINDS
+from fovsfe.service.settings import Settings
+from fovsfe.service.texts import NAMES, PROBLEMS, SAY
+
+Photo = Callable[..., bytes]
+
+
+@dataclass
+class Seen:
+    """An answer as a browser reads it."""
+
+    text: str
+    headings: list[str]
+    percents: list[float]
+    addresses: list[str]
+    tags: list[tuple[str, dict[str, str | None]]]
+
+    @property
+    def pictures(self) -> list[str]:
+        return [address for address in self.addresses if address.startswith("data:")]
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = Seen("", [], [], [], [])
+        self._templates = 0
+        self._heading = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.seen.tags.append((tag, given))
+        self.seen.addresses += [str(given[name]) for name in ("href", "src", "action") if name in given]
+        self._templates += tag == "template"
+        if self._templates:
+            return
+        if tag == "data":
+            self.seen.percents.append(float(given["value"] or "nan"))
+        if re.fullmatch("h[1-6]", tag):
+            self._heading = True
+            self.seen.headings.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._templates -= tag == "template"
+        if re.fullmatch("h[1-6]", tag):
+            self._heading = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._templates:
+            self.seen.text += data
+            if self._heading:
+                self.seen.headings[-1] += data
+
+
+def seen(response: httpx.Response) -> Seen:
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["cache-control"] == "no-store"
+    reader = _Reader()
+    reader.feed(response.text)
+    reader.close()
+    return reader.seen
+
+
+@pytest.fixture(scope="module")
+def client(colours: Path) -> TestClient:
+    with browser(colours, max_photos=3, max_content_length=200_000) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def forgetful(client: TestClient) -> None:
+    client.cookies.clear()
+
+
+def browser(folder: Path, **settings: Any) -> TestClient:
+    """Who asks for pages, of a service of its own."""
+    return TestClient(create_app(folder, Settings(**settings)), headers={"accept": "text/html,*/*;q=0.8"})
+
+
+def form(*photos: bytes) -> dict[str, list[tuple[str, tuple[str, bytes, str]]]]:
+    return {"files": [("photo", ("a.jpg", photo, "image/jpeg")) for photo in photos]}
+
+
+def test_the_pages_name_every_car_and_no_markup_of_a_name_runs(client: TestClient, colours: Path) -> None:
+    for path in ("/", "/about"):
+        page = client.get(path)
+        for label in Predictor(colours).bundle.labels:
+            assert label in seen(page).text
+        assert "<img src=x" not in page.text
+        assert "49 Yellow" not in page.text
+
+
+@pytest.mark.parametrize("path", ["/", "/about", "/problems/busy"])
+@pytest.mark.parametrize("language", NAMES)
+def test_no_script_or_style_stands_in_the_page_and_nothing_comes_from_elsewhere(
+    client: TestClient, path: str, language: str
+) -> None:
+    page = seen(client.get(path, params={"lang": language}))
+    assert ("html", {"lang": language}) in page.tags
+    for tag, attributes in page.tags:
+        assert tag != "style"
+        assert tag != "script" or attributes["src"]
+        assert not {name for name in attributes if name == "style" or name.startswith("on")}
+    assert all(re.match(r"/(?!/)|\?lang=|#|data:", address) for address in page.addresses), page.addresses
+
+
+def test_the_browsers_language_counts_until_the_visitor_chooses(client: TestClient) -> None:
+    russian = {"accept-language": "ru-RU,ru;q=0.9,en;q=0.8"}
+    title = {language: SAY[language]["title"] for language in NAMES}
+    assert title["en"] in seen(client.get("/")).headings
+    page = client.get("/", headers=russian)
+    assert title["ru"] in seen(page).headings
+    assert page.headers["content-language"] == "ru"
+    assert "set-cookie" not in page.headers
+    chosen = client.get("/?lang=en", headers=russian)
+    assert title["en"] in seen(chosen).headings
+    assert re.search("lang=en;.*HttpOnly;.*Path=/;.*SameSite=lax", chosen.headers["set-cookie"])
+    assert title["en"] in seen(client.get("/", headers=russian)).headings
+    assert title["ru"] in seen(client.get("/?lang=ru")).headings
+    assert title["ru"] in seen(client.get("/?lang=xx")).headings  # what is not spoken changes nothing
+
+
+def test_the_form_is_answered_as_the_bundle_does(client: TestClient, photo: Photo, colours: Path) -> None:
+    sent = photo((230, 60, 50), (400, 300))
+    page = seen(client.post("/", **form(sent)))
+    (answer,) = Predictor(colours).predict([sent])
+    likeliest = sorted(answer.probabilities, reverse=True)[:5]
+    assert page.percents == pytest.approx(likeliest, abs=1e-6)
+    api = client.post("/api/predict?top=5", content=sent).json()["photos"][0]
+    assert page.percents == pytest.approx([label["probability"] for label in api["top"]], abs=1e-6)
+    assert "Red car" in page.headings
+    bars = [attributes["width"] for tag, attributes in page.tags if tag == "rect"]
+    assert bars[:5] == [f"{round(100 * share, 2)}%" for share in likeliest]
+
+
+def test_the_photo_comes_back_small_and_upright_with_its_heat_map(client: TestClient, photo: Photo) -> None:
+    image = Image.open(io.BytesIO(photo("Black", (1200, 600))))
+    exif = image.getexif()
+    exif[0x0112] = 6  # lies on its side
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", exif=exif)
+    thumbnail, heat = seen(client.post("/", **form(stream.getvalue()))).pictures
+    picture = _decoded(thumbnail, "image/jpeg")
+    assert (picture.size, picture.getexif()) == ((360, 720), {})
+    assert _decoded(heat, "image/png").size == (160, 320)
+    small, _ = seen(client.post("/", **form(photo("Black", (40, 30))))).pictures
+    assert _decoded(small, "image/jpeg").size == (40, 30)
+
+
+def _decoded(address: str, kind: str) -> Image.Image:
+    head, _, content = address.partition(",")
+    assert head == f"data:{kind};base64"
+    return Image.open(io.BytesIO(base64.b64decode(content, validate=True)))
+
+
+def test_several_photos_are_answered_in_their_order_and_a_bad_one_spoils_only_itself(
+    client: TestClient, photo: Photo
+) -> None:
+    page = seen(client.post("/", **form(photo("Black"), b"no photo at all", photo("Red car"))))
+    of = [heading for heading in page.headings if heading in ("Black", "Red car", "This is not a photo")]
+    assert of == ["Black", "This is not a photo", "Red car"]
+    assert [f"Photo {number}" in page.text for number in (1, 2, 3, 4)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("language", NAMES)
+def test_it_says_when_it_is_probably_none_of_them(client: TestClient, photo: Photo, language: str) -> None:
+    page = seen(client.post("/", params={"lang": language}, **form(photo((128, 128, 128)))))
+    assert SAY[language]["unknown"] in page.headings
+    assert {"en": "50.0%", "ru": "50,0\N{NO-BREAK SPACE}%"}[language] in page.text
+    assert len(page.percents) == 5
+
+
+def test_names_are_translated_where_the_bundle_has_them(client: TestClient, photo: Photo) -> None:
+    page = seen(client.post("/?lang=ru", **form(photo("Red car"))))
+    assert "Красная машина" in page.headings
+    assert "Red car" not in page.text
+    assert "ВАЗ-2109 «Спутник»" in page.text
+    assert "Красная машина" in seen(client.get("/about?lang=ru")).text
+
+
+@pytest.mark.parametrize("language", NAMES)
+def test_each_refusal_says_what_to_do(client: TestClient, photo: Photo, language: str) -> None:
+    multipart = {"content-type": "multipart/form-data; boundary=b"}
+    nothing = b'--b\r\nContent-Disposition: form-data; name="photo"; filename=""\r\n\r\n\r\n--b--\r\n'
+    refused: dict[str, dict[str, Any]] = {
+        "no-photo": {"content": nothing, "headers": multipart},  # as a browser sends a form without a file
+        "bad-form": {"content": b"x", "headers": multipart},
+        "not-an-image": form(b"hello"),
+        "damaged-photo": form(photo((9, 9, 9), (300, 300))[:900]),
+        "too-large": form(bytes(300_000)),
+        "too-many-photos": form(*[photo("Black", (8, 8))] * 4),
+    }
+    for slug, sent in refused.items():
+        response = client.post("/", params={"lang": language}, **sent)
+        assert response.status_code == KINDS[slug].status, slug
+        page = seen(response)
+        assert PROBLEMS[language][slug][0] in page.headings
+        assert "{" not in page.text.replace("{{ 7 * 7 }}", "")
+        assert PROBLEMS[language][slug][1].partition("{")[0] in page.text
+
+
+@pytest.mark.parametrize("slug", KINDS)
+@pytest.mark.parametrize("language", NAMES)
+def test_a_problems_type_leads_to_its_explanation(client: TestClient, slug: str, language: str) -> None:
+    page = seen(client.get(f"/problems/{slug}?lang={language}"))
+    assert PROBLEMS[language][slug][0] in page.headings
+
+
+def test_a_browser_gets_a_page_where_nothing_is(client: TestClient) -> None:
+    for path in ("/nothing", "/problems/nothing", "/static/nothing", "/static/..%2Fpages.py"):
+        response = client.get(path)
+        assert response.status_code == 404
+        assert PROBLEMS["en"]["not-found"][0] in seen(response).headings
+
+
+def test_static_files_are_kept_for_ever_but_only_under_their_own_hash(client: TestClient) -> None:
+    addresses = [address for address in seen(client.get("/")).addresses if address.startswith("/static/")]
+    assert {address.partition("?")[0] for address in addresses} == {
+        "/static/icon.svg",
+        "/static/page.css",
+        "/static/page.js",
+    }
+    for address in addresses:
+        assert client.get(address).headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert client.get(address + "0").headers["cache-control"] == "no-cache"
+        assert client.get(address.partition("?")[0]).headers["cache-control"] == "no-cache"
+
+
+def test_everything_lies_under_the_prefix(colours: Path, photo: Photo) -> None:
+    with browser(colours, app_root="/cars") as client:
+        asked = client.get("/cars/?lang=ru"), client.get("/cars/about"), client.post("/cars/", **form(b""))
+        for page in asked:
+            own = [address for address in seen(page).addresses if not address.startswith(("?", "#", "data:"))]
+            assert own
+            assert all(address.startswith("/cars/") for address in own)
+        assert 'data-api="/cars/api/predict?' in client.get("/cars/").text
+        assert "Path=/cars;" in client.get("/cars/?lang=ru").headers["set-cookie"]
+        assert client.get(re.findall(r'href="(/cars/static/[^"]+)"', client.get("/cars/").text)[0]).is_success
+
+
+def test_where_the_api_asks_for_keys_the_page_does_without_it(colours: Path, photo: Photo) -> None:
+    with browser(colours, api_keys=("0" * 64,)) as client:
+        assert not [tag for tag, _ in seen(client.get("/")).tags if tag == "script"]
+        assert "Black" in seen(client.post("/", **form(photo("Black")))).headings
+
+
+@pytest.mark.parametrize("language", NAMES)
+def test_the_model_card_has_the_bundles_figures(client: TestClient, language: str) -> None:
+    text = seen(client.get(f"/about?lang={language}")).text
+    figures = ["91.2%", "400", "88.0%", "93.6%", "0.250", "3.1%", "7", "90.0%", "70.0%"]
+    if language == "ru":
+        figures = [figure.replace(".", ",").replace("%", "\N{NO-BREAK SPACE}%") for figure in figures]
+    assert all(figure in text for figure in figures)
+    assert "48 × 64" in text
+
+
+def test_the_model_card_of_a_bundle_that_was_not_measured(colours: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    (folder / "members").mkdir(parents=True)
+    (folder / "members/colours.onnx").write_bytes((colours / "members/colours.onnx").read_bytes())
+    raw = json.loads((colours / "bundle.json").read_text(encoding="utf-8"))
+    (folder / "bundle.json").write_text(json.dumps(raw | {"metrics": {}}), encoding="utf-8")
+    with browser(folder) as client:
+        page = seen(client.get("/about"))
+    assert SAY["en"]["not_measured"] in page.text
+    assert "Red car" in page.text
+
+
+def test_a_proxys_look_at_the_head_of_the_page(client: TestClient) -> None:
+    for path in ("/", "/about"):
+        response = client.head(path)
+        assert (response.status_code, response.content) == (200, b"")
+
+
+def test_what_the_script_is_told(client: TestClient) -> None:
+    page = client.get("/").text
+    for slug in PROBLEMS["en"]:
+        assert f'<template id="problem-{slug}"' in page
+    assert 'data-largest="200000"' in page
+    assert html.escape("/api/predict?heatmap=1&top=5") in page

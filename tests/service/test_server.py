@@ -1,0 +1,367 @@
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fovsfe.errors import FovsfeError
+from fovsfe.service import server
+from fovsfe.service.settings import Settings
+
+Photo = Callable[..., bytes]
+
+
+class Service:
+    """A running `fovsfe serve`."""
+
+    def __init__(self, bundle: Path, **settings: str) -> None:
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            self.port = chosen.getsockname()[1]
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        environ = os.environ | {"PORT": str(self.port), "THREADS": "1", "FOVSFE_DEBUG": ""} | settings
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from fovsfe.cli import main; main()", "serve", str(bundle)],
+            env=environ,
+            stdout=self._out,
+            stderr=self._err,
+        )
+
+    def wait_until_ready(self) -> "Service":
+        until = time.monotonic() + 60
+        while time.monotonic() < until and self.process.poll() is None:
+            with contextlib.suppress(FovsfeError):
+                server.ask(Settings(port=self.port))
+                return self
+            time.sleep(0.05)
+        raise AssertionError(self.written())
+
+    def connected(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+
+    def predict(self, data: bytes) -> int:
+        connection = self.connected()
+        connection.request("POST", "/api/predict", data)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    def sent(self, data: bytes) -> bytes:
+        """What comes back for raw bytes until the connection is closed."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(data)
+            found = b""
+            while some := connection.recv(65536):
+                found += some
+            return found
+
+    def metric(self, name: str) -> float:
+        connection = self.connected()
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        connection.close()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def written(self) -> tuple[str, str]:
+        """Its standard output and error, once it has ended."""
+        self.process.wait(60)
+        for stream in (self._out, self._err):
+            stream.seek(0)
+        return self._out.read().decode(), self._err.read().decode()
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it has logged, once it has ended."""
+        return [json.loads(line) for line in self.written()[0].splitlines()]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def service(colours: Path) -> Iterator[Callable[..., Service]]:
+    """Starts a service with these settings and waits until it is ready."""
+    started: list[Service] = []
+
+    def start(**settings: str) -> Service:
+        started.append(Service(colours, **settings))
+        return started[-1].wait_until_ready()
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.written()
+
+
+class Load:
+    """Visitors that send one photo after the other, each on a connection that they keep."""
+
+    def __init__(self, service: Service, data: bytes, visitors: int = 4) -> None:
+        self.counts: Counter[str] = Counter()
+        self.lost: list[BaseException] = []
+        self._service, self._data = service, data
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._visit) for _ in range(visitors)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def wait_for(self, answers: int) -> None:
+        wanted = self.counts["200"] + answers
+        until = time.monotonic() + 30
+        while self.counts["200"] < wanted:
+            assert time.monotonic() < until, (self.counts, self.lost)
+            time.sleep(0.01)
+
+    def _visit(self) -> None:
+        connection = self._service.connected()
+        while not self._over.is_set():
+            try:
+                if connection.sock is None:
+                    connection.connect()
+            except OSError:  # not lost: nobody took it
+                self.counts["refused"] += 1
+                time.sleep(0.05)
+                continue
+            try:
+                connection.request("POST", "/api/predict", self._data)
+                answer = connection.getresponse()
+                answer.read()
+                self.counts[str(answer.status)] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(error)
+                connection.close()
+        connection.close()
+
+
+def test_it_serves_and_stops_under_load_without_losing_a_request(
+    service: Callable[..., Service], photo: Photo
+) -> None:
+    running = service()
+    with Load(running, photo("Red car", (1600, 1200))) as load:
+        load.wait_for(50)
+        assert running.stop() == 0
+    assert load.lost == []
+    assert set(load.counts) <= {"200", "refused"}
+    events = running.events()
+    assert (events[0]["event"], events[-1]["event"]) == ("serving", "stopped")
+
+
+def test_an_upload_under_way_is_finished_after_the_signal(
+    service: Callable[..., Service], photo: Photo
+) -> None:
+    running, data = service(), photo("Red car")
+    with socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection:
+        header = f"POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(data)}\r\n\r\n"
+        connection.sendall(header.encode() + data[:100])
+        time.sleep(0.2)
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(1.5)
+        assert running.process.poll() is None
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", running.port), timeout=5)
+        connection.sendall(data[100:])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    assert running.process.wait(30) == 0
+
+
+def test_stopping_takes_only_so_long(service: Callable[..., Service]) -> None:
+    running = service(STOP_SECONDS="1")
+    with socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection:
+        connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
+        time.sleep(0.2)
+        started = time.monotonic()
+        assert running.stop() == 0
+        assert time.monotonic() - started < 5
+
+
+def test_a_killed_worker_is_replaced_and_only_its_requests_fail(
+    service: Callable[..., Service], photo: Photo
+) -> None:
+    running = service(WORKERS="2")
+    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+    until = time.monotonic() + 30
+    while running.metric("process_") == 0 and time.monotonic() < until and len(_pids(children)) < 2:
+        time.sleep(0.1)
+    before = _pids(children)
+    assert len(before) == 2
+    with Load(running, photo("Red car"), visitors=4) as load:
+        load.wait_for(50)
+        os.kill(before[0], signal.SIGKILL)
+        load.wait_for(100)
+        while len(set(_pids(children)) - set(before)) < 1 and time.monotonic() < until:
+            time.sleep(0.05)
+        load.wait_for(50)
+        after = _pids(children)
+    assert len(load.lost) <= 4  # each visitor has one request under way
+    assert set(load.counts) == {"200"}
+    assert len(after) == 2
+    assert before[1] in after
+    answered = load.counts["200"]
+    assert answered <= running.metric('fovsfe_answers_total{label="Red car"}') <= answered + len(load.lost)
+    assert running.stop() == 0
+    assert not Path(f"/proc/{after[0]}").exists()
+    assert [event["code"] for event in running.events() if event["event"] == "worker lost"] == [-9]
+
+
+def _pids(children: Path) -> list[int]:
+    return [int(pid) for pid in children.read_text().split()]
+
+
+def test_workers_end_when_who_started_them_is_killed(service: Callable[..., Service]) -> None:
+    running = service(WORKERS="2")
+    children = _pids(Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children"))
+    running.process.kill()
+    until = time.monotonic() + 15
+    while any(_alive(pid) for pid in children):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def _alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_damaged_bundle_is_refused_at_start_in_one_line(
+    colours: Path, tmp_path: Path, workers: str
+) -> None:
+    bundle = tmp_path / "bundle"
+    (bundle / "members").mkdir(parents=True)
+    for file in ("bundle.json", "members/colours.onnx"):
+        (bundle / file).write_bytes((colours / file).read_bytes())
+    (bundle / "members/colours.onnx").write_bytes(b"damaged")
+    started = Service(bundle, WORKERS=workers)
+    out, err = started.written()
+    assert started.process.returncode == 1
+    assert out == ""
+    assert len([line for line in err.splitlines() if line.startswith("fovsfe: ")]) == 1
+    assert "colours.onnx" in err
+    assert "Traceback" not in err
+
+
+def test_an_address_that_is_taken_is_named(colours: Path, service: Callable[..., Service]) -> None:
+    taken = str(service().port)
+    second = Service(colours, PORT=taken)
+    _, err = second.written()
+    assert second.process.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{taken}" in err
+    with pytest.raises(FovsfeError, match="nothing answers"):
+        server.ask(Settings(port=second.port))
+
+
+def test_slow_senders_are_cut_and_do_not_stop_honest_visitors(
+    service: Callable[..., Service], photo: Photo
+) -> None:
+    running, data = service(UPLOAD_SECONDS="2"), photo("Red car")
+    slow = [socket.create_connection(("127.0.0.1", running.port), timeout=30) for _ in range(100)]
+    for connection in slow:
+        connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc")
+    time.sleep(0.2)
+    started = time.monotonic()
+    assert [running.predict(data) for _ in range(20)] == [200] * 20
+    assert time.monotonic() - started < 2
+    for connection in slow:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+        connection.close()
+
+
+def test_a_header_has_to_come_in_time(colours: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        "import sys; from fovsfe.service import server; server.HEADER_SECONDS = 0.5; sys.argv[0] = 'fovsfe';"
+        "from fovsfe.cli import main; main()"
+    )
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "serve", str(colours), "--port", str(port)], stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(600):
+            with contextlib.suppress(FovsfeError):
+                server.ask(Settings(port=port))
+                break
+            time.sleep(0.05)
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHo")
+            assert connection.recv(100) == b""
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_too_large_an_upload_is_answered_and_then_cut(service: Callable[..., Service]) -> None:
+    running = service(MAX_CONTENT_LENGTH="100000")
+    head = b"POST /api/predict HTTP/1.1\r\nHost: a\r\n"
+    told = running.sent(head + b"Content-Length: 1000000000\r\n\r\n" + b"x" * 1000)
+    chunk = b"%x\r\n%s\r\n" % (60_000, b"x" * 60_000)
+    streamed = running.sent(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2)
+    for answer in (told, streamed):
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert b"connection: close" in answer
+        assert b'"/problems/too-large"' in answer
+    assert running.predict(b"x") == 415
+
+
+def test_what_is_no_http_is_a_problem_too(service: Callable[..., Service]) -> None:
+    running = service()
+    answer = running.sent(b"hello\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "/problems/bad-request"
+    answer = running.sent(b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert running.metric("fovsfe_refusals_total") == 2
+
+
+def test_what_a_visitor_sends_is_not_logged(service: Callable[..., Service], photo: Photo) -> None:
+    running = service()
+    connection = running.connected()
+    body = b'--XX\r\nContent-Disposition: form-data; name="photo"; filename="secret.jpg"\r\n\r\n'
+    headers = {
+        "Content-Type": "multipart/form-data; boundary=XX",
+        "User-Agent": "secret",
+        "Cookie": "a=secret",
+    }
+    for data in (photo("Black"), b"secret"):
+        connection.request("POST", "/api/predict?top=secret", body + data + b"\r\n--XX--\r\n", headers)
+        connection.getresponse().read()
+    connection.request("GET", "/secret?secret", headers={"Host": "secret"})
+    connection.getresponse().read()
+    running.stop()
+    out, err = running.written()
+    assert out.count('"event": "request"') >= 3
+    assert "secret" not in out + err
+
+
+def test_what_is_served_needs_no_training_library(colours: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from fovsfe.cli import main;"
+        "from fovsfe.service import app, server, settings;"
+        "app.create_app(Path(sys.argv[1]), settings.Settings());"
+        "print(*sorted({'torch', 'timm', 'pandas', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(colours)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == ""
