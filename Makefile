@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.fovsfe-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check bench force
+.PHONY: help demo test test-slow check bench docs pictures container force
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,16 @@ check: $(INSTALLED)  ## style, types, and which room may import which
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+container: $(INSTALLED)  ## the image under load: with docker, podman or E2E=TOOL; of BUNDLE=FOLDER
+	PYTHON='$(abspath $(BIN))/python' tests/container/run.sh $(BUNDLE)
+
+pictures: $(INSTALLED)  ## the README's pictures of the report and the page, from the demo's run
+	$(BIN)/fovsfe demo --no-serve
+	$(BIN)/python -m benchmarks.pictures demo
+
+docs: $(INSTALLED)  ## the site of the documentation, into dist/site
+	$(BIN)/python -m mkdocs build --strict
 
 bench: $(INSTALLED)  ## the benchmarks that are quick
 	$(BIN)/python -m benchmarks
