@@ -329,3 +329,9 @@ def test_the_language_is_switched_and_remembered(visit: Visit, language: str, sc
     page.get_by_role("link", name=SAY[other]["about_title"]).click()
     expect(page.locator("h1")).to_have_text(SAY[other]["about_title"])
     check(page)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("path", ["about", "docs", "problems/busy", "nothing"])
+def test_the_other_pages_are_without_fault(visit: Visit, screen: str, path: str) -> None:
+    check(visit(screen=screen, path=path))
