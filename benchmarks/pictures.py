@@ -22,7 +22,7 @@ from fovsfe.photos.drawn import photograph
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOVSFE = Path(sys.executable).with_name("fovsfe")
-MODEL, SEED = 5, "page"  # of the photo that the page is asked about
+MODEL, SEED = 5, "page 2"  # of the photo that the page is asked about: a whole car at an angle
 WIDTH, HEIGHT = 960, 620  # of a picture, at most
 
 
@@ -48,7 +48,8 @@ def _save(place: Locator, name: str) -> None:
     """Writes what is seen of `place`, from its top and HEIGHT at most, into docs/."""
     box = place.bounding_box()
     assert box is not None, f"{name}: it is not shown"
-    clip = {"x": 0, "y": max(box["y"] - 8, 0), "width": WIDTH, "height": min(box["height"] + 16, HEIGHT)}
+    top = box["y"] + place.page.evaluate("window.scrollY") - 8  # the box is told from the window's edge
+    clip = {"x": 0, "y": max(top, 0), "width": WIDTH, "height": min(box["height"] + 16, HEIGHT)}
     place.page.screenshot(path=DOCS / name, type="jpeg", quality=80, clip=clip, full_page=True)
     print(f"docs/{name}: {(DOCS / name).stat().st_size / 1000:.0f} kB")
 
