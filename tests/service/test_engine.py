@@ -142,6 +142,36 @@ def test_the_queue_has_room_for_so_many_bytes(colours: Path, photo: Photo, metri
     played(predictor, story, metrics, upload_memory=MIB)
 
 
+class Slow(Predictor):
+    """A predictor that takes its time."""
+
+    def answers(self, photos: Any) -> list[Answer]:
+        time.sleep(0.3)
+        return super().answers(photos)
+
+
+def test_who_would_wait_too_long_is_refused_at_once(colours: Path, photo: Photo, metrics: Metrics) -> None:
+    data = photo("Black")
+
+    async def story(engine: Engine) -> None:
+        await engine.answer(data)
+        under_way = asyncio.create_task(engine.answer(data))
+        await _until(lambda: sample(metrics, BEGUN) == 2)
+        waiting = []
+        for _ in range(10):
+            try:
+                engine.check_room(1)
+            except Problem as problem:
+                assert problem.slug == "busy"
+                break
+            waiting.append(asyncio.create_task(engine.answer(data)))
+            await asyncio.sleep(0)
+        assert 2 <= len(waiting) <= 4  # half of the two seconds, at 0.3 s each
+        await asyncio.gather(under_way, *waiting)
+
+    played(Slow(colours, threads=1), story, metrics, queue_seconds=2)
+
+
 def test_a_photo_waits_only_so_long(colours: Path, photo: Photo, metrics: Metrics) -> None:
     predictor, data = Gated(colours), photo("Black")
 
@@ -172,7 +202,7 @@ def test_a_bad_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: Me
 
 
 def test_a_photo_that_takes_too_much_memory(colours: Path, photo: Photo, metrics: Metrics) -> None:
-    photos = [photo("Black", (2000, 1000), "PNG"), photo("Black", (6000, 4000), "JPEG")]
+    photos = [photo("Black", (3000, 1000), "PNG"), photo("Black", (6000, 4000), "JPEG")]
     predictor = Predictor(colours, threads=1)
     found = played(predictor, lambda engine: engine.answers(photos), metrics, decode_memory=16 * MIB)
     assert isinstance(found[0], Problem)

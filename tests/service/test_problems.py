@@ -2,7 +2,7 @@ from http import HTTPStatus
 
 import pytest
 
-from fovsfe.service.problems import KINDS, Problem
+from fovsfe.service.problems import KINDS, Problem, busy
 
 
 @pytest.mark.parametrize("slug", KINDS)
@@ -15,6 +15,11 @@ def test_a_problem_as_a_document(slug: str) -> None:
         "detail": "So it is.",
     }
     assert HTTPStatus(KINDS[slug].status) >= 400
+
+
+@pytest.mark.parametrize(("seconds", "after"), [(0, "1"), (0.4, "1"), (3.6, "4")])
+def test_when_to_come_again(seconds: float, after: str) -> None:
+    assert busy(seconds).headers == {"Retry-After": after}
 
 
 def test_types_that_clients_know_stay() -> None:

@@ -134,7 +134,7 @@ def test_a_sender_that_leaves() -> None:
 
 def test_who_has_to_be_refused_is_refused_before_the_upload() -> None:
     def full(photos: int) -> None:
-        raise busy()
+        raise busy(1)
 
     rate = RateLimit(1)
     rate.take("10.0.0.1")

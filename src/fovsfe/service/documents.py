@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fovsfe.service.problems import KINDS, MEDIA_TYPE
+from fovsfe.service.problems import KINDS, MEDIA_TYPE, busy
 
 Example = dict[str, Any]
 
 _LIKELY: Example = {"label": "focus", "name": "Ford Focus", "probability": 0.93}
 _PROBLEM: Example = {"type": "/problems/busy", "title": KINDS["busy"].title, "status": 503}
-_PROBLEM |= {"detail": "The queue is full; try again in a moment.", "request": "7c1d9a52e80b43f6"}
+_PROBLEM |= {"detail": busy(1).detail, "request": "7c1d9a52e80b43f6"}
 _ANSWER: Example = {"label": "focus", "name": "Ford Focus", "known": True, "top": [_LIKELY]}
 _ANSWER |= {"heatmap": "data:image/png;base64,iVBORw0KGgo="}
 

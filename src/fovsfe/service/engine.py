@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fovsfe.bundle.heat import overlay
 from fovsfe.bundle.predictor import BATCH, Answer, Fitted, Predictor
-from fovsfe.photos.decode import BadPhoto, Header, header
+from fovsfe.photos.decode import BadPhoto, Header, Pixels, header, load
 from fovsfe.service import logs
 from fovsfe.service.metrics import Metrics
 from fovsfe.service.problems import Problem, busy
@@ -52,6 +52,7 @@ class Engine:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
+        self._pace = 0.0  # seconds that a photo takes a thread, the mean of the last few
         self._bytes = 0  # of photos that are not answered yet
         self._memory = _Memory(settings.decode_memory)
         self._threads: list[threading.Thread] = []
@@ -74,9 +75,10 @@ class Engine:
         self._drawing.shutdown(wait=False, cancel_futures=True)
 
     def check_room(self, photos: int) -> None:
-        """Raises Problem at once where so many photos more cannot wait."""
-        if self._waiting + photos > self._settings.queue_length:
-            raise busy()
+        """Raises Problem at once where so many photos more cannot wait, or would wait for too long."""
+        wait = self._waiting * self._pace / self._settings.answering_threads
+        if self._waiting + photos > self._settings.queue_length or wait > self._settings.queue_seconds / 2:
+            raise busy(wait)
 
     async def answer(self, data: bytes) -> Reply:
         """What the bundle says of an encoded photo. Raises Problem."""
@@ -113,11 +115,21 @@ class Engine:
             self._drawing, overlay, reply.answer, self._predictor.bundle, label, reply.size
         )
 
+    async def small(self, data: bytes, size: tuple[int, int]) -> Pixels:
+        """A photo that has been answered, at another size (height, width), drawn in a thread."""
+
+        def draw() -> Pixels:
+            most = self._settings.max_pixels
+            with self._memory.taken(memory_needed(data, header(data, most), max(size))):
+                return load(data, size, "squash", most)
+
+        return await self._loop.run_in_executor(self._drawing, draw)
+
     def _put(self, job: _Job) -> None:
         with self._lock:
             self.check_room(1)
             if self._bytes and self._bytes + len(job.data) > self._settings.upload_memory:
-                raise busy()
+                raise busy(1)
             self._waiting += 1
             self._bytes += len(job.data)
             self._metrics.waiting.set(self._waiting)
@@ -141,9 +153,12 @@ class Engine:
         """A thread's life."""
         while (first := self._jobs.get()) is not None:
             batch = [job for job in (first, *self._more()) if self._claim(job)]
+            started = time.perf_counter()
             found = self._results(batch)
             for job in batch:
                 self._forget(job)
+                seconds = (time.perf_counter() - started) / len(batch)
+                self._pace = 0.9 * self._pace + 0.1 * seconds if self._pace else seconds
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(_deliver, batch, found)
 

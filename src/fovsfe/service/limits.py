@@ -108,6 +108,6 @@ class Uploads:
     def _cut_oldest(self, spared: Upload | None) -> None:
         oldest = next((upload for upload in self._under_way if upload is not spared), None)
         if oldest is None or time.monotonic() - oldest.since < HONEST_SECONDS:
-            raise busy("Too many uploads at this moment; try again in a moment.")
+            raise busy(HONEST_SECONDS)
         del self._under_way[oldest]
         oldest.limit.reschedule(0)  # long ago

@@ -1,10 +1,8 @@
 """The pages for people: a photo goes in by a form and comes back with the answer, also without JavaScript."""
 
-import asyncio
 import hashlib
 import io
 from base64 import b64encode
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ from fastapi.responses import HTMLResponse
 from PIL import Image
 
 from fovsfe.bundle.format import Bundle
-from fovsfe.photos.decode import FORMATS, load
-from fovsfe.service.engine import Reply
+from fovsfe.photos.decode import FORMATS
+from fovsfe.service.engine import Engine, Reply
 from fovsfe.service.problems import KINDS, Problem
 from fovsfe.service.reading import photos_of
 from fovsfe.service.settings import Settings
@@ -50,7 +48,6 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_DRAWING = ThreadPoolExecutor(1, "thumbnails")  # one at a time, for the memory that a photo takes
 
 
 @dataclass(frozen=True)
@@ -170,9 +167,7 @@ async def _answered(request: Request, of: str, data: bytes, reply: Reply) -> Car
     probabilities = reply.answer.probabilities
     likeliest = [int(label) for label in np.argsort(-probabilities, kind="stable")[:LIKELIEST]]
     heatmap = await engine.overlay(reply, likeliest[0])
-    thumbnail = await asyncio.get_running_loop().run_in_executor(
-        _DRAWING, _thumbnail, data, reply.size, request.app.state.settings.max_pixels
-    )
+    thumbnail = await _thumbnail(engine, data, reply.size)
     top = tuple(
         Likely(
             name_of(bundle.labels[label], bundle, language),
@@ -191,11 +186,11 @@ async def _answered(request: Request, of: str, data: bytes, reply: Reply) -> Car
     )
 
 
-def _thumbnail(data: bytes, size: tuple[int, int], max_pixels: int) -> Photo:
+async def _thumbnail(engine: Engine, data: bytes, size: tuple[int, int]) -> Photo:
     scale = min(1, THUMBNAIL / max(size))
     height, width = (max(round(side * scale), 1) for side in size)
     stream = io.BytesIO()
-    Image.fromarray(load(data, (height, width), "squash", max_pixels)).save(stream, "JPEG", quality=80)
+    Image.fromarray(await engine.small(data, (height, width))).save(stream, "JPEG", quality=80)
     return Photo(_address("image/jpeg", stream.getvalue()), width, height)
 
 

@@ -62,6 +62,7 @@ class Problem(Exception):
         }
 
 
-def busy(detail: str = "The queue is full; try again in a moment.") -> Problem:
-    """The service has more to do than it can, and says so at once."""
-    return Problem("busy", detail, {"Retry-After": "1"})
+def busy(seconds: float) -> Problem:
+    """The service has more to do than it can, and says so at once; it may be better in so many seconds."""
+    detail = "More photos wait than can be answered soon; try again in a moment."
+    return Problem("busy", detail, {"Retry-After": str(max(1, round(seconds)))})

@@ -171,7 +171,7 @@ class _Protocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._header_timer: asyncio.TimerHandle | None = None
         if len(self.connections) > CONNECTIONS:
-            self._refuse(busy("Too many connections; try again in a moment."))
+            self._refuse(busy(1))
             return
         self._await_header()
 
