@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -180,7 +181,7 @@ async def show_metrics(request: Request) -> Response:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     """Any refusal: a page for a browser, a problem document for a program."""
-    problem = _problem(error)
+    problem = _problem(request, error)
     state = request.app.state
     state.metrics.refusals.labels(problem.slug).inc()
     for_programs = request.scope["path"].startswith(f"{state.settings.app_root}/api/")
@@ -190,7 +191,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
     return JSONResponse(document, problem.status, problem.headers, MEDIA_TYPE)
 
 
-def _problem(error: Exception) -> Problem:
+def _problem(request: Request, error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, RequestValidationError):
@@ -199,8 +200,15 @@ def _problem(error: Exception) -> Problem:
     if isinstance(error, HTTPException) and error.status_code == 404:
         return Problem("not-found", "Nothing has this address.")
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return Problem("wrong-method", "The header Allow tells what can be done here.", error.headers)
+        allow = {"Allow": ", ".join(_methods(request))}
+        return Problem("wrong-method", "The header Allow tells what can be done here.", allow)
     return Problem("internal", "It is noted. Try again, or with another photo.")
+
+
+def _methods(request: Request) -> list[str]:
+    """Of all routes with the request's path; the framework tells those of the first one only."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _failed(scope: Scope, receive: Receive, send: Send) -> None:
