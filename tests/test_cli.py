@@ -284,7 +284,7 @@ def test_export_prints_its_proof(fovsfe, run, tmp_path):
     )  # fmt: skip
     assert ended.code == 0, ended.err
     first, second = ended.out.splitlines()
-    assert first.startswith(f"bundle {tmp_path / 'bundle'}: test_resnet, 1 networks, ")
+    assert first.startswith(f"bundle {tmp_path / 'bundle'}: test_resnet, networks: 1, ")
     assert re.fullmatch(
         r"proved on 2 held-out photos: .* at most \d.\de-\d\d, the same label for 100.0%", second
     )
@@ -330,6 +330,18 @@ def test_predict_goes_past_bad_files_and_on_where_it_stopped(fovsfe, run, photos
     assert fovsfe(*command).code == 0
     assert len(asked) == 3
     assert (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines() == rows
+
+
+def test_predict_says_that_it_can_go_on(fovsfe, run, photos, tmp_path, monkeypatch):
+    fovsfe("export", run, "--out", tmp_path / "bundle")
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "answers", stopped)
+    ended = fovsfe("predict", tmp_path / "bundle", photos, "--out", tmp_path / "a.csv")
+    assert ended.code == 1
+    assert ended.line == "stopped; the same command goes on where it was"
 
 
 # ---- recipes

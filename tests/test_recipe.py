@@ -103,6 +103,7 @@ TABLES = {
         "patience": st.integers(1, 1000),
         "minimum_gain": numbers(0, 1),
         "precision": some("auto", "fp32", "bf16"),
+        "tensorboard": st.booleans(),
     },
     "ensemble": {"views": st.lists(some("flip", "zoom", "zoom-flip", "wide", "wide-flip"), max_size=5)},
     "pseudo": {"keep": some("all", "confident"), "confidence": numbers(0, 1), "soft": st.booleans()},

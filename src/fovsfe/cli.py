@@ -175,7 +175,7 @@ def export(
         bundle = from_run.export_run(Run(run), out, member=member, translations=names, int8=int8)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     networks = sum(len(each.networks) for each in bundle.members)
-    plain(console, f"bundle {out}: {bundle.blend.name}, {networks} networks, {size / 1e6:.0f} MB")
+    plain(console, f"bundle {out}: {bundle.blend.name}, networks: {networks}, {size / 1e6:.0f} MB")
     assert bundle.proof is not None
     plain(
         console,
@@ -211,20 +211,23 @@ def predict(
     from fovsfe.bundle.predictor import Predictor
 
     predictor = Predictor(bundle)
-    with rows.opened(out, predictor.bundle.labels, top) as answers, Screen(errors).opened() as screen:
-        wanted = (file for file in expand(paths, sys.stdin) if file not in answers.done)
-        count = 0
-        if errors.is_terminal and "-" not in paths and (out or not console.is_terminal):
-            count = sum(file not in answers.done for file in expand(paths, []))
-        bad = 0
-        for number, (file, answer) in enumerate(answer_files(predictor, wanted), 1):
-            if isinstance(answer, str):
-                bad += 1
-                plain(errors, f"{file}: {answer}")
-            else:
-                answers.write(file, answer)
-            if count:
-                screen.bar("predicting", number, count)
+    bad = 0
+    try:
+        with rows.opened(out, predictor.bundle.labels, top) as answers, Screen(errors).opened() as screen:
+            wanted = (file for file in expand(paths, sys.stdin) if file not in answers.done)
+            count = 0
+            if errors.is_terminal and "-" not in paths and (out or not console.is_terminal):
+                count = sum(file not in answers.done for file in expand(paths, []))
+            for number, (file, answer) in enumerate(answer_files(predictor, wanted), 1):
+                if isinstance(answer, str):
+                    bad += 1
+                    plain(errors, f"{file}: {answer}")
+                else:
+                    answers.write(file, answer)
+                if count:
+                    screen.bar("predicting", number, count)
+    except KeyboardInterrupt:
+        raise FovsfeError(f"stopped{'; the same command goes on where it was' if out else ''}") from None
     if bad:
         raise typer.Exit(1)
 

@@ -6,18 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from fovsfe.bundle.export import export
+from fovsfe.bundle.from_run import export_run
 from fovsfe.ensemble import submission
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.choose import accept
 from fovsfe.ensemble.metrics import measure
 from fovsfe.job import Floats, Job, Round
 from fovsfe.run import write_json
-
-PROOF_PHOTOS = 8  # that go through every exported network beside the trained one
 
 
 def finish(job: Job, table: pd.DataFrame, rounds: list[Round]) -> None:
@@ -31,7 +28,8 @@ def finish(job: Job, table: pd.DataFrame, rounds: list[Round]) -> None:
     _submissions(job, table, rounds, chosen)
     metrics = _metrics(job, table, rounds, chosen, round_reason)
     if not (job.run.bundle / "bundle.json").exists():
-        _bundle(job, chosen, metrics)
+        job.screen.say("exporting the bundle")
+        export_run(job.run, job.run.bundle, metrics)
     write_json(job.run.metrics, {**metrics, "steps": job.run.spent.read(), "versions": _versions()})
 
 
@@ -112,35 +110,6 @@ def _metrics(
             for each in rounds
         ],
     }
-
-
-def _bundle(job: Job, chosen: Round, metrics: dict[str, Any]) -> None:
-    job.screen.say("exporting the bundle")
-    blend = chosen.choice.blend
-    networks = {
-        name: [job.run.fold(chosen.number, name, fold) / "network.safetensors" for fold in job.folds]
-        for name in blend.members
-    }
-    members = {member.title: member for member in job.recipe.members}
-
-    def proof(title: str) -> npt.NDArray[np.uint8]:
-        photos = job.fitted(members[title])
-        return np.stack([photos[int(i)] for i in job.judged[:PROOF_PHOTOS]])
-
-    measured = metrics["rounds"][chosen.number - 1]["members"]
-    facts = {**metrics["chosen"], "members": measured, "measured_on": metrics["measured_on"]}
-
-    export(
-        job.run.bundle,
-        networks,
-        job.recipe,
-        blend,
-        job.found.labels,
-        job.found.label_ids,
-        chosen.views,
-        facts,
-        proof,
-    )
 
 
 def _versions() -> dict[str, str]:

@@ -192,6 +192,9 @@ def test_stopping_takes_only_so_long(service: Callable[..., Service]) -> None:
         started = time.monotonic()
         assert running.stop() == 0
         assert time.monotonic() - started < 5
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 500")
+        assert b"application/problem+json" in answer
 
 
 def test_a_killed_worker_is_replaced_and_only_its_requests_fail(
@@ -352,6 +355,13 @@ def test_what_a_visitor_sends_is_not_logged(service: Callable[..., Service], pho
     out, err = running.written()
     assert out.count('"event": "request"') >= 3
     assert "secret" not in out + err
+
+
+def test_only_the_answering_threads_are_started(service: Callable[..., Service], photo: Photo) -> None:
+    running = service(THREADS="3")
+    running.predict(photo("Black"))
+    threads = [*Path(f"/proc/{running.process.pid}/task").iterdir()]
+    assert len(threads) <= 1 + 3 + 1  # onnxruntime has one of its own
 
 
 def test_what_is_served_needs_no_training_library(colours: Path) -> None:

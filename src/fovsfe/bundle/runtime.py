@@ -29,7 +29,8 @@ def open_network(file: Path, outputs: int, labels: int, threads: int) -> Network
     """Loads a graph into the runtime that the environment variable FOVSFE_RUNTIME names.
 
     That is "onnxruntime" unless it says "openvino", which takes two to four times the memory and is faster
-    only for networks of 8 bits: `python -m benchmarks runtimes`.
+    only for small networks of 8 bits, which it rounds otherwise than the one that judged them:
+    `python -m benchmarks runtimes`.
 
     Raises FovsfeError where there is no such runtime, or it refuses the graph, or the graph is for others.
     """

@@ -55,7 +55,7 @@ class Door:
         started = time.perf_counter()
         try:
             await self._app(scope, passage.receive, passage.send)
-        except Exception as error:  # whatever it is, the service goes on
+        except (Exception, asyncio.CancelledError) as error:  # cancelled: there is no more time to stop
             logs.fault(error, request=passage.id)
             if not passage.status:
                 await self._failed(scope, passage.receive, passage.send)

@@ -1,7 +1,9 @@
 """The queue in front of the bundle: photos wait in it, and threads answer them in small batches."""
 
 import asyncio
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,8 @@ from fovsfe.service import logs
 from fovsfe.service.metrics import Metrics
 from fovsfe.service.problems import Problem, busy
 from fovsfe.service.settings import Settings
+
+NICENESS = 5  # of the threads that answer; the loop's is 0, so that it reads and refuses without delay
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,8 @@ class Engine:
 
     def _run(self) -> None:
         """A thread's life."""
+        if sys.platform == "linux":  # where a thread may be nicer than its process: refusals come first
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (first := self._jobs.get()) is not None:
             batch = [job for job in (first, *self._more()) if self._claim(job)]
             started = time.perf_counter()

@@ -23,7 +23,6 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from fovsfe.bundle.format import load
 from fovsfe.errors import FovsfeError
 from fovsfe.service import logs
 from fovsfe.service.problems import MEDIA_TYPE, Problem, busy
@@ -43,6 +42,7 @@ def serve(folder: Path, settings: Settings) -> None:
 
     Raises FovsfeError where the address is taken or the bundle cannot be used.
     """
+    _save_memory()  # before numpy is imported
     logs.configure(settings.log_format)
     listener = _bound(settings)
     if settings.workers == 1:
@@ -87,7 +87,6 @@ def _work(
     for number in (signal.SIGTERM, signal.SIGINT):  # while the networks load; uvicorn has its own later
         signal.signal(number, lambda *_: sys.exit(0))
     parent = os.getppid()
-    _save_memory()
     from fovsfe.service.app import create_app  # here, so that what it loads is loaded after the fork
 
     app = create_app(folder, settings)
@@ -239,6 +238,8 @@ class _Workers:
     """Several workers on one socket. Who dies is replaced; what waits to be accepted is for the others."""
 
     def __init__(self, folder: Path, settings: Settings, listener: socket.socket) -> None:
+        from fovsfe.bundle.format import load
+
         load(folder)  # a damaged bundle is refused before anything is started
         self._folder, self._settings, self._listener = folder, settings, listener
         self._workers: list[_Worker] = []
