@@ -38,7 +38,7 @@ class Job:
     command: Command
     screen: Screen
     found: layouts.Photos
-    table: pd.DataFrame  # one row a readable photo: PHOTO_COLUMNS
+    table: pd.DataFrame  # one row a readable photo: photos.table.COLUMNS
     deadline: float | None  # of the last network, time.monotonic seconds
 
     def rows(self, chosen: "pd.Series[bool]") -> Ints:

@@ -22,6 +22,7 @@ from fovsfe.learning.device import fastest_precision, keep_memory
 from fovsfe.learning.training import Show, Task, run_task
 from fovsfe.networks.network import build
 from fovsfe.photos import layouts
+from fovsfe.photos import table as photo_table
 from fovsfe.photos.audit import audit
 from fovsfe.photos.dataset import FittedPhotos
 from fovsfe.photos.split import split
@@ -30,7 +31,6 @@ from fovsfe.recipe import Member, Recipe, read, to_toml
 from fovsfe.report import report
 from fovsfe.run import Run, read_json, write_json, write_text
 
-PHOTO_COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault", "width", "height"]
 SECONDS_AT_THE_END = 27.0  # choosing, writing, the report and leaving, for which `--minutes` keeps time free
 SECONDS_A_NETWORK = 4.5  # exporting one and proving it
 
@@ -107,8 +107,7 @@ def _deadline(run: Run, recipe: Recipe, command: Command) -> float | None:
 def _look(run: Run, recipe: Recipe, found: layouts.Photos, screen: Screen) -> pd.DataFrame:
     """The photos with their groups, folds and faults: audited once, then remembered."""
     if run.photos.exists():
-        texts = dict.fromkeys(("id", "path", "part", "label", "fault"), str)
-        return pd.read_csv(run.photos, dtype=texts, keep_default_na=False)
+        return photo_table.read(run.photos)
 
     def tick(done: int, of: int) -> None:
         screen.bar("looking at photos", done, of)
@@ -117,13 +116,13 @@ def _look(run: Run, recipe: Recipe, found: layouts.Photos, screen: Screen) -> pd
     table = result.table
     table["fold"] = split(table, recipe.split.holdout, recipe.split.folds, recipe.seed)
     write_json(run.audit, [asdict(finding) for finding in result.findings])
-    predictions.write_csv(run.photos, table[PHOTO_COLUMNS])
+    predictions.write_csv(run.photos, table[photo_table.COLUMNS])
     for finding in result.findings:
         if finding.severity != "info":
             shown = ", ".join(finding.ids[:4]) + (", ..." if len(finding.ids) > 4 else "")
             screen.say(f"{finding.severity}: {finding.kind}: {finding.detail} ({shown})")
             run.log("finding", **asdict(finding))
-    return table[PHOTO_COLUMNS]
+    return table[photo_table.COLUMNS]
 
 
 def _rounds(job: Job) -> Iterator[Round]:

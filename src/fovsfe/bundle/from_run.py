@@ -19,6 +19,7 @@ from fovsfe.ensemble.choose import choose
 from fovsfe.ensemble.metrics import Ints
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import layouts
+from fovsfe.photos import table as photo_table
 from fovsfe.photos.decode import BadPhoto, Pixels, load
 from fovsfe.recipe import Recipe, read
 from fovsfe.run import Run, read_json
@@ -161,8 +162,7 @@ def _read(run: Run, metrics: Mapping[str, Any]) -> _Source:
     found = layouts.find(photos)
     if list(found.labels) != list(metrics["labels"]):
         raise FovsfeError(f"{photos} has other labels than {run.root} was trained on")
-    texts = dict.fromkeys(("id", "path", "part", "label", "fault"), str)
-    table = pd.read_csv(run.photos, dtype=texts, keep_default_na=False)
+    table = photo_table.read(run.photos)
     readable = table[table["fault"] == ""].reset_index(drop=True)
     return _Source(run, metrics["chosen"]["round"], read(str(run.recipe)), found, readable)
 

@@ -217,9 +217,8 @@ class _Learner:
             whole = (state.stage + progress) / len(settings.stages)
             event = {"doing": "step", "stage": self.share, "epoch": state.epoch}
             show({**event, "progress": progress, "whole": whole})
-        if (
-            self.fabric.world_size > 1
-        ):  # each process has seen other photos: the first one's batch norms count
+        if self.fabric.world_size > 1:
+            # Each process has seen other photos: the first one's batch norms count.
             for buffer in self.average.module.buffers():
                 torch.distributed.broadcast(buffer, 0)
         return losses

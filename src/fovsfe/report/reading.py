@@ -14,11 +14,10 @@ from fovsfe.ensemble.blend import KINDS, Blend, Floats
 from fovsfe.ensemble.metrics import Ints
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import layouts
+from fovsfe.photos import table as photo_table
 from fovsfe.recipe import Recipe
 from fovsfe.recipe import read as read_recipe
 from fovsfe.run import Run, read_json
-
-COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,8 @@ def read(run: Run) -> Story:
     command, recipe = read_json(run.command), read_recipe(str(run.recipe))
     metrics = read_json(run.metrics) if run.metrics.exists() else None
     given = Path(command["photos"])
-    table = _table(run.photos)
+    exists = run.photos.exists()
+    table = photo_table.read(run.photos) if exists else pd.DataFrame(columns=photo_table.COLUMNS)
     labels = tuple(metrics["labels"]) if metrics else _labels(given)
     events = list(_events(run.root / "log.jsonl"))
     rounds = [
@@ -130,12 +130,6 @@ def read(run: Run) -> Story:
         steps=run.spent.read(),
         versions=(metrics or {}).get("versions", {}),
     )
-
-
-def _table(file: Path) -> pd.DataFrame:
-    if not file.exists():
-        return pd.DataFrame(columns=COLUMNS)
-    return _csv(file, ["id", "path", "part", "label", "fault"])
 
 
 def _csv(file: Path, texts: list[str]) -> pd.DataFrame:
