@@ -1,0 +1,266 @@
+"""storage: a folder and its URL stay alike, files are whole there, and a lost connection ends nothing."""
+
+import os
+import time
+
+import fsspec
+import pytest
+
+from fovsfe import storage
+from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.storage import delivered, fetched, is_url, located, patiently, put, working
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(storage, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(storage, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(storage, "PATIENCE", 0.3)
+    monkeypatch.setattr(storage, "SECONDS_BETWEEN_LOOKS", 0.05)
+
+
+@pytest.fixture(params=["s3", "file"])
+def place(request, bucket, tmp_path):
+    return f"{bucket}/a run" if request.param == "s3" else f"file://{tmp_path}/elsewhere/a run"
+
+
+def there(url):
+    """What lies at a URL: names and contents."""
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()
+    return {path.removeprefix(root).lstrip("/"): fs.cat_file(path) for path in fs.find(root)}
+
+
+def until(holds, seconds=10):
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert holds()
+
+
+# ---- places
+
+
+def test_a_path_is_itself_and_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert located("photos") == tmp_path / "photos"
+    assert not is_url("C:/photos")
+    assert is_url("s3://photos")
+
+
+def test_an_unknown_kind_of_url_is_named():
+    with pytest.raises(WrongUsage, match="nonsense://x: no such kind of URL"):
+        located("nonsense://x")
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch):
+    def missing(name, **options):
+        raise ImportError("install gcsfs")
+
+    monkeypatch.setattr(fsspec, "filesystem", missing)
+    monkeypatch.setattr(storage, "UPath", lambda place: missing(place))
+    with pytest.raises(WrongUsage, match=r"pip install 'fovsfe\[gs\]'"):
+        located("gs://bucket/photos")
+
+
+# ---- patience
+
+
+def test_what_fails_for_a_while_is_tried_again(hasty):
+    failures, said = [ConnectionError("reset"), TimeoutError("slow")], []
+
+    def work():
+        if failures:
+            raise failures.pop()
+        return 42
+
+    assert patiently(work, "s3://x", said.append) == 42
+    assert said == ["s3://x: connection lost (slow); trying again", "s3://x: is back"]
+
+
+def test_patience_ends(hasty):
+    def work():
+        raise ConnectionError("no route")
+
+    with pytest.raises(FovsfeError, match=r"s3://x: cannot be reached \(no route\)"):
+        patiently(work, "s3://x")
+
+
+def test_a_refusal_is_not_tried_again():
+    tries = []
+
+    def work():
+        tries.append(1)
+        raise PermissionError("Forbidden")
+
+    with pytest.raises(FovsfeError, match=r"s3://x: access is refused \(Forbidden\); check the credentials"):
+        patiently(work, "s3://x")
+    assert tries == [1]
+
+
+def test_a_fault_of_the_program_is_no_lost_connection():
+    def work():
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        patiently(work, "s3://x")
+
+
+def test_missing_credentials_are_one_line(bucket, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(FovsfeError, match=r"access is refused \(.*credentials.*\); check the credentials"):
+        with working(f"{bucket}/run"):
+            pass
+
+
+def test_a_bucket_that_is_not_there_is_one_line(bucket, tmp_path):
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(FovsfeError, match="there is no such bucket or folder"):
+        put(tmp_path / "x", "s3://no-such-bucket-at-all/x")
+
+
+def test_where_nobody_listens_it_is_tried_and_then_said(hasty, bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(FovsfeError, match="cannot be reached"):
+        with working(f"{bucket}/run"):
+            pass
+
+
+# ---- working folders
+
+
+def test_a_path_works_in_itself(tmp_path):
+    with working(str(tmp_path / "run"), wanted="new") as folder:
+        assert folder == tmp_path / "run"
+
+
+def test_what_is_written_is_put_there_while_the_block_runs(hasty, place):
+    with working(place, wanted="new") as folder:
+        (folder / "round-1").mkdir()
+        (folder / "round-1" / "checkpoint.pt").write_bytes(b"one")
+        until(lambda: there(place) == {"round-1/checkpoint.pt": b"one"})
+        (folder / "round-1" / "checkpoint.pt").write_bytes(b"two!")
+        until(lambda: there(place) == {"round-1/checkpoint.pt": b"two!"})
+
+
+def test_at_the_end_all_is_there_but_the_cache_and_unfinished_files(place):
+    with pytest.raises(KeyboardInterrupt), working(place) as folder:
+        (folder / "cache").mkdir()
+        (folder / "cache" / "photos.bin").write_bytes(b"large")
+        (folder / ".metrics.json.7.part").write_bytes(b"half")
+        (folder / "metrics.json").write_bytes(b"{}")
+        raise KeyboardInterrupt
+    assert there(place) == {"metrics.json": b"{}"}
+
+
+def test_another_machine_goes_on_and_what_it_removes_is_gone(place, tmp_path, monkeypatch):
+    with working(place) as folder:
+        (folder / "checkpoint.pt").write_bytes(b"state")
+        (folder / "command.json").write_bytes(b"{}")
+    monkeypatch.setenv("FOVSFE_CACHE", str(tmp_path / "another machine"))
+    with working(place, wanted="there") as folder:
+        assert tmp_path / "another machine" in folder.parents
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
+            "checkpoint.pt": b"state",
+            "command.json": b"{}",
+        }
+        (folder / "checkpoint.pt").unlink()
+        (folder / "result.json").write_bytes(b"done")
+    assert there(place) == {"command.json": b"{}", "result.json": b"done"}
+
+
+def test_an_older_copy_on_this_machine_counts_for_nothing_but_its_cache(place):
+    with working(place) as folder:
+        (folder / "command.json").write_bytes(b"old")
+        (folder / "cache").mkdir()
+        (folder / "cache" / "48x64.bin").write_bytes(b"pixels")
+    (folder / "left.json").write_bytes(b"never put there")
+    fs, root = fsspec.core.url_to_fs(place)
+    fs.pipe_file(f"{root}/command.json", b"newer")
+    with working(place) as folder:
+        assert (folder / "command.json").read_bytes() == b"newer"
+        assert not (folder / "left.json").exists()
+        assert (folder / "cache" / "48x64.bin").exists()
+
+
+def test_files_arrive_in_the_order_in_which_they_were_written(monkeypatch, place):
+    order = []
+    monkeypatch.setattr(storage, "put", lambda file, url, say: order.append(file.name))
+    with working(place) as folder:
+        for number, name in enumerate(["z", "checkpoint", "a"]):
+            (folder / name).write_text("x")
+            os.utime(folder / name, ns=(number, number))
+    assert order == ["z", "checkpoint", "a"]
+
+
+def test_what_is_there_is_not_overwritten_by_a_new_run(place):
+    with working(place) as folder:
+        (folder / "command.json").write_text("{}")
+    with pytest.raises(FovsfeError, match="is not empty; go on with it: fovsfe resume"):
+        with working(place, wanted="new"):
+            pass
+
+
+def test_a_run_that_is_not_there_is_named(place):
+    with pytest.raises(FovsfeError, match="is not a run: nothing is there"):
+        with working(place, wanted="there"):
+            pass
+
+
+def test_a_lost_connection_does_not_end_the_work(hasty, monkeypatch, place):
+    real, said, broken = storage._system, [], [False]
+
+    def system(url):
+        if broken[0]:
+            raise ConnectionError("unplugged")
+        return real(url)
+
+    monkeypatch.setattr(storage, "PATIENCE", 30.0)
+    monkeypatch.setattr(storage, "_system", system)
+    with working(place, said.append) as folder:
+        broken[0] = True
+        (folder / "checkpoint.pt").write_bytes(b"state")
+        until(lambda: said)
+        broken[0] = False
+    assert there(place) == {"checkpoint.pt": b"state"}
+    assert "connection lost (unplugged); trying again" in said[0]
+    assert said[-1].endswith("is back")
+
+
+def test_where_it_is_never_reached_again_the_run_is_here(hasty, monkeypatch, place):
+    said = []
+
+    def gone(url):
+        raise ConnectionError("unplugged")
+
+    with pytest.raises(FovsfeError, match="cannot be reached") as caught:
+        with working(place, said.append) as folder:
+            monkeypatch.setattr(storage, "_system", gone)
+            (folder / "metrics.json").write_bytes(b"{}")
+            until(lambda: any("alone" in text for text in said))
+    assert str(folder) in str(caught.value)
+    assert (folder / "metrics.json").exists()
+
+
+# ---- folders to read and to hand in
+
+
+def test_a_delivered_folder_can_be_fetched(place):
+    with delivered(place) as folder:
+        (folder / "members").mkdir()
+        (folder / "members" / "a.onnx").write_bytes(b"network")
+        (folder / "bundle.json").write_bytes(b"{}")
+    with fetched(place) as folder:
+        assert (folder / "members" / "a.onnx").read_bytes() == b"network"
+        assert (folder / "bundle.json").read_bytes() == b"{}"
+    assert not folder.exists()
+
+
+def test_where_nothing_is_nothing_is_fetched(place):
+    with pytest.raises(FovsfeError, match="nothing is there"):
+        with fetched(place):
+            pass
