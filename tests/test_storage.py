@@ -111,9 +111,11 @@ def test_missing_credentials_are_one_line(bucket, monkeypatch):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    with pytest.raises(FovsfeError, match=r"access is refused \(.*credentials.*\); check the credentials"):
-        with working(f"{bucket}/run"):
-            pass
+    refused = pytest.raises(
+        FovsfeError, match=r"access is refused \(.*credentials.*\); check the credentials"
+    )
+    with refused, working(f"{bucket}/run"):
+        pass
 
 
 def test_a_bucket_that_is_not_there_is_one_line(bucket, tmp_path):
@@ -125,9 +127,8 @@ def test_a_bucket_that_is_not_there_is_one_line(bucket, tmp_path):
 def test_where_nobody_listens_it_is_tried_and_then_said(hasty, bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    with pytest.raises(FovsfeError, match="cannot be reached"):
-        with working(f"{bucket}/run"):
-            pass
+    with pytest.raises(FovsfeError, match="cannot be reached"), working(f"{bucket}/run"):
+        pass
 
 
 # ---- working folders
@@ -200,15 +201,15 @@ def test_files_arrive_in_the_order_in_which_they_were_written(monkeypatch, place
 def test_what_is_there_is_not_overwritten_by_a_new_run(place):
     with working(place) as folder:
         (folder / "command.json").write_text("{}")
-    with pytest.raises(FovsfeError, match="is not empty; go on with it: fovsfe resume"):
-        with working(place, wanted="new"):
-            pass
+    refused = pytest.raises(FovsfeError, match="is not empty; go on with it: fovsfe resume")
+    with refused, working(place, wanted="new"):
+        pass
 
 
 def test_a_run_that_is_not_there_is_named(place):
-    with pytest.raises(FovsfeError, match="is not a run: nothing is there"):
-        with working(place, wanted="there"):
-            pass
+    refused = pytest.raises(FovsfeError, match="is not a run: nothing is there")
+    with refused, working(place, wanted="there"):
+        pass
 
 
 def test_a_lost_connection_does_not_end_the_work(hasty, monkeypatch, place):
@@ -237,11 +238,11 @@ def test_where_it_is_never_reached_again_the_run_is_here(hasty, monkeypatch, pla
     def gone(url):
         raise ConnectionError("unplugged")
 
-    with pytest.raises(FovsfeError, match="cannot be reached") as caught:
-        with working(place, said.append) as folder:
-            monkeypatch.setattr(storage, "_system", gone)
-            (folder / "metrics.json").write_bytes(b"{}")
-            until(lambda: any("alone" in text for text in said))
+    refused = pytest.raises(FovsfeError, match="cannot be reached")
+    with refused as caught, working(place, said.append) as folder:
+        monkeypatch.setattr(storage, "_system", gone)
+        (folder / "metrics.json").write_bytes(b"{}")
+        until(lambda: any("alone" in text for text in said))
     assert str(folder) in str(caught.value)
     assert (folder / "metrics.json").exists()
 
@@ -261,6 +262,5 @@ def test_a_delivered_folder_can_be_fetched(place):
 
 
 def test_where_nothing_is_nothing_is_fetched(place):
-    with pytest.raises(FovsfeError, match="nothing is there"):
-        with fetched(place):
-            pass
+    with pytest.raises(FovsfeError, match="nothing is there"), fetched(place):
+        pass
