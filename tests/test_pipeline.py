@@ -136,7 +136,7 @@ def train(photos, folder, settings):
         run_task(task, devices, show)
 
     screen = Screen(Console(file=io.StringIO(), width=80))
-    command = Command(photos=photos, weights="none", minutes=None, devices=1)
+    command = Command(photos=str(photos), weights="none", minutes=None, devices=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "run_task", note)
         run = pipeline.start(command, settings, folder, screen)
@@ -457,7 +457,7 @@ def snapshot(folder):
 
 
 def test_a_folder_that_is_not_empty_is_refused(held_out, photos, tmp_path):
-    command = Command(photos=photos, weights="none", minutes=None, devices=1)
+    command = Command(photos=str(photos), weights="none", minutes=None, devices=1)
     screen = Screen(Console(file=io.StringIO()))
     before = snapshot(held_out.run.root)
     with pytest.raises(FovsfeError, match=f"fovsfe resume {held_out.run.root}"):

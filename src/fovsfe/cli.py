@@ -3,15 +3,18 @@
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from fovsfe import recipe as recipes
+from fovsfe import storage
 from fovsfe.errors import FovsfeError, WrongUsage
 from fovsfe.progress import Screen, plain
 from fovsfe.run import Run, read_json, write_json, write_text
@@ -29,7 +32,9 @@ errors = Console(stderr=True)
 RecipeName = Annotated[str, typer.Option("--recipe", help="A ready recipe (see `fovsfe recipes`) or a file.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="key=value; may be repeated.")]
 Weights = Annotated[str, typer.Option(help="Where backbones come from: a folder, hub or none.")]
-Out = Annotated[Path | None, typer.Option("--out", help="The run folder; by default runs/PHOTOS-RECIPE.")]
+Out = Annotated[
+    str | None, typer.Option("--out", help="The run: a folder or a URL; by default runs/PHOTOS-RECIPE.")
+]
 Minutes = Annotated[
     float | None, typer.Option(min=0.5, help="The whole command ends within so many minutes.")
 ]
@@ -46,7 +51,7 @@ def _options(
 
 @app.command()
 def train(
-    photos: Path,
+    photos: str,
     recipe: RecipeName = "quick",
     out: Out = None,
     changes: Changes = None,
@@ -54,7 +59,7 @@ def train(
     minutes: Minutes = None,
     devices: Devices = 1,
 ) -> None:
-    """Trains an ensemble on a folder of photos.
+    """Trains an ensemble on a folder of photos, here or at a URL.
 
     Example: `fovsfe train photos --recipe quick --weights weights --minutes 10 --out run`
     """
@@ -62,30 +67,29 @@ def train(
     from fovsfe.job import Command
 
     settings = recipes.read(recipe, changes or [])
-    folder = out or Path("runs") / f"{photos.resolve().name}-{Path(recipe).stem}"
+    where, place = str(storage.located(photos)), out or f"runs/{_name(photos)}-{Path(recipe).stem}"
     kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
-    command = Command(photos=photos.resolve(), weights=kept, minutes=minutes, devices=devices)
-    with Screen(console).opened() as screen:
-        run = _interruptible(lambda: pipeline.start(command, settings, folder, screen), folder)
-    _show_result(run)
+    command = Command(photos=where, weights=kept, minutes=minutes, devices=devices)
+    with _at_work(place, "new") as (folder, screen):
+        run = pipeline.start(command, settings, folder, screen)
+        _show_result(run, place)
 
 
 @app.command()
-def resume(run: Path) -> None:
+def resume(run: str) -> None:
     """Goes on with a run after a crash or Ctrl-C, losing at most the epoch that was under way.
 
     Example: `fovsfe resume run`
     """
     from fovsfe import pipeline
 
-    with Screen(console).opened() as screen:
-        done = _interruptible(lambda: pipeline.go_on(run, screen), run)
-    _show_result(done)
+    with _at_work(run, "there") as (folder, screen):
+        _show_result(pipeline.go_on(folder, screen), run)
 
 
 @app.command()
 def check(
-    photos: Path,
+    photos: str,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Where to write index.html, faults.csv, photos.csv and audit.json."),
@@ -103,7 +107,7 @@ def check(
     from fovsfe.photos.layouts import find
     from fovsfe.report import faults
 
-    found = find(photos)
+    found = find(storage.located(photos))
     with Screen(console).opened() as screen:
         result = audit(found, progress=lambda done, of: screen.bar("looking at photos", done, of))
     parts = Counter(result.table["part"])
@@ -121,7 +125,7 @@ def check(
         write_csv(out / "photos.csv", result.table)
         write_json(out / "audit.json", findings)
         write_csv(out / "faults.csv", faults.rows(findings, result.table))
-        page = faults.page(photos.resolve().name, found.root, findings, result.table)
+        page = faults.page(_name(photos), found.root, findings, result.table)
         write_text(out / "index.html", page)
         plain(console, f"to look at: {out / 'index.html'}")
     if any(finding.severity == "error" for finding in result.findings):
@@ -129,14 +133,53 @@ def check(
 
 
 @app.command()
-def report(run: Path) -> None:
+def report(run: str) -> None:
     """Writes RUN/report.html: what happened in a run, finished or not, as one file that needs no network.
 
     Example: `fovsfe report run`
     """
     from fovsfe.report.report import write
 
-    plain(console, f"report: {write(Run(run))}")
+    with storage.working(run, wanted="there") as folder:
+        file = write(Run(folder))
+    plain(console, f"report: {run.rstrip('/')}/{file.name}")
+
+
+@app.command()
+def shard(
+    photos: str,
+    out: Annotated[str, typer.Option("--out", help="Where the shards go: a folder or a URL.")],
+    size: Annotated[int, typer.Option("--photos-a-shard", min=2, help="How many photos a shard has.")] = 1024,
+) -> None:
+    """Looks at photos and packs them into tars, which `train`, `check` and `predict` take as folders.
+
+    From a bucket, a thousand photos in one piece come many times faster than one by one. Called again after
+    Ctrl-C, it goes on where it was.
+
+    Example: `fovsfe shard photos --out s3://bucket/photos`
+    """
+    from fovsfe.photos import shards
+    from fovsfe.photos.audit import audit
+    from fovsfe.photos.layouts import find
+    from fovsfe.photos.order import shard_numbers
+
+    found = find(storage.located(photos))
+    if found.layout == "shards":
+        raise WrongUsage(f"{photos} is sharded already")
+    place = storage.located(out)
+    with Screen(console).opened() as screen:
+        result = audit(found, progress=lambda done, of: screen.bar("looking at photos", done, of))
+        table = result.table
+        index = shards.write(
+            found,
+            table,
+            [asdict(finding) for finding in result.findings],
+            shard_numbers(list(table["id"]), list(table["part"]), size),
+            place,
+            lambda done, of: screen.bar("packing shards", done, of),
+        )
+    size_mb = sum(each.bytes for each in index.shards) / 1e6
+    plain(console, f"{out}: {len(table)} photos in {len(index.shards)} shards, {size_mb:.0f} MB")
 
 
 @app.command("recipes")
@@ -154,8 +197,8 @@ def show_recipes(name: Annotated[str | None, typer.Argument(help="The recipe to 
 
 @app.command()
 def export(
-    run: Path,
-    out: Annotated[Path, typer.Option("--out", help="The bundle's folder.")],
+    run: str,
+    out: Annotated[str, typer.Option("--out", help="The bundle: a folder or a URL.")],
     member: Annotated[str | None, typer.Option(help="Of all members only this one.")] = None,
     translations: Annotated[
         Path | None, typer.Option(help='TOML: a table a language, in it "label" = "name".')
@@ -170,10 +213,10 @@ def export(
     """
     from fovsfe.bundle import from_run
 
-    names = from_run.read_translations(translations, Run(run)) if translations else None
-    with Screen(console).opened():
-        bundle = from_run.export_run(Run(run), out, member=member, translations=names, int8=int8)
-    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    with storage.fetched(run) as folder, storage.delivered(out) as target, Screen(console).opened():
+        names = from_run.read_translations(translations, Run(folder)) if translations else None
+        bundle = from_run.export_run(Run(folder), target, member=member, translations=names, int8=int8)
+        size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     networks = sum(len(each.networks) for each in bundle.members)
     plain(console, f"bundle {out}: {bundle.blend.name}, networks: {networks}, {size / 1e6:.0f} MB")
     assert bundle.proof is not None
@@ -192,8 +235,10 @@ def export(
 
 @app.command()
 def predict(
-    bundle: Path,
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, patterns; - for paths on stdin.")],
+    bundle: str,
+    paths: Annotated[
+        list[str], typer.Argument(help="Files, folders, shards, URLs, patterns; - for paths on stdin.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="FILE.csv or FILE.jsonl; continued where it is there.")
     ] = None,
@@ -210,7 +255,8 @@ def predict(
     from fovsfe.bundle.predict import answer_files, expand
     from fovsfe.bundle.predictor import Predictor
 
-    predictor = Predictor(bundle)
+    with storage.fetched(bundle) as folder:
+        predictor = Predictor(folder)
     bad = 0
     try:
         with rows.opened(out, predictor.bundle.labels, top) as answers, Screen(errors).opened() as screen:
@@ -234,7 +280,7 @@ def predict(
 
 @app.command()
 def serve(
-    bundle: Path,
+    bundle: str,
     host: Annotated[str | None, typer.Option(help="The address to listen on; HOST, or 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="PORT, or 42450.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; WORKERS, or 1.")] = None,
@@ -249,7 +295,8 @@ def serve(
     settings = Settings.read(os.environ, host=host, port=port, workers=workers)
     address = f"http://localhost:{settings.port}{settings.app_root}/"
     plain(errors, f"serving {bundle} at {address} (Ctrl-C ends it)")
-    server.serve(bundle, settings)
+    with storage.fetched(bundle) as folder:
+        server.serve(folder, settings)
 
 
 @app.command()
@@ -281,29 +328,35 @@ def demo(
     from fovsfe.photos.drawn import draw
 
     photos, folder = out / "photos", out / "run"
-    with Screen(console).opened() as screen:
+    with _at_work(str(folder)) as (_, screen):
         if not photos.exists():
             draw(photos, 150, 200, 0, lambda done, of: screen.bar("drawing photos", done, of))
         if Run(folder).command.exists():
-            run = _interruptible(lambda: pipeline.go_on(folder, screen), folder)
+            run = pipeline.go_on(folder, screen)
         else:
-            command = Command(photos=photos.resolve(), weights="none", minutes=4.2, devices=1)
-            settings = recipes.read("demo")
-            run = _interruptible(lambda: pipeline.start(command, settings, folder, screen), folder)
-    _show_result(run)
+            command = Command(photos=str(photos.resolve()), weights="none", minutes=4.2, devices=1)
+            run = pipeline.start(command, recipes.read("demo"), folder, screen)
+        _show_result(run, str(folder))
     if serving:
-        serve(run.bundle)
+        serve(str(run.bundle))
 
 
-def _interruptible(work: Any, folder: Path) -> Run:
+def _name(place: str) -> str:
+    """What a folder or URL is called."""
+    return PurePosixPath(str(storage.located(place))).name
+
+
+@contextmanager
+def _at_work(place: str, wanted: storage.Wanted = "either") -> Iterator[tuple[Path, Screen]]:
+    """The folder of this machine for a run at `place`, and a screen. Ctrl-C says how to go on."""
     try:
-        run: Run = work()
+        with Screen(console).opened() as screen, storage.working(place, screen.say, wanted) as folder:
+            yield folder, screen
     except KeyboardInterrupt:
-        raise FovsfeError(f"stopped; go on with: fovsfe resume {folder}") from None
-    return run
+        raise FovsfeError(f"stopped; go on with: fovsfe resume {place}") from None
 
 
-def _show_result(run: Run) -> None:
+def _show_result(run: Run, place: str) -> None:
     metrics = read_json(run.metrics)
     chosen = metrics["chosen"]
     for part in metrics["rounds"]:
@@ -331,7 +384,7 @@ def _show_result(run: Run) -> None:
     if chosen["hardest_pair"]:
         first, second, times = chosen["hardest_pair"]
         lines.append(f"hardest pair: {first} and {second}, taken for each other {times} times")
-    lines.append(f"run folder: {run.root}")
+    lines.append(f"run folder: {place}")
     for line in lines:
         plain(console, line)
 

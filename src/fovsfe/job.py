@@ -1,7 +1,6 @@
 """What every step of a training needs to know, and what a round of it leaves behind."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.choose import Choice
 from fovsfe.photos import layouts
 from fovsfe.photos.dataset import FittedPhotos
+from fovsfe.photos.order import shard_numbers
 from fovsfe.progress import Screen
 from fovsfe.recipe import Member, Recipe
 from fovsfe.run import Run
@@ -23,7 +23,8 @@ Ints = npt.NDArray[np.int64]
 class Command(BaseModel):
     """What was asked for, beside the recipe."""
 
-    photos: Path
+    photos: str
+    """a path of this machine, or a URL"""
     weights: str
     minutes: float | None
     devices: int
@@ -74,7 +75,13 @@ class Job:
         settings = self.recipe.photos
         height, width = member.size
         photos = FittedPhotos(
-            self.found.root, list(self.table["path"]), member.size, settings.fit, settings.max_pixels
+            self.found.root,
+            list(self.table["path"]),
+            member.size,
+            settings.fit,
+            settings.max_pixels,
+            shards=self._shards(),
+            workers=settings.loader_workers,
         )
         with self.run.spent.step("decode"):
             return photos.cached(
@@ -82,6 +89,16 @@ class Job:
                 settings.cache_gb * 1e9,
                 lambda done, of: self.screen.bar(f"decoding to {height}x{width}", done, of),
             )
+
+    def _shards(self) -> Ints:
+        """For each row of `table`, the shard that the photo is in, or would be in if they were sharded."""
+        if self.found.layout == "shards":
+            archives = self.table["path"].str.partition("/")[0]
+            return np.unique(archives.to_numpy(str), return_inverse=True)[1].astype(np.int64)
+        every = self.found.table
+        numbers = shard_numbers(list(every["id"]), list(every["part"]))
+        of_photo = dict(zip(every["id"], numbers, strict=True))
+        return np.array([of_photo[photo] for photo in self.table["id"]], np.int64)
 
     def of_blend(self, blend: Blend, probabilities: Floats) -> Floats:
         """The rows of (members, n, labels) that the blend takes, in its order."""

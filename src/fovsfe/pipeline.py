@@ -23,13 +23,14 @@ from fovsfe.learning.training import Show, Task, run_task
 from fovsfe.networks.network import build
 from fovsfe.photos import layouts
 from fovsfe.photos import table as photo_table
-from fovsfe.photos.audit import audit
+from fovsfe.photos.audit import DAMAGED_SHARD, audit
 from fovsfe.photos.dataset import FittedPhotos
 from fovsfe.photos.split import split
 from fovsfe.progress import Screen, print_event
 from fovsfe.recipe import Member, Recipe, read, to_toml
 from fovsfe.report import report
 from fovsfe.run import Run, read_json, write_json, write_text
+from fovsfe.storage import located
 
 SECONDS_AT_THE_END = 27.0  # choosing, writing, the report and leaving, for which `--minutes` keeps time free
 SECONDS_A_NETWORK = 4.5  # exporting one and proving it
@@ -46,7 +47,7 @@ def start(command: Command, recipe: Recipe, folder: Path, screen: Screen) -> Run
     if folder.exists() and not (folder.is_dir() and run.is_hardly_begun()):
         what = f"go on with it: fovsfe resume {folder}" if run.command.exists() else "choose another --out"
         raise FovsfeError(f"{folder} is not empty; {what}")
-    layouts.find(command.photos)  # a mistyped path leaves no run behind
+    layouts.find(located(command.photos))  # a mistyped path leaves no run behind
     write_text(run.recipe, to_toml(recipe))
     write_json(run.command, command.model_dump(mode="json"))
     return go_on(folder, screen)
@@ -65,13 +66,13 @@ def go_on(folder: Path, screen: Screen) -> Run:
     if run.metrics.exists():
         if not run.report.exists() or run.cache.exists():  # killed just before the end
             _close(run, screen)
-        screen.say(f"{folder} is complete")
+        screen.say("the run is complete")
         return run
     run.sweep()
     keep_memory()
     deadline = _deadline(run, recipe, command)
     run.log("start", **command.model_dump(mode="json"))
-    found = layouts.find(command.photos)
+    found = layouts.find(located(command.photos))
     with run.spent.step("audit"):
         table = _look(run, recipe, found, screen)
     readable = table[table["fault"] == ""].reset_index(drop=True)
@@ -114,6 +115,12 @@ def _look(run: Run, recipe: Recipe, found: layouts.Photos, screen: Screen) -> pd
 
     result = audit(found, recipe.photos.max_pixels, tick)
     table = result.table
+    broken = [finding.detail for finding in result.findings if finding.kind == DAMAGED_SHARD]
+    if broken and recipe.photos.damaged_shards == "refuse":
+        raise FovsfeError(
+            f"{found.root}: shard {broken[0]}{f' and {len(broken) - 1} more' if broken[1:] else ''}; copy it"
+            " again, or leave its photos out: --set photos.damaged_shards=skip"
+        )
     table["fold"] = split(table, recipe.split.holdout, recipe.split.folds, recipe.seed)
     write_json(run.audit, [asdict(finding) for finding in result.findings])
     predictions.write_csv(run.photos, table[photo_table.COLUMNS])

@@ -29,6 +29,8 @@ class PhotoSettings(Settings):
     fit: Literal["pad", "squash", "crop"] = "pad"
     max_pixels: Annotated[int, Field(ge=10_000, le=1_000_000_000)] = 100_000_000
     cache_gb: NonNegative = 8.0
+    damaged_shards: Literal["refuse", "skip"] = "refuse"
+    loader_workers: Annotated[int, Field(ge=0, le=64)] | Literal["auto"] = "auto"
 
 
 class SplitSettings(Settings):

@@ -18,6 +18,8 @@ from upath import UPath
 from fovsfe.errors import FovsfeError, WrongUsage
 
 Say = Callable[[str], None]
+Place = Path | UPath
+Wanted = Literal["new", "there", "either"]
 T = TypeVar("T")
 
 PATIENCE = 600.0  # seconds for which a lost connection is tried again
@@ -35,7 +37,7 @@ def is_url(place: str) -> bool:
     return "://" in place
 
 
-def located(place: str) -> Path | UPath:
+def located(place: str) -> Place:
     """A path of this machine, made absolute, or a URL that answers as a path does.
 
     Raises WrongUsage where no library for such a URL is known or installed.
@@ -117,9 +119,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def working(
-    place: str, say: Say = lambda text: None, wanted: Literal["new", "there", "either"] = "either"
-) -> Iterator[Path]:
+def working(place: str, say: Say = lambda text: None, wanted: Wanted = "either") -> Iterator[Path]:
     """The folder of this machine in which a run at `place` works: that of a path is the path itself.
 
     That of a URL is a copy of what is there. While the block runs, every file that it writes is put there

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.layouts import find, read_bytes
+from fovsfe.photos.files import read_bytes
+from fovsfe.photos.layouts import find
 
 
 def place(root, *names):

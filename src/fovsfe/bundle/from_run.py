@@ -21,8 +21,10 @@ from fovsfe.errors import FovsfeError
 from fovsfe.photos import layouts
 from fovsfe.photos import table as photo_table
 from fovsfe.photos.decode import BadPhoto, Pixels, load
+from fovsfe.photos.files import read_bytes
 from fovsfe.recipe import Recipe, read
 from fovsfe.run import Run, read_json
+from fovsfe.storage import located
 
 PROOF_PHOTOS = 8  # that go through every exported network beside the trained one
 CALIBRATION_PHOTOS = 48  # that show which activations a network has, for int8
@@ -148,7 +150,7 @@ class _Source:
         fitted = np.empty((len(positions), *size, 3), np.uint8)
         for i, path in enumerate(self.table["path"].iloc[positions]):
             try:
-                data = layouts.read_bytes(self.found.root, path)
+                data = read_bytes(self.found.root, path)
                 fitted[i] = load(data, size, settings.fit, settings.max_pixels)
             except (OSError, BadPhoto) as error:
                 raise FovsfeError(f"{self.found.root / path}: {error}; put the photo back") from error
@@ -156,7 +158,7 @@ class _Source:
 
 
 def _read(run: Run, metrics: Mapping[str, Any]) -> _Source:
-    photos = Path(read_json(run.command)["photos"])
+    photos = located(read_json(run.command)["photos"])
     if not photos.exists():
         raise FovsfeError(f"the photos of {run.root} prove the bundle, but {photos} is gone; put it back")
     found = layouts.find(photos)

@@ -8,19 +8,26 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+from upath import UPath
+
 from fovsfe.bundle.predictor import BATCH, Answer, Fitted, Predictor
-from fovsfe.photos.decode import MAX_PIXELS, SUFFIXES, BadPhoto
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
+from fovsfe.photos.files import ARCHIVES, is_photo_name, names_in, read_named
+from fovsfe.storage import Place, is_url, located, patiently
 
 
 def expand(paths: Iterable[str], lines: Iterable[str]) -> Iterator[str]:
     """The files that `paths` stand for, as they are found.
 
-    A folder stands for the photos in it, at any depth; a pattern ("cars/**/*.jpg") for what it matches;
-    "-" for the paths in `lines`, one a line; anything else for itself, also where there is no such file.
+    A folder stands for the photos in it, at any depth and also in zips and tars; a pattern ("cars/**/*.jpg")
+    for what it matches; "-" for the paths in `lines`, one a line; anything else for itself, also where there
+    is no such file. Folders may be URLs.
     """
     for path in paths:
         if path == "-":
             yield from (line.rstrip("\r\n") for line in lines if line.strip())
+        elif is_url(path):
+            yield from _photos_at(path)
         elif Path(path).is_dir():
             yield from _photos_in(path)
         elif not Path(path).exists() and glob.has_magic(path):
@@ -40,7 +47,7 @@ def answer_files(
 
     def fitted(file: str) -> Fitted | str:
         try:
-            return predictor.pixels(Path(file).read_bytes(), max_pixels)
+            return predictor.pixels(read_named(file), max_pixels)
         except BadPhoto as error:
             return str(error)
         except OSError as error:
@@ -69,5 +76,22 @@ def _photos_in(folder: str) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            if Path(name).suffix.lower() in SUFFIXES:
-                yield str(Path(parent) / name)
+            yield from _photos_of(str(Path(parent) / name), Path(parent) / name)
+
+
+def _photos_at(url: str) -> Iterator[str]:
+    where = UPath(located(url))
+    if patiently(where.is_file, url):
+        yield from _photos_of(url, where) if url.lower().endswith(ARCHIVES) else [url]
+        return
+    for path in sorted(patiently(lambda: where.fs.find(where.path), url)):
+        name = str(where.fs.unstrip_protocol(path))
+        yield from _photos_of(name, located(name))
+
+
+def _photos_of(name: str, file: Place) -> Iterator[str]:
+    """The photos that a file of a folder holds: itself, those in an archive, or none."""
+    if name.lower().endswith(ARCHIVES):
+        yield from (f"{name}/{entry}" for entry in names_in(file))
+    elif is_photo_name(name):
+        yield name

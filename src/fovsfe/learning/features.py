@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fovsfe.networks.network import Network
-from fovsfe.photos.dataset import FittedPhotos, loader_workers
+from fovsfe.photos.dataset import FittedPhotos
 from fovsfe.photos.views import view
 from fovsfe.run import replacing
 
@@ -49,8 +49,8 @@ def _each(
 ) -> Iterator[tuple[Indices, Floats]]:
     """This process's part of the photos, batch by batch: places in `indices`, and `forward` of one view."""
     network.eval()
-    mine = np.arange(fabric.global_rank, len(indices), fabric.world_size)
-    workers = loader_workers(fabric.device.type == "cpu")
+    mine = np.array_split(photos.together(indices), fabric.world_size)[fabric.global_rank]
+    workers = photos.loader_workers(fabric.device.type == "cpu")
     loader = DataLoader(_Seen(photos, indices[mine], name), BATCH, num_workers=workers)
     for number, batch in enumerate(loader):
         places = mine[number * BATCH : (number + 1) * BATCH]

@@ -15,7 +15,7 @@ from safetensors.torch import save as to_bytes
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
+from torch.utils.data import DataLoader
 
 from fovsfe.errors import FovsfeError
 from fovsfe.learning import checkpoint
@@ -26,7 +26,8 @@ from fovsfe.learning.pace import Pace, rate_factor, share_of
 from fovsfe.networks.layers import head_groups, open_stage, parameter_groups, set_training
 from fovsfe.networks.network import Network, build
 from fovsfe.photos.augment import augmentation, mixing, stressed
-from fovsfe.photos.dataset import FittedPhotos, LearningPhotos, loader_workers
+from fovsfe.photos.dataset import FittedPhotos, LearningPhotos
+from fovsfe.photos.order import EpochOrder
 from fovsfe.recipe import Member, Recipe, TrainingSettings
 from fovsfe.run import replacing, write_json
 
@@ -301,18 +302,14 @@ def _stressed_accuracy(fabric: Any, task: Task, network: Network) -> float:
 
 
 def _batches(fabric: Any, task: Task, seed: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """This process's batches of one epoch. The order follows from the seed alone."""
+    """This process's batches of one epoch. The order follows from the seed and the photos alone."""
     transform = augmentation(task.recipe.augment.strength, task.member.size)
     photos = LearningPhotos(task.photos, task.learn, task.targets, transform, seed)
     size = max(_batch_size(task) // fabric.world_size, 2)
-    sampler: Sampler[int]
-    if fabric.world_size > 1:
-        sampler = DistributedSampler(photos, fabric.world_size, fabric.global_rank, seed=seed)
-    else:
-        sampler = RandomSampler(photos, generator=torch.Generator().manual_seed(seed))
-    workers = loader_workers(fabric.device.type == "cpu")
-    whole = math.ceil(len(photos) / fabric.world_size) > size  # a batch norm needs more than one photo
-    return DataLoader(photos, size, sampler=sampler, num_workers=workers, drop_last=whole)
+    order = EpochOrder(task.photos, task.learn, seed, fabric.global_rank, fabric.world_size)
+    workers = task.photos.loader_workers(fabric.device.type == "cpu")
+    whole = len(order) > size  # a batch norm needs more than one photo
+    return DataLoader(photos, size, sampler=order, num_workers=workers, drop_last=whole)
 
 
 def _batch_size(task: Task) -> int:

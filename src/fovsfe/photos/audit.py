@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -17,8 +16,11 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from fovsfe.photos import shards
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, header
-from fovsfe.photos.layouts import Photos, read_bytes
+from fovsfe.photos.files import read_bytes
+from fovsfe.photos.layouts import Photos
+from fovsfe.storage import Place
 
 TINY = 64  # pixels of the shorter side, under which a car's badge or lights cannot be made out
 
@@ -33,6 +35,7 @@ HASH_SIDE = 16
 LOOK_AT = (128, 128)  # the hash needs 64x64: JPEGs are decoded at a reduced scale
 
 NO_FAULT = ""
+DAMAGED_SHARD = "damaged shard"
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,11 @@ def audit(
 ) -> Audit:
     """Reads and decodes every photo in as many threads as there are cores, and compares them all.
 
-    `progress(done, of)` is called after each photo. Nothing of a photo is kept but 250 bytes of hashes.
+    `progress(done, of)` is called after each photo. Nothing of a photo is kept but 250 bytes of hashes. With
+    shards travels what was found before they were packed: of them only the checksums are looked at.
     """
+    if photos.layout == "shards":
+        return _travelled(photos, progress)
     looks = []
     for look in _looks(photos, max_pixels):
         looks.append(look)
@@ -97,13 +103,25 @@ def audit(
     return Audit(table, findings)
 
 
+def _travelled(photos: Photos, progress: Callable[[int, int], None]) -> Audit:
+    """The audit of shards, less the photos of those that are damaged."""
+    index, table = shards.read(photos.root)
+    findings = [Finding(**{**each, "ids": tuple(each["ids"])}) for each in shards.read_findings(photos.root)]
+    archives = table["path"].str.partition("/")[0]
+    for name, fault in shards.damaged(photos.root, index, progress).items():
+        lost = (archives == name) & (table["fault"] == NO_FAULT)
+        table.loc[lost, "fault"] = f"in shard {name}, which {fault}"
+        findings.append(Finding(DAMAGED_SHARD, "error", tuple(table["id"][lost]), f"{name} {fault}"))
+    return Audit(table, findings)
+
+
 def _looks(photos: Photos, max_pixels: int) -> Iterator[_Look]:
     # Threads, because reading, hashing, decoding and resizing all release the lock of the interpreter.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(partial(_look, photos.root, max_pixels), photos.table["path"])
 
 
-def _look(root: Path, max_pixels: int, path: str) -> _Look:
+def _look(root: Place, max_pixels: int, path: str) -> _Look:
     try:
         data = read_bytes(root, path)
     except OSError as error:

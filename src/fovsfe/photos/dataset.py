@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from upath import UPath
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import BadPhoto, load
-from fovsfe.photos.layouts import read_bytes
+from fovsfe.photos.files import ARCHIVES, local_copy, read_bytes
 from fovsfe.run import replacing
+from fovsfe.storage import Place
 
 Pixels = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+
+_FETCHING = ThreadPoolExecutor(4, "fetching")
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,20 @@ class FittedPhotos:
     process itself stays small whatever the number of photos.
     """
 
-    root: Path
+    root: Place
     paths: Sequence[str]
     size: tuple[int, int]
     how: str
     max_pixels: int
     cache: Path | None = None
+    shards: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """(n,): which photos lie together, as `order.shard_numbers` says; by default all of them"""
+    workers: int | str = "auto"
+    """processes that load photos for a network"""
+
+    def __post_init__(self) -> None:
+        if not len(self.shards):
+            object.__setattr__(self, "shards", np.zeros(len(self.paths), np.int64))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,12 +78,37 @@ class FittedPhotos:
         if not file.exists():
             if len(self) * photo > min(limit, shutil.disk_usage(file.parent).free / 2):
                 return self
+            order = self.together(np.arange(len(self)))
             with replacing(file) as temporary, temporary.open("wb") as out, ThreadPoolExecutor() as threads:
                 for start in range(0, len(self), 64):  # threads.map alone would hold every photo at once
-                    for pixels in threads.map(self.__getitem__, range(len(self))[start : start + 64]):
+                    some = order[start : start + 64].tolist()
+                    for index, pixels in zip(some, threads.map(self.__getitem__, some), strict=True):
+                        out.seek(index * photo)
                         out.write(pixels.tobytes())
                     progress(min(start + 64, len(self)), len(self))
-        return FittedPhotos(self.root, self.paths, self.size, self.how, self.max_pixels, file)
+        return replace(self, cache=file)
+
+    def together(self, indices: Ints) -> Ints:
+        """The positions 0 to n - 1 of `indices` (n,), those of photos that lie together one after another."""
+        return np.argsort(self.shards[indices], kind="stable")
+
+    def loader_workers(self, on_cpu: bool) -> int:
+        """How many processes load photos: as `workers` says, or for "auto" one a core, but none where the
+        network itself needs every core."""
+        if isinstance(self.workers, int):
+            return self.workers
+        return 0 if on_cpu else min(os.cpu_count() or 1, 16)
+
+    def fetch_ahead(self, indices: Ints) -> None:
+        """Begins to fetch the archives of some photos from a URL, so that they are here when they are read.
+
+        What cannot be fetched is left to the reading, which says so.
+        """
+        if self.cache is not None or not isinstance(self.root, UPath):
+            return
+        for archive in dict.fromkeys(self.paths[int(index)].partition("/")[0] for index in indices):
+            if archive.lower().endswith(ARCHIVES):
+                _FETCHING.submit(local_copy, self.root / archive)
 
 
 class LearningPhotos(Dataset[tuple[Tensor, Tensor]]):
@@ -100,8 +138,3 @@ class LearningPhotos(Dataset[tuple[Tensor, Tensor]]):
             torch.manual_seed(self.seed * 1_000_003 + index)
             photo = self.transform(photo)
         return photo.permute(1, 2, 0).contiguous(), torch.from_numpy(self.targets[position])
-
-
-def loader_workers(on_cpu: bool) -> int:
-    """How many processes load photos: none where the network itself needs every core."""
-    return 0 if on_cpu else min(os.cpu_count() or 1, 16)

@@ -1,4 +1,4 @@
-"""Finding the photos of a folder, whichever of the usual layouts it has, and reading one of them."""
+"""Finding the photos of a folder or a bucket, whichever of the usual layouts it has."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import io
 import os
 import re
 import unicodedata
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pandas as pd
+from upath import UPath
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.decode import SUFFIXES
+from fovsfe.photos import shards
+from fovsfe.photos.files import is_hidden, is_photo_name, names_in, read_file
+from fovsfe.storage import Place, patiently
 
 TRAIN_NAMES = ("train", "train.zip")
 TEST_NAMES = ("test_upload", "test_upload.zip", "test", "test.zip")
@@ -43,20 +43,20 @@ class Photos:
     `label_ids` what a submission writes for each. `sample` is the sample submission as read.
     """
 
-    root: Path
-    layout: str  # "competition", "class folders" or "csv"
+    root: Place
+    layout: str  # "competition", "class folders", "csv" or "shards"
     table: pd.DataFrame
     labels: tuple[str, ...]
     label_ids: dict[str, str]
     sample: pd.DataFrame | None
 
 
-def find(root: Path) -> Photos:
-    """The photos under `root`: a folder, or the CSV that lists them.
+def find(root: Place) -> Photos:
+    """The photos under `root`: a folder, here or at a URL, or the CSV that lists them.
 
     Raises FovsfeError, with what was found and what to do, where no one layout is recognised.
     """
-    if not root.exists():
+    if not patiently(root.exists, str(root)):
         raise FovsfeError(f"{root}: there is no such file or folder; give the folder that holds the photos")
     if root.is_file():
         if root.suffix.lower() != ".csv":
@@ -65,6 +65,8 @@ def find(root: Path) -> Photos:
             )
         return _listed(root.parent, root)
     names = sorted(entry.name for entry in _entries(root))
+    if shards.INDEX in names:
+        return _sharded(root)
     train = [name for name in TRAIN_NAMES if name in names]
     test = [name for name in TEST_NAMES if name in names]
     lists = [name for name in names if name.lower().endswith(".csv") and _is_list(root / name)]
@@ -82,27 +84,10 @@ def find(root: Path) -> Photos:
     return _class_folders(root)
 
 
-def read_bytes(root: Path, path: str) -> bytes:
-    """The encoded photo at `path` of the table, also inside a zip. Raises OSError."""
-    archive, _, member = path.partition("/")
-    if not path:
-        raise FileNotFoundError("the sample names a photo that is not there")
-    if path.endswith("/"):
-        raise IsADirectoryError(path)
-    if not archive.lower().endswith(".zip") or not member or (root / archive).is_dir():
-        return (root / path).read_bytes()
-    try:
-        return _zip(str(root / archive), os.getpid()).read(member)
-    except KeyError:
-        raise FileNotFoundError(f"{path}: not in the archive") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise OSError(f"damaged in the archive: {error}") from error
-
-
 # ---- the layouts
 
 
-def _competition(root: Path, train: str, test: str | None) -> Photos:
+def _competition(root: Place, train: str, test: str | None) -> Photos:
     names = _class_names(root / "classes.csv")
     categories = _train_csv(root / "train.csv")
     train_prefix, train_paths = _part(root, train)
@@ -131,7 +116,7 @@ def _competition(root: Path, train: str, test: str | None) -> Photos:
     return _photos(root, "competition", rows, tested, names, sample)
 
 
-def _class_folders(root: Path) -> Photos:
+def _class_folders(root: Place) -> Photos:
     _, paths = _part(root, None)
     for path in paths:
         if "/" not in path and any("/" in other for other in paths):
@@ -144,7 +129,7 @@ def _class_folders(root: Path) -> Photos:
     return _photos(root, "class folders", rows, [], _class_names(root / "classes.csv"), None)
 
 
-def _listed(root: Path, file: Path) -> Photos:
+def _listed(root: Place, file: Place) -> Photos:
     table = read_csv(file)
     path_column, label_column = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)
     if path_column is None or label_column is None:
@@ -173,8 +158,14 @@ def _listed(root: Path, file: Path) -> Photos:
     return _photos(root, "csv", rows, [], _class_names(root / "classes.csv"), None)
 
 
+def _sharded(root: Place) -> Photos:
+    index, table = shards.read(root)
+    sample = next((read_csv(root / name) for name in SAMPLE_NAMES if (root / name).exists()), None)
+    return Photos(root, "shards", table[COLUMNS], tuple(index.labels), index.label_ids, sample)
+
+
 def _photos(
-    root: Path,
+    root: Place,
     layout: str,
     train: list[tuple[str, str, str, str]],
     test: list[tuple[str, str, str, str]],
@@ -212,7 +203,7 @@ def _photos(
 
 
 def _test_rows(
-    prefix: str, paths: list[str], sample: pd.DataFrame | None, file: Path | None
+    prefix: str, paths: list[str], sample: pd.DataFrame | None, file: Place | None
 ) -> list[tuple[str, str, str, str]]:
     names = Counter(PurePosixPath(path).name for path in paths)
     ids = {path: PurePosixPath(path).name for path in paths}
@@ -239,12 +230,12 @@ def _test_rows(
 # ---- folders and archives
 
 
-def _part(root: Path, name: str | None) -> tuple[str, list[str]]:
+def _part(root: Place, name: str | None) -> tuple[str, list[str]]:
     """Where a part's photos begin, under root, and their paths from there. Unpacks train/train."""
     if name is None:
         return "", sorted(_walk(root, ""))
     prefix = name
-    paths = _zipped(root / name) if name.lower().endswith(".zip") else list(_walk(root / name, ""))
+    paths = names_in(root / name) if name.lower().endswith(".zip") else list(_walk(root / name, ""))
     inside = {path.split("/")[0] for path in paths if "/" in path}
     if len(inside) == 1 and inside <= {"train", "test", "test_upload"} and all("/" in path for path in paths):
         top = inside.pop()
@@ -252,58 +243,36 @@ def _part(root: Path, name: str | None) -> tuple[str, list[str]]:
     return prefix, sorted(paths)
 
 
-def _walk(folder: Path, under: str, above: frozenset[Path] = frozenset()) -> Iterator[str]:
+def _walk(folder: Place, under: str, above: frozenset[Place] = frozenset()) -> Iterator[str]:
     """Paths of all that is named like a photo, whatever it is: the audit tells what is wrong with it."""
     here = folder.resolve()
     if here in above:  # a link that leads back up, through which a walk would never end
         return
     for entry in _entries(folder):
         path = f"{under}{entry.name}"
-        if not _is_photo_name(entry.name):
+        if not is_photo_name(entry.name):
             if entry.is_dir():
                 yield from _walk(folder / entry.name, f"{path}/", above | {here})
         elif entry.is_file() or entry.is_dir() or entry.is_symlink():  # reading a pipe would wait for ever
             yield path
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Place) -> list[os.DirEntry[str]] | list[UPath]:
     try:
+        if isinstance(folder, UPath):
+            listed = patiently(lambda: list(folder.iterdir()), str(folder))
+            return sorted((e for e in listed if not is_hidden(e.name)), key=lambda e: e.name)
         with os.scandir(folder) as entries:
-            return sorted((e for e in entries if not _is_hidden(e.name)), key=lambda e: e.name)
+            return sorted((e for e in entries if not is_hidden(e.name)), key=lambda e: e.name)
     except OSError as error:
         raise FovsfeError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _zipped(file: Path) -> list[str]:
-    try:
-        members = _zip(str(file), os.getpid()).namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise FovsfeError(f"{file}: cannot be read as a zip ({error}); download it again") from error
-    return [m for m in members if _is_photo_name(m) and not any(_is_hidden(part) for part in m.split("/"))]
+def _holds_photos(folder: Place) -> bool:
+    return folder.is_dir() and any(is_photo_name(entry.name) for entry in _entries(folder))
 
 
-@lru_cache(maxsize=8)
-def _zip(file: str, process: int) -> zipfile.ZipFile:
-    """One open archive a process: after a fork, parent and child would share one position in the file.
-
-    Threads of one process may read from it together.
-    """
-    return zipfile.ZipFile(file)
-
-
-def _holds_photos(folder: Path) -> bool:
-    return folder.is_dir() and any(_is_photo_name(entry.name) for entry in _entries(folder))
-
-
-def _is_photo_name(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-
-
-def _inventory(root: Path) -> str:
+def _inventory(root: Place) -> str:
     kinds = Counter(PurePosixPath(e.name).suffix or e.name for e in _entries(root) if e.is_file())
     folders = [entry.name for entry in _entries(root) if entry.is_dir()]
     found = [f"{number} {kind}" for kind, number in kinds.most_common(3)]
@@ -332,10 +301,10 @@ class _Names:
 # ---- CSV files
 
 
-def read_csv(file: Path) -> pd.DataFrame:
+def read_csv(file: Place) -> pd.DataFrame:
     """A CSV as str, whether UTF-8 (with or without BOM) or cp1251, with commas, semicolons or tabs."""
     try:
-        data = file.read_bytes()
+        data = read_file(file)
     except OSError as error:
         raise FovsfeError(f"{file}: cannot be read ({error.strerror})") from error
     try:
@@ -362,14 +331,14 @@ def _column(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def _is_list(file: Path) -> bool:
+def _is_list(file: Place) -> bool:
     if file.name in SAMPLE_NAMES or file.name == "classes.csv" or not file.is_file():
         return False
     table = read_csv(file)
     return _column(table, PATH_COLUMNS) is not None and _column(table, LABEL_COLUMNS) is not None
 
 
-def _class_names(file: Path) -> dict[str, str]:
+def _class_names(file: Place) -> dict[str, str]:
     """Category -> name from classes.csv; empty where there is none."""
     if not file.exists():
         return {}
@@ -385,7 +354,7 @@ def _class_names(file: Path) -> dict[str, str]:
     return dict(pairs)
 
 
-def _train_csv(file: Path) -> dict[str, str]:
+def _train_csv(file: Place) -> dict[str, str]:
     """Photo -> category from train.csv, for photos that lie in no class folder."""
     if not file.exists():
         return {}
@@ -399,7 +368,7 @@ def _train_csv(file: Path) -> dict[str, str]:
 # ---- words
 
 
-def _check_names(root: Path, rows: list[tuple[str, str, str, str]]) -> None:
+def _check_names(root: Place, rows: list[tuple[str, str, str, str]]) -> None:
     for photo, path, _, label in rows:
         for text in (photo, path, label):
             try:
@@ -411,7 +380,7 @@ def _check_names(root: Path, rows: list[tuple[str, str, str, str]]) -> None:
         raise FovsfeError(f"{root}: several photos are named {_some(twice)}; give each a name of its own")
 
 
-def _several(root: Path, found: list[str]) -> FovsfeError:
+def _several(root: Place, found: list[str]) -> FovsfeError:
     return FovsfeError(
         f"{root}: several layouts at once ({_some(found)}); move all but one away, or give the path of one"
     )

@@ -1,7 +1,6 @@
 """What augmentation does: the same photos, drawn several times as training draws them."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,9 +11,10 @@ from fovsfe.photos.augment import augmentation, mixing
 from fovsfe.photos.dataset import FittedPhotos, LearningPhotos
 from fovsfe.recipe import Recipe
 from fovsfe.report.thumbnails import data_uri
+from fovsfe.storage import Place
 
 
-def sheet(root: Path, paths: Sequence[str], recipe: Recipe, draws: int = 5) -> list[list[str]]:
+def sheet(root: Place, paths: Sequence[str], recipe: Recipe, draws: int = 5) -> list[list[str]]:
     """A row a photo, of data URIs: first as the largest member gets it, then `draws` of the augmentation.
 
     Where the recipe mixes photos, these mix among each other. A photo that cannot be read has no row.

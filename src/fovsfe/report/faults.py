@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fovsfe.report.thumbnails import thumbnail
+from fovsfe.storage import Place
 
 Findings = Sequence[dict[str, Any]]
 """As in audit.json: kind, severity, ids, detail."""
@@ -96,7 +96,7 @@ class Kind:
     """findings of which no photo is shown"""
 
 
-def page(title: str, root: Path, findings: Findings, table: pd.DataFrame) -> str:
+def page(title: str, root: Place, findings: Findings, table: pd.DataFrame) -> str:
     """The page of an audit as HTML, which needs no other file.
 
     `table` is that of the audit, and its photos lie under `root`.
@@ -118,7 +118,7 @@ def page(title: str, root: Path, findings: Findings, table: pd.DataFrame) -> str
     )
 
 
-def fragment(root: Path, findings: Findings, table: pd.DataFrame) -> Markup:
+def fragment(root: Place, findings: Findings, table: pd.DataFrame) -> Markup:
     """The findings for the report, styled by STYLE; empty where there are none about photos."""
     kinds = _kinds(root, findings, table, *IN_REPORT)
     return Markup(_environment().get_template("faults.html").render(kinds=kinds, complete="audit.json"))
@@ -147,7 +147,7 @@ def _environment() -> Environment:
     )
 
 
-def _kinds(root: Path, findings: Findings, table: pd.DataFrame, of_kind: int, of_one: int) -> list[Kind]:
+def _kinds(root: Place, findings: Findings, table: pd.DataFrame, of_kind: int, of_one: int) -> list[Kind]:
     by_id = table.set_index("id")
     known = [*KINDS, *dict.fromkeys(finding["kind"] for finding in findings)]
     result = []
@@ -173,7 +173,7 @@ def _kinds(root: Path, findings: Findings, table: pd.DataFrame, of_kind: int, of
 
 
 def _groups(
-    root: Path, findings: Findings, by_id: pd.DataFrame, of_kind: int, of_one: int, pool: ThreadPoolExecutor
+    root: Place, findings: Findings, by_id: pd.DataFrame, of_kind: int, of_one: int, pool: ThreadPoolExecutor
 ) -> Iterator[Group]:
     room = of_kind
     for finding in findings:

@@ -20,9 +20,10 @@ from fovsfe.bundle.predictor import Answer, Maps
 from fovsfe.bundle.runtime import open_network
 from fovsfe.networks.network import Network, build
 from fovsfe.photos.decode import BadPhoto, Pixels, decode, header, load
-from fovsfe.photos.layouts import read_bytes
+from fovsfe.photos.files import read_bytes
 from fovsfe.recipe import read
 from fovsfe.run import Run, read_json
+from fovsfe.storage import Place
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class _Asked:
     size: tuple[int, int]
 
 
-def maps_of(run: Run, root: Path, photos: pd.DataFrame, labels: Sequence[str]) -> list[bytes | None]:
+def maps_of(run: Run, root: Place, photos: pd.DataFrame, labels: Sequence[str]) -> list[bytes | None]:
     """For each photo the picture of what spoke for its label that `bundle.heat.overlay` draws.
 
     `photos` are rows of the run's table (path, fold) and lie under `root`; `labels` are names, one a row. Of
@@ -62,7 +63,7 @@ def maps_of(run: Run, root: Path, photos: pd.DataFrame, labels: Sequence[str]) -
     return [None if photo is None else next(pictures) for photo in asked]
 
 
-def _asked(root: Path, path: str, fold: int, label: int) -> _Asked | None:
+def _asked(root: Place, path: str, fold: int, label: int) -> _Asked | None:
     try:
         data = read_bytes(root, path)
         decode(data, (1, 1))
@@ -72,7 +73,7 @@ def _asked(root: Path, path: str, fold: int, label: int) -> _Asked | None:
     return _Asked(path, fold, label, (head.height, head.width))
 
 
-def _looked(run: Run, bundle: Bundle, number: int, root: Path, asked: Sequence[_Asked]) -> list[Maps | None]:
+def _looked(run: Run, bundle: Bundle, number: int, root: Place, asked: Sequence[_Asked]) -> list[Maps | None]:
     """A member's map for each photo, float32 (rows, columns, labels): the mean over the networks asked."""
     member, labels = bundle.members[number], len(bundle.labels)
     found: list[list[Maps]] = [[] for _ in asked]

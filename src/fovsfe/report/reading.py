@@ -18,6 +18,7 @@ from fovsfe.photos import table as photo_table
 from fovsfe.recipe import Recipe
 from fovsfe.recipe import read as read_recipe
 from fovsfe.run import Run, read_json
+from fovsfe.storage import Place, located
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Story:
     """A run."""
 
     run: Run
-    photos: Path
+    photos: Place
     """the folder that the paths in the table are relative to"""
     command: dict[str, Any]
     recipe: Recipe
@@ -106,7 +107,7 @@ def read(run: Run) -> Story:
         )
     command, recipe = read_json(run.command), read_recipe(str(run.recipe))
     metrics = read_json(run.metrics) if run.metrics.exists() else None
-    given = Path(command["photos"])
+    given = located(command["photos"])
     exists = run.photos.exists()
     table = photo_table.read(run.photos) if exists else pd.DataFrame(columns=photo_table.COLUMNS)
     labels = tuple(metrics["labels"]) if metrics else _labels(given)
@@ -139,7 +140,7 @@ def _csv(file: Path, texts: list[str]) -> pd.DataFrame:
         raise FovsfeError(f"cannot read {file}: {error}") from error
 
 
-def _labels(photos: Path) -> tuple[str, ...]:
+def _labels(photos: Place) -> tuple[str, ...]:
     """Their order is part of the photos' layout until metrics.json holds it."""
     try:
         return layouts.find(photos).labels

@@ -2,14 +2,14 @@
 
 import base64
 import io
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from fovsfe.photos.decode import BadPhoto, decode
-from fovsfe.photos.layouts import read_bytes
+from fovsfe.photos.files import read_bytes
+from fovsfe.storage import Place
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -26,7 +26,7 @@ PLACEHOLDER = "data:image/svg+xml;base64," + base64.b64encode(
 ).decode("ascii")
 
 
-def thumbnail(root: Path, path: str, side: int = SIDE) -> str:
+def thumbnail(root: Place, path: str, side: int = SIDE) -> str:
     """A photo of the table as a data URI: upright, its longer side at most `side` pixels.
 
     `path` is under `root`, also into a zip. A photo that cannot be read gives PLACEHOLDER.

@@ -1,0 +1,232 @@
+"""Photos packed into tars of about a thousand, as WebDataset has them, with what the audit found.
+
+Source of the format: A. Aizman et al., High Performance I/O For Large Scale Deep Learning, 2020.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+from upath import UPath
+
+from fovsfe.errors import FovsfeError
+from fovsfe.photos.files import local_copy, read_bytes, read_file
+from fovsfe.run import replacing
+from fovsfe.storage import Place, put
+
+if TYPE_CHECKING:
+    from fovsfe.photos.layouts import Photos
+
+FORMAT = 1
+INDEX = "shards.json"
+TABLE = "photos.csv"
+FINDINGS = "audit.json"
+COLUMNS = ["id", "path", "part", "label", "group", "fault", "width", "height", "sha256", "phash"]
+_TEXTS = ("id", "path", "part", "label", "fault", "sha256", "phash")
+
+Tick = Callable[[int, int], None]
+
+
+class Shard(BaseModel):
+    """One tar."""
+
+    name: str
+    photos: int
+    bytes: int
+    sha256: str
+    content: str
+    """the SHA-256 of the list of its photos: their ids, labels and own SHA-256"""
+
+
+class Index(BaseModel):
+    """shards.json, which is written last: with it, the shards are complete."""
+
+    format: int
+    layout: str
+    """of the folder that they were made of"""
+    labels: list[str]
+    label_ids: dict[str, str]
+    photos_of_label: dict[str, int]
+    shards: list[Shard]
+
+
+def read(root: Place) -> tuple[Index, pd.DataFrame]:
+    """The index and the table (COLUMNS, a row a photo) of the shards at `root`.
+
+    Raises FovsfeError where they are damaged or of another version.
+    """
+    try:
+        index = Index.model_validate_json(read_file(root / INDEX))
+        if index.format != FORMAT:
+            raise FovsfeError(f"{root / INDEX}: format {index.format}, not {FORMAT}: make the shards anew")
+        text = io.BytesIO(read_file(root / TABLE))
+        table = pd.read_csv(text, dtype=dict.fromkeys(_TEXTS, object), keep_default_na=False)
+        return index, table[COLUMNS]
+    except (OSError, ValidationError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FovsfeError(f"{root}: its {INDEX} or {TABLE} is damaged ({reason}); copy it again") from error
+
+
+def read_findings(root: Place) -> list[dict[str, Any]]:
+    """What the audit found before the photos were packed. Raises FovsfeError."""
+    try:
+        findings: list[dict[str, Any]] = json.loads(read_file(root / FINDINGS))
+        return findings
+    except (OSError, ValueError) as error:
+        raise FovsfeError(f"{root / FINDINGS}: cannot be read ({error}); copy it again") from error
+
+
+def damaged(root: Place, index: Index, tick: Tick) -> dict[str, str]:
+    """Which shards are not as they were written, and why. Reads each once; `tick(done, of)` counts photos."""
+
+    def look(shard: Shard) -> str:
+        try:
+            with local_copy(root / shard.name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            return "is missing"
+        except OSError as error:
+            return f"cannot be read: {error.strerror or error}"
+        return "" if digest == shard.sha256 else "is damaged: its SHA-256 is another"
+
+    faults, done, every = {}, 0, sum(shard.photos for shard in index.shards)
+    with ThreadPoolExecutor(4) as threads:
+        for shard, fault in zip(index.shards, threads.map(look, index.shards), strict=True):
+            done += shard.photos
+            tick(done, every)
+            if fault:
+                faults[shard.name] = fault
+    return faults
+
+
+def write(
+    photos: Photos,
+    table: pd.DataFrame,
+    findings: Sequence[dict[str, Any]],
+    shard_of: npt.NDArray[np.int64],
+    out: Place,
+    tick: Tick,
+) -> Index:
+    """Packs photos into shards at `out`, a folder or a URL; what an interrupted call has packed stays.
+
+    `table` and `findings` are those of the audit, `shard_of` (n,) the shard of every row. An entry is
+    NUMBER.SUFFIX, the photo as it is, and NUMBER.json, its id and label; NUMBER is its row in the table.
+
+    Raises FovsfeError where there are shards already, a photo has changed since the audit, or `out` cannot be
+    written or reached.
+    """
+    if (out / INDEX).exists():
+        raise FovsfeError(f"{out} holds shards already; choose another --out")
+    table = table.reset_index(drop=True)
+    paths, made = [""] * len(table), []
+    rows_of: dict[int, list[int]] = {}
+    for row, number in enumerate(shard_of):
+        rows_of.setdefault(int(number), []).append(row)
+    count: Counter[str] = Counter()
+    for done, number in enumerate(sorted(rows_of)):
+        rows = rows_of[number]
+        part = str(table["part"].iloc[rows[0]])
+        name = f"{part}-{count[part]:06d}.tar"
+        count[part] += 1
+        made.append(_shard(photos.root, table, rows, out, name, paths))
+        tick(done + 1, len(rows_of))
+    labelled = Counter(table["label"][table["part"] == "train"])
+    index = Index(
+        format=FORMAT,
+        layout=photos.layout,
+        labels=list(photos.labels),
+        label_ids=photos.label_ids,
+        photos_of_label={label: labelled[label] for label in photos.labels},
+        shards=made,
+    )
+    packed = table.assign(path=np.array(paths, object))[COLUMNS]
+    _put_text(out, TABLE, packed.to_csv(index=False, lineterminator="\n"))
+    _put_text(out, FINDINGS, json.dumps(list(findings), ensure_ascii=False, indent=1) + "\n")
+    if photos.sample is not None:
+        _put_text(out, "sample-submission.csv", photos.sample.to_csv(index=False, lineterminator="\n"))
+    _put_text(out, INDEX, index.model_dump_json(indent=1) + "\n")
+    for shard in made:
+        (out / _note(shard.name)).unlink(missing_ok=True)
+    return index
+
+
+def _shard(
+    root: Place, table: pd.DataFrame, rows: Sequence[int], out: Place, name: str, paths: list[str]
+) -> Shard:
+    """One shard, made unless it is there, and its entries' places, which go into `paths`."""
+    some = table.iloc[list(rows)]
+    listed = some[["id", "label", "sha256"]].to_csv(header=False, lineterminator="\n")
+    content = hashlib.sha256(listed.encode()).hexdigest()
+    for row, path, fault in zip(rows, some["path"], some["fault"], strict=True):
+        if fault != "missing":
+            paths[row] = f"{name}/{row:09d}{PurePosixPath(path).suffix.lower()}"
+    if (out / name).exists() and (out / _note(name)).exists():
+        there = Shard.model_validate_json(read_file(out / _note(name)))
+        if there.content == content:
+            return there
+    with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
+        file = Path(folder) / name
+        with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for entry, data in _entries(root, some, paths):
+                about = tarfile.TarInfo(entry)
+                about.size = len(data)
+                tar.addfile(about, io.BytesIO(data))
+        with file.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        shard = Shard(name=name, photos=len(rows), bytes=file.stat().st_size, sha256=digest, content=content)
+        _put(file, out, name)
+    _put_text(out, _note(name), shard.model_dump_json() + "\n")
+    return shard
+
+
+def _entries(root: Place, some: pd.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    for row, photo in zip(some.index, some.to_dict("records"), strict=True):
+        if not paths[row]:
+            continue
+        try:
+            data = read_bytes(root, photo["path"])
+        except OSError as error:
+            if photo["fault"]:  # it could not be read before, either
+                data = b""
+            else:
+                raise FovsfeError(f"{root / photo['path']}: {error}; put it back") from error
+        if photo["sha256"] and hashlib.sha256(data).hexdigest() != photo["sha256"]:
+            raise FovsfeError(f"{root / photo['path']}: has changed since it was looked at; call this again")
+        entry = paths[row].partition("/")[2]
+        yield entry, data
+        about = {"id": photo["id"], "label": photo["label"]}
+        yield f"{PurePosixPath(entry).stem}.json", json.dumps(about, ensure_ascii=False).encode()
+
+
+def _note(name: str) -> str:
+    """What is written beside a shard until all are there, so that an interrupted call goes on."""
+    return f"{name.removesuffix('.tar')}.json"
+
+
+def _put(file: Path, out: Place, name: str) -> None:
+    if isinstance(out, UPath):
+        put(file, str(out / name))
+        return
+    with replacing(out / name) as temporary:
+        shutil.copyfile(file, temporary)
+
+
+def _put_text(out: Place, name: str, text: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
+        file = Path(folder) / name
+        file.write_text(text, encoding="utf-8", newline="")
+        _put(file, out, name)

@@ -1,0 +1,211 @@
+"""photos.shards: what is packed comes back, with the audit's verdicts; what is damaged is named."""
+
+import json
+import shutil
+import tarfile
+from dataclasses import asdict
+
+import fsspec
+import pandas as pd
+import pytest
+import webdataset
+
+from fovsfe.errors import FovsfeError
+from fovsfe.photos import shards
+from fovsfe.photos.audit import audit
+from fovsfe.photos.drawn import draw
+from fovsfe.photos.files import read_bytes
+from fovsfe.photos.layouts import find
+from fovsfe.photos.order import shard_numbers
+from fovsfe.storage import located
+
+A_SHARD = 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The competition's layout: 40 labelled photos and 12 test photos, with faults."""
+    root = tmp_path_factory.mktemp("drawn") / "photos"
+    draw(root, 4, 12, 0)
+    first = sorted((root / "train" / "0").iterdir())
+    first[0].write_bytes(b"no photo")
+    shutil.copy(first[1], root / "train" / "1" / "copy.jpg")
+    tested = sorted((root / "test_upload").iterdir())
+    tested[0].unlink()
+    return root
+
+
+def pack(folder, out, **changes):
+    found = find(folder)
+    audited = audit(found)
+    numbers = shard_numbers(list(audited.table["id"]), list(audited.table["part"]), A_SHARD)
+    ticks = []
+    findings = [asdict(finding) for finding in audited.findings]
+    index = shards.write(found, audited.table, findings, numbers, out, lambda *tick: ticks.append(tick))
+    assert ticks[-1] == (len(index.shards), len(index.shards))
+    return index
+
+
+@pytest.fixture(scope="module")
+def packed(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("packed") / "shards"
+    pack(folder, out)
+    return out
+
+
+@pytest.fixture
+def copied(packed, tmp_path):
+    return shutil.copytree(packed, tmp_path / "shards")
+
+
+# ---- there and back
+
+
+def test_shards_have_the_photos_of_the_folder_byte_by_byte(folder, packed):
+    one, other = find(folder), find(packed)
+    assert other.layout == "shards"
+    assert other.labels == one.labels
+    assert other.label_ids == one.label_ids
+    pd.testing.assert_frame_equal(one.table.drop(columns="path"), other.table.drop(columns="path"))
+    pd.testing.assert_frame_equal(one.sample, other.sample)
+    for path, packed_path in zip(one.table["path"], other.table["path"], strict=True):
+        if path:
+            assert read_bytes(folder, path) == read_bytes(packed, packed_path)
+
+
+def test_the_audit_travels_along(folder, packed, monkeypatch):
+    before = audit(find(folder))
+    monkeypatch.setattr("fovsfe.photos.audit._look", lambda *arguments: pytest.fail("looked again"))
+    after = audit(find(packed))
+    columns = shards.COLUMNS
+    pd.testing.assert_frame_equal(
+        before.table[columns].drop(columns="path"), after.table[columns].drop(columns="path")
+    )
+    assert before.findings == after.findings
+    assert {"unreadable", "missing", "two labels"} <= {finding.kind for finding in after.findings}
+
+
+def test_the_index_has_counts_labels_and_checksums(packed):
+    index = json.loads((packed / "shards.json").read_text())
+    assert [shard["photos"] for shard in index["shards"]] == [11 + 1, 16, 16, 9]
+    assert [shard["name"][:5] for shard in index["shards"]] == ["test-", "train", "train", "train"]
+    assert sum(index["photos_of_label"].values()) == 41
+    assert all(len(shard["sha256"]) == 64 for shard in index["shards"])
+    names = {path.name for path in packed.iterdir()}
+    tars = {shard["name"] for shard in index["shards"]}
+    assert names == tars | {"shards.json", "photos.csv", "audit.json", "sample-submission.csv"}
+
+
+def test_webdataset_reads_them(packed):
+    files = sorted(str(file) for file in packed.glob("train-*.tar"))
+    table = find(packed).table
+    labels = dict(zip(table["id"], table["label"], strict=True))
+    count = 0
+    for sample in webdataset.WebDataset(files, shardshuffle=False):
+        about = json.loads(sample["json"])
+        assert labels[about["id"]] == about["label"]
+        assert sample["jpg"] == read_bytes(packed, table["path"][int(sample["__key__"])])
+        count += 1
+    assert count == 41
+
+
+def test_the_same_photos_give_the_same_shards(folder, packed, tmp_path):
+    pack(folder, tmp_path / "again")
+    for file in packed.iterdir():
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_shards_go_to_a_bucket_and_are_found_there(folder, packed, bucket):
+    out = located(f"{bucket}/shards")
+    pack(folder, out)
+    system = fsspec.filesystem("s3")
+    names = {path.rpartition("/")[2] for path in system.find(f"{bucket}/shards")}
+    assert names == {file.name for file in packed.iterdir()}
+    pd.testing.assert_frame_equal(find(out).table, find(packed).table)
+    assert audit(find(out)).findings == audit(find(packed)).findings
+
+
+def test_what_was_packed_before_an_interruption_is_not_packed_again(folder, packed, tmp_path, monkeypatch):
+    out, real, packing = tmp_path / "out", shards._entries, []
+
+    def entries(root, some, paths):
+        packing.append(len(some))
+        if len(packing) == 3:
+            raise KeyboardInterrupt
+        return real(root, some, paths)
+
+    monkeypatch.setattr(shards, "_entries", entries)
+    with pytest.raises(KeyboardInterrupt):
+        pack(folder, out)
+    assert not (out / "shards.json").exists()
+    pack(folder, out)
+    assert len(packing) == 3 + 2
+    assert {file.name for file in out.iterdir()} == {file.name for file in packed.iterdir()}
+
+
+# ---- what goes wrong
+
+
+def test_shards_that_are_there_are_not_overwritten(folder, packed):
+    with pytest.raises(FovsfeError, match="holds shards already; choose another --out"):
+        pack(folder, packed)
+
+
+def test_a_photo_that_changes_meanwhile_is_named(folder, tmp_path):
+    found = find(folder)
+    audited = audit(found)
+    audited.table.loc[5, "sha256"] = "0" * 64
+    with pytest.raises(FovsfeError, match="has changed since it was looked at"):
+        shards.write(found, audited.table, [], shard_numbers(audited.table["id"], audited.table["part"]),
+                     tmp_path, lambda *tick: None)  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ["flipped", "missing", "cut"])
+def test_a_damaged_shard_is_named_with_its_photos(copied, fault):
+    file = copied / "train-000001.tar"
+    data = bytearray(file.read_bytes())
+    if fault == "missing":
+        file.unlink()
+    else:
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data if fault == "flipped" else data[: len(data) // 2])
+    result = audit(find(copied))
+    finding = next(finding for finding in result.findings if finding.kind == "damaged shard")
+    assert finding.severity == "error"
+    assert finding.detail.startswith(
+        "train-000001.tar is missing" if fault == "missing" else "train-000001.tar is damaged"
+    )
+    table = result.table
+    lost = table["path"].str.startswith("train-000001.tar")
+    assert set(finding.ids) <= set(table["id"][lost])
+    assert (table["fault"][lost] != "").all()
+    assert len(finding.ids) >= 15
+
+
+@pytest.mark.parametrize("name", ["shards.json", "photos.csv", "audit.json"])
+def test_a_damaged_index_is_named(copied, name):
+    (copied / name).write_bytes(b"{\xff")
+    with pytest.raises(FovsfeError, match="copy it again"):
+        audit(find(copied))
+
+
+def test_another_version_is_named(copied):
+    index = json.loads((copied / "shards.json").read_text())
+    (copied / "shards.json").write_text(json.dumps({**index, "format": 2}))
+    with pytest.raises(FovsfeError, match="format 2, not 1"):
+        find(copied)
+
+
+def test_labels_in_any_script_survive(tmp_path):
+    for label in ('Нива "4x4"', "<b>, x"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        draw(tmp_path / "some", 1, 0, 0)
+        for number, file in enumerate(sorted((tmp_path / "some" / "train").rglob("*.jpg"))[:3]):
+            shutil.copy(file, tmp_path / "photos" / label / f"{number} й.JPG")
+        shutil.rmtree(tmp_path / "some")
+    pack(tmp_path / "photos", tmp_path / "out")
+    one, other = find(tmp_path / "photos"), find(tmp_path / "out")
+    pd.testing.assert_frame_equal(one.table.drop(columns="path"), other.table.drop(columns="path"))
+    assert other.sample is None
+    with tarfile.open(tmp_path / "out" / "train-000000.tar") as tar:
+        assert all(name.isascii() for name in tar.getnames())

@@ -1,0 +1,173 @@
+"""A run is the same from a folder, from shards and from a bucket, and goes on elsewhere after a kill."""
+
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from fovsfe import job
+from fovsfe.job import Command, Job
+from fovsfe.learning.training import Task, run_task
+from fovsfe.photos import order
+from fovsfe.photos.audit import audit
+from fovsfe.photos.layouts import find
+from fovsfe.photos.order import EpochOrder, shard_numbers
+from fovsfe.photos.split import split
+from fovsfe.progress import Screen
+from fovsfe.recipe import Member, PhotoSettings, Recipe, TrainingSettings
+from fovsfe.run import Run
+from fovsfe.storage import located
+
+A_SHARD = 8
+
+
+def recipe(tmp_path, workers=0, epochs=1, cache_gb=0.0):
+    file = tmp_path / f"recipe-{workers}-{epochs}-{cache_gb}.toml"
+    file.write_text(
+        f"[photos]\nloader_workers = {workers}\ncache_gb = {cache_gb}\n[training]\nstages = [0, 1.0]\n"
+        f'head_epochs = 5\nepochs = {epochs}\nbatch_size = 8\nprecision = "fp32"\n'
+        '[[members]]\nbackbone = "test_resnet"\nsize = [48, 64]\n'
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """90 photos of three labels, and six to ask about."""
+    random = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("photos") / "photos"
+    for number in range(96):
+        pixels = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        pixels[..., number % 3] //= 3
+        file = root / (f"train/{number % 3}/{number}.jpg" if number < 90 else f"test_upload/{number}.jpg")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((80, 60)).save(file)
+    tested = sorted(file.name for file in (root / "test_upload").iterdir())
+    (root / "sample-submission.csv").write_text("Id,Category\n" + "".join(f"{name},0\n" for name in tested))
+    return root
+
+
+def first_epoch(photos, workers, folder):
+    """The ids in the order of the first epoch, its loss, and answers for the test photos."""
+    member = Member(backbone="test_resnet", size=(48, 64))
+    settings = Recipe(
+        photos=PhotoSettings(loader_workers=workers, cache_gb=0),
+        training=TrainingSettings(stages=(1.0,), epochs=1, batch_size=8, precision="fp32"),
+        members=(member,),
+    )
+    found = find(located(str(photos)))
+    table = audit(found).table
+    table["fold"] = split(table, 0.25, 0, 0)
+    command = Command(photos=str(photos), weights="none", minutes=None, devices=1)
+    some = Job(Run(folder), settings, command, Screen(Console(file=io.StringIO())), found, table, None)
+    learn, judge = some.rows((table["part"] == "train") & (table["fold"] < 0)), some.judged
+    task = Task(
+        folder=folder,
+        member=member,
+        recipe=settings,
+        weights="none",
+        labels=len(found.labels),
+        photos=some.fitted(member),
+        learn=learn,
+        targets=np.eye(len(found.labels), dtype=np.float32)[some.truth(learn)],
+        judge=judge,
+        truth=some.truth(judge),
+        ask=some.asked,
+        features=folder / "features",
+        precision="fp32",
+        seed=1,
+    )
+    run_task(task, 1, lambda event: None)
+    order = EpochOrder(task.photos, learn, task.seed)
+    with np.load(folder / "predictions.npz") as saved:
+        answers = saved["ask"].tolist()
+    loss = (folder / "history.csv").read_text().splitlines()[1].split(",")[2]
+    return [table["id"][learn[i]] for i in order], loss, answers
+
+
+def test_the_same_photos_in_the_same_order_and_the_same_loss_from_everywhere(
+    fovsfe, folder, bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(job, "shard_numbers", partial(shard_numbers, a_shard=A_SHARD))
+    monkeypatch.setattr(order, "POOL", 2)
+    fsspec.filesystem("s3").put(str(folder), f"{bucket}/", recursive=True)
+    places = [folder, f"{bucket}/photos", tmp_path / "shards", f"{bucket}/shards"]
+    for out in places[2:]:
+        assert fovsfe("shard", folder, "--out", out, "--photos-a-shard", A_SHARD).code == 0
+    ids, loss, answers = first_epoch(folder, 0, tmp_path / "plain")
+    assert len(set(ids)) == len(ids) == 66
+    for number, photos in enumerate(places):
+        for workers in (1, 4):
+            seen = first_epoch(photos, workers, tmp_path / f"{number}-{workers}")
+            assert seen == (ids, loss, answers), (photos, workers)
+
+
+@pytest.mark.parametrize("choice", ["refuse", "skip"])
+def test_a_damaged_shard_is_refused_or_left_out(fovsfe, folder, tmp_path, choice):
+    shards = tmp_path / "shards"
+    assert fovsfe("shard", folder, "--out", shards, "--photos-a-shard", 16).code == 0
+    (shards / "train-000002.tar").write_bytes(b"gone")
+    ended = fovsfe("check", shards)
+    assert ended.code == 1
+    assert "error: damaged shard: train-000002.tar is damaged" in ended.out
+    command = ["train", shards, "--recipe", recipe(tmp_path), "--weights", "none", "--out", tmp_path / "run"]
+    ended = fovsfe(*command, "--set", f"photos.damaged_shards={choice}")
+    if choice == "refuse":
+        assert ended.code == 1
+        assert "train-000002.tar is damaged" in ended.line
+        assert "photos.damaged_shards=skip" in ended.line
+        return
+    assert ended.code == 0, ended.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["photos"]["unreadable"] == 16
+    assert len((tmp_path / "run" / "submission.csv").read_text().splitlines()) == 7
+
+
+def test_killed_on_one_machine_a_run_ends_the_same_on_another(fovsfe, folder, bucket, tmp_path, monkeypatch):
+    photos, url, mine = f"{bucket}/shards", f"{bucket}/runs/one", recipe(tmp_path, epochs=12)
+    assert fovsfe("shard", folder, "--out", photos).code == 0
+    command = ["train", photos, "--recipe", mine, "--weights", "none", "--out"]
+    assert fovsfe(*command, tmp_path / "whole").code == 0
+    begun = [sys.executable, "-c", "from fovsfe.cli import main; main()", *map(str, command), url]
+    program = subprocess.Popen(begun, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    system, checkpoint = fsspec.filesystem("s3"), f"{url}/round-1/test_resnet/fold-0/checkpoint.pt"
+    end = time.monotonic() + 120
+    while not system.exists(checkpoint) and time.monotonic() < end and program.poll() is None:
+        time.sleep(0.05)
+        system.invalidate_cache()
+    program.send_signal(signal.SIGKILL)
+    said = program.communicate()[0]
+    assert system.exists(checkpoint), said
+    assert not system.exists(f"{url}/metrics.json")
+    shutil.rmtree(tmp_path / "fovsfe-cache")
+    monkeypatch.setenv("FOVSFE_CACHE", str(tmp_path / "another machine"))
+    assert fovsfe("train", photos, "--recipe", mine, "--out", url).line.endswith(f"fovsfe resume {url}")
+    ended = fovsfe("resume", url)
+    assert ended.code == 0, ended.err
+    assert f"run folder: {url}" in ended.out
+    one = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    two = json.loads(system.cat_file(f"{url}/metrics.json"))
+    one.pop("steps"), two.pop("steps")
+    assert one == two
+    assert system.cat_file(f"{url}/submission.csv") == (tmp_path / "whole" / "submission.csv").read_bytes()
+    assert not system.exists(checkpoint)
+    # The bundle can be exported, served and asked from there.
+    assert fovsfe("report", url).out == f"report: {url}/report.html\n"
+    assert fovsfe("export", url, "--out", f"{bucket}/bundle").code == 0
+    ended = fovsfe("predict", f"{bucket}/bundle", photos, "--out", tmp_path / "answers.csv")
+    assert ended.code == 0, ended.err
+    answers = pd.read_csv(tmp_path / "answers.csv")
+    assert len(answers) == 96
+    assert answers["photo"].is_unique
+    assert answers["photo"][0].startswith(f"{photos}/test-000000.tar/")
