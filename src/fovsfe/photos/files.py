@@ -75,7 +75,7 @@ def names_in(archive: Place) -> list[str]:
     try:
         entries = _opened(archive).names()
     except (zipfile.BadZipFile, tarfile.TarError, OSError) as error:
-        raise FovsfeError(f"{archive}: cannot be read as an archive ({error}); get it again") from error
+        raise FovsfeError(f"{archive}: cannot be read as an archive ({error}); download it again") from error
     return [e for e in entries if is_photo_name(e) and not any(is_hidden(part) for part in e.split("/"))]
 
 
