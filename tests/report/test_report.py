@@ -10,9 +10,15 @@ from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
+from PIL import Image
 
+from fovsfe.photos.table import read as read_photos
+from fovsfe.recipe import PhotoSettings, to_toml
+from fovsfe.recipe import read as read_recipe
 from fovsfe.report import report
 from fovsfe.report.report import render, write
+from fovsfe.report.thumbnails import PLACEHOLDER
+from fovsfe.run import write_text
 
 SECTIONS = {
     "answer", "photos", "augmentation", "learning", "compared", "confusion", "mistakes", "calibration",
@@ -71,19 +77,34 @@ def test_names_are_text_everywhere(page, wild):
 
 
 def test_figures_are_those_of_metrics_json(page, wild):
-    metrics = json.loads(wild[0].metrics.read_text("utf-8"))
+    agree(page, wild[0])
+    assert "1 min 1 s" in page.seen
+
+
+def agree(page, run):
+    """The figures of a page and of a finished run."""
+    metrics = json.loads(run.metrics.read_text("utf-8"))
     chosen = metrics["chosen"]
     assert page.seen.index(percent(chosen["accuracy"])) < page.seen.index("Why this one")
     first, second, times = chosen["hardest_pair"]
     assert f"{first} and {second} , taken for each other {times} time" in page.seen
     for each in metrics["rounds"]:
-        for figures in (each["members"] | each["blends"]).values():
+        members = list(each["members"].values())
+        everyone = "-" + "+".join(each["members"])
+        for figures in members + [of for name, of in each["blends"].items() if name.endswith(everyone)]:
             low, high = figures["interval"]
             row = f"{each['round']} {percent(figures['accuracy'])} {100 * low:.1f} – {percent(high)}"
-            assert f"{row} {figures['log_loss']:.4f}" in page.seen
+            error = percent(figures["calibration_error"])
+            assert f"{row} {figures['log_loss']:.4f} {error} {figures['photos']}" in page.seen
+        for name, figures in each["blends"].items():
+            row = f"{name} {each['round']} {percent(figures['accuracy'])} {figures['log_loss']:.4f}"
+            assert f"{row} {'yes' if figures['calibrated'] else 'no'}" in page.seen
+    photos = read_photos(run.photos).query("part == 'train' and fault == ''")["label"].value_counts()
+    for label in metrics["labels"]:
+        row = f"{' '.join(label.split())} {photos[label]} {percent(chosen['recall'][label])}"
+        assert f"{row} {percent(chosen['precision'][label])}" in page.seen
     wrong = round((1 - chosen["accuracy"]) * chosen["photos"])
     assert f"{wrong} of {chosen['photos']} photos got a wrong label" in page.seen
-    assert "1 min 1 s" in page.seen
 
 
 def test_mistakes_are_mistakes(wild):
@@ -129,6 +150,16 @@ def test_photos_that_have_gone_are_told_of(finish, tmp_path):
     shutil.rmtree(tmp_path / "photos")
     seen = Page(render(run)).seen
     assert "no pictures" in seen and "got a wrong label" in seen
+
+
+def test_photos_are_looked_at_under_the_recipes_limit_of_pixels(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b"), rounds=1)
+    Image.new("RGB", (150, 100)).save(tmp_path / "photos" / "train" / "0" / "0.jpg")
+    assert PLACEHOLDER not in render(run)
+    limited = read_recipe(str(run.recipe)).model_copy(update={"photos": PhotoSettings(max_pixels=10_000)})
+    write_text(run.recipe, to_toml(limited))
+    sheet = render(run).partition("Some of each label")[2].partition("</section>")[0]
+    assert sheet.count(PLACEHOLDER) == 1
 
 
 @pytest.mark.parametrize("each", [1, 3])
