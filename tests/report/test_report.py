@@ -127,7 +127,9 @@ def test_an_unfinished_run_has_what_there_is(finish, tmp_path):
     assert "not finished" not in everything.seen
     # Taken away in the reverse order of a training; after each step the report must still be written.
     run.metrics.unlink()
-    assert "Best so far" in Page(render(run)).seen
+    assert "Best so far mean of all members , round 2" in Page(render(run)).seen
+    (run.round(2) / "blend.json").unlink()
+    assert "Best so far mean of all members , round 1" in Page(render(run)).seen
     shutil.rmtree(run.round(2))
     (run.round(1) / "blend.json").unlink()
     shutil.rmtree(run.round(1) / "blends")
