@@ -18,8 +18,13 @@ def main() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with tempfile.TemporaryDirectory() as folder:
-        where = {"metadata": {"path": folder}}
-        client = NotebookClient(notebook, timeout=900, resources=where, record_timing=False)
+        client = NotebookClient(
+            notebook,
+            timeout=900,
+            resources={"metadata": {"path": folder}},
+            record_timing=False,
+            coalesce_streams=True,
+        )
         client.execute(env={**os.environ, "PATH": path})
     for cell in notebook.cells:
         if "report" in cell.metadata.get("tags", []):
