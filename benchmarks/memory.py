@@ -1,10 +1,10 @@
-"""Peak memory of a run on few and on many photos: it should not grow with their number.
+"""Peak memory of a run and of its report on few and on many photos: it should not grow with their number.
 
     python -m benchmarks memory                          # 2,000 and 20,000 photos
     python -m benchmarks memory --photos 200 2000
 
-400 drawn photos, linked under different names, a tiny network, one epoch. About ten minutes on two cores, and
-1 GB of disk while it runs.
+400 drawn photos, linked under different names, a tiny network, one epoch; then `fovsfe report` once more,
+with its time and size. About three minutes on two cores, and 1 GB of disk while it runs.
 """
 
 import argparse
@@ -38,44 +38,60 @@ size = [64, 96]
 
 @dataclass(frozen=True)
 class Peak:
-    """Of one run, in MB."""
+    """Of one command, memory in MB."""
 
     photos: int
+    command: str  # "train" or "report"
     resident: float  # the largest any process of it was, with what it maps from files
     anonymous: float  # what it took for itself: the processes together, sampled
     seconds: float
+    report: float  # what report.html takes on disk, in MB
 
 
 def main(flags: Sequence[str]) -> None:
-    """Prints the peaks and their ratio; writes results/memory.json."""
+    """Prints the peaks and their ratios; writes results/memory-FEW-MANY.json."""
     parser = argparse.ArgumentParser("python -m benchmarks memory", description=__doc__)
     parser.add_argument("--photos", type=int, nargs=2, default=[2000, 20000], metavar=("FEW", "MANY"))
     counts = parser.parse_args(flags).photos
-    peaks = [_run(count) for count in counts]
-    rows = [(f"{p.photos}", f"{p.resident:.0f}", f"{p.anonymous:.0f}", f"{p.seconds:.0f}") for p in peaks]
-    few, many = peaks
-    resident, anonymous = many.resident / few.resident, many.anonymous / few.anonymous
-    rows.append(("ratio", f"{resident:.2f}", f"{anonymous:.2f}", f"{many.seconds / few.seconds:.1f}"))
-    print(markdown(("photos", "peak resident MB", "peak anonymous MB", "seconds"), rows))
-    kept = {"machine": machine(), "peaks": [asdict(p) for p in peaks]}
-    write_json(
-        RESULTS / f"memory-{few.photos}-{many.photos}.json",
-        {**kept, "ratio_resident": round(resident, 3), "ratio_anonymous": round(anonymous, 3)},
-    )
+    rows: list[tuple[str, ...]] = []
+    kept = []
+    for few, many in zip(*(_run(count) for count in counts), strict=True):
+        figures = ("resident", "anonymous", "seconds", "report")
+        ratios = {name: getattr(many, name) / getattr(few, name) for name in figures}
+        for p in (few, many):
+            held = f"{p.resident:.0f}", f"{p.anonymous:.0f}"
+            rows.append((p.command, f"{p.photos}", *held, f"{p.seconds:.0f}", f"{p.report:.1f}"))
+        rows.append((few.command, "ratio", *(f"{ratio:.2f}" for ratio in ratios.values())))
+        rounded = {name: round(ratio, 3) for name, ratio in ratios.items()}
+        kept.append({"few": asdict(few), "many": asdict(many), "ratios": rounded})
+    print(markdown(("command", "photos", "resident MB", "anonymous MB", "seconds", "report MB"), rows))
+    file = RESULTS / f"memory-{counts[0]}-{counts[1]}.json"
+    write_json(file, {"machine": machine(), "peaks": kept})
 
 
-def _run(count: int) -> Peak:
+def _run(count: int) -> list[Peak]:
+    """Of the training, then of the report."""
     photos, out = SCRATCH / "memory" / f"photos-{count}", SCRATCH / "memory" / f"run-{count}"
     _linked(drawn(DRAWN, DRAWN_TEST), photos, count)
     recipe = SCRATCH / "memory" / "recipe.toml"
     recipe.write_text(RECIPE)
     shutil.rmtree(out, ignore_errors=True)
     print(f"a run on {count} photos ...", flush=True)
-    command = [Path(sys.executable).with_name("fovsfe"), "train", photos, "--recipe", recipe]
-    command += ["--weights", "none", "--out", out]
+    peaks = [
+        _peak(count, out, "train", photos, "--recipe", recipe, "--weights", "none", "--out", out),
+        _peak(count, out, "report", out),
+    ]
+    shutil.rmtree(out)
+    shutil.rmtree(photos)
+    return peaks
+
+
+def _peak(count: int, run: Path, name: str, *arguments: str | Path) -> Peak:
+    """Of one command, `name`, which leaves a report in `run`."""
+    command = [str(part) for part in (Path(sys.executable).with_name("fovsfe"), name, *arguments)]
     start = time.monotonic()
     with (SCRATCH / "memory" / "log.txt").open("wb") as log:
-        process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         anonymous = 0.0
         while True:
             done, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -86,9 +102,8 @@ def _run(count: int) -> Peak:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError((SCRATCH / "memory" / "log.txt").read_text()[-2000:])
-    shutil.rmtree(out)
-    shutil.rmtree(photos)
-    return Peak(count, usage.ru_maxrss / 1024, anonymous / 1024, time.monotonic() - start)
+    seconds, size = time.monotonic() - start, (run / "report.html").stat().st_size / 1e6
+    return Peak(count, name, usage.ru_maxrss / 1024, anonymous / 1024, seconds, size)
 
 
 def _linked(source: Path, folder: Path, count: int) -> None:

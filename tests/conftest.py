@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import s3fs
+from PIL import Image
 
 from fovsfe.cli import main
 
@@ -24,6 +26,22 @@ class Ended:
         assert self.err.startswith("fovsfe: "), self.err
         assert self.err.count("\n") == 1, self.err
         return self.err.removeprefix("fovsfe: ").rstrip("\n")
+
+
+@pytest.fixture(scope="session")
+def clouds() -> Callable[..., Image.Image]:
+    """Draws a photo unlike any other: blobs of all sizes, the small ones fainter, as in real photos."""
+
+    def draw(seed: int, width: int = 200, height: int = 150) -> Image.Image:
+        random = np.random.default_rng(seed)
+        pixels = np.full((height, width, 3), 128.0)
+        for octave in range(5):
+            blobs = Image.fromarray(random.integers(0, 256, (3 << octave, 4 << octave, 3), np.uint8))
+            smooth = np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC))
+            pixels += (smooth - 128.0) / 2**octave
+        return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+    return draw
 
 
 @pytest.fixture

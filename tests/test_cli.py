@@ -170,7 +170,7 @@ def test_what_train_asks_for(fovsfe, photos, tmp_path, monkeypatch):
     )  # fmt: skip
     assert ended.line == "enough"
     (command, settings, folder), *_ = asked
-    assert command.photos == photos.resolve()
+    assert command.photos == str(photos.resolve())
     assert command.weights == str(tmp_path.resolve() / "w")
     assert (command.minutes, command.devices) == (1.5, 2)
     assert settings == recipes.read("quick", ["training.epochs=3", "seed=4"])

@@ -49,7 +49,8 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nbformat.N
     )
     notebook.cells.insert(trains + 1, nbformat.v4.new_code_cell(notebook.cells[trains].source))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    where = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=300, resources=where, coalesce_streams=True)
     return folder, client.execute(env={**os.environ, "PATH": path})
 
 

@@ -67,9 +67,26 @@ def test_the_head_stage_s_many_epochs_make_no_lines(plain):
     assert len(text(plain).splitlines()) == 1
 
 
+def test_colour_that_is_forced_on_a_file_makes_no_terminal_of_it(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    screen = Screen(Console(file=io.StringIO(), width=80))
+    assert screen.console.is_terminal
+    with screen.opened():
+        screen.bar("looking at photos", 50, 100)
+        screen.network("densenet169", 0, 1)
+        screen.event(epoch())
+    assert text(screen).splitlines()[0] == "training densenet169 (1 of 1)"
+    assert "\x1b" not in text(screen)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 @pytest.fixture
 def terminal():
-    return Screen(Console(file=io.StringIO(), width=120, height=50, force_terminal=True))
+    return Screen(Console(file=Terminal(), width=120, height=50, force_terminal=True))
 
 
 def test_on_a_terminal_bars_and_the_last_epochs_are_shown(terminal):

@@ -79,6 +79,8 @@ TABLES = {
         "fit": some("pad", "squash", "crop"),
         "max_pixels": st.integers(10_000, 10**9),
         "cache_gb": numbers(0, 1e308),
+        "damaged_shards": some("refuse", "skip"),
+        "loader_workers": st.integers(0, 64) | st.just("auto"),
     },
     "split": {"holdout": numbers(0.05, 0.5), "folds": some(0, 2, 20)},
     "augment": {

@@ -39,7 +39,8 @@ class Screen:
     @contextmanager
     def opened(self) -> Iterator["Screen"]:
         """Keeps the live display up for the length of the block, on a terminal."""
-        if not self.console.is_terminal:
+        # FORCE_COLOR, which a notebook sets, makes a terminal of any file; there every frame would stay.
+        if not (self.console.is_terminal and self.console.file.isatty()):
             yield self
             return
         with Live(self._picture(), console=self.console, refresh_per_second=4, transient=True) as self._live:

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from huggingface_hub import ModelCard
 
 from fovsfe.bundle.card import card
 from fovsfe.bundle.format import Bundle, load
@@ -50,6 +51,18 @@ def test_front_matter_is_what_hubs_read(made: Any) -> None:
     assert result["dataset"]["name"] == 'the "hold-out": 200 photos'
     assert result["metrics"][0]["type"] == "accuracy"
     assert 0 < result["metrics"][0]["value"] < 1
+
+
+def test_the_hub_s_own_reader_takes_it(made: Any) -> None:
+    bundle = measured(made, measured_on='Нива: "514" photos # <b>')
+    read = ModelCard(card(bundle)).data
+    (result,) = read.eval_results
+    assert (read.license, read.library_name, read.pipeline_tag) == ("other", "onnx", "image-classification")
+    assert read.model_name == bundle.blend.name
+    assert (result.task_type, result.dataset_type) == ("image-classification", "imagefolder")
+    assert result.dataset_name == 'Нива: "514" photos # <b>'
+    assert (result.metric_type, result.metric_value) == ("accuracy", round(bundle.metrics["accuracy"], 4))
+    assert ModelCard(card(load(made.folder))).data.eval_results is None
 
 
 def test_without_figures(made: Any) -> None:
@@ -111,4 +124,4 @@ def test_names_are_no_markup(made: Any) -> None:
 
 def test_what_is_to_fill_in_is_there(made: Any) -> None:
     text = (Path(made.folder) / "card.md").read_text(encoding="utf-8")
-    assert text.count("FILL IN") == 5
+    assert text.count("FILL IN") == 7

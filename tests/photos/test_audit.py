@@ -16,16 +16,6 @@ from fovsfe.photos.layouts import find
 from fovsfe.photos.split import split
 
 
-def drawn(seed, width=200, height=150):
-    """A photo unlike any other: blobs of all sizes, the small ones fainter, as in real photos."""
-    rng = np.random.default_rng(seed)
-    pixels = np.full((height, width, 3), 128.0)
-    for octave in range(5):
-        blobs = Image.fromarray(rng.integers(0, 256, (3 << octave, 4 << octave, 3), np.uint8))
-        pixels += (np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC)) - 128.0) / 2**octave
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
 def save(image, file, **options):
     file.parent.mkdir(parents=True, exist_ok=True)
     image.save(file, **options)
@@ -52,14 +42,14 @@ def turned(orientation):
 
 
 @pytest.fixture
-def planted(tmp_path, monkeypatch):
+def planted(tmp_path, monkeypatch, clouds):
     """Two clean classes, a test part, and the faults. Root may read anything: "no permission" is played."""
     for number, (label, name) in enumerate((lab, n) for lab in ("Нива", "Ford Focus") for n in range(6)):
-        save(drawn(number), tmp_path / "train" / label / f"{name}.jpg", quality=90)
+        save(clouds(number), tmp_path / "train" / label / f"{name}.jpg", quality=90)
     for number in range(3):
-        save(drawn(100 + number), tmp_path / "test_upload" / f"{number}.jpg", quality=90)
+        save(clouds(100 + number), tmp_path / "test_upload" / f"{number}.jpg", quality=90)
     bad, test = tmp_path / "train" / "Нива", tmp_path / "test_upload"
-    jpeg, png = encoded(drawn(50), "JPEG"), encoded(drawn(51), "PNG")
+    jpeg, png = encoded(clouds(50), "JPEG"), encoded(clouds(51), "PNG")
     for name, data in {
         "empty.jpg": b"",
         "empty.png": b"",
@@ -68,12 +58,12 @@ def planted(tmp_path, monkeypatch):
         "cut.jpg": jpeg[: len(jpeg) // 2],
         "cut-early.jpg": jpeg[:200],
         "cut.png": png[: len(png) // 2],
-        "cut.webp": encoded(drawn(52), "WEBP")[:-100],
-        "cut.gif": encoded(drawn(53), "GIF")[:5000],
-        "cut.avif": encoded(drawn(54), "AVIF")[:-50],
-        "cut.heic": encoded(drawn(55), "HEIF")[:-50],
-        "cut.bmp": encoded(drawn(56), "BMP")[:-50],
-        "cut.tif": encoded(drawn(57), "TIFF")[:-50],
+        "cut.webp": encoded(clouds(52), "WEBP")[:-100],
+        "cut.gif": encoded(clouds(53), "GIF")[:5000],
+        "cut.avif": encoded(clouds(54), "AVIF")[:-50],
+        "cut.heic": encoded(clouds(55), "HEIF")[:-50],
+        "cut.bmp": encoded(clouds(56), "BMP")[:-50],
+        "cut.tif": encoded(clouds(57), "TIFF")[:-50],
         "bomb.png": huge_png(50_000, 50_000),
         "damaged.png": png[:60] + bytes(200) + png[260:],
     }.items():
@@ -89,17 +79,17 @@ def planted(tmp_path, monkeypatch):
         return really(file)
 
     monkeypatch.setattr(Path, "read_bytes", locked)
-    save(drawn(60).convert("CMYK"), bad / "cmyk.jpg")
-    grey = np.asarray(drawn(61).convert("L")).astype(np.uint16) * 257
+    save(clouds(60).convert("CMYK"), bad / "cmyk.jpg")
+    grey = np.asarray(clouds(61).convert("L")).astype(np.uint16) * 257
     save(Image.fromarray(grey), bad / "deep.png")
-    save(drawn(62), bad / "turned.jpg", exif=turned(6))
-    save(drawn(63), bad / "moving.gif", save_all=True, append_images=[drawn(64)])
-    save(drawn(65, 40, 30), bad / "tiny.png")
-    save(drawn(66), bad / 'имя с "кавычками" <b> 写真.JPG', format="JPEG")
+    save(clouds(62), bad / "turned.jpg", exif=turned(6))
+    save(clouds(63), bad / "moving.gif", save_all=True, append_images=[clouds(64)])
+    save(clouds(65, 40, 30), bad / "tiny.png")
+    save(clouds(66), bad / 'имя с "кавычками" <b> 写真.JPG', format="JPEG")
     (bad / "copy.jpg").write_bytes((bad / "0.jpg").read_bytes())
     (tmp_path / "train" / "Ford Focus" / "stray.jpg").write_bytes((bad / "1.jpg").read_bytes())
     (test / "known.jpg").write_bytes((bad / "2.jpg").read_bytes())
-    again = drawn(3)
+    again = clouds(3)
     save(ImageEnhance.Brightness(again.resize((140, 105))).enhance(1.1), bad / "again.jpg", quality=40)
     (test / "empty.jpg").write_bytes(b"")
     rows = "".join(
@@ -216,8 +206,8 @@ def plain(root, images):
     return find(root)
 
 
-def test_different_photos_are_not_near_duplicates(tmp_path):
-    photos = plain(tmp_path, {f"{i % 2}/{i}.png": drawn(i) for i in range(60)})
+def test_different_photos_are_not_near_duplicates(tmp_path, clouds):
+    photos = plain(tmp_path, {f"{i % 2}/{i}.png": clouds(i) for i in range(60)})
     assert audit(photos).table["group"].nunique() == 60
 
 
@@ -227,11 +217,11 @@ def test_plain_photos_of_different_colours_are_not_near_duplicates(tmp_path):
     assert audit(plain(tmp_path, flat)).table["group"].nunique() == len(colours)
 
 
-def test_copies_of_one_photo_are_near_duplicates(tmp_path):
+def test_copies_of_one_photo_are_near_duplicates(tmp_path, clouds):
     for seed in range(5):
-        first = drawn(seed)
+        first = clouds(seed)
         save(first, tmp_path / "a" / f"{seed}.png")
-        save(drawn(seed + 100), tmp_path / "b" / f"{seed}.png")
+        save(clouds(seed + 100), tmp_path / "b" / f"{seed}.png")
         save(first, tmp_path / "a" / f"{seed} again.jpg", quality=30)
         save(first.resize((100, 75)), tmp_path / "a" / f"{seed} small.jpg")
         save(ImageEnhance.Contrast(first).enhance(1.15), tmp_path / "a" / f"{seed} contrast.jpg")
@@ -240,9 +230,9 @@ def test_copies_of_one_photo_are_near_duplicates(tmp_path):
     assert table["group"][table["label"] == "a"].value_counts().tolist() == [4] * 5
 
 
-def test_a_photo_that_is_everywhere_does_not_cost_all_pairs(tmp_path):
+def test_a_photo_that_is_everywhere_does_not_cost_all_pairs(tmp_path, clouds):
     noise = np.random.default_rng(0)
-    base = np.asarray(drawn(0)).astype(int)
+    base = np.asarray(clouds(0)).astype(int)
     for i in range(300):
         pixels = (base + noise.integers(-3, 4, base.shape)).clip(0, 255).astype(np.uint8)
         save(Image.fromarray(pixels), tmp_path / str(i % 2) / f"{i}.png", compress_level=1)

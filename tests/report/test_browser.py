@@ -1,4 +1,5 @@
-"""The report in a browser: nothing is fetched, fails or overlaps, in light and dark, wide and narrow.
+"""The report and the audit's page in a browser: nothing is fetched, fails or overlaps, whatever its width and
+colours.
 
 Skipped where there is no Chromium; with FOVSFE_NEED_CHROMIUM=1 that is a failure.
 """
@@ -9,7 +10,10 @@ from importlib import import_module
 
 import pytest
 
+from fovsfe.photos import table as photo_table
+from fovsfe.report import faults
 from fovsfe.report.report import write
+from fovsfe.run import write_text
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NEEDED = os.environ.get("FOVSFE_NEED_CHROMIUM") == "1"
@@ -43,20 +47,46 @@ def browser():
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_can_be_looked_at(browser, wild, width, scheme):
-    file = write(wild[0])
+    page = looked_at(browser, write(wild[0]), width, scheme)
+    assert page.evaluate(OVERLAPS) == []
+    whole = "document.querySelector('nav').scrollWidth <= document.documentElement.clientWidth"
+    assert page.evaluate(whole) == (width == 1280)  # on a phone it scrolls
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_audit_s_page_can_be_looked_at(browser, wild, width, scheme, tmp_path):
+    run, names = wild
+    table = photo_table.read(run.photos)
+    ids = [table["id"][table["label"] == name].iloc[0] for name in names]
+    kinds = {"two labels": "error", "in both parts": "error", "tiny": "warning", "read as": "info"}
+    findings = [
+        {"kind": kind, "severity": severity, "ids": ids, "detail": f"under {', '.join(names)}"}
+        for kind, severity in kinds.items()
+    ]
+    write_text(tmp_path / "index.html", faults.page(names[1], run.root.parent / "photos", findings, table))
+    page = looked_at(browser, tmp_path / "index.html", width, scheme)
+    text = page.inner_text("body")
+    assert all(text.count(name) > len(kinds) for name in names)
+    assert all(text.count(path) == len(kinds) for path in table.set_index("id")["path"][ids])
+    page.close()
+
+
+def looked_at(browser, file, width, scheme):
+    """The page of a file, on which nothing is fetched, fails or is wider than the window."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    requests, faults, dialogs = [], [], []
+    requests, failures, dialogs = [], [], []
     page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: faults.append(message.text))
-    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: failures.append(message.text))
+    page.on("pageerror", lambda error: failures.append(str(error)))
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.goto(file.as_uri())
     page.wait_for_timeout(200)
     assert [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
-    assert faults == [] and dialogs == []
+    assert failures == [] and dialogs == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(OVERLAPS) == []
-    page.close()
+    return page
 
 
 def test_a_matrix_is_chosen_without_a_network(browser, wild):

@@ -5,10 +5,9 @@ import html
 import re
 from dataclasses import asdict
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import ImageEnhance
 
 from fovsfe.photos.audit import audit
 from fovsfe.photos.layouts import find
@@ -18,17 +17,7 @@ from fovsfe.report.thumbnails import PLACEHOLDER
 WILD = 'Нива "5" <b onmouseover=alert(1)>&amp; ' + "я" * 60
 
 
-def clouds(seed, width=200, height=150):
-    """A photo unlike any other."""
-    random = np.random.default_rng(seed)
-    pixels = np.full((height, width, 3), 128.0)
-    for octave in range(5):
-        blobs = Image.fromarray(random.integers(0, 256, (3 << octave, 4 << octave, 3), np.uint8))
-        pixels += (np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC)) - 128.0) / 2**octave
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def fill(root):
+def fill(root, clouds):
     """Photos of two labels and a test part, with one fault of every kind."""
     for number in range(8):
         folder = root / "train" / (WILD, "Ford")[number % 2]
@@ -50,9 +39,9 @@ def fill(root):
 
 
 @pytest.fixture
-def looked(tmp_path):
+def looked(tmp_path, clouds):
     """Root, findings and table of a folder with faults."""
-    fill(tmp_path)
+    fill(tmp_path, clouds)
     result = audit(find(tmp_path))
     return tmp_path, [asdict(finding) for finding in result.findings], result.table
 
@@ -117,7 +106,7 @@ def test_fragment_takes_what_a_run_keeps(looked):
     assert faults.fragment(root, [], kept).count("<section") == 0
 
 
-def test_no_fault(tmp_path):
+def test_no_fault(tmp_path, clouds):
     for number in range(4):
         (tmp_path / str(number % 2)).mkdir(exist_ok=True)
         clouds(number).save(tmp_path / str(number % 2) / f"{number}.png")
@@ -126,9 +115,9 @@ def test_no_fault(tmp_path):
     assert "Nothing speaks against" in page and "found no fault" in page and "<section" not in page
 
 
-def many(root, count):
-    """A table of `count` copies, and thousands of findings about them."""
-    clouds(0).save(root / "a.jpg")
+def many(root, count, photo):
+    """A table of `count` copies of a photo, and thousands of findings about them."""
+    photo.save(root / "a.jpg")
     table = pd.DataFrame(
         {
             "id": [f"{i}.jpg" for i in range(count)],
@@ -147,8 +136,8 @@ def many(root, count):
     return [everything, *pairs], table
 
 
-def test_thousands_of_findings_stay_small_and_what_is_left_out_is_told(tmp_path):
-    findings, table = many(tmp_path, 20_000)
+def test_thousands_of_findings_stay_small_and_what_is_left_out_is_told(tmp_path, clouds):
+    findings, table = many(tmp_path, 20_000, clouds(0))
     page = faults.page("many", tmp_path, findings, table)
     assert len(page) < 5_000_000
     assert page.count("data:image/jpeg") == len(faults.KINDS) * faults.ON_PAGE[0]
@@ -160,8 +149,8 @@ def test_thousands_of_findings_stay_small_and_what_is_left_out_is_told(tmp_path)
     assert len(faults.rows(findings, table)) == 20_000 * (1 + len(faults.KINDS))
 
 
-def test_of_many_photos_some_of_each_label_are_shown(tmp_path):
-    _, table = many(tmp_path, 400)
+def test_of_many_photos_some_of_each_label_are_shown(tmp_path, clouds):
+    _, table = many(tmp_path, 400, clouds(0))
     table["label"] = ["rare" if i == 399 else "frequent" for i in range(400)]
     finding = {"kind": "two labels", "severity": "error", "ids": list(table["id"]), "detail": "the same"}
     page = faults.page("many", tmp_path, [finding], table)

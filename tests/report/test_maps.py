@@ -121,7 +121,7 @@ def test_a_photo_is_shown_to_the_networks_that_have_not_learned_from_it(kind, re
     really = getattr(maps, name)
 
     def counted(*arguments):
-        shown.append(str(arguments[0]) if kind == "linear" else arguments[2])
+        shown.append(str(arguments[0]) if kind == "linear" else arguments[3])
         return really(*arguments)
 
     monkeypatch.setattr(maps, name, counted)

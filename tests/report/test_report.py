@@ -5,14 +5,19 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
+from PIL import Image
 
+from fovsfe.photos.table import read as read_photos
+from fovsfe.recipe import PhotoSettings, to_toml
+from fovsfe.recipe import read as read_recipe
 from fovsfe.report import report
 from fovsfe.report.report import render, write
+from fovsfe.report.thumbnails import PLACEHOLDER
+from fovsfe.run import write_text
 
 SECTIONS = {
     "answer", "photos", "augmentation", "learning", "compared", "confusion", "mistakes", "calibration",
@@ -21,7 +26,7 @@ SECTIONS = {
 
 
 def percent(share):
-    return f"{100 * share:.1f} %"
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 class Page(HTMLParser):
@@ -71,19 +76,34 @@ def test_names_are_text_everywhere(page, wild):
 
 
 def test_figures_are_those_of_metrics_json(page, wild):
-    metrics = json.loads(wild[0].metrics.read_text("utf-8"))
+    agree(page, wild[0])
+    assert "1 min 1 s" in page.seen
+
+
+def agree(page, run):
+    """The figures of a page and of a finished run."""
+    metrics = json.loads(run.metrics.read_text("utf-8"))
     chosen = metrics["chosen"]
     assert page.seen.index(percent(chosen["accuracy"])) < page.seen.index("Why this one")
     first, second, times = chosen["hardest_pair"]
     assert f"{first} and {second} , taken for each other {times} time" in page.seen
     for each in metrics["rounds"]:
-        for figures in (each["members"] | each["blends"]).values():
+        members = list(each["members"].values())
+        everyone = "-" + "+".join(each["members"])
+        for figures in members + [of for name, of in each["blends"].items() if name.endswith(everyone)]:
             low, high = figures["interval"]
             row = f"{each['round']} {percent(figures['accuracy'])} {100 * low:.1f} – {percent(high)}"
-            assert f"{row} {figures['log_loss']:.4f}" in page.seen
+            error = percent(figures["calibration_error"])
+            assert f"{row} {figures['log_loss']:.4f} {error} {figures['photos']}" in page.seen
+        for name, figures in each["blends"].items():
+            row = f"{name} {each['round']} {percent(figures['accuracy'])} {figures['log_loss']:.4f}"
+            assert f"{row} {'yes' if figures['calibrated'] else 'no'}" in page.seen
+    photos = read_photos(run.photos).query("part == 'train' and fault == ''")["label"].value_counts()
+    for label in metrics["labels"]:
+        row = f"{' '.join(label.split())} {photos[label]} {percent(chosen['recall'][label])}"
+        assert f"{row} {percent(chosen['precision'][label])}" in page.seen
     wrong = round((1 - chosen["accuracy"]) * chosen["photos"])
     assert f"{wrong} of {chosen['photos']} photos got a wrong label" in page.seen
-    assert "1 min 1 s" in page.seen
 
 
 def test_mistakes_are_mistakes(wild):
@@ -106,7 +126,9 @@ def test_an_unfinished_run_has_what_there_is(finish, tmp_path):
     assert "not finished" not in everything.seen
     # Taken away in the reverse order of a training; after each step the report must still be written.
     run.metrics.unlink()
-    assert "Best so far" in Page(render(run)).seen
+    assert "Best so far mean of all members , round 2" in Page(render(run)).seen
+    (run.round(2) / "blend.json").unlink()
+    assert "Best so far mean of all members , round 1" in Page(render(run)).seen
     shutil.rmtree(run.round(2))
     (run.round(1) / "blend.json").unlink()
     shutil.rmtree(run.round(1) / "blends")
@@ -129,6 +151,16 @@ def test_photos_that_have_gone_are_told_of(finish, tmp_path):
     shutil.rmtree(tmp_path / "photos")
     seen = Page(render(run)).seen
     assert "no pictures" in seen and "got a wrong label" in seen
+
+
+def test_photos_are_looked_at_under_the_recipes_limit_of_pixels(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b"), rounds=1)
+    Image.new("RGB", (150, 100)).save(tmp_path / "photos" / "train" / "0" / "0.jpg")
+    assert PLACEHOLDER not in render(run)
+    limited = read_recipe(str(run.recipe)).model_copy(update={"photos": PhotoSettings(max_pixels=10_000)})
+    write_text(run.recipe, to_toml(limited))
+    sheet = render(run).partition("Some of each label")[2].partition("</section>")[0]
+    assert sheet.count(PLACEHOLDER) == 1
 
 
 @pytest.mark.parametrize("each", [1, 3])
@@ -157,7 +189,7 @@ def test_durations_read_well():
 
 
 @pytest.mark.slow
-def test_twenty_thousand_photos_take_flat_memory_and_two_minutes(finish, tmp_path):
+def test_twenty_thousand_photos_take_flat_memory_and_a_small_file(finish, tmp_path):
     peaks = []
     for each in (200, 2000):
         run = finish(tmp_path / str(each), tuple(f"label {i}" for i in range(10)), each=each)
@@ -166,9 +198,7 @@ def test_twenty_thousand_photos_take_flat_memory_and_two_minutes(finish, tmp_pat
             "from pathlib import Path; write(Run(Path(sys.argv[1])));"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
         )
-        start = time.monotonic()
         done = subprocess.run([sys.executable, "-c", script, run.root], capture_output=True, check=True)
-        assert time.monotonic() - start < 120
         assert (run.root / "report.html").stat().st_size < 10e6
         peaks.append(int(done.stdout))
     assert peaks[1] - peaks[0] < 150, peaks

@@ -67,6 +67,12 @@ def test_unreadable_photos_have_a_placeholder(tmp_path, path):
     assert thumbnail(tmp_path, path) == PLACEHOLDER
 
 
+def test_a_photo_over_the_limit_of_pixels_has_a_placeholder(tmp_path):
+    halves(100, 50).save(tmp_path / "a.png")
+    assert thumbnail(tmp_path, "a.png", max_pixels=4_999) == PLACEHOLDER
+    assert opened(thumbnail(tmp_path, "a.png", max_pixels=5_000)).size == (100, 50)
+
+
 def test_placeholder_is_an_svg():
     assert base64.b64decode(PLACEHOLDER.partition(",")[2]).startswith(b"<svg xmlns=")
 

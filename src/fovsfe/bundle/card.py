@@ -31,7 +31,9 @@ def card(bundle: Bundle) -> str:
 
 def _front_matter(bundle: Bundle) -> Iterator[str]:
     yield "---"
-    yield f"license: other  # {TO_FILL_IN}: an identifier such as mit or cc-by-4.0"
+    yield f"license: other  # {TO_FILL_IN}: an identifier such as mit or cc-by-4.0; or other, with both below"
+    yield f"# license_name: {TO_FILL_IN}"
+    yield f"# license_link: {TO_FILL_IN}"
     yield "library_name: onnx"
     yield "pipeline_tag: image-classification"
     yield "tags: [image-classification, onnx, ensemble, fovsfe]"

@@ -104,10 +104,10 @@ def learning_curves(name: str, title: str, curves: Sequence[Curve]) -> Markup:
         for number, curve in enumerate(curves):
             rows, once = curve.epochs, number == 0
             step = np.arange(1, len(rows) + 1)
-            faint = 1 if len(curves) == 1 else 0.6
+            style: Any = {"alpha": 1 if len(curves) == 1 else 0.6, "marker": "." if len(rows) == 1 else None}
             for values, colour, text in (("loss", VERMILION, "learning"), ("log_loss", BLUE, "judging")):
-                upper.plot(step, rows[values], color=colour, alpha=faint, label=text if once else None)
-            lower.plot(step, rows["accuracy"], color=BLUE, alpha=faint)
+                upper.plot(step, rows[values], color=colour, label=text if once else None, **style)
+            lower.plot(step, rows["accuracy"], color=BLUE, **style)
             if curve.kept is not None:
                 ring: Any = {"marker": "o", "s": 42, "facecolor": "none", "edgecolor": INK, "zorder": 3}
                 kept = rows.iloc[curve.kept]
@@ -128,7 +128,7 @@ def learning_curves(name: str, title: str, curves: Sequence[Curve]) -> Markup:
         lower.set_xlabel("epoch")
         for axes in (upper, lower):
             axes.set_xlim(0.5, len(longest) + 0.5)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return drawing.svg
 
 
@@ -207,7 +207,7 @@ def coverage(curve: Coverage, threshold: float, at: tuple[float, float]) -> Mark
         axes.plot(curve.answered, curve.accuracy, color=BLUE)
         axes.scatter(*at, color=VERMILION, zorder=3, label=f"threshold {threshold:.2f}")
         axes.set(xlabel="photos that get an answer", ylabel="right among them", xlim=(0, 1.02))
-        axes.legend(loc="lower left")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
         axes.grid(alpha=0.15)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(_PER_CENT)

@@ -1,6 +1,6 @@
 """What the audit found, to be seen: the page that `fovsfe check` writes, and its part of the report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +11,15 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from fovsfe.photos.decode import MAX_PIXELS
 from fovsfe.report.thumbnails import thumbnail
 from fovsfe.storage import Place
 
 Findings = Sequence[dict[str, Any]]
 """As in audit.json: kind, severity, ids, detail."""
+
+Picture = Callable[[str], str]
+"""The path of a photo -> its thumbnail as a data URI."""
 
 STYLE = (resources.files("fovsfe.report") / "templates" / "faults.css").read_text("utf-8")
 
@@ -108,7 +112,7 @@ def page(title: str, root: Place, findings: Findings, table: pd.DataFrame) -> st
     return template.render(
         title=title,
         style=Markup(STYLE),
-        kinds=_kinds(root, findings, table, *ON_PAGE),
+        kinds=_kinds(partial(thumbnail, root), findings, table, *ON_PAGE),
         wrong=any(finding["severity"] == "error" for finding in findings),
         labelled=int((table["part"] == "train").sum()),
         asked=int((table["part"] == "test").sum()),
@@ -118,9 +122,9 @@ def page(title: str, root: Place, findings: Findings, table: pd.DataFrame) -> st
     )
 
 
-def fragment(root: Place, findings: Findings, table: pd.DataFrame) -> Markup:
+def fragment(root: Place, findings: Findings, table: pd.DataFrame, max_pixels: int = MAX_PIXELS) -> Markup:
     """The findings for the report, styled by STYLE; empty where there are none about photos."""
-    kinds = _kinds(root, findings, table, *IN_REPORT)
+    kinds = _kinds(partial(thumbnail, root, max_pixels=max_pixels), findings, table, *IN_REPORT)
     return Markup(_environment().get_template("faults.html").render(kinds=kinds, complete="audit.json"))
 
 
@@ -147,7 +151,9 @@ def _environment() -> Environment:
     )
 
 
-def _kinds(root: Place, findings: Findings, table: pd.DataFrame, of_kind: int, of_one: int) -> list[Kind]:
+def _kinds(
+    picture: Picture, findings: Findings, table: pd.DataFrame, of_kind: int, of_one: int
+) -> list[Kind]:
     by_id = table.set_index("id")
     known = [*KINDS, *dict.fromkeys(finding["kind"] for finding in findings)]
     result = []
@@ -157,7 +163,7 @@ def _kinds(root: Place, findings: Findings, table: pd.DataFrame, of_kind: int, o
             if not some or kind == NOT_SHOWN:
                 continue
             title, meaning = KINDS.get(kind, (kind.capitalize(), ""))
-            groups = list(_groups(root, some, by_id, of_kind, of_one, pool))
+            groups = list(_groups(picture, some, by_id, of_kind, of_one, pool))
             result.append(
                 Kind(
                     anchor=kind.replace(" ", "-"),
@@ -173,7 +179,12 @@ def _kinds(root: Place, findings: Findings, table: pd.DataFrame, of_kind: int, o
 
 
 def _groups(
-    root: Place, findings: Findings, by_id: pd.DataFrame, of_kind: int, of_one: int, pool: ThreadPoolExecutor
+    picture: Picture,
+    findings: Findings,
+    by_id: pd.DataFrame,
+    of_kind: int,
+    of_one: int,
+    pool: ThreadPoolExecutor,
 ) -> Iterator[Group]:
     room = of_kind
     for finding in findings:
@@ -182,7 +193,7 @@ def _groups(
         every = by_id.loc[list(finding["ids"])]
         shown = every.iloc[_some(every, min(of_one, room))]
         room -= len(shown)
-        pictures = pool.map(partial(thumbnail, root), shown["path"])
+        pictures = pool.map(picture, shown["path"])
         photos = [
             _shown(photo, row, picture)
             for (photo, row), picture in zip(shown.iterrows(), pictures, strict=True)

@@ -21,7 +21,7 @@ from fovsfe.bundle.runtime import open_network
 from fovsfe.networks.network import Network, build
 from fovsfe.photos.decode import BadPhoto, Pixels, decode, header, load
 from fovsfe.photos.files import read_bytes
-from fovsfe.recipe import read
+from fovsfe.recipe import Recipe, read
 from fovsfe.run import Run, read_json
 from fovsfe.storage import Place
 
@@ -49,13 +49,13 @@ def maps_of(run: Run, root: Place, photos: pd.DataFrame, labels: Sequence[str]) 
     """
     if not (run.bundle / format.FILE).exists():
         return [None] * len(photos)
-    bundle = format.load(run.bundle)
+    bundle, recipe = format.load(run.bundle), read(str(run.recipe))
     asked = [
-        _asked(root, str(path), int(fold), bundle.labels.index(label))
+        _asked(root, str(path), int(fold), bundle.labels.index(label), recipe.photos.max_pixels)
         for path, fold, label in zip(photos["path"], photos["fold"], labels, strict=True)
     ]
     readable = [photo for photo in asked if photo is not None]
-    looked = [_looked(run, bundle, number, root, readable) for number in range(len(bundle.members))]
+    looked = [_looked(run, recipe, bundle, member, root, readable) for member in bundle.members]
     pictures = iter(
         overlay(Answer(np.zeros(len(bundle.labels)), True, maps), bundle, photo.label, photo.size)
         for photo, maps in zip(readable, zip(*looked, strict=True), strict=True)
@@ -63,19 +63,21 @@ def maps_of(run: Run, root: Place, photos: pd.DataFrame, labels: Sequence[str]) 
     return [None if photo is None else next(pictures) for photo in asked]
 
 
-def _asked(root: Place, path: str, fold: int, label: int) -> _Asked | None:
+def _asked(root: Place, path: str, fold: int, label: int, max_pixels: int) -> _Asked | None:
     try:
         data = read_bytes(root, path)
-        decode(data, (1, 1))
-        head = header(data)
+        decode(data, (1, 1), max_pixels)
+        head = header(data, max_pixels)
     except (OSError, BadPhoto):
         return None
     return _Asked(path, fold, label, (head.height, head.width))
 
 
-def _looked(run: Run, bundle: Bundle, number: int, root: Place, asked: Sequence[_Asked]) -> list[Maps | None]:
+def _looked(
+    run: Run, recipe: Recipe, bundle: Bundle, member: Member, root: Place, asked: Sequence[_Asked]
+) -> list[Maps | None]:
     """A member's map for each photo, float32 (rows, columns, labels): the mean over the networks asked."""
-    member, labels = bundle.members[number], len(bundle.labels)
+    labels = len(bundle.labels)
     found: list[list[Maps]] = [[] for _ in asked]
     for fold, path in enumerate(member.networks):
         mine = [place for place, photo in enumerate(asked) if photo.fold in (fold, -1)]
@@ -84,13 +86,14 @@ def _looked(run: Run, bundle: Bundle, number: int, root: Place, asked: Sequence[
         look = (
             _class_activation(run.bundle / path, labels)
             if member.has_map
-            else _grad_cam(_trained(run, member, fold, labels), member.size, labels)
+            else _grad_cam(_trained(run, recipe, member, fold, labels), member.size, labels)
         )
         if look is None:
             break
         for place in mine:
             photo = asked[place]
-            pixels = load(read_bytes(root, photo.path), member.size, member.fit)
+            data = read_bytes(root, photo.path)
+            pixels = load(data, member.size, member.fit, recipe.photos.max_pixels)
             found[place].append(look(pixels, photo.label))
     return [np.mean(maps, axis=0) if maps else None for maps in found]
 
@@ -111,9 +114,9 @@ def _class_activation(file: Path, labels: int) -> Callable[[Pixels, int], Maps]:
 # ---- Grad-CAM
 
 
-def _trained(run: Run, member: Member, fold: int, labels: int) -> Network:
+def _trained(run: Run, recipe: Recipe, member: Member, fold: int, labels: int) -> Network:
     chosen = read_json(run.metrics)["chosen"]["round"]
-    heads = {each.title: each.head for each in read(str(run.recipe)).members}
+    heads = {each.title: each.head for each in recipe.members}
     network = build(member.backbone, member.size, heads[member.title], labels, weights="none")
     network.load_state_dict(load_file(run.fold(chosen, member.title, fold) / "network.safetensors"))
     return network.eval()

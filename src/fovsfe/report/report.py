@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from fovsfe.report import faults
 from fovsfe.report.reading import read
-from fovsfe.report.sections import page
+from fovsfe.report.sections.page import page
 from fovsfe.run import Run, write_text
 
 SPACE = "\N{NO-BREAK SPACE}"

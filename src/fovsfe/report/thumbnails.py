@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fovsfe.photos.decode import BadPhoto, decode
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode
 from fovsfe.photos.files import read_bytes
 from fovsfe.storage import Place
 
@@ -26,13 +26,14 @@ PLACEHOLDER = "data:image/svg+xml;base64," + base64.b64encode(
 ).decode("ascii")
 
 
-def thumbnail(root: Place, path: str, side: int = SIDE) -> str:
+def thumbnail(root: Place, path: str, side: int = SIDE, max_pixels: int = MAX_PIXELS) -> str:
     """A photo of the table as a data URI: upright, its longer side at most `side` pixels.
 
-    `path` is under `root`, also into a zip. A photo that cannot be read gives PLACEHOLDER.
+    `path` is under `root`, also into a zip. A photo that cannot be read, or has more than `max_pixels`, gives
+    PLACEHOLDER.
     """
     try:
-        return data_uri(decode(read_bytes(root, path), (side, side)), side)
+        return data_uri(decode(read_bytes(root, path), (side, side), max_pixels), side)
     except (OSError, BadPhoto):
         return PLACEHOLDER
 

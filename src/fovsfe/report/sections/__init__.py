@@ -1,0 +1,1 @@
+"""What each section of the report says, for the template to lay out."""

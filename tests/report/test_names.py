@@ -1,0 +1,46 @@
+"""Names of labels go through a whole training as they are: every file, and the report, has them as text."""
+
+import csv
+import json
+
+from fovsfe.bundle import format
+from fovsfe.report.report import render
+from fovsfe.run import Run, write_text
+
+RECIPE = """
+[training]
+stages = [0]
+head_epochs = 2
+precision = "fp32"
+
+[[members]]
+backbone = "test_resnet"
+size = [48, 64]
+"""
+
+
+def header(file):
+    with file.open(encoding="utf-8", newline="") as rows:
+        return next(csv.reader(rows))
+
+
+def column(file, name):
+    with file.open(encoding="utf-8", newline="") as rows:
+        return {row[name] for row in csv.DictReader(rows)}
+
+
+def test_every_file_has_them_whole(fovsfe, wild, tmp_path):
+    photos, names = wild[0].root.parent / "photos", list(wild[1])
+    write_text(tmp_path / "recipe.toml", RECIPE)
+    run = Run(tmp_path / "run")
+    arguments = ("--recipe", tmp_path / "recipe.toml", "--weights", "none", "--out", run.root)
+    assert fovsfe("train", photos, *arguments).code == 0
+    metrics = json.loads(run.metrics.read_text("utf-8"))
+    assert metrics["labels"] == names and list(metrics["chosen"]["recall"]) == names
+    assert column(run.photos, "label") == set(names)
+    for file in (run.member(1, "test_resnet") / "out_of_fold.csv", run.blend(1, "chosen")):
+        assert header(file) == ["id", *names]
+    assert list(format.load(run.bundle).labels) == names
+    answered = fovsfe("predict", run.bundle, photos / "train" / "1", "--out", tmp_path / "answers.csv")
+    assert answered.code == 0 and column(tmp_path / "answers.csv", "label") <= set(names)
+    assert "<script>alert" not in render(run)
