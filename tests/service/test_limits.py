@@ -81,9 +81,10 @@ def test_keys() -> None:
 
 
 async def _hold(uploads: Uploads, size: int, seconds: float = 5) -> None:
-    async with uploads.one(seconds) as upload:
-        upload.grow(size)
-        await asyncio.sleep(seconds + 1)
+    with uploads.one() as upload:
+        async with upload.under_way(seconds):
+            upload.grow(size)
+            await asyncio.sleep(seconds + 1)
 
 
 async def _started(*uploads: asyncio.Task[None]) -> None:
@@ -110,7 +111,7 @@ def test_who_holds_memory_for_longest_is_cut_for_the_sake_of_others(clock: Clock
         first, second = (asyncio.create_task(_hold(uploads, 40)) for _ in range(2))
         await _started(first, second)
         clock.now += limits.HONEST_SECONDS + 1
-        async with uploads.one(5) as upload:
+        with uploads.one() as upload:
             upload.grow(30)
             assert await _ended(first) == "too-slow"
             await _started(second)
@@ -127,24 +128,33 @@ def test_honest_uploads_are_not_cut_and_the_newcomer_is_refused(clock: Clock) ->
         uploads = Uploads(100, most=2)
         under_way = [asyncio.create_task(_hold(uploads, 50)) for _ in range(2)]
         await _started(*under_way)
-        with pytest.raises(Problem) as caught:
-            async with uploads.one(5):
-                pass
-        assert slug_of(caught) == "busy"
+        assert await _ended(asyncio.create_task(_hold(uploads, 0))) == "busy"
         await _started(*under_way)
         clock.now += limits.HONEST_SECONDS + 1
-        async with uploads.one(5):
-            assert await _ended(under_way[0]) == "too-slow"
+        newcomer = asyncio.create_task(_hold(uploads, 0))
+        assert await _ended(under_way[0]) == "too-slow"
+        newcomer.cancel()
         under_way[1].cancel()
 
     asyncio.run(story())
 
 
-def test_a_finished_upload_gives_its_memory_back() -> None:
+def test_what_waits_for_its_answer_is_held_and_not_cut(clock: Clock) -> None:
     async def story() -> None:
         uploads = Uploads(100)
-        for _ in range(3):
-            async with uploads.one(5) as upload:
-                upload.grow(90)
+        with uploads.one() as waiting:
+            async with waiting.under_way(5):
+                waiting.grow(90)
+            clock.now += limits.HONEST_SECONDS + 1
+            with uploads.one() as upload, pytest.raises(Problem) as caught:
+                upload.grow(20)
+            assert slug_of(caught) == "busy"
 
     asyncio.run(story())
+
+
+def test_an_answered_upload_gives_its_memory_back() -> None:
+    uploads = Uploads(100)
+    for _ in range(3):
+        with uploads.one() as upload:
+            upload.grow(90)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+from fovsfe import machine
 from fovsfe.bundle.predictor import BATCH, Answer, Fitted, Predictor
 from fovsfe.photos.decode import MAX_PIXELS, SUFFIXES, BadPhoto
 
@@ -48,7 +49,7 @@ def answer_files(
         except ValueError as error:  # a path that no system has
             return str(error)
 
-    source, threads = iter(files), len(os.sched_getaffinity(0))
+    source, threads = iter(files), machine.cores()
     ahead: deque[tuple[list[str], list[Future[Fitted | str]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         while True:

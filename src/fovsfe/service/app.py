@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +18,9 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from fovsfe import __version__
+from fovsfe import __version__, machine
 from fovsfe.bundle.format import FILE, Bundle
-from fovsfe.bundle.predictor import Predictor
+from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.service import docs, pages
 from fovsfe.service.documents import OF_UPLOADS, UPLOAD, Answers, Model, Status, refusals, text
 from fovsfe.service.door import Door
@@ -42,7 +43,8 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     """
     metrics = Metrics()
     predictor = Predictor(folder, threads=1)  # a core for each of the engine's threads
-    _warm_up(predictor)
+    _warm_up(predictor, settings.answering_threads)
+    settings = settings.with_memory(machine.memory(), machine.held())
     engine = Engine(predictor, settings, metrics)
 
     @asynccontextmanager
@@ -79,8 +81,13 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     return app
 
 
-def _warm_up(predictor: Predictor) -> None:
-    predictor.answers([tuple(np.zeros((*member.size, 3), np.uint8) for member in predictor.bundle.members)])
+def _warm_up(predictor: Predictor, threads: int) -> None:
+    """Afterwards the runtime holds all the memory that it is going to need."""
+    photo = tuple(np.zeros((*member.size, 3), np.uint8) for member in predictor.bundle.members)
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(predictor.answers, [photo] * BATCH) for _ in range(threads)]:
+            done.result()
+    machine.give_back()
 
 
 @router.post(
@@ -97,7 +104,8 @@ async def predict(
     """Tells which cars photos show: one or several in the form's field `photo`, or one as the body."""
     state = request.app.state
     state.keys.check(request.headers.get("authorization", ""))
-    replies = await state.engine.answers(await photos_of(request, state.settings))
+    async with photos_of(request, state.settings) as sent:
+        replies = await state.engine.answers(sent)
     if len(replies) == 1 and isinstance(replies[0], Problem):
         raise replies[0]
     language = pages.language_for(request)
@@ -182,6 +190,8 @@ async def show_metrics(request: Request) -> Response:
 async def _refuse(request: Request, error: Exception) -> Response:
     """Any refusal: a page for a browser, a problem document for a program."""
     problem = _problem(request, error)
+    # They keep what the handler held, the upload itself, until a slow sender has taken the answer.
+    error.__traceback__ = error.__context__ = error.__cause__ = None
     state = request.app.state
     state.metrics.refusals.labels(problem.slug).inc()
     for_programs = request.scope["path"].startswith(f"{state.settings.app_root}/api/")

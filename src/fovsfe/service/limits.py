@@ -5,8 +5,8 @@ import hashlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from fovsfe.service.problems import Problem, busy
 
@@ -59,13 +59,23 @@ class Keys:
 
 
 class Upload:
-    """One upload under way."""
+    """One upload, from its first byte to its answer."""
 
-    def __init__(self, uploads: "Uploads", limit: asyncio.Timeout) -> None:
+    def __init__(self, uploads: "Uploads") -> None:
         self._uploads = uploads
-        self.limit = limit
         self.since = time.monotonic()
         self.size = 0
+        self.limit: asyncio.Timeout
+
+    @asynccontextmanager
+    async def under_way(self, seconds: float) -> AsyncIterator[None]:
+        """While it comes, which may take so long. Raises Problem."""
+        try:
+            async with asyncio.timeout(seconds) as self.limit:
+                with self._uploads.coming(self):
+                    yield
+        except TimeoutError:
+            raise Problem("too-slow", "The upload took too long; try a faster network.") from None
 
     def grow(self, size: int) -> None:
         """It has become `size` bytes larger. Raises Problem where there is no room for them."""
@@ -74,40 +84,47 @@ class Upload:
 
 
 class Uploads:
-    """The uploads under way, `memory` bytes of them at the most.
+    """The uploads that are held, `memory` bytes of them at the most, whether they still come or wait.
 
-    Honest visitors are done in seconds: who holds a place for longest is cut when there are too few.
+    Honest visitors have sent theirs within seconds: who sends for longest is cut when room is short.
     """
 
     def __init__(self, memory: int, most: int = UPLOADS) -> None:
         self._memory = memory
         self._most = most
-        self._under_way: dict[Upload, None] = {}  # the oldest first
+        self._held: set[Upload] = set()
+        self._coming: dict[Upload, None] = {}  # the oldest first
 
-    @asynccontextmanager
-    async def one(self, seconds: float) -> AsyncIterator[Upload]:
-        """A place for an upload that may take so long. Raises Problem."""
-        if len(self._under_way) >= self._most:
-            self._cut_oldest(None)
+    @contextmanager
+    def one(self) -> Iterator[Upload]:
+        """A place for an upload until it is answered."""
+        upload = Upload(self)
+        self._held.add(upload)
         try:
-            async with asyncio.timeout(seconds) as limit:
-                upload = Upload(self, limit)
-                self._under_way[upload] = None
-                try:
-                    yield upload
-                finally:
-                    self._under_way.pop(upload, None)
-        except TimeoutError:
-            raise Problem("too-slow", "The upload took too long; try a faster network.") from None
+            yield upload
+        finally:
+            self._held.discard(upload)
+
+    @contextmanager
+    def coming(self, upload: Upload) -> Iterator[None]:
+        """While `upload` comes, it may be cut. Raises Problem where too many come."""
+        if len(self._coming) >= self._most:
+            self._cut_oldest(None)
+        self._coming[upload] = None
+        try:
+            yield
+        finally:
+            self._coming.pop(upload, None)
 
     def make_room(self, size: int, for_whom: Upload) -> None:
         """Cuts other uploads until `size` bytes more fit in. Raises Problem where that would not be fair."""
-        while sum(upload.size for upload in self._under_way) + size > self._memory:
+        while sum(upload.size for upload in self._held) + size > self._memory:
             self._cut_oldest(for_whom)
 
     def _cut_oldest(self, spared: Upload | None) -> None:
-        oldest = next((upload for upload in self._under_way if upload is not spared), None)
+        oldest = next((upload for upload in self._coming if upload is not spared), None)
         if oldest is None or time.monotonic() - oldest.since < HONEST_SECONDS:
             raise busy(HONEST_SECONDS)
-        del self._under_way[oldest]
+        del self._coming[oldest]
+        self._held.discard(oldest)
         oldest.limit.reschedule(0)  # long ago

@@ -1,10 +1,7 @@
 """What an operator can set: read from the environment, checked at start, wrong ones named."""
 
 import ipaddress
-import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -18,27 +15,14 @@ from pydantic import (
     model_validator,
 )
 
-from fovsfe.errors import WrongUsage
+from fovsfe import machine
+from fovsfe.errors import FovsfeError, WrongUsage
 
 MIB = 1024 * 1024
-
-
-def cores() -> int:
-    """Whole cores that this process may use: its affinity, or its container's quota where that is less."""
-    quotas = [quota for quota in (_quota_v2(), _quota_v1()) if quota is not None]
-    return max(1, math.floor(min([len(os.sched_getaffinity(0)), *quotas])))
-
-
-def _quota_v2(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
-    words = file.read_text().split() if file.is_file() else ["max"]
-    return None if words[0] == "max" else int(words[0]) / int(words[1])
-
-
-def _quota_v1(folder: Path = Path("/sys/fs/cgroup/cpu")) -> float | None:
-    quota, period = folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"
-    if not quota.is_file() or int(quota.read_text()) <= 0:
-        return None
-    return int(quota.read_text()) / int(period.read_text())
+DECODE_MEMORY = 192 * MIB  # at the most, unless more is asked for: 24 megapixels of the usual formats
+UPLOAD_MEMORY = 48 * MIB
+LEAST_DECODE_MEMORY = 16 * MIB
+RESERVE = 32 * MIB  # of a worker, for what no one counts: sockets, answers, holes in the heap
 
 
 def _words(value: Any) -> Any:
@@ -79,10 +63,10 @@ class Settings(BaseModel):
     """in one upload"""
     max_pixels: Annotated[int, Field(ge=1_000_000)] = 100_000_000
     """of one photo"""
-    decode_memory: Annotated[int, Field(ge=16 * MIB)] = 160 * MIB
-    """bytes that photos may take in a worker while they are decoded; a photo that needs more is refused"""
-    upload_memory: Annotated[int, Field(ge=MIB)] = 64 * MIB
-    """bytes that uploads under way may take in a worker; when short, the one under way for longest is cut"""
+    decode_memory: Annotated[int, Field(ge=0)] = 0
+    """bytes that photos may take in a worker while they are decoded; 0: what is free, see `with_memory`"""
+    upload_memory: Annotated[int, Field(ge=0)] = 0
+    """bytes that uploads may take in a worker, from their first byte to their answer; 0: as above"""
     upload_seconds: Annotated[FiniteFloat, Field(gt=0)] = 30
     """for the whole upload; a slower one is cut"""
     queue_length: Annotated[int, Field(ge=1)] = 32
@@ -125,7 +109,27 @@ class Settings(BaseModel):
             name = f"{str(fault['loc'][0]).upper()}: " if fault["loc"] else ""
             raise WrongUsage(name + reason) from None
 
+    def with_memory(self, all_in_all: int | None, held: int) -> "Settings":
+        """With the bytes for uploads and decoding that are not set.
+
+        They are a fifth and four fifths of a worker's share of `all_in_all`, less what the worker has
+        `held` after it predicted and a reserve. Where nothing tells how much there is, it is enough.
+        Raises FovsfeError where too little is left for one upload.
+        """
+        free = DECODE_MEMORY + UPLOAD_MEMORY
+        if all_in_all is not None:
+            free = min(free, all_in_all // self.workers - held - RESERVE)
+        upload = self.upload_memory or max(min(free // 5, UPLOAD_MEMORY), self.max_content_length)
+        decode = self.decode_memory or min(free - upload, DECODE_MEMORY)
+        if decode < LEAST_DECODE_MEMORY:
+            wanted = self.workers * (held + RESERVE + upload + LEAST_DECODE_MEMORY)
+            raise FovsfeError(
+                f"too little memory: this bundle needs {wanted // MIB} MiB for WORKERS={self.workers} and "
+                f"MAX_CONTENT_LENGTH={self.max_content_length}; there are {(all_in_all or 0) // MIB} MiB"
+            )
+        return self.model_copy(update={"upload_memory": upload, "decode_memory": decode})
+
     @property
     def answering_threads(self) -> int:
         """`threads`, or a worker's share of the cores."""
-        return self.threads or max(1, cores() // self.workers)
+        return self.threads or max(1, machine.cores() // self.workers)
