@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 from benchmarks.peers_environment import python
 from benchmarks.places import RESULTS, ROOT, SCRATCH
 from benchmarks.results import machine, markdown
-from benchmarks.serving_model import LABELS, made, phone_photos
+from benchmarks.serving_model import made, phone_photos
 from fovsfe.photos.decode import SUFFIXES
 from fovsfe.run import read_json, write_json
 
@@ -209,9 +208,7 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", log: str) -> None:
     raise RuntimeError(f"no answer at {url}; see {log}")
 
 
-def _loading(
-    url: str, seconds: float, clients: int, rate: float, photos: Sequence[Path]
-) -> list[str]:
+def _loading(url: str, seconds: float, clients: int, rate: float, photos: Sequence[Path]) -> list[str]:
     command = [sys.executable, "-m", "benchmarks.serving_load", url, seconds, clients, rate, *photos]
     return ["taskset", "-c", LOAD, *map(str, command)]
 
@@ -246,7 +243,9 @@ def _figures(rounds: Sequence[Sequence[Sequence[Any]]], seconds: float) -> dict[
 def _at(took: Sequence[float], percent: int) -> float | None:
     if len(took) < 2:
         return None
-    return round(median(took) if percent == 50 else quantiles(took, n=100, method="inclusive")[percent - 1], 4)
+    return round(
+        median(took) if percent == 50 else quantiles(took, n=100, method="inclusive")[percent - 1], 4
+    )
 
 
 def _held(pid: int) -> int:

@@ -56,7 +56,9 @@ class Client:
 
 def request(url: str, photo: bytes) -> bytes:
     """A form with the photo, as bytes of HTTP."""
-    head = b'--XX\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\nContent-Type: image/jpeg'
+    head = (
+        b'--XX\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\nContent-Type: image/jpeg'
+    )
     body = head + b"\r\n\r\n" + photo + b"\r\n--XX--\r\n"
     to = urlsplit(url)
     return (
@@ -83,7 +85,9 @@ async def closed(url: str, seconds: float, clients: int, requests: Sequence[byte
     return notes
 
 
-async def opened(url: str, seconds: float, clients: int, rate: float, requests: Sequence[bytes]) -> list[Note]:
+async def opened(
+    url: str, seconds: float, clients: int, rate: float, requests: Sequence[bytes]
+) -> list[Note]:
     """Photos come when they come."""
     notes: list[Note] = []
     free, photos = [Client(url) for _ in range(clients)], cycle(requests)

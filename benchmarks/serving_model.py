@@ -45,7 +45,9 @@ def made(weights: Path) -> Path:
     peer = timm.create_model(BACKBONE, num_classes=len(LABELS))
     of_head = {"classifier.weight": network.head.weight, "classifier.bias": network.head.bias}
     peer.load_state_dict(network.backbone.state_dict() | of_head)
-    save_file({name: value.contiguous() for name, value in peer.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in peer.state_dict().items()}, folder / "model.safetensors"
+    )
     facts = {key: (getattr(network, key) / 255).flatten().tolist() for key in ("mean", "std")}
     facts |= {"backbone": BACKBONE, "size": list(SIZE), "labels": len(LABELS)}
     write_json(folder / "model.json", facts)

@@ -155,7 +155,7 @@ def test_the_networks_have_answered_before_it_is_ready(
     colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(Predictor, "answers", lambda self, photos: asked.append(len(photos)))
+    monkeypatch.setattr(Predictor, "probabilities", lambda self, photos, views: asked.append(len(photos)))
     create_app(colours, Settings(threads=3))
     assert asked == [BATCH] * 3
 

@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from fovsfe import __version__, machine
-from fovsfe.bundle.format import FILE, Bundle
+from fovsfe.bundle.card import licences
+from fovsfe.bundle.format import CARD, FILE, Bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.service import docs, pages
 from fovsfe.service.documents import OF_UPLOADS, UPLOAD, Answers, Model, Status, refusals, text
@@ -38,8 +39,8 @@ router = APIRouter()
 def create_app(folder: Path, settings: Settings) -> FastAPI:
     """The application that serves the bundle in `folder`, which has made its first prediction already.
 
-    In its state: `settings`, `bundle`, `model` (the bundle's id), `engine`, `metrics`, `uploads`, `rate`,
-    `keys`, and `stopping`, which the server sets. Raises FovsfeError where the bundle cannot be used.
+    In its state: `settings`, `bundle`, `model` (the bundle's id), `licences` (lines of its card), `engine`,
+    `metrics`, `uploads`, `rate`, `keys`, and `stopping`, which the server sets. Raises FovsfeError where the bundle cannot be used.
     """
     metrics = Metrics()
     predictor = Predictor(folder, threads=1)  # a core for each of the engine's threads
@@ -65,6 +66,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     app.state.settings, app.state.metrics, app.state.engine = settings, metrics, engine
     app.state.bundle = predictor.bundle
     app.state.model = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()[:12]
+    app.state.licences = licences((folder / CARD).read_text("utf-8")) if (folder / CARD).is_file() else []
     app.state.uploads = Uploads(settings.upload_memory)
     app.state.rate = RateLimit(settings.rate_limit)
     app.state.keys = Keys(settings.api_keys)
@@ -85,8 +87,9 @@ def _warm_up(predictor: Predictor, threads: int) -> None:
     """Afterwards the runtime holds all the memory that it is going to need."""
     photo = tuple(np.zeros((*member.size, 3), np.uint8) for member in predictor.bundle.members)
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(predictor.answers, [photo] * BATCH) for _ in range(threads)]:
-            done.result()
+        answers = [pool.submit(predictor.probabilities, [photo] * BATCH, ("plain",)) for _ in range(threads)]
+    for answer in answers:
+        answer.result()
     machine.give_back()
 
 

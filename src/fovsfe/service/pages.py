@@ -120,8 +120,9 @@ async def ask(request: Request) -> Response:
 @router.api_route("/about", methods=["GET", "HEAD"])
 async def about(request: Request) -> Response:
     """The model card."""
-    language, bundle = language_for(request), request.app.state.bundle
-    return page(request, "about.html", 200, {}, **_model(bundle, language))
+    language, state = language_for(request), request.app.state
+    facts = _model(state.bundle, language) | {"licences": state.licences}
+    return page(request, "about.html", 200, {}, **facts)
 
 
 @router.api_route("/problems/{slug}", methods=["GET", "HEAD"])
