@@ -2,9 +2,9 @@
 
     python -m benchmarks.serving_load URL SECONDS CLIENTS RATE PHOTO...
 
-CLIENTS send one photo after the other, each on a connection that it keeps. With a RATE other than 0, photos are
-sent so many times a second instead, whatever comes back, on connections of which at most CLIENTS wait at one time.
-Prints JSON: [status, seconds, when it was sent] of each; a status of 0 is no answer, -1 that no client was free.
+CLIENTS send one photo after the other, each on a connection that it keeps. With a RATE other than 0, photos
+are sent so many times a second instead, whatever comes back, as long as fewer than CLIENTS wait. Prints JSON:
+[status, seconds, when it was sent] of each; a status of 0 is no answer, -1 that no client was free.
 """
 
 import asyncio

@@ -31,7 +31,7 @@ def made(weights: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = build(BACKBONE, SIZE, "linear", len(LABELS), str(weights)).eval()
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "ours")
+    _save(network, folder / "ours")
     members = [{"backbone": BACKBONE, "size": list(SIZE)}]
     recipe = recipes.read("quick").model_copy(update={"members": (recipes.Member(**members[0]),)})
     title = recipe.members[0].title
@@ -45,13 +45,15 @@ def made(weights: Path) -> Path:
     peer = timm.create_model(BACKBONE, num_classes=len(LABELS))
     of_head = {"classifier.weight": network.head.weight, "classifier.bias": network.head.bias}
     peer.load_state_dict(network.backbone.state_dict() | of_head)
-    save_file(
-        {name: value.contiguous() for name, value in peer.state_dict().items()}, folder / "model.safetensors"
-    )
+    _save(peer, folder / "model.safetensors")
     facts = {key: (getattr(network, key) / 255).flatten().tolist() for key in ("mean", "std")}
     facts |= {"backbone": BACKBONE, "size": list(SIZE), "labels": len(LABELS)}
     write_json(folder / "model.json", facts)
     return bundle
+
+
+def _save(network: torch.nn.Module, file: Path) -> None:
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
 
 
 def phone_photos() -> list[Path]:

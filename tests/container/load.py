@@ -2,7 +2,7 @@
 
     python tests/container/load.py URL 60               for a minute: every photo must be answered with 200
     python tests/container/load.py URL until-stopped    until nobody listens: no accepted request may be lost
-    python tests/container/load.py URL flood 60         for a minute 32 more send up to 15 MB each, of all kinds
+    python tests/container/load.py URL flood 60         for a minute 32 more send some 15 MB each
 
 They are eight, of whom half keep their connection from photo to photo; beside a flood it is one, who must get
 an answer or a polite refusal each time, and an answer when it is over. Exit code 1 where anything else came.
@@ -61,7 +61,7 @@ def phone_photos() -> list[Upload]:
 
 
 def large_uploads() -> list[Upload]:
-    """Noise in several formats, which nothing makes smaller than some 15 MB, and as many bytes of no format."""
+    """Noise in several formats, which nothing makes smaller than 15 MB, and as many bytes of no format."""
     rng = np.random.default_rng(0)
     kinds: dict[str, tuple[int, str, dict[str, object]]] = {  # with the pixels of a side
         "jpeg": (3900, "RGB", {"format": "JPEG", "quality": 92}),
@@ -142,7 +142,7 @@ def load(url: str, seconds: float) -> Counter[str]:
 
 
 def flood(url: str, seconds: float) -> bool:
-    """Whether the one honest visitor had an answer or a polite refusal each time, and an answer at the end."""
+    """Whether the honest visitor had an answer or a polite refusal each time, and an answer at the end."""
     common, large = common_photos(), large_uploads()
     print("flood:", ", ".join(f"{kind} {len(data) / 1e6:.0f} MB" for kind, data in large), flush=True)
     over = time.monotonic() + seconds

@@ -1,5 +1,9 @@
 import asyncio
+import contextlib
 import hashlib
+import multiprocessing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,13 +65,46 @@ def test_refused_uploads_do_not_lengthen_the_wait(clock: Clock) -> None:
 
 
 def test_only_so_many_clients_are_remembered(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CLIENTS", 2)
+    monkeypatch.setattr(limits, "SETS", 1)
+    monkeypatch.setattr(limits, "WAYS", 2)
     rate = RateLimit(1)
     for client in "abc":
+        clock.now += 0.1
         rate.take(client)
     rate.take("a")  # forgotten, as the one who had been away for longest
     with pytest.raises(Problem):
         rate.take("c")
+
+
+def test_several_workers_count_together(clock: Clock, tmp_path: Path) -> None:
+    workers = [RateLimit(4, tmp_path / "rate") for _ in range(2)]
+    for number in range(4):
+        workers[number % 2].take("a")
+    workers.append(RateLimit(4, tmp_path / "rate"))  # which replaces one that died
+    for worker in workers:
+        with pytest.raises(Problem):
+            worker.take("a")
+        worker.take("b")
+
+
+def _takes(file: Path, a_minute: float, times: int, taken: Any) -> None:
+    rate = RateLimit(a_minute, file)
+    for _ in range(times):
+        with contextlib.suppress(Problem):
+            rate.take("a")
+            with taken.get_lock():
+                taken.value += 1
+
+
+def test_no_upload_is_counted_by_one_process_only(tmp_path: Path) -> None:
+    forking = multiprocessing.get_context("fork")
+    taken = forking.Value("i", 0)
+    workers = [forking.Process(target=_takes, args=(tmp_path / "rate", 300, 200, taken)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert 300 <= taken.value <= 300 + 300 / 60 * 30  # what flows in while they take
 
 
 def test_keys() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -27,7 +28,7 @@ from fovsfe.service.documents import OF_UPLOADS, UPLOAD, Answers, Model, Status,
 from fovsfe.service.door import Door
 from fovsfe.service.engine import Engine, Reply
 from fovsfe.service.limits import Keys, RateLimit, Uploads
-from fovsfe.service.metrics import Metrics
+from fovsfe.service.metrics import SHARED, Metrics
 from fovsfe.service.problems import MEDIA_TYPE, Problem
 from fovsfe.service.reading import photos_of
 from fovsfe.service.settings import Settings
@@ -40,7 +41,8 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     """The application that serves the bundle in `folder`, which has made its first prediction already.
 
     In its state: `settings`, `bundle`, `model` (the bundle's id), `licences` (lines of its card), `engine`,
-    `metrics`, `uploads`, `rate`, `keys`, and `stopping`, which the server sets. Raises FovsfeError where the bundle cannot be used.
+    `metrics`, `uploads`, `rate`, `keys`, and `stopping`, which the server sets. Raises FovsfeError where the
+    bundle cannot be used, or there is too little memory for it.
     """
     metrics = Metrics()
     predictor = Predictor(folder, threads=1)  # a core for each of the engine's threads
@@ -68,7 +70,8 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     app.state.model = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()[:12]
     app.state.licences = licences((folder / CARD).read_text("utf-8")) if (folder / CARD).is_file() else []
     app.state.uploads = Uploads(settings.upload_memory)
-    app.state.rate = RateLimit(settings.rate_limit)
+    among = os.environ.get(SHARED)
+    app.state.rate = RateLimit(settings.rate_limit, Path(among) / "rate" if among else None)
     app.state.keys = Keys(settings.api_keys)
     app.state.stopping = False
     app.include_router(router)

@@ -1,37 +1,48 @@
 """Who may send, and how much at one time."""
 
 import asyncio
+import fcntl
 import hashlib
 import hmac
+import mmap
+import struct
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from fovsfe.service.problems import Problem, busy
 
-CLIENTS = 10_000  # remembered at one time, some 200 bytes each
+SETS, WAYS = 2048, 8  # of clients that are remembered, 400 kB of them
 UPLOADS = 256  # under way at one time
 HONEST_SECONDS = 2.0  # no upload is cut for another's sake before that
 
+_BUCKET = struct.Struct("8sdd")  # whose it is, what was left, and when
+
 
 class RateLimit:
-    """A bucket a client: it holds `a_minute` uploads and fills up at that rate."""
+    """A bucket a client: it holds `a_minute` uploads and fills up at that rate.
 
-    def __init__(self, a_minute: float) -> None:
+    Several workers take from the same buckets, by way of `file`. A client has its place in a set by a hash of
+    its address; where a set is full, the one who has been away for longest is forgotten.
+    """
+
+    def __init__(self, a_minute: float, file: Path | None = None) -> None:
         self._a_minute = a_minute
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what was left, and when
+        size = SETS * WAYS * _BUCKET.size
+        self._file = file.open("a+b") if file else None
+        if self._file:
+            self._file.truncate(size)  # what is there stays: this worker may replace another
+        self._table = mmap.mmap(self._file.fileno() if self._file else -1, size)
 
     def take(self, client: str) -> None:
         """Counts an upload of `client`, an address. Raises Problem."""
         if not self._a_minute:
             return
-        now, most = time.monotonic(), max(self._a_minute, 1)
-        left, then = self._buckets.pop(client, (most, now))
-        left = min(most, left + (now - then) * self._a_minute / 60)
-        self._buckets[client] = (left - 1 if left >= 1 else left, now)
-        if len(self._buckets) > CLIENTS:
-            self._buckets.popitem(last=False)
+        key, now = hashlib.blake2b(client.encode(), digest_size=8).digest(), time.monotonic()
+        with self._alone():
+            place, left = self._bucket(key, now)
+            _BUCKET.pack_into(self._table, place, key, left - 1 if left >= 1 else left, now)
         if left < 1:
             seconds = max(1, round((1 - left) * 60 / self._a_minute))
             raise Problem(
@@ -39,6 +50,29 @@ class RateLimit:
                 f"More than {self._a_minute:g} uploads a minute; wait {seconds} s.",
                 {"Retry-After": str(seconds)},
             )
+
+    def _bucket(self, key: bytes, now: float) -> tuple[int, float]:
+        """Where a client's bucket is, and what is left in it."""
+        start = int.from_bytes(key) % SETS * WAYS * _BUCKET.size
+        places = range(start, start + WAYS * _BUCKET.size, _BUCKET.size)
+        buckets = {place: _BUCKET.unpack_from(self._table, place) for place in places}
+        most = max(self._a_minute, 1)
+        for place, (whose, left, then) in buckets.items():
+            if whose == key:
+                return place, min(most, left + (now - then) * self._a_minute / 60)
+        return min(places, key=lambda place: float(buckets[place][2])), most
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other worker changes the buckets meanwhile. A worker that dies lets go of them."""
+        if self._file is None:
+            yield
+            return
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
 class Keys:

@@ -80,7 +80,7 @@ class Settings(BaseModel):
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """photos that a worker answers at one time; 0: its share of the cores"""
     rate_limit: Annotated[FiniteFloat, Field(ge=0)] = 0
-    """uploads a minute from one client, counted in each worker; 0: no limit"""
+    """uploads a minute from one client; 0: no limit"""
     api_keys: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Words] = ()
     """SHA-256 of the keys that /api/ asks for, in hexadecimal, separated by commas; none: it asks for none"""
     trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Words] = ()
