@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -43,14 +43,14 @@ options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 photos = [Path(file).read_bytes() for file in files]
-over, took = time.perf_counter() + float(seconds), []
+over, took, cpu = time.perf_counter() + float(seconds), [], time.process_time()
 for data in itertools.cycle(photos):
     start = time.perf_counter()
     if start > over:
         break
     session.run(["logits"], {"photos": load(data, (224, 224), "squash")[None]})
     took.append(time.perf_counter() - start)
-print(json.dumps([[200, seconds, 0] for seconds in took]))
+print(json.dumps([[[200, seconds, 0] for seconds in took], time.process_time() - cpu]))
 """
 
 
@@ -79,22 +79,27 @@ def main(flags: Sequence[str]) -> None:
 def compare(
     bundle: Path, name: str, photos: Sequence[Path], given: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """A row for each contender and number of clients; the contenders take turns."""
-    notes: dict[tuple[str, int], list[list[Any]]] = {}
+    """A row for each contender and number of clients, of the better round; the contenders take turns."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    (graph,) = (bundle / "members").iterdir()
+    bare = ["taskset", "-c", SERVER, sys.executable, "-c", BARE, str(graph), str(given.seconds)]
     for _ in range(given.rounds):
-        graph = bundle / "members" / next((bundle / "members").iterdir()).name
-        bare = [sys.executable, "-c", BARE, str(graph), str(given.seconds), *map(str, photos)]
-        notes.setdefault(("bare loop", 1), []).append(json.loads(_output(bare, SERVER)))
+        done = subprocess.run([*bare, *map(str, photos)], env=_environ(), check=True, stdout=subprocess.PIPE)
+        notes, cpu = json.loads(done.stdout)
+        found.setdefault(("bare loop", 1), []).append(_figures(notes, given.seconds, cpu))
         for contender in (OURS, *PEERS):
-            with served(contender, bundle) as (url, _):
+            with served(contender, bundle) as (url, process):
                 _load(url, 2, 8, 0, photos)  # warm
                 for clients in CLIENTS:
                     print(f"{name}: {contender}, {clients} clients ...", flush=True)
-                    found = _load(url, given.seconds, clients, 0, photos)
-                    notes.setdefault((contender, clients), []).append(found)
+                    before = _cpu(process.pid)
+                    notes = _load(url, given.seconds, clients, 0, photos)
+                    figures = _figures(notes, given.seconds, _cpu(process.pid) - before)
+                    found.setdefault((contender, clients), []).append(figures)
     return [
-        {"photos": name, "contender": contender, "clients": clients, **_figures(rounds, given.seconds)}
-        for (contender, clients), rounds in notes.items()
+        {"photos": name, "contender": contender, "clients": clients}
+        | max(rounds, key=lambda figures: float(figures["requests_a_second"]))
+        for (contender, clients), rounds in found.items()
     ]
 
 
@@ -102,7 +107,9 @@ def overload(bundle: Path, photos: Sequence[Path], seconds: float) -> dict[str, 
     """What our service refuses, serves and holds in memory when asked for four times what it can do."""
     with served(OURS, bundle) as (url, process):
         _load(url, 2, 8, 0, photos)
-        at_capacity = _figures([_load(url, 15, 32, 0, photos)], 15)
+        before = _cpu(process.pid)
+        notes = _load(url, 15, 32, 0, photos)
+        at_capacity = _figures(notes, 15, _cpu(process.pid) - before)
         rate = 4 * at_capacity["requests_a_second"]
         command = _loading(url, seconds, 256, rate, photos)
         memory = []
@@ -154,12 +161,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
                 f"{1000 * row['p50']:.0f}",
                 f"{1000 * row['p99']:.0f}",
                 f"{row['p99'] / row['p50']:.1f}",
+                f"{row['cpu_ms']:.1f}",
                 str(row["failed"]),
             )
         )
     header = (
         "photos", "server", "clients", "requests/s", "of the bare loop", "of the best peer", "p50 ms",
-        "p99 ms", "p99/p50", "failed",
+        "p99 ms", "p99/p50", "CPU ms", "failed",
     )  # fmt: skip
     return markdown(header, lines)
 
@@ -219,24 +227,19 @@ def _load(url: str, seconds: float, clients: int, rate: float, photos: Sequence[
     return found
 
 
-def _output(command: Sequence[str], core: str) -> bytes:
-    done = subprocess.run(["taskset", "-c", core, *command], env=_environ(), check=True, stdout=-1)
-    return done.stdout
-
-
 def _environ() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
 
 
-def _figures(rounds: Sequence[Sequence[Sequence[Any]]], seconds: float) -> dict[str, Any]:
-    """Of the better round, which other work has disturbed less."""
-    best = max(rounds, key=lambda notes: sum(status == 200 for status, _, _ in notes))
-    took = sorted(seconds for status, seconds, _ in best if status == 200)
+def _figures(notes: Sequence[Sequence[Any]], seconds: float, cpu: float) -> dict[str, Any]:
+    """`cpu`: seconds that the server used meanwhile."""
+    took = sorted(seconds for status, seconds, _ in notes if status == 200)
     return {
         "requests_a_second": round(len(took) / seconds, 2),
+        "cpu_ms": round(1000 * cpu / max(1, len(took)), 2),
         "p50": _at(took, 50),
         "p99": _at(took, 99),
-        "failed": sum(status != 200 for status, _, _ in best),
+        "failed": sum(status != 200 for status, _, _ in notes),
     }
 
 
@@ -244,6 +247,20 @@ def _at(took: Sequence[float], percent: int) -> float | None:
     if len(took) < 2:
         return None
     return round(quantiles(took, n=100, method="inclusive")[percent - 1], 4)
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of CPU that a process and all below it have used."""
+    parents, used = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may end meanwhile
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = int(fields[1])
+            used[int(folder.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    ours = {pid}
+    while more := {child for child, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return sum(used.get(one, 0.0) for one in ours)
 
 
 def _held(pid: int) -> int:

@@ -59,10 +59,17 @@ def test_an_upload_may_not_bring_more_photos_than_can_wait() -> None:
 
 def test_threads_are_the_workers_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 8)
-    assert Settings().answering_threads == 8
-    assert Settings(workers=3).answering_threads == 2
-    assert Settings(workers=16).answering_threads == 1
-    assert Settings(threads=5).answering_threads == 5
+    for workers, threads in ((1, 8), (3, 2), (16, 1)):
+        assert Settings(workers=workers).with_threads(None, 0, 30 * MIB).threads == threads
+        assert Settings(workers=workers).with_threads(2**40, 0, 30 * MIB).threads == threads
+
+
+def test_no_more_threads_than_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 64)
+    assert Settings().with_threads(512 * MIB, 300 * MIB, 30 * MIB).threads == 3  # of 180 MiB, 60
+    assert Settings().with_threads(512 * MIB, 500 * MIB, 30 * MIB).threads == 1
+    assert Settings().with_threads(512 * MIB, 300 * MIB, 0).threads == 61
+    assert Settings(threads=5).with_threads(512 * MIB, 500 * MIB, 30 * MIB).threads == 5
 
 
 def test_memory_is_shared_between_uploads_and_decoding() -> None:

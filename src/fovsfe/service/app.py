@@ -46,7 +46,10 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     """
     metrics = Metrics()
     predictor = Predictor(folder, threads=1)  # a core for each of the engine's threads
-    _warm_up(predictor, settings.answering_threads)
+    loaded = machine.held()
+    _warm_up(predictor, 1)
+    settings = settings.with_threads(machine.memory(), machine.held(), machine.held() - loaded)
+    _warm_up(predictor, settings.threads)
     settings = settings.with_memory(machine.memory(), machine.held())
     engine = Engine(predictor, settings, metrics)
 
@@ -87,7 +90,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
 
 
 def _warm_up(predictor: Predictor, threads: int) -> None:
-    """Afterwards the runtime holds all the memory that it is going to need."""
+    """Afterwards the runtime holds all the memory that so many threads are going to need."""
     photo = tuple(np.zeros((*member.size, 3), np.uint8) for member in predictor.bundle.members)
     with ThreadPoolExecutor(threads) as pool:
         answers = [pool.submit(predictor.probabilities, [photo] * BATCH, ("plain",)) for _ in range(threads)]

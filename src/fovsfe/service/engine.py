@@ -42,7 +42,7 @@ class _Job:
 
 
 class Engine:
-    """Answers photos, `settings.answering_threads` batches at a time, on one core each.
+    """Answers photos, `settings.threads` batches at a time, on one core each; `settings` leave nothing open.
 
     Its coroutines belong to the loop that `start` was called in.
     """
@@ -64,7 +64,7 @@ class Engine:
     def start(self) -> None:
         """Starts the threads."""
         self._loop = asyncio.get_running_loop()
-        count = self._settings.answering_threads
+        count = self._settings.threads
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
@@ -79,7 +79,7 @@ class Engine:
 
     def check_room(self, photos: int) -> None:
         """Raises Problem at once where so many photos more cannot wait, or would wait for too long."""
-        wait = self._waiting * self._pace / self._settings.answering_threads
+        wait = self._waiting * self._pace / self._settings.threads
         if self._waiting + photos > self._settings.queue_length or wait > self._settings.queue_seconds / 2:
             raise busy(wait)
 

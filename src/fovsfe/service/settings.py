@@ -78,7 +78,7 @@ class Settings(BaseModel):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """processes, each with its own copy of the networks"""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """photos that a worker answers at one time; 0: its share of the cores"""
+    """photos that a worker answers at one time; 0: its share of the cores, or fewer, see `with_threads`"""
     rate_limit: Annotated[FiniteFloat, Field(ge=0)] = 0
     """uploads a minute from one client; 0: no limit"""
     api_keys: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Words] = ()
@@ -109,6 +109,18 @@ class Settings(BaseModel):
             name = f"{str(fault['loc'][0]).upper()}: " if fault["loc"] else ""
             raise WrongUsage(name + reason) from None
 
+    def with_threads(self, all_in_all: int | None, held: int, each: int) -> "Settings":
+        """With the number of threads, where it is not set.
+
+        It is a worker's share of the cores, as long as the `each` bytes of every further one find room in a
+        third of what is left of `all_in_all` when the worker has `held` what one needs.
+        """
+        threads = self.threads or max(1, machine.cores() // self.workers)
+        if not self.threads and all_in_all is not None:
+            left = max(0, all_in_all // self.workers - held - RESERVE)
+            threads = min(threads, 1 + left // 3 // max(each, MIB))
+        return self.model_copy(update={"threads": threads})
+
     def with_memory(self, all_in_all: int | None, held: int) -> "Settings":
         """With the bytes for uploads and decoding that are not set.
 
@@ -124,12 +136,8 @@ class Settings(BaseModel):
         if decode < LEAST_DECODE_MEMORY:
             wanted = self.workers * (held + RESERVE + upload + LEAST_DECODE_MEMORY)
             raise FovsfeError(
-                f"too little memory: this bundle needs {wanted // MIB} MiB for WORKERS={self.workers} and "
-                f"MAX_CONTENT_LENGTH={self.max_content_length}; there are {(all_in_all or 0) // MIB} MiB"
+                f"too little memory: this bundle needs {wanted // MIB} MiB for WORKERS={self.workers}, "
+                f"THREADS={self.threads} and MAX_CONTENT_LENGTH={self.max_content_length}; "
+                f"there are {(all_in_all or 0) // MIB} MiB"
             )
         return self.model_copy(update={"upload_memory": upload, "decode_memory": decode})
-
-    @property
-    def answering_threads(self) -> int:
-        """`threads`, or a worker's share of the cores."""
-        return self.threads or max(1, machine.cores() // self.workers)
