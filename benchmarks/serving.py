@@ -67,13 +67,15 @@ def main(flags: Sequence[str]) -> None:
     files = [file for file in sorted(given.photos.rglob("*")) if file.suffix.lower() in SUFFIXES][:16]
     sets = {given.photos.resolve().name: files, "phone, 12 megapixels": phone_photos()}
     kept = read_json(RESULTS / "serving.json") if (RESULTS / "serving.json").exists() else {}
+    where = f"{machine()}; load average before: {os.getloadavg()[0]:.1f}"
     if given.overload:
-        kept["overload"] = overload(bundle, files, given.overload)
+        kept["overload"] = overload(bundle, files, given.overload) | {"machine": where}
         print(json.dumps(kept["overload"], indent=1))
     else:
-        kept["rows"] = [row for name, photos in sets.items() for row in compare(bundle, name, photos, given)]
-        print(table(kept["rows"]))
-    write_json(RESULTS / "serving.json", kept | {"machine": machine()})
+        rows = [row for name, photos in sets.items() for row in compare(bundle, name, photos, given)]
+        kept["comparison"] = {"machine": where, "rows": rows}
+        print(f"{table(rows)}{where}")
+    write_json(RESULTS / "serving.json", kept)
 
 
 def compare(
@@ -112,17 +114,12 @@ def overload(bundle: Path, photos: Sequence[Path], seconds: float) -> dict[str, 
         at_capacity = _figures(notes, 15, _cpu(process.pid) - before)
         rate = 4 * at_capacity["requests_a_second"]
         command = _loading(url, seconds, 256, rate, photos)
-        memory = []
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=_environ()) as load:
-            output = b""
-            assert load.stdout is not None
-            os.set_blocking(load.stdout.fileno(), False)
+        memory, output = [], SCRATCH / "serving" / "overload.json"
+        with output.open("wb") as file, subprocess.Popen(command, stdout=file, env=_environ()) as load:
             while load.poll() is None:
                 memory.append(_held(process.pid))
-                output += load.stdout.read() or b""
                 time.sleep(1)
-            output += load.stdout.read() or b""
-    notes = json.loads(output)
+    notes = read_json(output)
     answered = sorted(took for status, took, _ in notes if status == 200)
     refused = sorted(took for status, took, _ in notes if status == 503)
     fifth = max(1, len(memory) // 5)

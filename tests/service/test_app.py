@@ -157,7 +157,7 @@ def test_the_networks_have_answered_before_it_is_ready(
     asked: list[int] = []
     monkeypatch.setattr(Predictor, "probabilities", lambda self, photos, views: asked.append(len(photos)))
     create_app(colours, Settings(threads=3))
-    assert asked == [BATCH] * 4  # once alone, to see what memory it takes
+    assert asked == [BATCH]
 
 
 @pytest.mark.parametrize(

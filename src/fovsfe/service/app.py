@@ -4,7 +4,6 @@ import base64
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,10 +46,10 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     metrics = Metrics()
     predictor = Predictor(folder, threads=1)  # a core for each of the engine's threads
     loaded = machine.held()
-    _warm_up(predictor, 1)
-    settings = settings.with_threads(machine.memory(), machine.held(), machine.held() - loaded)
-    _warm_up(predictor, settings.threads)
-    settings = settings.with_memory(machine.memory(), machine.held())
+    _warm_up(predictor)
+    warm, memory = machine.held(), machine.memory()
+    settings = settings.with_threads(memory, warm, each=warm - loaded)
+    settings = settings.with_memory(memory, warm + (settings.threads - 1) * (warm - loaded))
     engine = Engine(predictor, settings, metrics)
 
     @asynccontextmanager
@@ -89,13 +88,10 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     return app
 
 
-def _warm_up(predictor: Predictor, threads: int) -> None:
-    """Afterwards the runtime holds all the memory that so many threads are going to need."""
+def _warm_up(predictor: Predictor) -> None:
+    """Afterwards the runtime holds all the memory that one thread is going to need."""
     photo = tuple(np.zeros((*member.size, 3), np.uint8) for member in predictor.bundle.members)
-    with ThreadPoolExecutor(threads) as pool:
-        answers = [pool.submit(predictor.probabilities, [photo] * BATCH, ("plain",)) for _ in range(threads)]
-    for answer in answers:
-        answer.result()
+    predictor.probabilities([photo] * BATCH, ("plain",))
     machine.give_back()
 
 

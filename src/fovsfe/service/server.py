@@ -108,7 +108,17 @@ def _work(
         timeout_notify=1,
     )
     server = _Server(config, app.state)
-    logs.event("serving", host=settings.host, port=settings.port, model=app.state.model, pid=os.getpid())
+    settings = app.state.settings  # where nothing is left open
+    logs.event(
+        "serving",
+        host=settings.host,
+        port=settings.port,
+        model=app.state.model,
+        pid=os.getpid(),
+        threads=settings.threads,
+        upload_memory=settings.upload_memory,
+        decode_memory=settings.decode_memory,
+    )
     if telling is not None:
         telling.send("")
     server.run(sockets=[listener])

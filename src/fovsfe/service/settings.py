@@ -125,7 +125,7 @@ class Settings(BaseModel):
         """With the bytes for uploads and decoding that are not set.
 
         They are a fifth and four fifths of a worker's share of `all_in_all`, less what the worker has
-        `held` after it predicted and a reserve. Where nothing tells how much there is, it is enough.
+        `held` when all threads predict, and a reserve. Where nothing tells how much there is, it is enough.
         Raises FovsfeError where too little is left for one upload.
         """
         free = DECODE_MEMORY + UPLOAD_MEMORY
