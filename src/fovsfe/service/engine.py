@@ -252,7 +252,9 @@ def memory_needed(data: bytes, about: Header, side: int) -> int:
         return (24 if "transparent" in notes else 17) * pixels
     if {"transparent", "16-bit", "32-bit", "floating point"} & notes:
         return 22 * pixels
-    return (10 if notes or data[4:8] == b"ftyp" or data[:2] in (b"II", b"MM") else 6) * pixels
+    if data[4:8] == b"ftyp":
+        return 19 * pixels // 2
+    return (10 if notes or data[:2] in (b"II", b"MM") else 6) * pixels
 
 
 def _bad_photo(reason: str) -> Problem:
