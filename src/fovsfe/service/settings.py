@@ -19,8 +19,8 @@ from fovsfe import machine
 from fovsfe.errors import FovsfeError, WrongUsage
 
 MIB = 1024 * 1024
-DECODE_MEMORY = 200 * MIB  # at the most, unless more is asked for: 24 megapixels of the usual formats
-UPLOAD_MEMORY = 40 * MIB
+DECODE_MEMORY = 400 * MIB  # at the most, unless more is asked for: 40 megapixels of most formats
+UPLOAD_MEMORY = 80 * MIB
 LEAST_DECODE_MEMORY = 16 * MIB
 RESERVE = 24 * MIB  # of a worker, for what no one counts: sockets, answers, holes in the heap
 
