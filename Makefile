@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.fovsfe-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check bench docs pictures container force
+.PHONY: help demo test test-slow check audit bench docs pictures container force
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ check: $(INSTALLED)  ## style, types, and which room may import which
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+audit: $(INSTALLED)  ## known vulnerabilities of the installed packages; needs PyPI itself, a mirror does not know
+	$(BIN)/python -m pip freeze --exclude-editable | $(BIN)/pip-audit --strict --no-deps --disable-pip -r /dev/stdin
 
 container: $(INSTALLED)  ## the image under load: with docker, podman or E2E=TOOL; of BUNDLE=FOLDER
 	PYTHON='$(abspath $(BIN))/python' tests/container/run.sh $(BUNDLE)

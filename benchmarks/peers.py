@@ -102,7 +102,7 @@ def _run(contender: str, given: argparse.Namespace, split: Outer, seed: int) -> 
         return {contender: (_right(folder / "submission.csv", split), seconds)}
     sizes = {member.backbone: member.size for member in recipe.read(given.recipe).members}
     height, width = sizes.get(backbone, SIZE)
-    peer = [python(), "-m", f"benchmarks.peers_{kind}", "--photos", split.photos.resolve()]
+    peer = [python("peers"), "-m", f"benchmarks.peers_{kind}", "--photos", split.photos.resolve()]
     peer += ["--weights", given.weights.resolve(), "--backbone", backbone, "--size", height, width]
     peer += ["--minutes", given.minutes, "--seed", seed, "--batch", BATCH, "--out", folder]
     subprocess.run([str(part) for part in peer], check=True, cwd=ROOT)

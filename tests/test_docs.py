@@ -180,7 +180,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """The service's application, for a bundle that is never asked."""
     (tmp_path / format.FILE).write_text("{}", encoding="utf-8")
     bundle = SimpleNamespace(labels=(), translations={}, members=(SimpleNamespace(size=(8, 8)),))
-    predictor = SimpleNamespace(bundle=bundle, answers=lambda photos: [np.zeros(0) for _ in photos])
+    predictor = SimpleNamespace(bundle=bundle, probabilities=lambda photos, views: np.zeros((1, 2, 0)))
     monkeypatch.setattr(service, "Predictor", lambda folder, threads: predictor)
     return service.create_app(tmp_path, Settings())
 

@@ -5,7 +5,7 @@ import numpy as np
 import yaml
 from huggingface_hub import ModelCard
 
-from fovsfe.bundle.card import card
+from fovsfe.bundle.card import card, licences
 from fovsfe.bundle.format import Bundle, load
 from fovsfe.ensemble.metrics import measure
 
@@ -125,3 +125,12 @@ def test_names_are_no_markup(made: Any) -> None:
 def test_what_is_to_fill_in_is_there(made: Any) -> None:
     text = (Path(made.folder) / "card.md").read_text(encoding="utf-8")
     assert text.count("FILL IN") == 7
+    assert licences(text) == []
+
+
+def test_licences_that_were_filled_in(made: Any) -> None:
+    text = (Path(made.folder) / "card.md").read_text(encoding="utf-8")
+    text = text.replace("- The photos: FILL IN", "- The photos: CC BY 4.0, of <b>many</b>")
+    assert licences(text) == ["The photos: CC BY 4.0, of <b>many</b>"]
+    assert licences(text + "\n## More\n\n- a line\n") == licences(text)
+    assert licences("no card") == []

@@ -1,9 +1,12 @@
+import asyncio
 import base64
 import hashlib
 import io
 import json
 import random
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from fovsfe.bundle.predictor import Predictor
+from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
+from fovsfe.service import app
 from fovsfe.service.app import create_app
 from fovsfe.service.documents import Answers, Model, ProblemDocument
+from fovsfe.service.problems import Problem
 from fovsfe.service.settings import Settings
 
 Photo = Callable[..., bytes]
@@ -48,6 +53,38 @@ def slug(response: Any) -> str:
     assert document.status == response.status_code
     assert document.request == response.headers["x-request-id"]
     return document.type.removeprefix("/problems/")
+
+
+def test_a_refused_upload_is_not_kept_while_the_answer_is_sent(
+    colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Upload:
+        pass
+
+    kept: list[weakref.ref[Upload]] = []
+
+    @asynccontextmanager
+    async def refused(*_: Any) -> AsyncIterator[list[bytes]]:
+        upload = Upload()
+        kept.append(weakref.ref(upload))
+        try:
+            raise TimeoutError
+        except TimeoutError:
+            raise Problem("too-slow", "") from None
+        yield []
+
+    monkeypatch.setattr(app, "photos_of", refused)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append((message.get("status"), kept[0]()))
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    scope = {"type": "http", "method": "POST", "path": "/api/predict", "query_string": b"", "headers": []}
+    asyncio.run(app.create_app(colours, Settings(threads=1))(scope, receive, send))
+    assert sent[0] == (408, None)
 
 
 def test_a_form_and_a_body_get_the_predictors_answer(
@@ -118,9 +155,9 @@ def test_the_networks_have_answered_before_it_is_ready(
     colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(Predictor, "answers", lambda self, photos: asked.append(len(photos)))
-    create_app(colours, Settings())
-    assert asked == [1]
+    monkeypatch.setattr(Predictor, "probabilities", lambda self, photos, views: asked.append(len(photos)))
+    create_app(colours, Settings(threads=3))
+    assert asked == [BATCH]
 
 
 @pytest.mark.parametrize(

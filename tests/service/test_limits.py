@@ -1,5 +1,9 @@
 import asyncio
+import contextlib
 import hashlib
+import multiprocessing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,13 +65,46 @@ def test_refused_uploads_do_not_lengthen_the_wait(clock: Clock) -> None:
 
 
 def test_only_so_many_clients_are_remembered(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CLIENTS", 2)
+    monkeypatch.setattr(limits, "SETS", 1)
+    monkeypatch.setattr(limits, "WAYS", 2)
     rate = RateLimit(1)
     for client in "abc":
+        clock.now += 0.1
         rate.take(client)
     rate.take("a")  # forgotten, as the one who had been away for longest
     with pytest.raises(Problem):
         rate.take("c")
+
+
+def test_several_workers_count_together(clock: Clock, tmp_path: Path) -> None:
+    workers = [RateLimit(4, tmp_path / "rate") for _ in range(2)]
+    for number in range(4):
+        workers[number % 2].take("a")
+    workers.append(RateLimit(4, tmp_path / "rate"))  # which replaces one that died
+    for worker in workers:
+        with pytest.raises(Problem):
+            worker.take("a")
+        worker.take("b")
+
+
+def _takes(file: Path, a_minute: float, times: int, taken: Any) -> None:
+    rate = RateLimit(a_minute, file)
+    for _ in range(times):
+        with contextlib.suppress(Problem):
+            rate.take("a")
+            with taken.get_lock():
+                taken.value += 1
+
+
+def test_no_upload_is_counted_by_one_process_only(tmp_path: Path) -> None:
+    forking = multiprocessing.get_context("fork")
+    taken = forking.Value("i", 0)
+    workers = [forking.Process(target=_takes, args=(tmp_path / "rate", 300, 200, taken)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert 300 <= taken.value <= 300 + 300 / 60 * 30  # what flows in while they take
 
 
 def test_keys() -> None:
@@ -81,9 +118,10 @@ def test_keys() -> None:
 
 
 async def _hold(uploads: Uploads, size: int, seconds: float = 5) -> None:
-    async with uploads.one(seconds) as upload:
-        upload.grow(size)
-        await asyncio.sleep(seconds + 1)
+    with uploads.one() as upload:
+        async with upload.under_way(seconds):
+            upload.grow(size)
+            await asyncio.sleep(seconds + 1)
 
 
 async def _started(*uploads: asyncio.Task[None]) -> None:
@@ -110,7 +148,7 @@ def test_who_holds_memory_for_longest_is_cut_for_the_sake_of_others(clock: Clock
         first, second = (asyncio.create_task(_hold(uploads, 40)) for _ in range(2))
         await _started(first, second)
         clock.now += limits.HONEST_SECONDS + 1
-        async with uploads.one(5) as upload:
+        with uploads.one() as upload:
             upload.grow(30)
             assert await _ended(first) == "too-slow"
             await _started(second)
@@ -127,24 +165,33 @@ def test_honest_uploads_are_not_cut_and_the_newcomer_is_refused(clock: Clock) ->
         uploads = Uploads(100, most=2)
         under_way = [asyncio.create_task(_hold(uploads, 50)) for _ in range(2)]
         await _started(*under_way)
-        with pytest.raises(Problem) as caught:
-            async with uploads.one(5):
-                pass
-        assert slug_of(caught) == "busy"
+        assert await _ended(asyncio.create_task(_hold(uploads, 0))) == "busy"
         await _started(*under_way)
         clock.now += limits.HONEST_SECONDS + 1
-        async with uploads.one(5):
-            assert await _ended(under_way[0]) == "too-slow"
+        newcomer = asyncio.create_task(_hold(uploads, 0))
+        assert await _ended(under_way[0]) == "too-slow"
+        newcomer.cancel()
         under_way[1].cancel()
 
     asyncio.run(story())
 
 
-def test_a_finished_upload_gives_its_memory_back() -> None:
+def test_what_waits_for_its_answer_is_held_and_not_cut(clock: Clock) -> None:
     async def story() -> None:
         uploads = Uploads(100)
-        for _ in range(3):
-            async with uploads.one(5) as upload:
-                upload.grow(90)
+        with uploads.one() as waiting:
+            async with waiting.under_way(5):
+                waiting.grow(90)
+            clock.now += limits.HONEST_SECONDS + 1
+            with uploads.one() as upload, pytest.raises(Problem) as caught:
+                upload.grow(20)
+            assert slug_of(caught) == "busy"
 
     asyncio.run(story())
+
+
+def test_an_answered_upload_gives_its_memory_back() -> None:
+    uploads = Uploads(100)
+    for _ in range(3):
+        with uploads.one() as upload:
+            upload.grow(90)

@@ -3,6 +3,7 @@ import html
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -13,7 +14,9 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from typer.testing import CliRunner
 
+from fovsfe import cli
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.service.app import create_app
 from fovsfe.service.problems import KINDS
@@ -282,6 +285,40 @@ def test_the_model_card_of_a_bundle_that_was_not_measured(colours: Path, tmp_pat
         page = seen(client.get("/about"))
     assert SAY["en"]["not_measured"] in page.text
     assert "Red car" in page.text
+
+
+def test_the_model_card_has_the_licences_that_were_filled_in(colours: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(colours, folder)
+    (folder / "card.md").write_text("## Licences\n\n- The photos: <b>CC0</b>\n- This bundle: FILL IN\n")
+    with browser(folder) as client:
+        text = seen(client.get("/about")).text
+    assert "MIT" in text and "The photos: <b>CC0</b>" in text and "FILL IN" not in text
+
+
+@pytest.mark.parametrize(("kind", "size"), [("JPEG", (1200, 900)), ("PNG", (301, 197)), ("WEBP", (64, 48))])
+def test_a_photo_has_the_same_probabilities_by_command_api_and_page(
+    client: TestClient, colours: Path, photo: Photo, tmp_path: Path, kind: str, size: tuple[int, int]
+) -> None:
+    data = photo((230, 60, 50), size, kind)
+    (tmp_path / "photo").write_bytes(data)
+    asked = [
+        "predict",
+        str(colours),
+        str(tmp_path / "photo"),
+        "--out",
+        str(tmp_path / "a.jsonl"),
+        "--top",
+        "5",
+    ]
+    assert CliRunner().invoke(cli.app, asked).exit_code == 0
+    command = json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8"))["top"]
+    api = client.post("/api/predict?top=5", **form(data)).json()["photos"][0]["top"]
+    assert [one["label"] for one in command] == [one["label"] for one in api]
+    probabilities = [one["probability"] for one in api]
+    assert 0.01 < probabilities[1] < probabilities[0] < 0.99  # nothing that any two would agree on
+    assert [one["probability"] for one in command] == pytest.approx(probabilities, abs=1e-3)
+    assert seen(client.post("/", **form(data))).percents == pytest.approx(probabilities, abs=1e-3)
 
 
 def test_a_proxys_look_at_the_head_of_the_page(client: TestClient) -> None:

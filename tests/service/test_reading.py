@@ -61,7 +61,12 @@ def read(
         "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
         "app": SimpleNamespace(state=SimpleNamespace(**(parts | state))),
     }
-    return asyncio.run(photos_of(Request(scope, receive), settings))
+
+    async def photos() -> list[bytes]:
+        async with photos_of(Request(scope, receive), settings) as found:
+            return found
+
+    return asyncio.run(photos())
 
 
 def refused(*arguments: Any, **named: Any) -> str:
@@ -144,3 +149,24 @@ def test_who_has_to_be_refused_is_refused_before_the_upload() -> None:
 
 def test_memory_for_uploads() -> None:
     assert refused([b"x" * 600, b"x" * 600], uploads=Uploads(1000)) == "busy"
+
+
+def test_memory_is_held_until_the_answer() -> None:
+    uploads = Uploads(1000)
+
+    async def story() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"x" * 600, "more_body": False}
+
+        state = {"rate": RateLimit(0), "engine": SimpleNamespace(check_room=lambda photos: None)}
+        app = SimpleNamespace(state=SimpleNamespace(uploads=uploads, metrics=METRICS, **state))
+        request = Request({"type": "http", "method": "POST", "headers": [], "app": app}, receive)
+        async with photos_of(request, SETTINGS):
+            with pytest.raises(Problem) as caught:
+                async with photos_of(request, SETTINGS):
+                    raise AssertionError("there was no room for it")
+            assert caught.value.slug == "busy"
+        async with photos_of(request, SETTINGS) as photos:
+            assert photos == [b"x" * 600]
+
+    asyncio.run(story())

@@ -230,6 +230,12 @@ def _pids(children: Path) -> list[int]:
     return [int(pid) for pid in children.read_text().split()]
 
 
+def test_workers_count_a_clients_uploads_together(service: Callable[..., Service], photo: Photo) -> None:
+    running = service(WORKERS="2", RATE_LIMIT="3")
+    statuses = Counter(running.predict(photo("Black")) for _ in range(12))
+    assert statuses == {200: 3, 429: 9}
+
+
 def test_workers_end_when_who_started_them_is_killed(service: Callable[..., Service]) -> None:
     running = service(WORKERS="2")
     children = _pids(Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children"))

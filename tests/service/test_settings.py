@@ -1,10 +1,8 @@
-from pathlib import Path
-
 import pytest
 
-from fovsfe.errors import WrongUsage
-from fovsfe.service import settings
-from fovsfe.service.settings import MIB, Settings
+from fovsfe import machine
+from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.service.settings import DECODE_MEMORY, MIB, RESERVE, UPLOAD_MEMORY, Settings
 
 DIGEST = "a" * 64
 
@@ -60,28 +58,48 @@ def test_an_upload_may_not_bring_more_photos_than_can_wait() -> None:
 
 
 def test_threads_are_the_workers_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "cores", lambda: 8)
-    assert Settings().answering_threads == 8
-    assert Settings(workers=3).answering_threads == 2
-    assert Settings(workers=16).answering_threads == 1
-    assert Settings(threads=5).answering_threads == 5
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    for workers, threads in ((1, 8), (3, 2), (16, 1)):
+        assert Settings(workers=workers).with_threads(None, 0, 30 * MIB).threads == threads
+        assert Settings(workers=workers).with_threads(2**40, 0, 30 * MIB).threads == threads
 
 
-def test_a_containers_quota(tmp_path: Path) -> None:
-    file = tmp_path / "cpu.max"
-    assert settings._quota_v2(file) is None
-    file.write_text("max 100000\n")
-    assert settings._quota_v2(file) is None
-    file.write_text("150000 100000\n")
-    assert settings._quota_v2(file) == 1.5
-    assert settings._quota_v1(tmp_path) is None
-    (tmp_path / "cpu.cfs_quota_us").write_text("-1\n")
-    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
-    assert settings._quota_v1(tmp_path) is None
-    (tmp_path / "cpu.cfs_quota_us").write_text("50000\n")
-    assert settings._quota_v1(tmp_path) == 0.5
+def test_no_more_threads_than_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 64)
+    assert Settings().with_threads(512 * MIB, 308 * MIB, 30 * MIB).threads == 3  # of 180 MiB, 60
+    assert Settings().with_threads(512 * MIB, 500 * MIB, 30 * MIB).threads == 1
+    assert Settings().with_threads(512 * MIB, 308 * MIB, 0).threads == 61
+    assert Settings(threads=5).with_threads(512 * MIB, 500 * MIB, 30 * MIB).threads == 5
 
 
-def test_half_a_core_is_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "_quota_v2", lambda: 0.5)
-    assert settings.cores() == 1
+def test_memory_is_shared_between_uploads_and_decoding() -> None:
+    found = Settings().with_memory(512 * MIB, 308 * MIB)
+    assert (found.upload_memory, found.decode_memory) == (30 * MIB, 150 * MIB)
+    assert found.upload_memory + found.decode_memory + RESERVE + 308 * MIB == 512 * MIB
+
+
+def test_every_worker_has_its_share_of_the_memory() -> None:
+    alone = Settings().with_memory(400 * MIB, 100 * MIB)
+    shared = Settings(workers=2).with_memory(800 * MIB, 100 * MIB)
+    assert (shared.upload_memory, shared.decode_memory) == (alone.upload_memory, alone.decode_memory)
+
+
+def test_much_memory_is_not_all_taken() -> None:
+    for all_in_all in (None, 2**40):
+        found = Settings().with_memory(all_in_all, 0)
+        assert (found.upload_memory, found.decode_memory) == (UPLOAD_MEMORY, DECODE_MEMORY)
+
+
+def test_what_is_set_stays_set() -> None:
+    found = Settings(upload_memory=20 * MIB).with_memory(512 * MIB, 308 * MIB)
+    assert (found.upload_memory, found.decode_memory) == (20 * MIB, 160 * MIB)
+    found = Settings(decode_memory=200 * MIB).with_memory(512 * MIB, 308 * MIB)
+    assert (found.upload_memory, found.decode_memory) == (30 * MIB, 200 * MIB)
+
+
+def test_an_upload_finds_room_or_nothing_starts() -> None:
+    held = 512 * MIB - RESERVE - 32 * MIB
+    found = Settings().with_memory(512 * MIB, held)
+    assert (found.upload_memory, found.decode_memory) == (16 * MIB, 16 * MIB)
+    with pytest.raises(FovsfeError, match=r"needs 513 MiB .* there are 512 MiB$"):
+        Settings().with_memory(512 * MIB, held + MIB)

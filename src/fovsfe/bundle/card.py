@@ -9,6 +9,7 @@ from fovsfe.bundle.format import Bundle
 
 # https://huggingface.co/docs/hub/model-cards: what only the owner of photos and weights can know
 TO_FILL_IN = "FILL IN"
+LICENCES = "## Licences"
 
 
 def card(bundle: Bundle) -> str:
@@ -27,6 +28,12 @@ def card(bundle: Bundle) -> str:
         )
         + "\n"
     )
+
+
+def licences(text: str) -> list[str]:
+    """Of a card's lines on licences, those that its owner has filled in."""
+    lines = text.partition(f"{LICENCES}\n")[2].partition("\n## ")[0].splitlines()
+    return [line[2:].strip() for line in lines if line.startswith("- ") and TO_FILL_IN not in line]
 
 
 def _front_matter(bundle: Bundle) -> Iterator[str]:
@@ -178,7 +185,7 @@ def _limits(bundle: Bundle) -> Iterator[str]:
 
 
 def _legal() -> Iterator[str]:
-    yield "## Licences"
+    yield LICENCES
     yield ""
     yield f"- This bundle: {TO_FILL_IN}"
     yield f"- The pretrained weights that the backbones started from: {TO_FILL_IN}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from upath import UPath
 
+from fovsfe import machine
 from fovsfe.bundle.predictor import BATCH, Answer, Fitted, Predictor
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.files import ARCHIVES, is_photo_name, names_in, read_named
@@ -55,7 +56,7 @@ def answer_files(
         except ValueError as error:  # a path that no system has
             return str(error)
 
-    source, threads = iter(files), len(os.sched_getaffinity(0))
+    source, threads = iter(files), machine.cores()
     ahead: deque[tuple[list[str], list[Future[Fitted | str]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         while True:

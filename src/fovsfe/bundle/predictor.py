@@ -1,6 +1,5 @@
 """A bundle that answers: photos in, probabilities and activation maps out. Needs no torch."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fovsfe import machine
 from fovsfe.bundle.format import Bundle, load
-from fovsfe.bundle.runtime import Outputs, give_back, open_network
+from fovsfe.bundle.runtime import Outputs, open_network
 from fovsfe.ensemble.blend import Floats, softmax
 from fovsfe.photos.decode import MAX_PIXELS, Pixels, load_each
 from fovsfe.photos.views import view
@@ -46,13 +46,13 @@ class Predictor:
         Raises FovsfeError where `format.load` does or the runtime refuses a network.
         """
         self.bundle = load(folder)
-        cores = threads or len(os.sched_getaffinity(0))
+        cores = threads or machine.cores()
         labels = len(self.bundle.labels)
         self._networks = [
             [open_network(folder / path, 1 + member.has_map, labels, cores) for path in member.networks]
             for member in self.bundle.members
         ]
-        give_back()
+        machine.give_back()
 
     def pixels(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Fitted:
         """An encoded photo, decoded once, as each member takes it. Raises BadPhoto."""

@@ -1,10 +1,8 @@
 """One network of a bundle on a runtime: uint8 photos in, arrays out."""
 
-import ctypes
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -48,13 +46,6 @@ def open_network(file: Path, outputs: int, labels: int, threads: int) -> Network
     if last_sides[0] != labels or len(last_sides) != outputs:
         raise FovsfeError(f"{file} is not a network for the {labels} labels of its bundle: export it anew")
     return network
-
-
-def give_back() -> None:
-    """Hands the memory that loading has left unused back to the system, which glibc does not by itself."""
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # another C library than glibc
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _onnxruntime(file: Path, threads: int) -> tuple[Network, list[int]]:

@@ -1,6 +1,5 @@
 """Where the members looked, for photos of a run: class activation maps, and Grad-CAM where there are none."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from captum.attr import LayerGradCam
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fovsfe import machine
 from fovsfe.bundle import format
 from fovsfe.bundle.format import Bundle, Member
 from fovsfe.bundle.heat import overlay
@@ -102,7 +102,7 @@ def _looked(
 
 
 def _class_activation(file: Path, labels: int) -> Callable[[Pixels, int], Maps]:
-    network = open_network(file, 2, labels, len(os.sched_getaffinity(0)))
+    network = open_network(file, 2, labels, machine.cores())
 
     def look(pixels: Pixels, label: int) -> Maps:
         maps: Maps = network(pixels[None])[1][0]

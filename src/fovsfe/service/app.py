@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,15 +18,16 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from fovsfe import __version__
-from fovsfe.bundle.format import FILE, Bundle
-from fovsfe.bundle.predictor import Predictor
+from fovsfe import __version__, machine
+from fovsfe.bundle.card import licences
+from fovsfe.bundle.format import CARD, FILE, Bundle
+from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.service import docs, pages
 from fovsfe.service.documents import OF_UPLOADS, UPLOAD, Answers, Model, Status, refusals, text
 from fovsfe.service.door import Door
 from fovsfe.service.engine import Engine, Reply
 from fovsfe.service.limits import Keys, RateLimit, Uploads
-from fovsfe.service.metrics import Metrics
+from fovsfe.service.metrics import SHARED, Metrics
 from fovsfe.service.problems import MEDIA_TYPE, Problem
 from fovsfe.service.reading import photos_of
 from fovsfe.service.settings import Settings
@@ -37,12 +39,17 @@ router = APIRouter()
 def create_app(folder: Path, settings: Settings) -> FastAPI:
     """The application that serves the bundle in `folder`, which has made its first prediction already.
 
-    In its state: `settings`, `bundle`, `model` (the bundle's id), `engine`, `metrics`, `uploads`, `rate`,
-    `keys`, and `stopping`, which the server sets. Raises FovsfeError where the bundle cannot be used.
+    In its state: `settings`, `bundle`, `model` (the bundle's id), `licences` (lines of its card), `engine`,
+    `metrics`, `uploads`, `rate`, `keys`, and `stopping`, which the server sets. Raises FovsfeError where the
+    bundle cannot be used, or there is too little memory for it.
     """
     metrics = Metrics()
     predictor = Predictor(folder, threads=1)  # a core for each of the engine's threads
+    loaded = machine.held()
     _warm_up(predictor)
+    warm, memory = machine.held(), machine.memory()
+    settings = settings.with_threads(memory, warm, each=warm - loaded)
+    settings = settings.with_memory(memory, warm + (settings.threads - 1) * (warm - loaded))
     engine = Engine(predictor, settings, metrics)
 
     @asynccontextmanager
@@ -63,8 +70,10 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     app.state.settings, app.state.metrics, app.state.engine = settings, metrics, engine
     app.state.bundle = predictor.bundle
     app.state.model = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()[:12]
+    app.state.licences = licences((folder / CARD).read_text("utf-8")) if (folder / CARD).is_file() else []
     app.state.uploads = Uploads(settings.upload_memory)
-    app.state.rate = RateLimit(settings.rate_limit)
+    among = os.environ.get(SHARED)
+    app.state.rate = RateLimit(settings.rate_limit, Path(among) / "rate" if among else None)
     app.state.keys = Keys(settings.api_keys)
     app.state.stopping = False
     app.include_router(router)
@@ -80,7 +89,10 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
 
 
 def _warm_up(predictor: Predictor) -> None:
-    predictor.answers([tuple(np.zeros((*member.size, 3), np.uint8) for member in predictor.bundle.members)])
+    """Afterwards the runtime holds all the memory that one thread is going to need."""
+    photo = tuple(np.zeros((*member.size, 3), np.uint8) for member in predictor.bundle.members)
+    predictor.probabilities([photo] * BATCH, ("plain",))
+    machine.give_back()
 
 
 @router.post(
@@ -97,7 +109,8 @@ async def predict(
     """Tells which cars photos show: one or several in the form's field `photo`, or one as the body."""
     state = request.app.state
     state.keys.check(request.headers.get("authorization", ""))
-    replies = await state.engine.answers(await photos_of(request, state.settings))
+    async with photos_of(request, state.settings) as sent:
+        replies = await state.engine.answers(sent)
     if len(replies) == 1 and isinstance(replies[0], Problem):
         raise replies[0]
     language = pages.language_for(request)
@@ -182,6 +195,8 @@ async def show_metrics(request: Request) -> Response:
 async def _refuse(request: Request, error: Exception) -> Response:
     """Any refusal: a page for a browser, a problem document for a program."""
     problem = _problem(request, error)
+    # They keep what the handler held, the upload itself, until a slow sender has taken the answer.
+    error.__traceback__ = error.__context__ = error.__cause__ = None
     state = request.app.state
     state.metrics.refusals.labels(problem.slug).inc()
     for_programs = request.scope["path"].startswith(f"{state.settings.app_root}/api/")

@@ -42,7 +42,7 @@ class _Job:
 
 
 class Engine:
-    """Answers photos, `settings.answering_threads` batches at a time, on one core each.
+    """Answers photos, `settings.threads` batches at a time, on one core each; `settings` leave nothing open.
 
     Its coroutines belong to the loop that `start` was called in.
     """
@@ -57,7 +57,6 @@ class Engine:
         self._lock = threading.Lock()
         self._waiting = 0
         self._pace = 0.0  # seconds that a photo takes a thread, the mean of the last few
-        self._bytes = 0  # of photos that are not answered yet
         self._memory = _Memory(settings.decode_memory)
         self._threads: list[threading.Thread] = []
         self._drawing = ThreadPoolExecutor(1, "drawing")
@@ -65,7 +64,7 @@ class Engine:
     def start(self) -> None:
         """Starts the threads."""
         self._loop = asyncio.get_running_loop()
-        count = self._settings.answering_threads
+        count = self._settings.threads
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
@@ -80,7 +79,7 @@ class Engine:
 
     def check_room(self, photos: int) -> None:
         """Raises Problem at once where so many photos more cannot wait, or would wait for too long."""
-        wait = self._waiting * self._pace / self._settings.answering_threads
+        wait = self._waiting * self._pace / self._settings.threads
         if self._waiting + photos > self._settings.queue_length or wait > self._settings.queue_seconds / 2:
             raise busy(wait)
 
@@ -93,7 +92,7 @@ class Engine:
                 found = await asyncio.shield(job.done)
         except TimeoutError:
             if self._claim(job):
-                self._forget(job)
+                job.data = b""
                 raise Problem(
                     "long-wait", "The photo waited too long; try again in a moment.", {"Retry-After": "5"}
                 ) from None
@@ -132,10 +131,7 @@ class Engine:
     def _put(self, job: _Job) -> None:
         with self._lock:
             self.check_room(1)
-            if self._bytes and self._bytes + len(job.data) > self._settings.upload_memory:
-                raise busy(1)
             self._waiting += 1
-            self._bytes += len(job.data)
             self._metrics.waiting.set(self._waiting)
         self._jobs.put(job)
 
@@ -148,11 +144,6 @@ class Engine:
             self._metrics.waiting.set(self._waiting)
             return True
 
-    def _forget(self, job: _Job) -> None:
-        with self._lock:
-            self._bytes -= len(job.data)
-        job.data = b""
-
     def _run(self) -> None:
         """A thread's life."""
         if sys.platform == "linux":  # where a thread may be nicer than its process: refusals come first
@@ -162,7 +153,7 @@ class Engine:
             started = time.perf_counter()
             found = self._results(batch)
             for job in batch:
-                self._forget(job)
+                job.data = b""  # this thread keeps the batch until the next one comes
                 seconds = (time.perf_counter() - started) / len(batch)
                 self._pace = 0.9 * self._pace + 0.1 * seconds if self._pace else seconds
             if not self._loop.is_closed():
@@ -261,7 +252,9 @@ def memory_needed(data: bytes, about: Header, side: int) -> int:
         return (24 if "transparent" in notes else 17) * pixels
     if {"transparent", "16-bit", "32-bit", "floating point"} & notes:
         return 22 * pixels
-    return (10 if notes or data[4:8] == b"ftyp" or data[:2] in (b"II", b"MM") else 6) * pixels
+    if data[4:8] == b"ftyp":
+        return 19 * pixels // 2
+    return (10 if notes or data[:2] in (b"II", b"MM") else 6) * pixels
 
 
 def _bad_photo(reason: str) -> Problem:

@@ -102,26 +102,27 @@ async def start(request: Request) -> Response:
 async def ask(request: Request) -> Response:
     """The same page with the answers for the form's photos. Raises Problem."""
     state = request.app.state
-    photos = await photos_of(request, state.settings)
-    replies = await state.engine.answers(photos)
-    if len(replies) == 1 and isinstance(replies[0], Problem):
-        raise replies[0]
-    cards, language = [], language_for(request)
-    for position, (data, reply) in enumerate(zip(photos, replies, strict=True), start=1):
-        of = SAY[language]["photo_number"].format(number=position) if len(photos) > 1 else ""
-        if isinstance(reply, Problem):
-            state.metrics.refusals.labels(reply.slug).inc()
-            cards.append(Card(of, problem=_trouble(reply.slug, language, state.settings)))
-        else:
-            cards.append(await _answered(request, of, data, reply))
+    async with photos_of(request, state.settings) as photos:
+        replies = await state.engine.answers(photos)
+        if len(replies) == 1 and isinstance(replies[0], Problem):
+            raise replies[0]
+        cards, language = [], language_for(request)
+        for position, (data, reply) in enumerate(zip(photos, replies, strict=True), start=1):
+            of = SAY[language]["photo_number"].format(number=position) if len(photos) > 1 else ""
+            if isinstance(reply, Problem):
+                state.metrics.refusals.labels(reply.slug).inc()
+                cards.append(Card(of, problem=_trouble(reply.slug, language, state.settings)))
+            else:
+                cards.append(await _answered(request, of, data, reply))
     return _start(request, cards)
 
 
 @router.api_route("/about", methods=["GET", "HEAD"])
 async def about(request: Request) -> Response:
     """The model card."""
-    language, bundle = language_for(request), request.app.state.bundle
-    return page(request, "about.html", 200, {}, **_model(bundle, language))
+    language, state = language_for(request), request.app.state
+    facts = _model(state.bundle, language) | {"licences": state.licences}
+    return page(request, "about.html", 200, {}, **facts)
 
 
 @router.api_route("/problems/{slug}", methods=["GET", "HEAD"])

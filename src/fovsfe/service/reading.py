@@ -1,6 +1,9 @@
 """From a request to encoded photos in memory, under all limits and never by way of a disk."""
 
+import io
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from python_multipart.exceptions import FormParserError
@@ -14,8 +17,11 @@ FIELD = b"photo"
 OTHER_FIELDS = 20  # of a form, which are skipped
 
 
-async def photos_of(request: Request, settings: Settings) -> list[bytes]:
+@asynccontextmanager
+async def photos_of(request: Request, settings: Settings) -> AsyncIterator[list[bytes]]:
     """The photos of a request, in their order: the form's fields `photo`, or the body itself; at least one.
+
+    They count as held in memory until the context's end.
 
     Looks for room in the queue first, so that who has to be refused is refused before the upload. Whether
     they are photos is for the decoder to say: neither names nor types given by the sender count.
@@ -31,23 +37,24 @@ async def photos_of(request: Request, settings: Settings) -> list[bytes]:
     else:
         body = _Raw()
     started, size = time.perf_counter(), 0
-    async with state.uploads.one(settings.upload_seconds) as upload:
-        more = True
-        while more:
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise Problem("upload-stopped", "The connection was closed before the upload's end.")
-            chunk, more = message.get("body", b""), message.get("more_body", False)
-            size += len(chunk)
-            if size > settings.max_content_length:
-                raise _too_large(settings.max_content_length)
-            upload.grow(len(chunk))
-            body.write(chunk)
-        photos = body.end()
-    state.metrics.read.observe(time.perf_counter() - started)
-    if not photos:
-        raise Problem("no-photo", "Send a photo in the form's field `photo`, or as the request's body.")
-    return photos
+    with state.uploads.one() as upload:
+        async with upload.under_way(settings.upload_seconds):
+            more = True
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise Problem("upload-stopped", "The connection was closed before the upload's end.")
+                chunk, more = message.get("body", b""), message.get("more_body", False)
+                size += len(chunk)
+                if size > settings.max_content_length:
+                    raise _too_large(settings.max_content_length)
+                upload.grow(len(chunk))
+                body.write(chunk)
+            photos = body.end()
+        state.metrics.read.observe(time.perf_counter() - started)
+        if not photos:
+            raise Problem("no-photo", "Send a photo in the form's field `photo`, or as the request's body.")
+        yield photos
 
 
 def _check_length(request: Request, most: int) -> None:
@@ -71,13 +78,13 @@ class _Raw:
     """A body that is the photo itself."""
 
     def __init__(self) -> None:
-        self._chunks: list[bytes] = []
+        self._photo = io.BytesIO()  # which gives its bytes away without a copy, as joining would make one
 
     def write(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
+        self._photo.write(chunk)
 
     def end(self) -> list[bytes]:
-        data = b"".join(self._chunks)
+        data = self._photo.getvalue()
         return [data] if data else []
 
 
@@ -91,7 +98,7 @@ class _Form:
         self._photos: list[bytes] = []
         self._fields = 0
         self._ended = False
-        self._chunks: list[bytes] | None = None  # of the photo that is being read
+        self._photo: io.BytesIO | None = None  # the one that is being read
         self._header = self._value = self._disposition = b""
         self._chosen = True
         try:
@@ -139,24 +146,24 @@ class _Form:
     def _headers_end(self) -> None:
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") != FIELD:
-            self._chunks = None
+            self._photo = None
             self._fields += 1
             if self._fields > OTHER_FIELDS:
                 raise Problem("bad-form", f"The form has more than {OTHER_FIELDS} fields beside the photos.")
             return
-        self._chunks = []
+        self._photo = io.BytesIO()
         self._chosen = options.get(b"filename") != b""  # what a browser sends where no file was chosen
         if len(self._photos) >= self._most:
             raise Problem("too-many-photos", f"One upload may have {self._most} photos.")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._chunks is not None:
-            self._chunks.append(data[start:end])
+        if self._photo is not None:
+            self._photo.write(memoryview(data)[start:end])
 
     def _end(self) -> None:
-        if self._chunks is not None and (self._chunks or self._chosen):
-            self._photos.append(b"".join(self._chunks))
-        self._chunks = None
+        if self._photo is not None and (self._photo.tell() or self._chosen):
+            self._photos.append(self._photo.getvalue())
+        self._photo = None
 
     def _last(self) -> None:
         self._ended = True

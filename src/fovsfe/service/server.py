@@ -1,7 +1,6 @@
 """Runs the application in one process, or in several that are replaced when they die."""
 
 import asyncio
-import ctypes
 import http.client
 import json
 import os
@@ -23,6 +22,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from fovsfe import machine
 from fovsfe.errors import FovsfeError
 from fovsfe.service import logs
 from fovsfe.service.problems import MEDIA_TYPE, Problem, busy
@@ -34,15 +34,13 @@ HEADER_BYTES = 32 * 1024
 LAST_SECONDS = 1.0  # for one more request on connections that are open when the service stops
 PAUSE = 1.0  # seconds before a worker that died is replaced, if it has not lived for longer
 
-_M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
-
 
 def serve(folder: Path, settings: Settings) -> None:
     """Serves the bundle in `folder` until SIGTERM or SIGINT, then finishes what is under way and returns.
 
     Raises FovsfeError where the address is taken or the bundle cannot be used.
     """
-    _save_memory()  # before numpy is imported
+    machine.save_memory()
     logs.configure(settings.log_format)
     listener = _bound(settings)
     if settings.workers == 1:
@@ -110,21 +108,20 @@ def _work(
         timeout_notify=1,
     )
     server = _Server(config, app.state)
-    logs.event("serving", host=settings.host, port=settings.port, model=app.state.model, pid=os.getpid())
+    settings = app.state.settings  # where nothing is left open
+    logs.event(
+        "serving",
+        host=settings.host,
+        port=settings.port,
+        model=app.state.model,
+        pid=os.getpid(),
+        threads=settings.threads,
+        upload_memory=settings.upload_memory,
+        decode_memory=settings.decode_memory,
+    )
     if telling is not None:
         telling.send("")
     server.run(sockets=[listener])
-
-
-def _save_memory() -> None:
-    """Two malloc arenas for all threads, and what is freed goes back to the system."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy only blends here
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library than glibc has none
-        if mallopt is not None:
-            mallopt(_M_ARENA_MAX, 2)
-            mallopt(_M_MMAP_THRESHOLD, 4 * 1024 * 1024)
-            mallopt(_M_TRIM_THRESHOLD, 16 * 1024 * 1024)
 
 
 class _Server(uvicorn.Server):

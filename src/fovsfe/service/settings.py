@@ -1,10 +1,7 @@
 """What an operator can set: read from the environment, checked at start, wrong ones named."""
 
 import ipaddress
-import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -18,27 +15,14 @@ from pydantic import (
     model_validator,
 )
 
-from fovsfe.errors import WrongUsage
+from fovsfe import machine
+from fovsfe.errors import FovsfeError, WrongUsage
 
 MIB = 1024 * 1024
-
-
-def cores() -> int:
-    """Whole cores that this process may use: its affinity, or its container's quota where that is less."""
-    quotas = [quota for quota in (_quota_v2(), _quota_v1()) if quota is not None]
-    return max(1, math.floor(min([len(os.sched_getaffinity(0)), *quotas])))
-
-
-def _quota_v2(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
-    words = file.read_text().split() if file.is_file() else ["max"]
-    return None if words[0] == "max" else int(words[0]) / int(words[1])
-
-
-def _quota_v1(folder: Path = Path("/sys/fs/cgroup/cpu")) -> float | None:
-    quota, period = folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"
-    if not quota.is_file() or int(quota.read_text()) <= 0:
-        return None
-    return int(quota.read_text()) / int(period.read_text())
+DECODE_MEMORY = 400 * MIB  # at the most, unless more is asked for: 40 megapixels of most formats
+UPLOAD_MEMORY = 80 * MIB
+LEAST_DECODE_MEMORY = 16 * MIB
+RESERVE = 24 * MIB  # of a worker, for what no one counts: sockets, answers, holes in the heap
 
 
 def _words(value: Any) -> Any:
@@ -79,10 +63,10 @@ class Settings(BaseModel):
     """in one upload"""
     max_pixels: Annotated[int, Field(ge=1_000_000)] = 100_000_000
     """of one photo"""
-    decode_memory: Annotated[int, Field(ge=16 * MIB)] = 160 * MIB
-    """bytes that photos may take in a worker while they are decoded; a photo that needs more is refused"""
-    upload_memory: Annotated[int, Field(ge=MIB)] = 64 * MIB
-    """bytes that uploads under way may take in a worker; when short, the one under way for longest is cut"""
+    decode_memory: Annotated[int, Field(ge=0)] = 0
+    """bytes that photos may take in a worker while they are decoded; 0: what is free, see `with_memory`"""
+    upload_memory: Annotated[int, Field(ge=0)] = 0
+    """bytes that uploads may take in a worker, from their first byte to their answer; 0: as above"""
     upload_seconds: Annotated[FiniteFloat, Field(gt=0)] = 30
     """for the whole upload; a slower one is cut"""
     queue_length: Annotated[int, Field(ge=1)] = 32
@@ -94,9 +78,9 @@ class Settings(BaseModel):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """processes, each with its own copy of the networks"""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """photos that a worker answers at one time; 0: its share of the cores"""
+    """photos that a worker answers at one time; 0: its share of the cores, or fewer, see `with_threads`"""
     rate_limit: Annotated[FiniteFloat, Field(ge=0)] = 0
-    """uploads a minute from one client, counted in each worker; 0: no limit"""
+    """uploads a minute from one client; 0: no limit"""
     api_keys: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Words] = ()
     """SHA-256 of the keys that /api/ asks for, in hexadecimal, separated by commas; none: it asks for none"""
     trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Words] = ()
@@ -125,7 +109,35 @@ class Settings(BaseModel):
             name = f"{str(fault['loc'][0]).upper()}: " if fault["loc"] else ""
             raise WrongUsage(name + reason) from None
 
-    @property
-    def answering_threads(self) -> int:
-        """`threads`, or a worker's share of the cores."""
-        return self.threads or max(1, cores() // self.workers)
+    def with_threads(self, all_in_all: int | None, held: int, each: int) -> "Settings":
+        """With the number of threads, where it is not set.
+
+        It is a worker's share of the cores, as long as the `each` bytes of every further one find room in a
+        third of what is left of `all_in_all` when the worker has `held` what one needs.
+        """
+        threads = self.threads or max(1, machine.cores() // self.workers)
+        if not self.threads and all_in_all is not None:
+            left = max(0, all_in_all // self.workers - held - RESERVE)
+            threads = min(threads, 1 + left // 3 // max(each, MIB))
+        return self.model_copy(update={"threads": threads})
+
+    def with_memory(self, all_in_all: int | None, held: int) -> "Settings":
+        """With the bytes for uploads and decoding that are not set.
+
+        They are a sixth and five sixths of a worker's share of `all_in_all`, less what the worker has
+        `held` when all threads predict, and a reserve. Where nothing tells how much there is, it is enough.
+        Raises FovsfeError where too little is left for one upload.
+        """
+        free = DECODE_MEMORY + UPLOAD_MEMORY
+        if all_in_all is not None:
+            free = min(free, all_in_all // self.workers - held - RESERVE)
+        upload = self.upload_memory or max(min(free // 6, UPLOAD_MEMORY), self.max_content_length)
+        decode = self.decode_memory or min(free - upload, DECODE_MEMORY)
+        if decode < LEAST_DECODE_MEMORY:
+            wanted = self.workers * (held + RESERVE + upload + LEAST_DECODE_MEMORY)
+            raise FovsfeError(
+                f"too little memory: this bundle needs {wanted // MIB} MiB for WORKERS={self.workers}, "
+                f"THREADS={self.threads} and MAX_CONTENT_LENGTH={self.max_content_length}; "
+                f"there are {(all_in_all or 0) // MIB} MiB"
+            )
+        return self.model_copy(update={"upload_memory": upload, "decode_memory": decode})

@@ -123,6 +123,11 @@ _SAY: dict[str, tuple[str, str]] = {
         "Not for decisions about people, nor where a mistake is dangerous.",
         "Не для решений о людях и не там, где ошибка опасна.",
     ),
+    "licences_title": ("Licences", "Лицензии"),
+    "licence_program": (
+        "The program is free software under the MIT licence.",
+        "Программа — свободная, под лицензией MIT.",
+    ),
 }
 
 SAY: dict[Language, MappingProxyType[str, str]] = {

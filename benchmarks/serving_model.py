@@ -1,0 +1,70 @@
+"""What benchmarks/serving.py serves: one network as a bundle and for the peers, and photos of phone size."""
+
+import io
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from benchmarks.places import SCRATCH
+from fovsfe import recipe as recipes
+from fovsfe.bundle.export import export
+from fovsfe.ensemble.blend import Blend
+from fovsfe.networks.network import build
+from fovsfe.photos.cars import MODELS
+from fovsfe.photos.decode import load
+from fovsfe.photos.drawn import photograph
+from fovsfe.run import write_json
+
+BACKBONE, SIZE = "mobilenetv1_100", (224, 224)
+LABELS = [str(number) for number in range(10)]
+PHONE = (4032, 3024)
+
+
+def made(weights: Path) -> Path:
+    """The bundle; beside it model.onnx, model.safetensors and model.json, the same network for the peers."""
+    folder = SCRATCH / "serving"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    network = build(BACKBONE, SIZE, "linear", len(LABELS), str(weights)).eval()
+    _save(network, folder / "ours")
+    members = [{"backbone": BACKBONE, "size": list(SIZE)}]
+    recipe = recipes.read("quick").model_copy(update={"members": (recipes.Member(**members[0]),)})
+    title = recipe.members[0].title
+    photos = np.stack([load(photograph(model, Random(model.name)), SIZE, "squash") for model in MODELS[:4]])
+    bundle = folder / "bundle"
+    blend = Blend(kind="mean", members=(title,))
+    ids = {label: label for label in LABELS}
+    export(bundle, {title: [folder / "ours"]}, recipe, blend, LABELS, ids, ("plain",), {}, lambda _: photos)
+    (graph,) = (bundle / "members").iterdir()
+    (folder / "model.onnx").write_bytes(graph.read_bytes())
+    peer = timm.create_model(BACKBONE, num_classes=len(LABELS))
+    of_head = {"classifier.weight": network.head.weight, "classifier.bias": network.head.bias}
+    peer.load_state_dict(network.backbone.state_dict() | of_head)
+    _save(peer, folder / "model.safetensors")
+    facts = {key: (getattr(network, key) / 255).flatten().tolist() for key in ("mean", "std")}
+    facts |= {"backbone": BACKBONE, "size": list(SIZE), "labels": len(LABELS)}
+    write_json(folder / "model.json", facts)
+    return bundle
+
+
+def _save(network: torch.nn.Module, file: Path) -> None:
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
+
+
+def phone_photos() -> list[Path]:
+    """Four drawn photos of 12 megapixels with a sensor's noise, as JPEGs; made once."""
+    folder = SCRATCH / "serving" / "phone"
+    files = [folder / f"{number}.jpg" for number in range(4)]
+    if not all(file.exists() for file in files):
+        folder.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(0).integers(-9, 10, (*PHONE[::-1], 1), dtype=np.int16)
+        for file, model in zip(files, MODELS, strict=False):
+            drawn = Image.open(io.BytesIO(photograph(model, Random(model.name))))
+            large = np.asarray(drawn.convert("RGB").resize(PHONE, Image.Resampling.BICUBIC), np.int16)
+            Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(file, quality=80)
+    return files
