@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +34,8 @@ Out = Annotated[Path | None, typer.Option("--out", help="The run folder; by defa
 Minutes = Annotated[
     float | None, typer.Option(min=0.5, help="The whole command ends within so many minutes.")
 ]
-Devices = Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is no GPU.")]
+Devices = Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is no GPU, of a node.")]
+Nodes = Annotated[int, typer.Option(min=1, help="Machines; torchrun or srun starts the processes on them.")]
 
 
 @app.callback()
@@ -53,6 +55,7 @@ def train(
     weights: Weights = "hub",
     minutes: Minutes = None,
     devices: Devices = 1,
+    nodes: Nodes = 1,
 ) -> None:
     """Trains an ensemble on a folder of photos.
 
@@ -65,9 +68,7 @@ def train(
     folder = out or Path("runs") / f"{photos.resolve().name}-{Path(recipe).stem}"
     kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
     command = Command(photos=photos.resolve(), weights=kept, minutes=minutes, devices=devices)
-    with Screen(console).opened() as screen:
-        run = _interruptible(lambda: pipeline.start(command, settings, folder, screen), folder)
-    _show_result(run)
+    _lead(lambda screen: pipeline.start(command, settings, folder, screen), folder, devices, nodes)
 
 
 @app.command()
@@ -78,9 +79,7 @@ def resume(run: Path) -> None:
     """
     from fovsfe import pipeline
 
-    with Screen(console).opened() as screen:
-        done = _interruptible(lambda: pipeline.go_on(run, screen), run)
-    _show_result(done)
+    _lead(lambda screen: pipeline.go_on(run, screen), run)
 
 
 @app.command()
@@ -293,6 +292,20 @@ def demo(
     _show_result(run)
     if serving:
         serve(run.bundle)
+
+
+def _lead(work: Callable[[Screen], Run], folder: Path, devices: int = 1, nodes: int = 1) -> None:
+    """Does the work and shows the result; where a launcher started more processes, these train along."""
+    from fovsfe.learning import team
+    from fovsfe.learning.training import run_task
+
+    with team.joined(devices, nodes) as ours:
+        if ours is not None and not ours.leads:
+            ours.follow(lambda task: run_task(task, 1, lambda event: None))
+            return
+        with Screen(console).opened() as screen:
+            run = _interruptible(lambda: work(screen), folder)
+    _show_result(run)
 
 
 def _interruptible(work: Any, folder: Path) -> Run:
