@@ -93,7 +93,7 @@ class Pair:
                 )
             )
 
-    def end(self, seconds=90):
+    def end(self, seconds=300):
         """(code, lines on standard error) of each."""
         try:
             written = [process.communicate(timeout=seconds) for process in self.processes]
@@ -121,7 +121,7 @@ def test_torchrun_and_slurm_train_as_devices_do_and_leave_what_one_process_does(
     assert fovsfe(*train()[:-1], "alone").code == 0
     assert fovsfe(*train()[:-1], "spawned", "--devices", "2").code == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "fovsfe"]
-    ended = subprocess.run([*torchrun, *train()], capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run([*torchrun, *train()], capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("run folder: run") == 1  # the story is told once
     assert ended.stdout.count("stage 100%, epoch 2") == 1
@@ -174,7 +174,7 @@ def test_a_node_that_does_not_see_the_run_folder_is_named(here):
     (here / "elsewhere").mkdir()
     (first, said), second = Pair(train(), folders=(".", "elsewhere")).end()
     assert (first, len(said)) == (1, 1)
-    assert re.search(r"process 1 on .* does not see .*elsewhere/run/.* all nodes need one run folder", said[0])
+    assert re.search(r"process 1 on .* does not see .*elsewhere/run/.* all nodes need one run", said[0])
     assert second == (0, [])
 
 
@@ -191,7 +191,7 @@ def test_nodes_need_a_launcher(here, fovsfe):
     assert "--nodes 2 needs a launcher" in ended.line
 
 
-def wait_for(what, process, seconds=60):
+def wait_for(what, process, seconds=300):
     until = time.monotonic() + seconds
     while not what() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)

@@ -40,8 +40,8 @@ def make_fabric(devices: int, precision: str, environment: Any = None) -> Any:
     best = accelerator()
     if best == "cuda" and devices > torch.cuda.device_count():
         raise FovsfeError(
-            f"{devices} devices are asked for, but a process sees {torch.cuda.device_count()} GPUs; each must see"
-            " all of its node"
+            f"{devices} devices are asked for, but a process sees {torch.cuda.device_count()} GPUs; each must"
+            " see all of its node"
         )
     if best == "tpu":
         if devices > 1 or environment is not None:

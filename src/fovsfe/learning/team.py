@@ -16,6 +16,7 @@ from typing import Any
 
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from fovsfe.errors import FovsfeError, WrongUsage
@@ -47,8 +48,8 @@ def joined(devices: int, nodes: int) -> Iterator["Team | None"]:
     if environment is None:
         if nodes > 1:
             raise WrongUsage(
-                f"--nodes {nodes} needs a launcher on every node: torchrun --nnodes {nodes} --nproc-per-node N"
-                " --no-python fovsfe train ..., or srun in a SLURM job"
+                f"--nodes {nodes} needs a launcher on every node: torchrun --nnodes {nodes} ... -m fovsfe"
+                " train ..., or srun in a SLURM job"
             )
         yield None
         return
@@ -99,7 +100,7 @@ class Team:
                 f"not all {self.size} processes met at {environment.main_address}:{environment.main_port}"
                 f" ({_first_line(error)}); in a SLURM job, start fovsfe with srun"
             ) from error
-        self._store = distributed.PrefixStore("fovsfe", store)
+        self._store = PrefixStore("fovsfe", store)
         self._tasks = 0
 
     def _check(self, devices: int, nodes: int) -> None:
@@ -114,7 +115,7 @@ class Team:
     @property
     def leads(self) -> bool:
         """Whether this process tells the story."""
-        return self.rank == 0
+        return bool(self.rank == 0)
 
     def hand_out(self, task: Any) -> None:
         """From the first process to the others: the task that they train along with. Elsewhere, does nothing.
@@ -127,7 +128,7 @@ class Team:
             task.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FovsfeError(f"cannot write {task.folder}: {error.strerror}") from error
-        self._store.set(f"task {self._tasks}", pickle.dumps(task))
+        self._set(f"task {self._tasks}", task)
         for rank in range(1, self.size):
             if objection := self._wait_for(f"task {self._tasks}: {rank}").decode():
                 raise FovsfeError(objection)
@@ -152,10 +153,13 @@ class Team:
                 raise FovsfeError(words) from error
             if isinstance(error, distributed.DistError) or "onnection" in str(error):
                 raise FovsfeError(
-                    f"{self._name} lost another process ({_first_line(error)}); fovsfe resume goes on from the"
-                    " last epoch"
+                    f"{self._name} lost another process ({_first_line(error)}); fovsfe resume goes on from"
+                    " the last epoch"
                 ) from error
             raise
+
+    def _set(self, key: str, task: Any) -> None:
+        self._store.set(key, pickle.dumps(task))  # type: ignore[arg-type]  # takes bytes as well as text
 
     def _wait_for(self, key: str) -> bytes:
         """What stands at a key, once it does. Raises FovsfeError where a process fails before."""
@@ -187,7 +191,7 @@ class Team:
 
     def _words_of_another(self) -> str:
         with suppress(RuntimeError):
-            _until(lambda: self._store.check(["words"]), 2.0)  # the connection may break before they are there
+            _until(lambda: self._store.check(["words"]), 2.0)  # the connection may break before they come
             return self._words()
         return ""
 
@@ -198,7 +202,7 @@ class Team:
         mine = "" if error is None else f"{self._name}: {_first_line(error)}"
         with suppress(RuntimeError):  # without a store there is nobody to tell
             if self.leads:
-                self._store.set(f"task {self._tasks}", pickle.dumps(None))
+                self._set(f"task {self._tasks}", None)
             if mine:
                 mine = self._store.compare_set("words", "", mine).decode()
         with suppress(RuntimeError):

@@ -49,8 +49,10 @@ class Accelerator(XLAAccelerator):  # type: ignore[misc]
 
 
 class Precision(XLAPrecision):  # type: ignore[misc]
-    """float32 weights, and bfloat16 arithmetic where asked for. A step ends where the next batch is fetched, so
-    that forward, backward, optimiser and average are one graph."""
+    """float32 weights, and bfloat16 arithmetic where asked for.
+
+    A step ends where the next batch is fetched: forward, backward, optimiser and average are one graph.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__("32-true")
@@ -97,7 +99,7 @@ def update(average: ModelEmaV3, network: nn.Module, step: int) -> None:
 
 
 def rate(optimizer: torch.optim.Optimizer, factor: float) -> Tensor | float:
-    """A factor of learning rates as a tensor. SGD would read it back: as a number, it is no constant there."""
+    """A factor of learning rates as a tensor. SGD would read it back; there a number is no constant."""
     if not optimizer.defaults.get("capturable"):
         return factor
     factor = max(factor, 1e-20)  # such an optimiser divides by its rate
@@ -105,13 +107,13 @@ def rate(optimizer: torch.optim.Optimizer, factor: float) -> Tensor | float:
 
 
 def _number(value: float, device: torch.device) -> Tensor:
-    """A number as a scalar of the device. As a scalar of the host, 0 and 1 would become constants of the graph."""
+    """A number as a scalar of the device. Sent as a scalar, 0 and 1 would become constants of the graph."""
     return torch.tensor([value]).to(device).reshape(())
 
 
 def begin(optimizer: torch.optim.Optimizer) -> None:
-    """Lets an optimiser make what it makes at its first step, by one that changes nothing: it would be a graph of
-    its own."""
+    """Lets an optimiser make what it makes at its first step, which would be a graph of its own, by a step
+    that changes nothing."""
     for group in optimizer.param_groups:
         group["lr"] = rate(optimizer, 0.0)
         for parameter in group["params"]:
@@ -124,8 +126,8 @@ def begin(optimizer: torch.optim.Optimizer) -> None:
 
 
 def settle(network: nn.Module, average: ModelEmaV3, optimizer: torch.optim.Optimizer) -> None:
-    """Makes all that a step changes the result of a graph. What was only sent to the device cannot be overwritten
-    in place, so the first step would be another graph than those after it."""
+    """Makes all that a step changes the result of a graph. What was only sent to the device is not written
+    over in place, so the first step would be another graph than those after it."""
     tensors = [*network.state_dict().values(), *average.state_dict().values()]
     tensors += [value for state in optimizer.state.values() for value in state.values()]
     for tensor in tensors:
