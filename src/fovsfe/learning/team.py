@@ -94,7 +94,8 @@ class Team:
             distributed.init_process_group(
                 backend, store=store, rank=self.rank, world_size=self.size, timeout=TO_MEET
             )
-            distributed.barrier()  # connects all, so that each notices when another goes
+            if backend == "gloo":
+                distributed.barrier()  # connects all, so that each notices when another goes
         except (RuntimeError, ValueError) as error:
             raise FovsfeError(
                 f"not all {self.size} processes met at {environment.main_address}:{environment.main_port}"

@@ -285,6 +285,9 @@ def _stage(
     else:
         average = ModelEmaV3(network, decay=settings.ema, use_warmup=True)
     parts = {"network": network, "average": average, "optimizer": optimizer}
+    for group in state.learning.get("optimizer", {}).get("param_groups", []):
+        if "capturable" in group:
+            group["capturable"] = on_xla(fabric.device)  # the checkpoint may come from another device
     for name, saved in state.learning.items():
         parts[name].load_state_dict(saved)
     if on_xla(fabric.device):
