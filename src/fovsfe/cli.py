@@ -64,11 +64,15 @@ def train(
     from fovsfe import pipeline  # torch takes seconds to load; the other commands need not wait for it
     from fovsfe.job import Command
 
-    settings = recipes.read(recipe, changes or [])
     folder = out or Path("runs") / f"{photos.resolve().name}-{Path(recipe).stem}"
-    kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
-    command = Command(photos=photos.resolve(), weights=kept, minutes=minutes, devices=devices)
-    _lead(lambda screen: pipeline.start(command, settings, folder, screen), folder, devices, nodes)
+
+    def start(screen: Screen) -> Run:
+        settings = recipes.read(recipe, changes or [])
+        kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
+        command = Command(photos=photos.resolve(), weights=kept, minutes=minutes, devices=devices)
+        return pipeline.start(command, settings, folder, screen)
+
+    _lead(start, folder, devices, nodes)
 
 
 @app.command()

@@ -200,12 +200,11 @@ class Team:
         """Leaves the team. The first process tells of an error, whoever has it: a follower has SystemExit."""
         if error is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # launchers send a second one
-        mine = "" if error is None else f"{self._name}: {_first_line(error)}"
         with suppress(RuntimeError):  # without a store there is nobody to tell
+            if error is not None:
+                self._store.compare_set("words", "", f"{self._name}: {_first_line(error)}")
             if self.leads:
                 self._set(f"task {self._tasks}", None)
-            if mine:
-                mine = self._store.compare_set("words", "", mine).decode()
         with suppress(RuntimeError):
             distributed.destroy_process_group()  # which ends the collectives that the others are in
         with suppress(RuntimeError):
