@@ -204,7 +204,7 @@ def trains(here):
 
 
 def test_ctrl_c_is_one_line_and_the_run_goes_on(here):
-    pair = Pair(train("--set", "training.epochs=5000", "--set", "training.patience=5000"))
+    pair = Pair(train("--set", "training.epochs=1000", "--set", "training.patience=1000"))
     wait_for(lambda: trains(here), pair.processes[0])
     for process in pair.processes:
         process.send_signal(signal.SIGINT)
