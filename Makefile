@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.fovsfe-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check audit bench docs pictures container force
+.PHONY: help demo test test-slow test-tpu check audit bench docs pictures container force
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,19 @@ test: check  ## the checks, then every test but the slow ones
 
 test-slow: $(INSTALLED)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout=3600
+
+# The environment of torch_xla, which has a torch of its own. Its CPU device stands in for a TPU; the flags let it
+# compile in seconds rather than minutes.
+TPU := .venv-tpu
+test-tpu: $(TPU)/.fovsfe-installed  ## training on XLA, on its CPU device
+	PYTHONPATH=src PJRT_DEVICE=CPU \
+	XLA_FLAGS='--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true' \
+	$(TPU)/bin/python -m pytest tests/learning/test_xla.py --timeout=1800
+
+$(TPU)/.fovsfe-installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(TPU)
+	$(TPU)/bin/python -m pip install --editable '.[tpu]' pytest pytest-timeout
+	@touch $@
 
 check: $(INSTALLED)  ## style, types, and which room may import which
 	$(BIN)/ruff check

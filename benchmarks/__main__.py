@@ -7,7 +7,18 @@ QUICK = {
     "speed": ["--steps", "4", "--repeats", "2", "--photos-drawn", "160"],
     "memory": ["--photos", "200", "2000"],
 }
-NAMES = ("peers", "speed", "memory", "reading", "predicting", "techniques", "runtimes", "serving", "suspects")
+NAMES = (
+    "peers",
+    "speed",
+    "memory",
+    "reading",
+    "predicting",
+    "techniques",
+    "runtimes",
+    "serving",
+    "xla",
+    "suspects",
+)
 
 
 def main() -> None:

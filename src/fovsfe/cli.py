@@ -3,8 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -38,7 +37,8 @@ Out = Annotated[
 Minutes = Annotated[
     float | None, typer.Option(min=0.5, help="The whole command ends within so many minutes.")
 ]
-Devices = Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is no GPU.")]
+Devices = Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is no GPU, of a node.")]
+Nodes = Annotated[int, typer.Option(min=1, help="Machines; torchrun or srun starts the processes on them.")]
 
 
 @app.callback()
@@ -58,6 +58,7 @@ def train(
     weights: Weights = "hub",
     minutes: Minutes = None,
     devices: Devices = 1,
+    nodes: Nodes = 1,
 ) -> None:
     """Trains an ensemble on a folder of photos, here or at a URL.
 
@@ -66,13 +67,16 @@ def train(
     from fovsfe import pipeline  # torch takes seconds to load; the other commands need not wait for it
     from fovsfe.job import Command
 
-    settings = recipes.read(recipe, changes or [])
-    where, place = str(storage.located(photos)), out or f"runs/{_name(photos)}-{Path(recipe).stem}"
-    kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
-    command = Command(photos=where, weights=kept, minutes=minutes, devices=devices)
-    with _at_work(place, "new") as (folder, screen):
-        run = pipeline.start(command, settings, folder, screen)
-        _show_result(run, place)
+    place = out or f"runs/{_name(photos)}-{Path(recipe).stem}"
+
+    def start(folder: Path, screen: Screen) -> Run:
+        settings = recipes.read(recipe, changes or [])
+        kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
+        where = str(storage.located(photos))
+        command = Command(photos=where, weights=kept, minutes=minutes, devices=devices)
+        return pipeline.start(command, settings, folder, screen)
+
+    _lead(start, place, "new", devices, nodes)
 
 
 @app.command()
@@ -83,8 +87,7 @@ def resume(run: str) -> None:
     """
     from fovsfe import pipeline
 
-    with _at_work(run, "there") as (folder, screen):
-        _show_result(pipeline.go_on(folder, screen), run)
+    _lead(pipeline.go_on, run, "there")
 
 
 @app.command()
@@ -328,15 +331,17 @@ def demo(
     from fovsfe.photos.drawn import draw
 
     photos, folder = out / "photos", out / "run"
-    with _at_work(str(folder)) as (_, screen):
+
+    def work(folder: Path, screen: Screen) -> Run:
         if not photos.exists():
             draw(photos, 150, 200, 0, lambda done, of: screen.bar("drawing photos", done, of))
         if Run(folder).command.exists():
-            run = pipeline.go_on(folder, screen)
-        else:
-            command = Command(photos=str(photos.resolve()), weights="none", minutes=4.2, devices=1)
-            run = pipeline.start(command, recipes.read("demo"), folder, screen)
-        _show_result(run, str(folder))
+            return pipeline.go_on(folder, screen)
+        command = Command(photos=str(photos.resolve()), weights="none", minutes=4.2, devices=1)
+        return pipeline.start(command, recipes.read("demo"), folder, screen)
+
+    run = _interruptible(work, str(folder))
+    _show_result(run, str(folder))
     if serving:
         serve(str(run.bundle))
 
@@ -346,12 +351,27 @@ def _name(place: str) -> str:
     return PurePosixPath(str(storage.located(place))).name
 
 
-@contextmanager
-def _at_work(place: str, wanted: storage.Wanted = "either") -> Iterator[tuple[Path, Screen]]:
-    """The folder of this machine for a run at `place`, and a screen. Ctrl-C says how to go on."""
+def _lead(
+    work: Callable[[Path, Screen], Run], place: str, wanted: storage.Wanted, devices: int = 1, nodes: int = 1
+) -> None:
+    """Does the work of a run at `place` and shows the result; where a launcher started more processes, these
+    train along."""
+    from fovsfe.learning import team
+    from fovsfe.learning.training import run_task
+
+    with team.joined(devices, nodes) as ours:
+        if ours is not None and not ours.leads:
+            ours.follow(lambda task: run_task(task, 1, lambda event: None))
+            return
+        run = _interruptible(work, place, wanted)
+    _show_result(run, place)
+
+
+def _interruptible(work: Callable[[Path, Screen], Run], place: str, wanted: storage.Wanted = "either") -> Run:
+    """What the work makes of the folder of this machine for a run at `place`. Ctrl-C says how to go on."""
     try:
         with Screen(console).opened() as screen, storage.working(place, screen.say, wanted) as folder:
-            yield folder, screen
+            return work(folder, screen)
     except KeyboardInterrupt:
         raise FovsfeError(f"stopped; go on with: fovsfe resume {place}") from None
 

@@ -19,6 +19,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.finish import finish
 from fovsfe.job import Command, Ints, Job, Round
 from fovsfe.learning.device import fastest_precision, keep_memory
+from fovsfe.learning.team import current
 from fovsfe.learning.training import Show, Task, run_task
 from fovsfe.networks.network import build
 from fovsfe.photos import layouts
@@ -225,7 +226,8 @@ def _train(
     name = f"{member.title}, round {number}" + (f", fold {fold}" if len(job.folds) > 1 else "")
     job.screen.network(name, done, every)
 
-    show = _teller(job, name, task.folder) if job.command.devices == 1 else print_event
+    spawns = job.command.devices > 1 and current() is None  # a process of its own has no screen
+    show = print_event if spawns else _teller(job, name, task.folder)
     with job.run.spent.step(f"train {member.title} round {number}"):
         run_task(task, job.command.devices, show)
 

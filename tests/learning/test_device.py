@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fovsfe.learning.device import FABRIC_PRECISION, fastest_precision, keep_memory, make_fabric
+from fovsfe.learning import xla
+from fovsfe.learning.device import FABRIC_PRECISION, fastest_precision, keep_memory, make_fabric, placed
 from fovsfe.networks.network import build
 
 
@@ -41,6 +42,18 @@ def test_the_faster_one_wins(monkeypatch, slow, fast):
     monkeypatch.setattr("fovsfe.learning.device._step_seconds", seconds)
     network = build("test_resnet", (32, 48), "linear", 3, "none")
     assert fastest_precision(network, (32, 48)) == fast
+
+
+def test_a_batch_is_filled_up_with_its_last_photo():
+    photos = torch.arange(2 * 3).view(2, 3)
+    filled = xla.whole(photos, 4)
+    assert filled.tolist() == [[0, 1, 2], [3, 4, 5], [3, 4, 5], [3, 4, 5]]
+    assert torch.equal(xla.whole(filled, 4), filled)
+
+
+def test_only_graphs_get_filled_batches():
+    photos = torch.zeros(2, 3)
+    assert placed(make_fabric(1, "fp32"), photos, 4) is photos
 
 
 def test_keeping_memory_breaks_nothing():

@@ -38,7 +38,7 @@ class State:
         if row["log_loss"] < self.best_loss or not self.best:
             # min: a first epoch without a finite loss must not outdo all that follow
             self.best_loss, self.best_stage = min(self.best_loss, row["log_loss"]), row["stage"]
-            self.best = {name: value.detach().clone().cpu() for name, value in network.items()}
+            self.best = {name: value.detach().to("cpu", copy=True) for name, value in network.items()}
 
     def end_stage(self) -> None:
         """Moves on to the next stage."""

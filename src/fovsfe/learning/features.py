@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fovsfe.learning.device import placed
 from fovsfe.networks.network import Network
 from fovsfe.photos.dataset import FittedPhotos
 from fovsfe.photos.views import view
@@ -55,7 +56,7 @@ def _each(
     for number, batch in enumerate(loader):
         places = mine[number * BATCH : (number + 1) * BATCH]
         with fabric.autocast():
-            values = forward(batch.to(fabric.device)).float().cpu().numpy()
+            values = forward(placed(fabric, batch, BATCH)).float().cpu().numpy()[: len(places)]
         yield places, values
         tick(min((number + 1) * BATCH, len(mine)), len(mine))
 

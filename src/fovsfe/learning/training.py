@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from safetensors.torch import save as to_bytes
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -18,11 +19,12 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
 
 from fovsfe.errors import FovsfeError
-from fovsfe.learning import checkpoint
+from fovsfe.learning import checkpoint, xla
 from fovsfe.learning.checkpoint import Row, State
-from fovsfe.learning.device import make_fabric
+from fovsfe.learning.device import feed, make_fabric, on_xla, placed
 from fovsfe.learning.features import BATCH, Features, Indices, frozen_features, outputs, probabilities
 from fovsfe.learning.pace import Pace, rate_factor, share_of
+from fovsfe.learning.team import current
 from fovsfe.networks.layers import head_groups, open_stage, parameter_groups, set_training
 from fovsfe.networks.network import Network, build
 from fovsfe.photos.augment import augmentation, mixing, stressed
@@ -65,12 +67,18 @@ def run_task(task: Task, devices: int, show: Show) -> None:
     """Trains the task's network on `devices` devices and leaves, in its folder: network.safetensors,
     history.csv, predictions.npz (judge and ask, float32 (views, n, labels)) and, last, result.json.
 
-    Goes on from the checkpoint of an interrupted training. Raises FovsfeError as `networks.build` does, and
-    where the folder cannot be written.
+    In a team, its processes train along, whatever `devices` says. Goes on from the checkpoint of an
+    interrupted training. Raises FovsfeError as `networks.build` does, where the folder cannot be written, and
+    where another process of the team fails.
     """
-    fabric = make_fabric(devices, task.precision)
+    train = partial(_train, task=task, show=show)  # as arguments, Fabric would unfreeze a task
+    if (team := current()) is not None:
+        team.hand_out(task)
+        fabric = make_fabric(team.devices, task.precision, team.environment)
+        team.together(lambda: fabric.launch(train))
+        return
     try:
-        fabric.launch(partial(_train, task=task, show=show))  # as arguments, Fabric would unfreeze a task
+        make_fabric(devices, task.precision).launch(partial(_spawned, train) if devices > 1 else train)
     except ProcessRaisedException as error:  # all that is left of another process's error is its traceback
         kind, _, message = str(error).rstrip().rpartition("\n")[2].partition(": ")
         if kind == f"{FovsfeError.__module__}.{FovsfeError.__name__}":
@@ -78,7 +86,15 @@ def run_task(task: Task, devices: int, show: Show) -> None:
         raise
 
 
+def _spawned(train: Callable[[Any], None], fabric: Any) -> None:
+    train(fabric)
+    fabric.barrier()  # left to the interpreter's end, gloo's threads abort the process now and then
+    torch.distributed.destroy_process_group()
+
+
 def _train(fabric: Any, task: Task, show: Show) -> None:
+    if not fabric.is_global_zero:
+        show = _not_told
     # Without weights, too, a member starts alike in every fold and round: they share its cached features.
     torch.manual_seed(task.recipe.seed + task.member.seed)
     network = build(task.member.backbone, task.member.size, task.member.head, task.labels, task.weights)
@@ -93,7 +109,9 @@ def _train(fabric: Any, task: Task, show: Show) -> None:
         end = end or _training_end(fabric, task, network)
         deadline = share_of(end, 1 / (len(stages) - number))
         if frozen is not None:
+            network.head.to("cpu" if on_xla(fabric.device) else fabric.device)  # a head is no work for graphs
             _head_stage(fabric, task, network, frozen, state, deadline, show)
+            network.head.to(fabric.device)
         else:
             _stage(fabric, task, network, state, deadline, show)
         state.end_stage()
@@ -105,9 +123,11 @@ def _train(fabric: Any, task: Task, show: Show) -> None:
         )
     network.load_state_dict(state.best)
     _finish(fabric, task, network, state)
-    if fabric.world_size > 1:  # left to the interpreter's end, gloo's threads abort the process now and then
-        fabric.barrier()
-        torch.distributed.destroy_process_group()
+    fabric.barrier()
+
+
+def _not_told(event: dict[str, Any]) -> None:
+    """The first process tells what all do."""
 
 
 def _frozen(fabric: Any, task: Task, network: Network, show: Show) -> Features:
@@ -123,6 +143,9 @@ def _training_end(fabric: Any, task: Task, network: Network) -> float | None:
     if end is None:
         return None
     some = np.resize(task.judge, 16)
+    if on_xla(fabric.device):
+        some = np.resize(task.judge, BATCH)
+        outputs(fabric, network, network, task.photos, some, "plain")  # compiles
     before = time.monotonic()
     outputs(fabric, network, network, task.photos, some, "plain")
     a_photo = (time.monotonic() - before) / len(some) / fabric.world_size
@@ -142,6 +165,7 @@ def _head_stage(
     """The head alone, on features that the frozen backbone gave once. Every process learns the same."""
     settings = task.recipe.training
     head = network.head
+    device = next(head.parameters()).device
     average = ModelEmaV3(head, decay=settings.ema, use_warmup=True)
     optimizer = _optimizer(settings, head_groups(network, settings.head_rate, settings.weight_decay))
     generator = torch.Generator().manual_seed(task.seed)
@@ -160,8 +184,8 @@ def _head_stage(
             if progress >= 1 and (state.best or losses):
                 break
             _set_rates(optimizer, rate_factor(progress, settings.warmup))
-            seen = frozen.rows(task.learn[rows], mirrored[rows]).to(fabric.device)
-            targets = torch.from_numpy(task.targets[rows]).to(fabric.device)
+            seen = frozen.rows(task.learn[rows], mirrored[rows]).to(device)
+            targets = torch.from_numpy(task.targets[rows]).to(device)
             loss = _loss(head(seen), targets, settings.label_smoothing)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -170,7 +194,7 @@ def _head_stage(
             losses.append(loss.item())
         if not losses:
             return  # time is up
-        logits = _head_logits(fabric, task, average.module, frozen)
+        logits = _head_logits(task, average.module, frozen)
         learned = {f"head.{name}": value for name, value in average.module.state_dict().items()}
         row = _row(0.0, epoch, float(np.mean(losses)), logits, task.truth, started)
         state.note(row, network.state_dict() | learned, settings.minimum_gain)
@@ -180,12 +204,13 @@ def _head_stage(
 
 
 @torch.no_grad()
-def _head_logits(fabric: Any, task: Task, head: nn.Module, frozen: Features) -> Tensor:
+def _head_logits(task: Task, head: nn.Module, frozen: Features) -> Tensor:
     """(judge, labels) on the CPU: a head's answers for the photos that validate."""
     head.eval()
+    device = next(head.parameters()).device
     some = np.array_split(task.judge, math.ceil(len(task.judge) / BATCH))
     plain = np.zeros(len(task.judge), np.bool_)
-    return torch.cat([head(frozen.rows(rows, plain[: len(rows)]).to(fabric.device)).cpu() for rows in some])
+    return torch.cat([head(frozen.rows(rows, plain[: len(rows)]).to(device)).cpu() for rows in some])
 
 
 @dataclass(frozen=True)
@@ -206,15 +231,17 @@ class _Learner:
         """Learns from every photo once, or until the time is up; gives the loss of each step."""
         settings = self.task.recipe.training
         torch.manual_seed(seed + self.fabric.global_rank)
+        if on_xla(self.fabric.device):
+            xla.seed(seed)
         set_training(self.network)
         losses: list[Tensor] = []
         batches = _batches(self.fabric, self.task, seed)
-        for step, (photos, targets) in enumerate(batches, state.epoch * len(batches)):
+        fed = feed(self.fabric, batches, self._mixed)
+        for step, (photos, targets) in enumerate(fed, state.epoch * len(batches)):
             progress = self.pace.progress(step)
             if progress >= 1 and (state.best or losses):
                 break
-            _set_rates(self.optimizer, rate_factor(progress, settings.warmup))
-            losses.append(self._step(photos.to(self.fabric.device), targets.to(self.fabric.device), step))
+            losses.append(self._step(photos, targets, step, rate_factor(progress, settings.warmup)))
             whole = (state.stage + progress) / len(settings.stages)
             event = {"doing": "step", "stage": self.share, "epoch": state.epoch}
             show({**event, "progress": progress, "whole": whole})
@@ -224,15 +251,23 @@ class _Learner:
                 torch.distributed.broadcast(buffer, 0)
         return losses
 
-    def _step(self, photos: Tensor, targets: Tensor, step: int) -> Tensor:
-        if self.mix is not None:
-            photos, targets = self.mix(photos.permute(0, 3, 1, 2).float(), targets)
-            photos = photos.permute(0, 2, 3, 1)
+    def _mixed(self, photos: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if self.mix is None:
+            return photos, targets
+        photos, targets = self.mix(photos.permute(0, 3, 1, 2).float(), targets)
+        return photos.permute(0, 2, 3, 1), targets
+
+    def _step(self, photos: Tensor, targets: Tensor, step: int, factor: float) -> Tensor:
+        graphs = on_xla(self.fabric.device)
+        _set_rates(self.optimizer, xla.rate(self.optimizer, factor) if graphs else factor)
         loss = _loss(self.wrapped(photos), targets, self.task.recipe.training.label_smoothing)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         self.optimizer.step()
-        self.average.update(self.network, step=step)
+        if graphs:
+            xla.update(self.average, self.network, step)
+        else:
+            self.average.update(self.network, step=step)
         return loss.detach()
 
 
@@ -244,11 +279,20 @@ def _stage(
     share = settings.stages[state.stage]
     open_stage(network, share)
     rates = (settings.rate, settings.layer_decay, settings.weight_decay)
-    average = ModelEmaV3(network, decay=settings.ema, use_warmup=True)
     wrapped, optimizer = fabric.setup(network, _optimizer(settings, parameter_groups(network, *rates)))
+    if on_xla(fabric.device):
+        average = xla.average_of(network, settings.ema)
+        xla.begin(optimizer.optimizer)
+    else:
+        average = ModelEmaV3(network, decay=settings.ema, use_warmup=True)
     parts = {"network": network, "average": average, "optimizer": optimizer}
+    for group in state.learning.get("optimizer", {}).get("param_groups", []):
+        if "capturable" in group:
+            group["capturable"] = on_xla(fabric.device)  # the checkpoint may come from another device
     for name, saved in state.learning.items():
         parts[name].load_state_dict(saved)
+    if on_xla(fabric.device):
+        xla.settle(network, average, optimizer.optimizer)
     steps = len(_batches(fabric, task, 0))
     pace = Pace(fabric, settings.epochs * steps, deadline, state.epoch * steps)
     mix = mixing(task.recipe.augment.mixup, task.recipe.augment.cutmix)
@@ -260,11 +304,13 @@ def _stage(
         if not losses:
             return  # time is up
         logits = outputs(fabric, average.module, average.module, task.photos, task.judge, "plain")
-        mean_loss = float(torch.stack(losses).mean().item())
+        mean_loss = float(torch.stack([loss.cpu() for loss in losses]).mean().item())
         row = _row(share, state.epoch, mean_loss, torch.from_numpy(logits), task.truth, started)
         state.note(row, average.module.state_dict(), settings.minimum_gain)
         state.epoch += 1
-        state.learning = {name: part.state_dict() for name, part in parts.items()}
+        state.learning = {
+            name: move_data_to_device(part.state_dict(), torch.device("cpu")) for name, part in parts.items()
+        }
         _save(fabric, task, state)
         show({"doing": "epoch", **row})
 
@@ -296,7 +342,7 @@ def _stressed_accuracy(fabric: Any, task: Task, network: Network) -> float:
         photos = np.stack([task.photos[int(index)] for index in task.judge[rows]])
         copies = stressed(torch.from_numpy(photos), task.recipe.seed + int(rows[0]))
         with torch.no_grad(), fabric.autocast():
-            answers = network(copies.to(fabric.device)).argmax(-1).cpu().numpy()
+            answers = network(placed(fabric, copies, BATCH)).argmax(-1).cpu().numpy()[: len(rows)]
         right += int(np.sum(answers == task.truth[rows]))
     return right / len(task.judge)
 
@@ -321,10 +367,10 @@ def _optimizer(settings: TrainingSettings, groups: list[dict[str, Any]]) -> torc
         group["full_rate"] = group["lr"]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups)
+    return torch.optim.AdamW(groups, capturable=on_xla(groups[0]["params"][0].device))
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+def _set_rates(optimizer: torch.optim.Optimizer, factor: float | Tensor) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group["full_rate"] * factor
 

@@ -1,0 +1,166 @@
+"""Training on XLA, where steps become graphs: everything that differs there, and nothing else.
+
+A graph is compiled again where a shape or a number in it changes. So every batch has the same shape, what
+changes from step to step reaches the device as a tensor, and what happens once happens before the first step.
+
+A native backend for TPUs needs none of this: then `device.accelerator` names it, and this module can go.
+"""
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from lightning_fabric.accelerators import XLAAccelerator
+from lightning_fabric.plugins import XLAPrecision
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+Batch = tuple[Tensor, Tensor]
+
+
+def is_there() -> bool:
+    """Whether torch_xla is installed and has a TPU, or with PJRT_DEVICE=CPU stands in for one."""
+    if find_spec("torch_xla") is None:
+        return False
+    return os.environ.get("PJRT_DEVICE") == "CPU" or bool(XLAAccelerator.is_available())
+
+
+class Accelerator(XLAAccelerator):  # type: ignore[misc]
+    """Fabric's, for one device, which may be XLA's CPU device."""
+
+    @staticmethod
+    def is_available() -> bool:
+        """As `is_there` found."""
+        return True
+
+    @staticmethod
+    def parse_devices(devices: int) -> int:
+        """As they are: Fabric would ask for a TPU's number of cores."""
+        return devices
+
+    @staticmethod
+    def get_parallel_devices(devices: int) -> list[torch.device]:
+        """The first."""
+        return [torch.device("xla", 0)]
+
+
+class Precision(XLAPrecision):  # type: ignore[misc]
+    """float32 weights, and bfloat16 arithmetic where asked for.
+
+    A step ends where the next batch is fetched: forward, backward, optimiser and average are one graph.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__("32-true")
+        self._half = name == "bf16"
+
+    def forward_context(self) -> Any:
+        """Around every forward pass."""
+        return torch.autocast("xla", torch.bfloat16, enabled=self._half)
+
+    def convert_output(self, data: Any) -> Any:
+        """Logits are float32 again."""
+        return data.float() if self._half else data
+
+    def optimizer_step(self, optimizer: Any, **arguments: Any) -> Any:
+        """Without a barrier, unlike Fabric's."""
+        return optimizer.step(**arguments)
+
+
+def seed(number: int) -> None:
+    """Random numbers of the device follow from it."""
+    import torch_xla
+
+    torch_xla.manual_seed(number)
+
+
+def whole(photos: Tensor, length: int) -> Tensor:
+    """A batch of a fixed length: its last photo is repeated."""
+    return torch.cat([photos, photos[-1:].expand(length - len(photos), *photos.shape[1:])])
+
+
+def average_of(network: nn.Module, decay: float) -> ModelEmaV3:
+    """The average of a network on the device. timm makes one on the host only."""
+    device = next(network.parameters()).device
+    twin = copy.deepcopy(network)
+    end_step()
+    return ModelEmaV3(twin.cpu(), decay=decay, use_warmup=True, foreach=False).to(device)
+
+
+def update(average: ModelEmaV3, network: nn.Module, step: int) -> None:
+    """As `ModelEmaV3.update`, with the decay as a tensor."""
+    keep = _number(average.get_decay(step), next(network.parameters()).device)
+    with torch.no_grad():
+        average.apply_update_(network, keep)
+
+
+def rate(optimizer: torch.optim.Optimizer, factor: float) -> Tensor | float:
+    """A factor of learning rates as a tensor. SGD would read it back; there a number is no constant."""
+    if not optimizer.defaults.get("capturable"):
+        return factor
+    factor = max(factor, 1e-20)  # such an optimiser divides by its rate
+    return _number(factor, optimizer.param_groups[0]["params"][0].device)
+
+
+def _number(value: float, device: torch.device) -> Tensor:
+    """A number as a scalar of the device. Sent as a scalar, 0 and 1 would become constants of the graph."""
+    return torch.tensor([value]).to(device).reshape(())
+
+
+def begin(optimizer: torch.optim.Optimizer) -> None:
+    """Lets an optimiser make what it makes at its first step, which would be a graph of its own, by a step
+    that changes nothing."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate(optimizer, 0.0)
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for state in optimizer.state.values():
+        if "step" in state:
+            state["step"].zero_()
+
+
+def settle(network: nn.Module, average: ModelEmaV3, optimizer: torch.optim.Optimizer) -> None:
+    """Makes all that a step changes the result of a graph. What was only sent to the device is not written
+    over in place, so the first step would be another graph than those after it."""
+    tensors = [*network.state_dict().values(), *average.state_dict().values()]
+    tensors += [value for state in optimizer.state.values() for value in state.values()]
+    for tensor in tensors:
+        if isinstance(tensor, Tensor):  # a foreign optimiser may keep numbers
+            tensor.mul_(1)
+    end_step()
+
+
+def end_step() -> None:
+    """Lets the device work on all that was asked for, as one graph."""
+    import torch_xla
+
+    torch_xla.sync()
+
+
+def ahead(
+    batches: DataLoader[Batch], prepare: Callable[[Tensor, Tensor], Batch], device: torch.device
+) -> Iterator[Batch]:
+    """The batches on the device: threads load, prepare and send them while it works on earlier ones."""
+    from torch_xla.distributed.parallel_loader import ParallelLoader
+
+    errors: list[BaseException] = []
+
+    def prepared() -> Iterator[Batch]:
+        try:
+            yield from (prepare(*batch) for batch in batches)
+        except BaseException as error:  # in a thread, where it would only end the epoch too early
+            errors.append(error)
+
+    loader = ParallelLoader(prepared(), [device], loader_prefetch_size=4, device_prefetch_size=2)
+    try:
+        yield from loader.per_device_loader(device)
+    finally:
+        loader.close()
+    if errors:
+        raise errors[0]
