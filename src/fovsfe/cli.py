@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +35,9 @@ Minutes = Annotated[
     float | None, typer.Option(min=0.5, help="The whole command ends within so many minutes.")
 ]
 Devices = Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is no GPU.")]
+ClusterAddress = Annotated[
+    str | None, typer.Option("--cluster", help="A Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT.")
+]
 
 
 @app.callback()
@@ -53,6 +57,7 @@ def train(
     weights: Weights = "hub",
     minutes: Minutes = None,
     devices: Devices = 1,
+    cluster: ClusterAddress = None,
 ) -> None:
     """Trains an ensemble on a folder of photos.
 
@@ -65,21 +70,23 @@ def train(
     folder = out or Path("runs") / f"{photos.resolve().name}-{Path(recipe).stem}"
     kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
     command = Command(photos=photos.resolve(), weights=kept, minutes=minutes, devices=devices)
-    with Screen(console).opened() as screen:
-        run = _interruptible(lambda: pipeline.start(command, settings, folder, screen), folder)
+    if cluster and devices > 1:
+        raise WrongUsage("--cluster gives each network one GPU, or CPUs: leave out --devices")
+    with _joined(cluster, str(folder)) as machines, Screen(console).opened() as screen:
+        run = _interruptible(lambda: pipeline.start(command, settings, folder, screen, machines), folder)
     _show_result(run)
 
 
 @app.command()
-def resume(run: Path) -> None:
+def resume(run: Path, cluster: ClusterAddress = None) -> None:
     """Goes on with a run after a crash or Ctrl-C, losing at most the epoch that was under way.
 
     Example: `fovsfe resume run`
     """
     from fovsfe import pipeline
 
-    with Screen(console).opened() as screen:
-        done = _interruptible(lambda: pipeline.go_on(run, screen), run)
+    with _joined(cluster, str(run)) as machines, Screen(console).opened() as screen:
+        done = _interruptible(lambda: pipeline.go_on(run, screen, machines), run)
     _show_result(done)
 
 
@@ -295,6 +302,15 @@ def demo(
         serve(run.bundle)
 
 
+def _joined(address: str | None, place: str) -> Any:
+    """The cluster for a run at `place` as a context; None where no cluster is asked for."""
+    if address is None:
+        return nullcontext()
+    from fovsfe.cluster.training import cluster  # takes Ray, which need not be there
+
+    return cluster(address, place)
+
+
 def _interruptible(work: Any, folder: Path) -> Run:
     try:
         run: Run = work()
@@ -349,6 +365,7 @@ def main() -> None:
         if os.environ.get("FOVSFE_DEBUG"):
             raise
         extra = "serve" if {"serve", "predict", "healthy"} & set(sys.argv) else "train"
+        extra = "cluster" if error.name in ("ray", "filelock", "pyarrow") else extra
         plain(errors, f"fovsfe: {error.name} is not installed: pip install 'fovsfe[{extra}]'", style="red")
         sys.exit(1)
     except KeyboardInterrupt:

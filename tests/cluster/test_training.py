@@ -1,0 +1,178 @@
+"""cluster.training: a run on a cluster ends as one on this machine does, also when machines are lost."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+import torch
+from PIL import Image, ImageColor
+from rich.console import Console
+
+from fovsfe import pipeline
+from fovsfe.job import Command
+from fovsfe.photos.drawn import MODELS, draw
+from fovsfe.progress import Screen
+from fovsfe.recipe import Recipe, to_toml
+from fovsfe.run import Run
+from fovsfe.storage import working
+
+pytest.importorskip("ray")
+from fovsfe.cluster.nodes import divided
+from fovsfe.cluster.training import cluster, time_shares
+
+
+def recipe(epochs=2, **changes):
+    training = {
+        "stages": [0, 1.0],
+        "head_epochs": 10,
+        "head_rate": 0.03,
+        "epochs": epochs,
+        "batch_size": 16,
+        "rate": 3e-3,
+        "precision": "fp32",
+        "patience": epochs,
+    }
+    members = [
+        {"backbone": "test_resnet", "size": [48, 64]},
+        {"backbone": "test_efficientnet", "size": [48, 64]},
+    ]
+    settings = {"rounds": 2, "training": training, "pseudo": {"keep": "all"}, "members": members}
+    return Recipe.model_validate(settings | changes)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Ten labels of six photos and ten test photos, each label in a colour of its own."""
+    folder = tmp_path_factory.mktemp("drawn") / "photos"
+    truth = draw(folder, 6, 10, 0)
+    for file in folder.rglob("*.jpg"):
+        label = MODELS.index(truth[file.name]) if file.name in truth else int(file.parent.name)
+        with Image.open(file) as photo:
+            colour = ImageColor.getrgb(f"hsl({36 * label}, 100%, {35 if label % 2 else 65}%)")
+            Image.blend(photo.convert("RGB"), Image.new("RGB", photo.size, colour), 0.5).save(file)
+    return folder
+
+
+@pytest.fixture
+def one_thread():
+    """As a task with one CPU has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def command(photos, minutes=None):
+    return Command(photos=photos, weights="none", minutes=minutes, devices=1)
+
+
+def screen():
+    return Screen(Console(file=io.StringIO(), width=80))
+
+
+def said(of):
+    return of.console.file.getvalue()
+
+
+def figures(root):
+    """metrics.json without the seconds."""
+    return {key: value for key, value in json.loads(Run(root).metrics.read_text()).items() if key != "steps"}
+
+
+def epochs(root):
+    lines = [json.loads(line) for line in (root / "log.jsonl").read_text().splitlines()]
+    return [(e["network"], e["stage"], e["epoch"]) for e in lines if e["event"] == "epoch"]
+
+
+def kill(machine):
+    """A machine's raylet and everything that it started, at once."""
+    (raylet,) = [info.process.pid for info in machine.all_processes["raylet"]]
+    children = subprocess.run(["pgrep", "-P", str(raylet)], capture_output=True, text=True, check=False)
+    for pid in [raylet, *map(int, children.stdout.split())]:
+        os.kill(pid, signal.SIGKILL)
+
+
+# ---- what each network gets
+
+
+def test_without_gpus_the_cores_are_for_all_networks_at_a_time():
+    machine = {"CPU": 16.0, "memory": 1e9}
+    assert (divided([machine] * 3, 15).cpus, divided([machine] * 3, 15).slots) == (3, 15)
+    assert (divided([machine] * 3, 2).cpus, divided([machine] * 3, 2).slots) == (16, 3)
+    assert divided([machine] * 3, 500).options == {"num_cpus": 1, "num_gpus": 0}
+    assert divided([{"memory": 1e9}], 3).slots == 1  # a cluster that has yet to grow
+
+
+def test_with_gpus_a_network_has_one_and_its_part_of_the_cores():
+    machines = [{"CPU": 4.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 12.0, "GPU": 2.0}]
+    share = divided(machines, 15)
+    assert (share.cpus, share.gpus, share.slots) == (4, 1, 6)
+
+
+def test_shares_of_time_are_those_of_the_waves_that_are_left():
+    assert time_shares([1, 1, 1, 1, 1], [], 2) == pytest.approx([1 / 3, 1 / 3, 1 / 2, 1 / 2, 1])
+    assert time_shares([1, 1], [1, 1], 2) == pytest.approx([1 / 2, 1 / 2])
+    assert time_shares([1, 3], [], 1) == pytest.approx([1 / 4, 1])
+    assert time_shares([1, 3], [], 2) == pytest.approx([1 / 3, 1])
+
+
+# ---- runs
+
+
+@pytest.fixture(scope="module")
+def alone(photos, tmp_path_factory):
+    """The same run without a cluster."""
+    root = tmp_path_factory.mktemp("alone") / "run"
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pipeline.start(command(photos), recipe(), root, screen())
+    torch.set_num_threads(before)
+    return root
+
+
+def test_a_run_on_a_cluster_ends_as_one_without(alone, photos, tmp_path, ray_cluster, fovsfe, one_thread):
+    nodes, _ = ray_cluster(1, 1)
+    (tmp_path / "mine.toml").write_text(to_toml(recipe()))
+    root = tmp_path / "run"
+    options = ("--recipe", tmp_path / "mine.toml", "--weights", "none", "--out", root)
+    ended = fovsfe("train", photos, *options, "--cluster", nodes.address)
+    assert ended.code == 0, ended.err
+    assert figures(root) == figures(alone)
+    assert sorted(epochs(root)) == sorted(epochs(alone))
+    assert Run(root).submission.read_bytes() == Run(alone).submission.read_bytes()
+    assert "training 2 networks on the cluster (2 of 4 are trained)" in ended.out
+    assert "test_resnet, round 2: done" in ended.out
+    nothing_left = not [p for p in (tmp_path / "fovsfe-cache" / "nodes").rglob("*") if p.suffix != ".lock"]
+    assert nothing_left
+
+
+def test_a_machine_lost_in_a_run_in_a_bucket_costs_at_most_an_epoch(
+    photos, bucket, tmp_path, ray_cluster, one_thread
+):
+    nodes, (_, lost) = ray_cluster(1, 1)
+    settings = recipe(epochs=12, rounds=1)
+    pipeline.start(command(photos), settings, tmp_path / "alone", screen())
+    seen = screen()
+
+    def strike():
+        while seen_epochs() < 4:
+            time.sleep(0.05)
+        kill(lost)
+
+    def seen_epochs():
+        return said(seen).count("  test_")
+
+    url = f"{bucket}/run"
+    striker = threading.Thread(target=strike)
+    with working(url) as root, cluster(nodes.address, url) as machines:
+        striker.start()
+        pipeline.start(command(photos), settings, root, seen, machines)
+        striker.join()
+        assert figures(root) == figures(tmp_path / "alone")
+        assert sorted(epochs(root)) == sorted(epochs(tmp_path / "alone"))
+    assert said(seen).count(": on ") == 3, said(seen)  # two networks, and one of them once more
