@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from fovsfe import recipe as recipes
 from fovsfe.errors import FovsfeError, WrongUsage
 from fovsfe.progress import Screen, plain
 from fovsfe.run import Run, read_json, write_json, write_text
+from fovsfe.storage import fetched
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -202,14 +204,18 @@ def predict(
     bundle: Path,
     paths: Annotated[list[str], typer.Argument(help="Files, folders, patterns; - for paths on stdin.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="FILE.csv or FILE.jsonl; continued where it is there.")
+        str | None,
+        typer.Option(
+            "--out", help="FILE.csv or .jsonl, with --cluster a folder or URL .csv or .parquet; continued."
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of the likeliest labels a row has.")] = 1,
+    cluster: ClusterAddress = None,
 ) -> None:
     """Says what is in photos, one row each, as CSV on standard output or into a file.
 
     Goes on past files that are no photos: names them, and ends with exit code 1. Photos that `--out` has a
-    row of already are not asked about again.
+    row of already are not asked about again. With `--cluster`, the machines of a Ray cluster share the work.
 
     Example: `fovsfe predict bundle photos --out answers.csv`
     """
@@ -217,10 +223,16 @@ def predict(
     from fovsfe.bundle.predict import answer_files, expand
     from fovsfe.bundle.predictor import Predictor
 
+    if cluster is not None:
+        _predict_together(bundle, paths, out, top, cluster)
+        return
     predictor = Predictor(bundle)
     bad = 0
     try:
-        with rows.opened(out, predictor.bundle.labels, top) as answers, Screen(errors).opened() as screen:
+        with (
+            rows.opened(Path(out) if out else None, predictor.bundle.labels, top) as answers,
+            Screen(errors).opened() as screen,
+        ):
             wanted = (file for file in expand(paths, sys.stdin) if file not in answers.done)
             count = 0
             if errors.is_terminal and "-" not in paths and (out or not console.is_terminal):
@@ -236,6 +248,33 @@ def predict(
     except KeyboardInterrupt:
         raise FovsfeError(f"stopped{'; the same command goes on where it was' if out else ''}") from None
     if bad:
+        raise typer.Exit(1)
+
+
+def _predict_together(bundle: Path, paths: list[str], out: str | None, top: int, address: str) -> None:
+    from fovsfe.bundle.format import load
+    from fovsfe.bundle.predict import expand
+    from fovsfe.cluster.nodes import joined
+    from fovsfe.cluster.parts import opened
+    from fovsfe.cluster.predicting import answer
+
+    if out is None:
+        raise WrongUsage("--cluster writes a table in parts: add --out NAME.csv or --out NAME.parquet")
+    with fetched(str(bundle)) as folder:
+        labels = load(folder).labels
+    try:
+        with joined(address), opened(out, labels, top) as parts, Screen(errors).opened() as screen:
+            count = 0
+            if errors.is_terminal and "-" not in paths:
+                count = sum(not parts.has(file) for file in expand(paths, []))
+            tell = partial(plain, errors)
+            files = expand(paths, sys.stdin)
+            for done in answer(str(bundle), files, parts, lambda file, fault: tell(f"{file}: {fault}")):
+                if count:
+                    screen.bar("predicting", done, count)
+    except KeyboardInterrupt:
+        raise FovsfeError("stopped; the same command goes on where it was") from None
+    if parts.faults:
         raise typer.Exit(1)
 
 

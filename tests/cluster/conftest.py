@@ -1,6 +1,8 @@
 """Ray clusters on this machine: real raylets."""
 
 import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -25,3 +27,16 @@ def ray_cluster(tmp_path, monkeypatch) -> Iterator[Callable]:
     yield start
     for cluster in started:
         cluster.shutdown()
+
+
+@pytest.fixture
+def kill() -> Callable:
+    """Ends a machine: its raylet and everything that it started, at once."""
+
+    def kill(machine):
+        (raylet,) = [info.process.pid for info in machine.all_processes["raylet"]]
+        found = subprocess.run(["pgrep", "-P", str(raylet)], capture_output=True, text=True, check=False)
+        for pid in [raylet, *map(int, found.stdout.split())]:
+            os.kill(pid, signal.SIGKILL)
+
+    return kill

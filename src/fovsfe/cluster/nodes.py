@@ -89,6 +89,11 @@ def divided(machines: Sequence[dict[str, float]], pieces: int) -> Portion:
     return Portion(cpus, 0, max(sum(each // cpus for each in cores), 1))
 
 
+def cores() -> int:
+    """Of all machines."""
+    return sum(int(node["Resources"].get("CPU", 0)) for node in _alive())
+
+
 def on_this_machine() -> NodeAffinitySchedulingStrategy:
     """Where what must live as long as this process runs."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
