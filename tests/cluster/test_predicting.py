@@ -4,6 +4,9 @@ import csv
 import io
 import json
 import os
+import shutil
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
