@@ -2,6 +2,9 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -19,8 +22,9 @@ from fovsfe.run import Run
 from fovsfe.storage import working
 
 pytest.importorskip("ray")
-from fovsfe.cluster.nodes import divided
 from fovsfe.cluster.training import cluster, time_shares
+
+PROGRAM = "from fovsfe.cli import main; main()"
 
 
 def recipe(epochs=2, **changes):
@@ -86,21 +90,7 @@ def epochs(root):
     return [(e["network"], e["stage"], e["epoch"]) for e in lines if e["event"] == "epoch"]
 
 
-# ---- what each network gets
-
-
-def test_without_gpus_the_cores_are_for_all_networks_at_a_time():
-    machine = {"CPU": 16.0, "memory": 1e9}
-    assert (divided([machine] * 3, 15).cpus, divided([machine] * 3, 15).slots) == (3, 15)
-    assert (divided([machine] * 3, 2).cpus, divided([machine] * 3, 2).slots) == (16, 3)
-    assert divided([machine] * 3, 500).options == {"num_cpus": 1, "num_gpus": 0}
-    assert divided([{"memory": 1e9}], 3).slots == 1  # a cluster that has yet to grow
-
-
-def test_with_gpus_a_network_has_one_and_its_part_of_the_cores():
-    machines = [{"CPU": 4.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 12.0, "GPU": 2.0}]
-    share = divided(machines, 15)
-    assert (share.cpus, share.gpus, share.slots) == (4, 1, 6)
+# ---- time
 
 
 def test_shares_of_time_are_those_of_the_waves_that_are_left():
@@ -170,3 +160,48 @@ def test_a_machine_lost_in_a_run_in_a_bucket_costs_at_most_an_epoch(
     begun = said(seen).count(": on ")
     print(said(seen))
     assert begun == 12 + 1, said(seen)  # every network, and one of them once more
+
+
+@pytest.mark.slow
+def test_stopped_by_ctrl_c_a_run_goes_on_without_a_cluster(photos, tmp_path, ray_cluster, fovsfe, one_thread):
+    nodes, _ = ray_cluster(1, 1)
+    settings, root = recipe(epochs=12, rounds=1), tmp_path / "run"
+    pipeline.start(command(photos), settings, tmp_path / "alone", screen())
+    (tmp_path / "mine.toml").write_text(to_toml(settings))
+    train = ["train", photos, "--recipe", tmp_path / "mine.toml", "--weights", "none", "--out", root]
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, train), "--cluster", nodes.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in program.stdout:
+        if line.startswith("  test_"):
+            program.send_signal(signal.SIGINT)
+            break
+    _, err = program.communicate(timeout=120)
+    assert program.returncode == 1
+    assert err.splitlines()[-1] == f"fovsfe: stopped; go on with: fovsfe resume {root}"
+    assert any(root.rglob("checkpoint.pt"))
+    assert fovsfe("resume", root).code == 0
+    assert figures(root) == figures(tmp_path / "alone")
+
+
+def test_what_ends_one_network_ends_the_run_in_a_line(photos, tmp_path, ray_cluster, fovsfe):
+    nodes, _ = ray_cluster(1)
+    settings = recipe(rounds=1).model_copy(update={"members": recipe().members[:1]})
+    (tmp_path / "mine.toml").write_text(to_toml(settings))
+    train = [
+        "train",
+        photos,
+        "--recipe",
+        tmp_path / "mine.toml",
+        "--weights",
+        tmp_path,
+        "--cluster",
+        nodes.address,
+    ]
+    ended = fovsfe(*train, "--out", tmp_path / "run")
+    assert ended.code == 1
+    assert str(tmp_path) in ended.line
+    assert fovsfe(*train, "--out", tmp_path / "two", "--devices", 2).code == 2
