@@ -7,7 +7,7 @@ QUICK = {
     "speed": ["--steps", "4", "--repeats", "2", "--photos-drawn", "160"],
     "memory": ["--photos", "200", "2000"],
 }
-NAMES = ("peers", "speed", "memory", "techniques", "runtimes")
+NAMES = ("peers", "speed", "memory", "techniques", "runtimes", "cluster")
 
 
 def main() -> None:
