@@ -93,7 +93,7 @@ class Screen:
                 where = event["where"]
                 self.say(f"{name}: on {where}")
             case "end":
-                before[0], self._parts[name] = "done", 1.0
+                self._parts[name] = 1.0
                 self.say(f"{name}: done")
             case "decoding" | "features":
                 before[0] = f"{event['doing']} {event['done'] / event['of']:.0%}"
@@ -106,6 +106,8 @@ class Screen:
                     told = "  {}: stage {:.0%}, epoch {}: loss {}, validation log loss {}, accuracy {}"
                     self.say(told.format(name, event["stage"], int(event["epoch"]) + 1, *before[1:]))
         self._many[name] = (name, where, *before)
+        if event["doing"] == "end":
+            del self._many[name]
         self._progress.update(self._whole, completed=self._before[0] + sum(self._parts.values()))
         self._draw()
 

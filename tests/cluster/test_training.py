@@ -205,3 +205,19 @@ def test_what_ends_one_network_ends_the_run_in_a_line(photos, tmp_path, ray_clus
     assert ended.code == 1
     assert str(tmp_path) in ended.line
     assert fovsfe(*train, "--out", tmp_path / "two", "--devices", 2).code == 2
+
+
+@pytest.mark.slow
+def test_the_minutes_hold_on_a_cluster_too(photos, tmp_path, ray_cluster):
+    """Endless epochs, three networks for two machines: what is over at the deadline counts."""
+    nodes, _ = ray_cluster(1, 1)
+    settings = recipe(
+        epochs=100_000, rounds=1, split={"folds": 3}, members=[{"backbone": "test_resnet", "size": [48, 64]}]
+    )
+    root, began = tmp_path / "run", time.monotonic()
+    with cluster(nodes.address, str(root)) as machines:
+        pipeline.start(command(photos, minutes=2.5), settings, root, screen(), machines)
+    assert 60 < time.monotonic() - began < 150
+    networks = [file.parent for file in root.rglob("result.json")]
+    assert len(networks) == 3
+    assert min(len((each / "history.csv").read_text().splitlines()) for each in networks) > 12

@@ -51,7 +51,10 @@ class Cluster:
     def fastest_precision(self, member: Member) -> str:
         """As `training.fastest_for`, on a machine where networks are trained."""
         function = ray.remote(fastest_for).options(**portion(1).options)
-        return str(_result(function.remote(member)))
+        try:
+            return str(ray.get(function.remote(member)))
+        except RayError as error:
+            raise as_ours(error) from error
 
     def train(self, tasks: Mapping[str, Task], later: Sequence[float], root: Path, tell: Tell) -> None:
         """Trains every task's network and leaves its folder as `run_task` does.
@@ -87,10 +90,12 @@ class Cluster:
                     told.add(key)
                     tell(name, event)
                 for reference in done:
-                    _result(reference)
+                    ray.get(reference)
                     _bring(tasks[waiting.pop(reference)].folder, self.place, root)
-        except BaseException:
+        except BaseException as error:
             _stop(list(waiting))
+            if isinstance(error, RayError):
+                raise as_ours(error) from error
             raise
 
     def forget(self) -> None:
@@ -219,13 +224,6 @@ def _forget(place: str) -> None:
 
 
 # ---- at the one who asked
-
-
-def _result(reference: Any) -> Any:
-    try:
-        return ray.get(reference)
-    except RayError as error:
-        raise as_ours(error) from error
 
 
 def _bring(folder: Path, place: str, root: Path) -> None:
