@@ -18,6 +18,7 @@ NAMES = (
     "serving",
     "xla",
     "suspects",
+    "cluster",
 )
 
 

@@ -5,6 +5,7 @@ Kubernetes' own schemas come with kubernetes-validate, those of Compose and GitH
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 
+from fovsfe.cli import app as commands
 from fovsfe.service.metrics import Metrics
 from fovsfe.service.problems import KINDS
 from fovsfe.service.settings import Settings
@@ -69,6 +72,62 @@ def test_manifests_mean_the_same_pods() -> None:
     target = manifest("autoscaler")["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == (deployment["kind"], deployment["metadata"]["name"])
     assert manifest("autoscaler")["spec"]["minReplicas"] > manifest("disruption")["spec"]["maxUnavailable"]
+
+
+RAY_JOB = yaml.safe_load((DEPLOY / "kuberay" / "rayjob.yaml").read_text(encoding="utf-8"))
+RAY_GROUPS = [RAY_JOB["spec"]["rayClusterSpec"]["headGroupSpec"]]
+RAY_GROUPS += RAY_JOB["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+
+
+def test_the_ray_job_has_documented_keys_only() -> None:
+    # https://ray-project.github.io/kuberay/reference/api/
+    assert (RAY_JOB["apiVersion"], RAY_JOB["kind"]) == ("ray.io/v1", "RayJob")
+    spec = RAY_JOB["spec"]
+    assert spec.keys() == {
+        "entrypoint",
+        "backoffLimit",
+        "shutdownAfterJobFinishes",
+        "ttlSecondsAfterFinished",
+        "rayClusterSpec",
+    }
+    keys = {"rayVersion", "enableInTreeAutoscaling", "headGroupSpec", "workerGroupSpecs"}
+    assert spec["rayClusterSpec"].keys() == keys
+    head, *workers = RAY_GROUPS
+    assert head.keys() == {"rayStartParams", "template"}
+    for group in workers:
+        keys = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+        assert group.keys() == keys
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+@pytest.mark.parametrize("group", RAY_GROUPS, ids=["head", "gpu"])
+def test_kubernetes_takes_the_pods_of_the_ray_job(group: Any, version: str) -> None:
+    a_pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, **group["template"]}
+    kubernetes_validate.validate(a_pod, version, strict=True)
+    a_pod["spec"]["securityContext"]["runAsNonRoott"] = True
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(a_pod, version, strict=True)
+    del a_pod["spec"]["securityContext"]["runAsNonRoott"]
+    dockerfile = (DEPLOY / "kuberay" / "Dockerfile").read_text(encoding="utf-8")
+    assert f"USER {a_pod['spec']['securityContext']['runAsUser']}:" in dockerfile
+    cache = dict(re.findall(r"^ +(FOVSFE_\w+)=(\S+)", dockerfile, re.M))["FOVSFE_CACHE"]
+    (container,) = a_pod["spec"]["containers"]
+    assert cache in [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in a_pod["spec"]["volumes"]
+    }
+
+
+def test_the_ray_job_calls_commands_with_options_that_there_are() -> None:
+    shell, option, script = shlex.split(RAY_JOB["spec"]["entrypoint"])
+    assert (shell, option) == ("sh", "-c")
+    program: Any = typer.main.get_command(commands)
+    for line in script.split("||"):
+        name, subcommand, *arguments = shlex.split(line)
+        assert name == "fovsfe"
+        context = program.commands[subcommand].make_context(subcommand, arguments)
+        assert context.params["cluster"] == "auto"
 
 
 def test_every_port_is_the_services_own() -> None:

@@ -122,3 +122,49 @@ def test_events_of_processes_without_a_screen(capsys):
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert "0.875" in out
+
+
+# ---- several networks at a time
+
+
+def several(screen):
+    screen.networks(2, 2, 4)
+    for name, where in (("one, round 2", "a-host"), ("two, round 2", "b-host")):
+        screen.one_of_many(name, {"doing": "begin", "where": where})
+        screen.one_of_many(name, {"doing": "decoding", "done": 1, "of": 2})
+        screen.one_of_many(name, {"doing": "features", "done": 1, "of": 4})
+    screen.one_of_many("one, round 2", step())
+    screen.one_of_many("one, round 2", epoch())
+    screen.one_of_many("two, round 2", {"doing": "say", "text": "s3://x: is back"})
+
+
+def test_lines_name_their_network_where_several_learn_at_a_time(plain):
+    with plain.opened() as screen:
+        several(screen)
+        screen.one_of_many("one, round 2", {"doing": "end"})
+    assert text(plain).splitlines() == [
+        "training 2 networks on the cluster (2 of 4 are trained)",
+        "one, round 2: on a-host",
+        "two, round 2: on b-host",
+        "  one, round 2: stage 50%, epoch 1: loss 1.250, validation log loss 0.875, accuracy 0.750",
+        "two, round 2: s3://x: is back",
+        "one, round 2: done",
+    ]
+
+
+def test_a_terminal_has_a_row_for_each_network_that_learns():
+    screen = Screen(Console(file=io.StringIO(), width=160, force_terminal=True))
+
+    def drawn():
+        screen.console.file.truncate(0)
+        screen.console.print(screen._picture())
+        return screen.console.file.getvalue()
+
+    with screen.opened():
+        several(screen)
+        rows = [line for line in drawn().splitlines() if "round 2" in line]
+        assert ["a-host" in rows[0], "b-host" in rows[1]] == [True, True]
+        assert "50% of the layers, epoch 1" in rows[0] and "0.875" in rows[0]
+        assert "features 25%" in rows[1]
+        screen.one_of_many("one, round 2", {"doing": "end"})
+        assert not [line for line in drawn().splitlines() if "a-host" in line]

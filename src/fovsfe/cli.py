@@ -4,9 +4,11 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -39,6 +41,9 @@ Minutes = Annotated[
 ]
 Devices = Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is no GPU, of a node.")]
 Nodes = Annotated[int, typer.Option(min=1, help="Machines; torchrun or srun starts the processes on them.")]
+ClusterAddress = Annotated[
+    str | None, typer.Option("--cluster", help="A Ray cluster: auto, local, HOST:PORT or ray://HOST:PORT.")
+]
 
 
 @app.callback()
@@ -59,6 +64,7 @@ def train(
     minutes: Minutes = None,
     devices: Devices = 1,
     nodes: Nodes = 1,
+    cluster: ClusterAddress = None,
 ) -> None:
     """Trains an ensemble on a folder of photos, here or at a URL.
 
@@ -68,26 +74,33 @@ def train(
     from fovsfe.job import Command
 
     place = out or f"runs/{_name(photos)}-{Path(recipe).stem}"
+    if cluster and devices > 1:
+        raise WrongUsage("--cluster gives each network one GPU, or CPUs: leave out --devices")
 
     def start(folder: Path, screen: Screen) -> Run:
         settings = recipes.read(recipe, changes or [])
         kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
         where = str(storage.located(photos))
         command = Command(photos=where, weights=kept, minutes=minutes, devices=devices)
-        return pipeline.start(command, settings, folder, screen)
+        with _joined(cluster, place) as machines:
+            return pipeline.start(command, settings, folder, screen, machines)
 
     _lead(start, place, "new", devices, nodes)
 
 
 @app.command()
-def resume(run: str) -> None:
+def resume(run: str, cluster: ClusterAddress = None) -> None:
     """Goes on with a run after a crash or Ctrl-C, losing at most the epoch that was under way.
 
     Example: `fovsfe resume run`
     """
     from fovsfe import pipeline
 
-    _lead(pipeline.go_on, run, "there")
+    def go_on(folder: Path, screen: Screen) -> Run:
+        with _joined(cluster, run) as machines:
+            return pipeline.go_on(folder, screen, machines)
+
+    _lead(go_on, run, "there")
 
 
 @app.command()
@@ -243,14 +256,18 @@ def predict(
         list[str], typer.Argument(help="Files, folders, shards, URLs, patterns; - for paths on stdin.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="FILE.csv or FILE.jsonl; continued where it is there.")
+        str | None,
+        typer.Option(
+            "--out", help="FILE.csv or .jsonl, with --cluster a folder or URL .csv or .parquet; continued."
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of the likeliest labels a row has.")] = 1,
+    cluster: ClusterAddress = None,
 ) -> None:
     """Says what is in photos, one row each, as CSV on standard output or into a file.
 
     Goes on past files that are no photos: names them, and ends with exit code 1. Photos that `--out` has a
-    row of already are not asked about again.
+    row of already are not asked about again. With `--cluster`, the machines of a Ray cluster share the work.
 
     Example: `fovsfe predict bundle photos --out answers.csv`
     """
@@ -258,11 +275,17 @@ def predict(
     from fovsfe.bundle.predict import answer_files, expand
     from fovsfe.bundle.predictor import Predictor
 
+    if cluster is not None:
+        _predict_together(bundle, paths, out, top, cluster)
+        return
     with storage.fetched(bundle) as folder:
         predictor = Predictor(folder)
     bad = 0
     try:
-        with rows.opened(out, predictor.bundle.labels, top) as answers, Screen(errors).opened() as screen:
+        with (
+            rows.opened(Path(out) if out else None, predictor.bundle.labels, top) as answers,
+            Screen(errors).opened() as screen,
+        ):
             wanted = (file for file in expand(paths, sys.stdin) if file not in answers.done)
             count = 0
             if errors.is_terminal and "-" not in paths and (out or not console.is_terminal):
@@ -278,6 +301,33 @@ def predict(
     except KeyboardInterrupt:
         raise FovsfeError(f"stopped{'; the same command goes on where it was' if out else ''}") from None
     if bad:
+        raise typer.Exit(1)
+
+
+def _predict_together(bundle: str, paths: list[str], out: str | None, top: int, address: str) -> None:
+    from fovsfe.bundle.format import load
+    from fovsfe.bundle.predict import expand
+    from fovsfe.cluster.nodes import joined
+    from fovsfe.cluster.parts import opened
+    from fovsfe.cluster.predicting import answer
+
+    if out is None:
+        raise WrongUsage("--cluster writes a table in parts: add --out NAME.csv or --out NAME.parquet")
+    with storage.fetched(bundle) as folder:
+        labels = load(folder).labels
+    try:
+        with joined(address), opened(out, labels, top) as parts, Screen(errors).opened() as screen:
+            count = 0
+            if errors.is_terminal and "-" not in paths:
+                count = sum(not parts.has(file) for file in expand(paths, []))
+            tell = partial(plain, errors)
+            files = expand(paths, sys.stdin)
+            for done in answer(bundle, files, parts, lambda file, fault: tell(f"{file}: {fault}")):
+                if count:
+                    screen.bar("predicting", done, count)
+    except KeyboardInterrupt:
+        raise FovsfeError("stopped; the same command goes on where it was") from None
+    if parts.faults:
         raise typer.Exit(1)
 
 
@@ -351,6 +401,15 @@ def _name(place: str) -> str:
     return PurePosixPath(str(storage.located(place))).name
 
 
+def _joined(address: str | None, place: str) -> Any:
+    """The cluster for a run at `place` as a context; None where no cluster is asked for."""
+    if address is None:
+        return nullcontext()
+    from fovsfe.cluster.training import cluster  # takes Ray, which need not be there
+
+    return cluster(address, place)
+
+
 def _lead(
     work: Callable[[Path, Screen], Run], place: str, wanted: storage.Wanted, devices: int = 1, nodes: int = 1
 ) -> None:
@@ -422,6 +481,7 @@ def main() -> None:
         if os.environ.get("FOVSFE_DEBUG"):
             raise
         extra = "serve" if {"serve", "predict", "healthy"} & set(sys.argv) else "train"
+        extra = "cluster" if error.name in ("ray", "filelock", "pyarrow") else extra
         plain(errors, f"fovsfe: {error.name} is not installed: pip install 'fovsfe[{extra}]'", style="red")
         sys.exit(1)
     except KeyboardInterrupt:

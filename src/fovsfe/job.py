@@ -70,11 +70,10 @@ class Job:
         """The photos' ids."""
         return list(self.table["id"].iloc[positions])
 
-    def fitted(self, member: Member) -> FittedPhotos:
-        """The photos at a member's size, decoded once into the cache."""
+    def photos(self, member: Member) -> FittedPhotos:
+        """The photos at a member's size, decoded whenever one is asked for."""
         settings = self.recipe.photos
-        height, width = member.size
-        photos = FittedPhotos(
+        return FittedPhotos(
             self.found.root,
             list(self.table["path"]),
             member.size,
@@ -83,8 +82,13 @@ class Job:
             shards=self._shards(),
             workers=settings.loader_workers,
         )
+
+    def fitted(self, member: Member) -> FittedPhotos:
+        """The same, decoded once into the cache."""
+        settings = self.recipe.photos
+        height, width = member.size
         with self.run.spent.step("decode"):
-            return photos.cached(
+            return self.photos(member).cached(
                 self.run.cache / f"{height}x{width}.bin",
                 settings.cache_gb * 1e9,
                 lambda done, of: self.screen.bar(f"decoding to {height}x{width}", done, of),

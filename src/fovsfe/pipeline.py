@@ -2,10 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,9 @@ from fovsfe.ensemble.pseudo import pseudo_labels
 from fovsfe.errors import FovsfeError
 from fovsfe.finish import finish
 from fovsfe.job import Command, Ints, Job, Round
-from fovsfe.learning.device import fastest_precision, keep_memory
+from fovsfe.learning.device import keep_memory
 from fovsfe.learning.team import current
-from fovsfe.learning.training import Show, Task, run_task
-from fovsfe.networks.network import build
+from fovsfe.learning.training import Show, Task, fastest_for, run_task
 from fovsfe.photos import layouts
 from fovsfe.photos import table as photo_table
 from fovsfe.photos.audit import DAMAGED_SHARD, audit
@@ -33,12 +33,19 @@ from fovsfe.report import report
 from fovsfe.run import Run, read_json, write_json, write_text
 from fovsfe.storage import located
 
+if TYPE_CHECKING:
+    from fovsfe.cluster.training import Cluster  # Ray need not be there
+
 SECONDS_AT_THE_END = 27.0  # choosing, writing, the report and leaving, for which `--minutes` keeps time free
 SECONDS_A_NETWORK = 4.5  # exporting one and proving it
 
 
-def start(command: Command, recipe: Recipe, folder: Path, screen: Screen) -> Run:
+def start(
+    command: Command, recipe: Recipe, folder: Path, screen: Screen, cluster: "Cluster | None" = None
+) -> Run:
     """A new run in `folder`: trains everything that the recipe says and leaves the run folder complete.
+
+    With a cluster, its machines train the networks.
 
     Raises:
         FovsfeError: there is something in the folder already, the photos cannot be trained on, weights are
@@ -51,10 +58,10 @@ def start(command: Command, recipe: Recipe, folder: Path, screen: Screen) -> Run
     layouts.find(located(command.photos))  # a mistyped path leaves no run behind
     write_text(run.recipe, to_toml(recipe))
     write_json(run.command, command.model_dump(mode="json"))
-    return go_on(folder, screen)
+    return go_on(folder, screen, cluster)
 
 
-def go_on(folder: Path, screen: Screen) -> Run:
+def go_on(folder: Path, screen: Screen, cluster: "Cluster | None" = None) -> Run:
     """Does what a run has still to do; nothing where it is complete.
 
     Raises:
@@ -78,10 +85,12 @@ def go_on(folder: Path, screen: Screen) -> Run:
         table = _look(run, recipe, found, screen)
     readable = table[table["fault"] == ""].reset_index(drop=True)
     job = Job(run, recipe, command, screen, found, readable, deadline)
-    rounds = list(_rounds(job))
+    rounds = list(_rounds(job, cluster))
     with run.spent.step("finish"):
         finish(job, table, rounds)
     _close(run, screen)
+    if cluster is not None:
+        cluster.forget()
     run.log("done")
     return run
 
@@ -133,12 +142,16 @@ def _look(run: Run, recipe: Recipe, found: layouts.Photos, screen: Screen) -> pd
     return table[photo_table.COLUMNS]
 
 
-def _rounds(job: Job) -> Iterator[Round]:
+def _rounds(job: Job, cluster: "Cluster | None") -> Iterator[Round]:
     """Round 1 on true labels, then round 2 on pseudo-labels of the test photos too."""
-    first = _round(job, 1, None)
+    first = _round(job, cluster, 1, None)
     yield first
-    if job.recipe.rounds == 2 and len(job.asked):
-        yield _round(job, 2, _pseudo(job, first))
+    if _round_count(job) == 2:
+        yield _round(job, cluster, 2, _pseudo(job, first))
+
+
+def _round_count(job: Job) -> int:
+    return job.recipe.rounds if len(job.asked) else 1
 
 
 def _pseudo(job: Job, first: Round) -> pd.DataFrame:
@@ -161,32 +174,89 @@ def _pseudo(job: Job, first: Round) -> pd.DataFrame:
     return table
 
 
-def _round(job: Job, number: int, pseudo: pd.DataFrame | None) -> Round:
+def _round(job: Job, cluster: "Cluster | None", number: int, pseudo: pd.DataFrame | None) -> Round:
     """Trains every member on every fold, then puts their answers side by side and finds the blend."""
-    for place, member in enumerate(job.recipe.members):
-        photos = job.fitted(member)
-        precision = _precision(job, member)
-        for fold in job.folds:
-            folder = job.run.fold(number, member.title, fold)
-            if not (folder / "result.json").exists():
-                _train(job, number, place, fold, photos, precision, pseudo)
+    if cluster is None:
+        _train_in_turn(job, number, pseudo)
+    else:
+        _train_at_once(job, cluster, number, pseudo)
     with job.run.spent.step(f"blend round {number}"):
         return _blend(job, number)
 
 
-def _precision(job: Job, member: Member) -> str:
+def _train_in_turn(job: Job, number: int, pseudo: pd.DataFrame | None) -> None:
+    """The networks of a round that are not there yet, one after the other."""
+    for place, member in enumerate(job.recipe.members):
+        photos = job.fitted(member)
+        precision = _precision(job, member, fastest_for)
+        for fold in job.folds:
+            if _is_trained(job, number, place, fold):
+                continue
+            task = _task(job, number, place, fold, photos, precision, pseudo)
+            name = _name(job, number, place, fold)
+            job.screen.network(name, _number(job, number, place, fold), _count(job))
+            spawns = job.command.devices > 1 and current() is None  # a process of its own has no screen
+            show = print_event if spawns else _teller(job, name, task.folder, job.screen.event)
+            with job.run.spent.step(f"train {member.title} round {number}"):
+                run_task(task, job.command.devices, show)
+
+
+def _train_at_once(job: Job, cluster: "Cluster", number: int, pseudo: pd.DataFrame | None) -> None:
+    """The same on a cluster, fold by fold: a member's first fold makes the features that all of them use."""
+    tasks: dict[str, Task] = {}
+    tellers: dict[str, Show] = {}
+    for fold in job.folds:
+        for place, member in enumerate(job.recipe.members):
+            if not _is_trained(job, number, place, fold):
+                name = _name(job, number, place, fold)
+                precision = _precision(job, member, cluster.fastest_precision)
+                task = _task(job, number, place, fold, job.photos(member), precision, pseudo)
+                tasks[name] = replace(task, share=member.share)
+                tellers[name] = _teller(job, name, task.folder, partial(job.screen.one_of_many, name))
+    if not tasks:
+        return
+    later = [member.share for _ in job.folds for member in job.recipe.members]
+    job.screen.networks(len(tasks), number * len(later) - len(tasks), _count(job))
+    with job.run.spent.step(f"train round {number}"):
+        cluster.train(
+            tasks,
+            later * (_round_count(job) - number),
+            job.run.root,
+            lambda name, event: tellers[name](event),
+        )
+
+
+def _is_trained(job: Job, number: int, place: int, fold: int) -> bool:
+    return (job.run.fold(number, job.recipe.members[place].title, fold) / "result.json").exists()
+
+
+def _name(job: Job, number: int, place: int, fold: int) -> str:
+    folds = f", fold {fold}" if len(job.folds) > 1 else ""
+    return f"{job.recipe.members[place].title}, round {number}{folds}"
+
+
+def _number(job: Job, number: int, place: int, fold: int) -> int:
+    """Of a network, from 0, in the order of a training without a cluster."""
+    return ((number - 1) * len(job.recipe.members) + place) * len(job.folds) + fold
+
+
+def _count(job: Job) -> int:
+    """Of all networks of all rounds."""
+    return _round_count(job) * len(job.recipe.members) * len(job.folds)
+
+
+def _precision(job: Job, member: Member, fastest: Callable[[Member], str]) -> str:
     """The precision that the recipe says, or the faster one: probed once for a member, then remembered."""
     if job.recipe.training.precision != "auto":
         return job.recipe.training.precision
     file = job.run.member(1, member.title) / "precision.json"
     if not file.exists():
         with job.run.spent.step("probe"):
-            network = build(member.backbone, member.size, member.head, 2, "none")
-            write_json(file, fastest_precision(network, member.size))
+            write_json(file, fastest(member))
     return str(read_json(file))
 
 
-def _train(
+def _task(
     job: Job,
     number: int,
     place: int,
@@ -194,18 +264,16 @@ def _train(
     photos: FittedPhotos,
     precision: str,
     pseudo: pd.DataFrame | None,
-) -> None:
+) -> Task:
     """One network: a member on one fold."""
     member = job.recipe.members[place]
-    done = ((number - 1) * len(job.recipe.members) + place) * len(job.folds) + fold
-    every = (job.recipe.rounds if len(job.asked) else 1) * len(job.recipe.members) * len(job.folds)
     learn = job.rows((job.table["part"] == "train") & (job.table["fold"] != fold))
     judge = job.rows(job.table["fold"] == fold)
     targets = np.eye(len(job.found.labels), dtype=np.float32)[job.truth(learn)]
     if pseudo is not None:
         more, answers = _targets(job, pseudo[pseudo["fold"] == fold])
         learn, targets = np.concatenate([learn, more]), np.concatenate([targets, answers])
-    task = Task(
+    return Task(
         folder=job.run.fold(number, member.title, fold),
         member=member,
         recipe=job.recipe,
@@ -221,25 +289,18 @@ def _train(
         precision=precision,
         seed=job.recipe.seed + 7919 * member.seed + 104_729 * fold + 1_299_709 * number,
         deadline=job.deadline,
-        share=_time_share(job, place, done),
+        share=_time_share(job, place, _number(job, number, place, fold)),
     )
-    name = f"{member.title}, round {number}" + (f", fold {fold}" if len(job.folds) > 1 else "")
-    job.screen.network(name, done, every)
-
-    spawns = job.command.devices > 1 and current() is None  # a process of its own has no screen
-    show = print_event if spawns else _teller(job, name, task.folder)
-    with job.run.spent.step(f"train {member.title} round {number}"):
-        run_task(task, job.command.devices, show)
 
 
-def _teller(job: Job, name: str, folder: Path) -> Show:
+def _teller(job: Job, name: str, folder: Path, screen: Show) -> Show:
     """What a training does is told to the screen, the log and, if the recipe says so, TensorBoard."""
     board = None
     if job.recipe.training.tensorboard:
         board = SummaryWriter(job.run.tensorboard / folder.relative_to(job.run.root))
 
     def show(event: dict[str, Any]) -> None:
-        job.screen.event(event)
+        screen(event)
         if event["doing"] != "epoch":
             return
         job.run.log("epoch", network=name, **{k: v for k, v in event.items() if k != "doing"})
@@ -254,8 +315,7 @@ def _teller(job: Job, name: str, folder: Path) -> Show:
 def _time_share(job: Job, place: int, done: int) -> float:
     """The part of the time left that the next network gets, when `done` networks are trained."""
     a_round = [member.share for member in job.recipe.members for _ in job.folds]
-    rounds = job.recipe.rounds if len(job.asked) else 1
-    return job.recipe.members[place].share / sum((a_round * rounds)[done:])
+    return job.recipe.members[place].share / sum((a_round * _round_count(job))[done:])
 
 
 def _targets(job: Job, pseudo: pd.DataFrame) -> tuple[Ints, npt.NDArray[np.float32]]:

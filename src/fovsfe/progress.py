@@ -34,6 +34,8 @@ class Screen:
         self._rows: list[tuple[str, ...]] = []
         self._network = ""
         self._before = (0, 1)
+        self._many: dict[str, tuple[str, ...]] = {}  # networks that learn at a time, as rows of the table
+        self._parts: dict[str, float] = {}  # of each, how much is done: 0 to 1
         self._live: Live | None = None
 
     @contextmanager
@@ -75,6 +77,41 @@ class Screen:
                 self._epoch(event)
         self._draw()
 
+    def networks(self, count: int, done: int, of: int) -> None:
+        """So many networks are trained next, at a time, when `done` of all are trained."""
+        self._many, self._parts, self._before = {}, {}, (done, of)
+        self._progress.update(self._whole, total=of, completed=done, visible=True)
+        self.say(f"training {count} networks on the cluster ({done} of {of} are trained)")
+
+    def one_of_many(self, name: str, event: dict[str, Any]) -> None:
+        """What the training of one of them tells: see `cluster.training`."""
+        _, where, *before = self._many.get(name, ("", "", "", "", "", ""))
+        match event["doing"]:
+            case "say":
+                self.say(f"{name}: {event['text']}")
+                return
+            case "begin":
+                where = event["where"]
+                self.say(f"{name}: on {where}")
+            case "end":
+                self._parts[name] = 1.0
+                self.say(f"{name}: done")
+            case "decoding" | "features":
+                before[0] = f"{event['doing']} {event['done'] / event['of']:.0%}"
+            case "step":
+                before[0] = f"{event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
+                self._parts[name] = event["whole"]
+            case "epoch":
+                before[1:] = [f"{event[figure]:.3f}" for figure in ("loss", "log_loss", "accuracy")]
+                if self._live is None and event["stage"] > 0:
+                    told = "  {}: stage {:.0%}, epoch {}: loss {}, validation log loss {}, accuracy {}"
+                    self.say(told.format(name, event["stage"], int(event["epoch"]) + 1, *before[1:]))
+        self._many[name] = (name, where, *before)
+        if event["doing"] == "end":
+            del self._many[name]
+        self._progress.update(self._whole, completed=self._before[0] + sum(self._parts.values()))
+        self._draw()
+
     def _epoch(self, row: dict[str, Any]) -> None:
         cells = (
             self._network,
@@ -93,6 +130,11 @@ class Screen:
             self._live.update(self._picture())
 
     def _picture(self) -> Group:
+        if self._many:
+            table = Table("network", "machine", "doing", "loss", "validation log loss", "accuracy")
+            for row in self._many.values():
+                table.add_row(*row)
+            return Group(table, self._progress)
         table = Table("network", "layers", "epoch", "loss", "validation log loss", "accuracy")
         for row in self._rows:
             table.add_row(*row)

@@ -3,10 +3,11 @@
 import glob
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from upath import UPath
 
@@ -15,6 +16,8 @@ from fovsfe.bundle.predictor import BATCH, Answer, Fitted, Predictor
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.files import ARCHIVES, is_photo_name, names_in, read_named
 from fovsfe.storage import Place, is_url, located, patiently
+
+T = TypeVar("T")
 
 
 def expand(paths: Iterable[str], lines: Iterable[str]) -> Iterator[str]:
@@ -47,14 +50,7 @@ def answer_files(
     """
 
     def fitted(file: str) -> Fitted | str:
-        try:
-            return predictor.pixels(read_named(file), max_pixels)
-        except BadPhoto as error:
-            return str(error)
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        except ValueError as error:  # a path that no system has
-            return str(error)
+        return tried(file, lambda data: predictor.pixels(data, max_pixels))
 
     source, threads = iter(files), machine.cores()
     ahead: deque[tuple[list[str], list[Future[Fitted | str]]]] = deque()
@@ -66,6 +62,18 @@ def answer_files(
                 return
             some, results = ahead.popleft()
             yield from zip(some, _answers(predictor, [result.result() for result in results]), strict=True)
+
+
+def tried(file: str, fit: Callable[[bytes], T]) -> T | str:
+    """What `fit` makes of a file's bytes or, in words, why there is nothing: it may raise BadPhoto."""
+    try:
+        return fit(read_named(file))
+    except BadPhoto as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except ValueError as error:  # a path that no system has
+        return str(error)
 
 
 def _answers(predictor: Predictor, photos: Sequence[Fitted | str]) -> Iterator[Answer | str]:

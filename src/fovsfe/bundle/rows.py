@@ -25,15 +25,14 @@ class Rows:
 
     def write(self, photo: str, answer: Answer) -> None:
         """Adds a row. Raises FovsfeError where it cannot be written."""
-        likeliest = answer.probabilities.argsort()[::-1][: self._top]
-        top = [(self._labels[label], float(f"{answer.probabilities[label]:.6g}")) for label in likeliest]
+        top = likeliest(answer, self._labels, self._top)
         if self._as_json:
             each = [{"label": label, "probability": probability} for label, probability in top]
             row = {"photo": photo, "label": top[0][0], "known": answer.known, "top": each}
             self._put(json.dumps(row, ensure_ascii=False) + "\n")
         else:
             pairs = [cell for pair in top for cell in pair]
-            self._put(_line([photo, "yes" if answer.known else "no", *pairs]))
+            self._put(line([photo, "yes" if answer.known else "no", *pairs]))
 
     def begin(self) -> None:
         """The header, where there is one."""
@@ -43,17 +42,17 @@ class Rows:
     def go_on(self) -> None:
         """Goes to the end of the rows that are there; half a row at the end, of a full disk, is cut off."""
         whole = 0
-        for line in self._file:
-            if not line.endswith(b"\n"):
+        for each in self._file:
+            if not each.endswith(b"\n"):
                 break
-            text = line.decode(errors="surrogateescape")
+            text = each.decode(errors="surrogateescape")
             if whole == 0 and not self._as_json and text != self._header:
                 raise FovsfeError(
                     f"{self._name} is there and has other columns than are asked for; choose another --out"
                 )
             if whole or self._as_json:
                 self.done.add(self._photo(text))
-            whole += len(line)
+            whole += len(each)
         self._file.seek(whole)
         self._file.truncate()
         if whole == 0:
@@ -61,8 +60,7 @@ class Rows:
 
     @property
     def _header(self) -> str:
-        more = [f"{name}_{k}" for k in range(2, self._top + 1) for name in ("label", "probability")]
-        return _line(["photo", "known", "label", "probability", *more])
+        return line(columns(self._top))
 
     def _photo(self, line: str) -> str:
         try:
@@ -107,7 +105,19 @@ def opened(out: Path | None, labels: Sequence[str], top: int) -> Iterator[Rows]:
         yield rows
 
 
-def _line(cells: Sequence[object]) -> str:
+def columns(top: int) -> list[str]:
+    """The names of a table's columns."""
+    more = [f"{name}_{k}" for k in range(2, top + 1) for name in ("label", "probability")]
+    return ["photo", "known", "label", "probability", *more]
+
+
+def likeliest(answer: Answer, labels: Sequence[str], top: int) -> list[tuple[str, float]]:
+    """The `top` likeliest labels with their probabilities, six digits of each."""
+    order = answer.probabilities.argsort()[::-1][:top]
+    return [(labels[label], float(f"{answer.probabilities[label]:.6g}")) for label in order]
+
+
+def line(cells: Sequence[object]) -> str:
     """One CSV row. A name with a line break in it gets a blank there, so that a row stays one line."""
     text = io.StringIO()
     flat = [" ".join(cell.splitlines()) if isinstance(cell, str) else cell for cell in cells]

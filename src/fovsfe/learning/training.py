@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from fovsfe.errors import FovsfeError
 from fovsfe.learning import checkpoint, xla
 from fovsfe.learning.checkpoint import Row, State
-from fovsfe.learning.device import feed, make_fabric, on_xla, placed
+from fovsfe.learning.device import fastest_precision, feed, make_fabric, on_xla, placed
 from fovsfe.learning.features import BATCH, Features, Indices, frozen_features, outputs, probabilities
 from fovsfe.learning.pace import Pace, rate_factor, share_of
 from fovsfe.learning.team import current
@@ -92,13 +92,29 @@ def _spawned(train: Callable[[Any], None], fabric: Any) -> None:
     torch.distributed.destroy_process_group()
 
 
-def _train(fabric: Any, task: Task, show: Show) -> None:
-    if not fabric.is_global_zero:
-        show = _not_told
+def fastest_for(member: Member) -> str:
+    """`device.fastest_precision` of a member's network, "fp32" or "bf16"."""
+    return fastest_precision(build(member.backbone, member.size, member.head, 2, "none"), member.size)
+
+
+def make_features(task: Task, show: Show) -> None:
+    """Leaves in `task.features` what `run_task` would make itself, unless the training is past its need."""
+    if 0 in task.recipe.training.stages and not (task.folder / "checkpoint.pt").exists():
+        fabric = make_fabric(1, task.precision)
+        _frozen(fabric, task, _network(fabric, task), show)
+
+
+def _network(fabric: Any, task: Task) -> Network:
     # Without weights, too, a member starts alike in every fold and round: they share its cached features.
     torch.manual_seed(task.recipe.seed + task.member.seed)
     network = build(task.member.backbone, task.member.size, task.member.head, task.labels, task.weights)
-    network = network.to(fabric.device)
+    return network.to(fabric.device)
+
+
+def _train(fabric: Any, task: Task, show: Show) -> None:
+    if not fabric.is_global_zero:
+        show = _not_told
+    network = _network(fabric, task)
     state = checkpoint.load(task.folder / "checkpoint.pt")
     end: float | None = None
     stages = task.recipe.training.stages
