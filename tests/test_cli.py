@@ -158,7 +158,7 @@ def test_ctrl_c_says_how_to_go_on(fovsfe, photos, tmp_path, monkeypatch):
 def test_what_train_asks_for(fovsfe, photos, tmp_path, monkeypatch):
     asked = []
 
-    def start(command, settings, folder, screen):
+    def start(command, settings, folder, screen, machines):
         asked.append((command, settings, folder))
         raise FovsfeError("enough")
 
