@@ -49,8 +49,8 @@ for data in itertools.cycle(photos):
     if start > over:
         break
     session.run(["logits"], {"photos": load(data, (224, 224), "squash")[None]})
-    took.append(time.perf_counter() - start)
-print(json.dumps([[[200, seconds, 0] for seconds in took], time.process_time() - cpu]))
+    took.append([200, time.perf_counter() - start, start])
+print(json.dumps([took, time.process_time() - cpu]))
 """
 
 
@@ -230,9 +230,11 @@ def _environ() -> dict[str, str]:
 
 def _figures(notes: Sequence[Sequence[Any]], seconds: float, cpu: float) -> dict[str, Any]:
     """`cpu`: seconds that the server used meanwhile."""
-    took = sorted(seconds for status, seconds, _ in notes if status == 200)
+    took = sorted(took for status, took, _ in notes if status == 200)
+    end = min(start for _, _, start in notes) + seconds
+    in_time = sum(status == 200 and start + took <= end for status, took, start in notes)
     return {
-        "requests_a_second": round(len(took) / seconds, 2),
+        "requests_a_second": round(in_time / seconds, 2),
         "cpu_ms": round(1000 * cpu / max(1, len(took)), 2),
         "p50": _at(took, 50),
         "p99": _at(took, 99),

@@ -33,6 +33,8 @@ class Client:
         """The status of the answer, 0 where there is none."""
         try:
             async with asyncio.timeout(PATIENCE):
+                if self._streams is not None and self._streams[0].at_eof():
+                    self.close()  # the server has closed what was idle for long
                 if self._streams is None:
                     self._streams = await asyncio.open_connection(self._to.hostname, self._to.port)
                 reader, writer = self._streams
