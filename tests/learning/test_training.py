@@ -359,6 +359,12 @@ def test_the_head_stage_keeps_to_its_share_of_the_time(make_task):
     assert 1 <= len(history(task)) < 1000
 
 
+def test_a_head_learns_also_where_time_is_up(make_task):
+    task = make_task(stages=[0, 1.0], head_epochs=10, deadline=time.monotonic() - 100)
+    train(task)
+    assert [row["stage"] for row in history(task)].count(0.0) > 1
+
+
 def test_a_deadline_is_kept_and_the_rate_anneals(make_task):
     progress = []
 

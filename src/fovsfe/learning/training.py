@@ -35,6 +35,8 @@ from fovsfe.run import replacing, write_json
 
 Show = Callable[[dict[str, Any]], None]
 
+HEAD_SECONDS = 2.0  # that a head learns also where time is up: without, its answers would spoil every blend
+
 
 @dataclass(frozen=True)
 class Task:
@@ -125,6 +127,7 @@ def _train(fabric: Any, task: Task, show: Show) -> None:
         end = end or _training_end(fabric, task, network)
         deadline = share_of(end, 1 / (len(stages) - number))
         if frozen is not None:
+            deadline = deadline and max(deadline, time.monotonic() + HEAD_SECONDS)
             network.head.to("cpu" if on_xla(fabric.device) else fabric.device)  # a head is no work for graphs
             _head_stage(fabric, task, network, frozen, state, deadline, show)
             network.head.to(fabric.device)
