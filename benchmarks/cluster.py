@@ -68,7 +68,7 @@ def _run(count: int, photos: Path, settings: Recipe, root: Path) -> dict[str, An
         for _ in range(count):
             nodes.add_node(num_cpus=1, object_store_memory=200 << 20)
         with cluster(nodes.address, str(root)) as machines:
-            command = Command(photos=photos, weights="none", minutes=None, devices=1)
+            command = Command(photos=str(photos), weights="none", minutes=None, devices=1)
             pipeline.start(command, settings, root, Screen(Console()), machines)
     finally:
         nodes.shutdown()

@@ -140,7 +140,7 @@ def bundle(tmp_path_factory):
         {"backbone": "test_efficientnet", "size": [64, 64]},
     ]
     settings = Recipe.model_validate({"rounds": 1, "training": training, "members": members})
-    command = Command(photos=root / "photos", weights="none", minutes=None, devices=1)
+    command = Command(photos=str(root / "photos"), weights="none", minutes=None, devices=1)
     pipeline.start(command, settings, root / "run", Screen(Console(file=io.StringIO())))
     return root / "run" / "bundle"
 

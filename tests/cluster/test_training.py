@@ -69,7 +69,7 @@ def one_thread():
 
 
 def command(photos, minutes=None):
-    return Command(photos=photos, weights="none", minutes=minutes, devices=1)
+    return Command(photos=str(photos), weights="none", minutes=minutes, devices=1)
 
 
 def screen():
@@ -212,7 +212,7 @@ def test_the_minutes_hold_on_a_cluster_too(photos, tmp_path, ray_cluster):
     """Endless epochs, three networks for two machines: what is over at the deadline counts."""
     nodes, _ = ray_cluster(1, 1)
     settings = recipe(
-        epochs=100_000, rounds=1, split={"folds": 3}, members=[{"backbone": "test_resnet", "size": [48, 64]}]
+        epochs=1000, rounds=1, split={"folds": 3}, members=[{"backbone": "test_resnet", "size": [48, 64]}]
     )
     root, began = tmp_path / "run", time.monotonic()
     with cluster(nodes.address, str(root)) as machines:

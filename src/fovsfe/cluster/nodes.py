@@ -36,7 +36,6 @@ def joined(address: str) -> Iterator[None]:
     if address not in ("auto", "local"):
         _reach(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that we start calls nobody
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is ours to say
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it announces that it will be so
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
