@@ -1,5 +1,6 @@
 """storage: a folder and its URL stay alike, files are whole there, and a lost connection ends nothing."""
 
+import errno
 import os
 import time
 
@@ -121,7 +122,7 @@ def test_missing_credentials_are_one_line(bucket, monkeypatch):
 def test_a_bucket_that_is_not_there_is_one_line(bucket, tmp_path):
     (tmp_path / "x").write_text("x")
     with pytest.raises(FovsfeError, match="there is no such bucket or folder"):
-        put(tmp_path / "x", "s3://no-such-bucket-at-all/x")
+        put(tmp_path / "x", located("s3://no-such-bucket-at-all/x"))
 
 
 def test_where_nobody_listens_it_is_tried_and_then_said(hasty, bucket, monkeypatch):
@@ -213,7 +214,7 @@ def test_a_run_that_is_not_there_is_named(place):
 
 
 def test_a_lost_connection_does_not_end_the_work(hasty, monkeypatch, place):
-    real, said, broken = storage._system, [], [False]
+    real, said, broken = storage.system, [], [False]
 
     def system(url):
         if broken[0]:
@@ -221,7 +222,7 @@ def test_a_lost_connection_does_not_end_the_work(hasty, monkeypatch, place):
         return real(url)
 
     monkeypatch.setattr(storage, "PATIENCE", 30.0)
-    monkeypatch.setattr(storage, "_system", system)
+    monkeypatch.setattr(storage, "system", system)
     with working(place, said.append) as folder:
         broken[0] = True
         (folder / "checkpoint.pt").write_bytes(b"state")
@@ -240,11 +241,82 @@ def test_where_it_is_never_reached_again_the_run_is_here(hasty, monkeypatch, pla
 
     refused = pytest.raises(FovsfeError, match="cannot be reached")
     with refused as caught, working(place, said.append) as folder:
-        monkeypatch.setattr(storage, "_system", gone)
+        monkeypatch.setattr(storage, "system", gone)
         (folder / "metrics.json").write_bytes(b"{}")
         until(lambda: any("alone" in text for text in said))
     assert str(folder) in str(caught.value)
     assert (folder / "metrics.json").exists()
+
+
+def test_a_copy_that_is_ahead_is_gone_on_with_and_another_gives_way(hasty, monkeypatch, place):
+    real = storage.system
+
+    def gone(url):
+        raise ConnectionError("unplugged")
+
+    with working(place) as folder:
+        (folder / "log.jsonl").write_text("one\n")
+    with pytest.raises(FovsfeError, match="goes on from there"), working(place) as folder:
+        monkeypatch.setattr(storage, "system", gone)
+        (folder / "log.jsonl").write_text("one\ntwo\n")
+        (folder / "checkpoint.pt").write_bytes(b"state")
+    monkeypatch.setattr(storage, "system", real)
+    with working(place, wanted="there") as folder:
+        assert (folder / "checkpoint.pt").read_bytes() == b"state"
+        assert there(place)["checkpoint.pt"] == b"state"
+        (folder / "log.jsonl").write_text("one\ntwo\nthree\n")
+    fs, root = fsspec.core.url_to_fs(place)
+    fs.pipe_file(f"{root}/log.jsonl", b"one\ntwo\nanother machine\n")
+    fs.rm_file(f"{root}/checkpoint.pt")
+    with working(place) as folder:
+        assert not (folder / "checkpoint.pt").exists()
+        assert (folder / "log.jsonl").read_text() == "one\ntwo\nanother machine\n"
+
+
+def test_two_processes_of_a_machine_do_not_work_on_one_run(place):
+    with working(place) as folder:
+        (folder / "command.json").write_text("{}")
+        with pytest.raises(FovsfeError, match="another process of this machine works on"), working(place):
+            pass
+        assert (folder / "command.json").exists()
+    assert there(place) == {"command.json": b"{}"}
+
+
+def test_of_a_complete_run_no_copy_is_left(place):
+    with working(place) as folder:
+        (folder / "metrics.json").write_text("{}")
+    assert not folder.exists()
+    with working(place, wanted="there") as folder:
+        assert (folder / "metrics.json").read_text() == "{}"
+
+
+def test_half_a_folder_is_not_put_there(place):
+    with working(place) as folder:
+        (folder / ".bundle.part" / "members").mkdir(parents=True)
+        (folder / ".bundle.part" / "members" / "a.onnx").write_bytes(b"half")
+    assert there(place) == {}
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, monkeypatch, bucket):
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/run/command.json", b"{}")
+    monkeypatch.setattr(type(fs), "find", lambda self, root: ["/run/command.json", "/run/../../evil"])
+    with pytest.raises(FovsfeError, match="leads out of the folder"), fetched("memory://run"):
+        pass
+    assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.ENAMETOOLONG])
+def test_what_waiting_cannot_cure_is_said_at_once(code):
+    tries = []
+
+    def work():
+        tries.append(1)
+        raise OSError(code, os.strerror(code))
+
+    with pytest.raises(FovsfeError, match=os.strerror(code)):
+        patiently(work, "s3://x")
+    assert tries == [1]
 
 
 # ---- folders to read and to hand in

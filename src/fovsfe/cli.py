@@ -107,7 +107,7 @@ def resume(run: str, cluster: ClusterAddress = None) -> None:
 def check(
     photos: str,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--out", help="Where to write index.html, faults.csv, photos.csv and audit.json."),
     ] = None,
 ) -> None:
@@ -138,12 +138,13 @@ def check(
             plain(console, f"    {photo}")
     if out is not None:
         findings = [asdict(finding) for finding in result.findings]
-        write_csv(out / "photos.csv", result.table)
-        write_json(out / "audit.json", findings)
-        write_csv(out / "faults.csv", faults.rows(findings, result.table))
-        page = faults.page(_name(photos), found.root, findings, result.table)
-        write_text(out / "index.html", page)
-        plain(console, f"to look at: {out / 'index.html'}")
+        with storage.delivered(out) as folder:
+            write_csv(folder / "photos.csv", result.table)
+            write_json(folder / "audit.json", findings)
+            write_csv(folder / "faults.csv", faults.rows(findings, result.table))
+            page = faults.page(_name(photos), found.root, findings, result.table)
+            write_text(folder / "index.html", page)
+        plain(console, f"to look at: {out.rstrip('/')}/index.html")
     if any(finding.severity == "error" for finding in result.findings):
         raise typer.Exit(1)
 
@@ -156,8 +157,10 @@ def report(run: str) -> None:
     """
     from fovsfe.report.report import write
 
-    with storage.working(run, wanted="there") as folder:
+    with storage.fetched(run) as folder:
         file = write(Run(folder))
+        if storage.is_url(run):
+            storage.put(file, storage.located(run) / file.name)
     plain(console, f"report: {run.rstrip('/')}/{file.name}")
 
 
@@ -278,6 +281,8 @@ def predict(
     if cluster is not None:
         _predict_together(bundle, paths, out, top, cluster)
         return
+    if out is not None and storage.is_url(out):
+        raise WrongUsage(f"--out {out}: without --cluster it is a file of this machine")
     with storage.fetched(bundle) as folder:
         predictor = Predictor(folder)
     bad = 0
@@ -288,7 +293,7 @@ def predict(
         ):
             wanted = (file for file in expand(paths, sys.stdin) if file not in answers.done)
             count = 0
-            if errors.is_terminal and "-" not in paths and (out or not console.is_terminal):
+            if errors.is_terminal and _can_be_counted(paths) and (out or not console.is_terminal):
                 count = sum(file not in answers.done for file in expand(paths, []))
             for number, (file, answer) in enumerate(answer_files(predictor, wanted), 1):
                 if isinstance(answer, str):
@@ -302,6 +307,11 @@ def predict(
         raise FovsfeError(f"stopped{'; the same command goes on where it was' if out else ''}") from None
     if bad:
         raise typer.Exit(1)
+
+
+def _can_be_counted(paths: list[str]) -> bool:
+    """Whether looking for the files twice costs little: not standard input, nor what lies elsewhere."""
+    return not any(path == "-" or storage.is_url(path) for path in paths)
 
 
 def _predict_together(bundle: str, paths: list[str], out: str | None, top: int, address: str) -> None:
@@ -318,7 +328,7 @@ def _predict_together(bundle: str, paths: list[str], out: str | None, top: int, 
     try:
         with joined(address), opened(out, labels, top) as parts, Screen(errors).opened() as screen:
             count = 0
-            if errors.is_terminal and "-" not in paths:
+            if errors.is_terminal and _can_be_counted(paths):
                 count = sum(not parts.has(file) for file in expand(paths, []))
             tell = partial(plain, errors)
             files = expand(paths, sys.stdin)
@@ -391,7 +401,6 @@ def demo(
         return pipeline.start(command, recipes.read("demo"), folder, screen)
 
     run = _interruptible(work, str(folder))
-    _show_result(run, str(folder))
     if serving:
         serve(str(run.bundle))
 
@@ -422,15 +431,21 @@ def _lead(
         if ours is not None and not ours.leads:
             ours.follow(lambda task: run_task(task, 1, lambda event: None))
             return
-        run = _interruptible(work, place, wanted)
-    _show_result(run, place)
+        _interruptible(work, place, wanted)
 
 
 def _interruptible(work: Callable[[Path, Screen], Run], place: str, wanted: storage.Wanted = "either") -> Run:
-    """What the work makes of the folder of this machine for a run at `place`. Ctrl-C says how to go on."""
+    """What the work makes of the folder of this machine for a run at `place`, and shows it.
+
+    Ctrl-C says how to go on.
+    """
+    screen = Screen(console)
     try:
-        with Screen(console).opened() as screen, storage.working(place, screen.say, wanted) as folder:
-            return work(folder, screen)
+        with storage.working(place, screen.say, wanted) as folder:
+            with screen.opened():
+                run = work(folder, screen)
+            _show_result(run, place)
+            return run
     except KeyboardInterrupt:
         raise FovsfeError(f"stopped; go on with: fovsfe resume {place}") from None
 
@@ -481,7 +496,7 @@ def main() -> None:
         if os.environ.get("FOVSFE_DEBUG"):
             raise
         extra = "serve" if {"serve", "predict", "healthy"} & set(sys.argv) else "train"
-        extra = "cluster" if error.name in ("ray", "filelock", "pyarrow") else extra
+        extra = "cluster" if error.name in ("ray", "pyarrow") else extra
         plain(errors, f"fovsfe: {error.name} is not installed: pip install 'fovsfe[{extra}]'", style="red")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Places on other machines: URLs that fsspec knows, such as s3://bucket/run, reached with patience."""
 
+import errno
 import hashlib
 import os
 import random
@@ -9,13 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import fsspec
+from filelock import FileLock, Timeout
 from upath import UPath
 
 from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.run import replacing
 
 Say = Callable[[str], None]
 Place = Path | UPath
@@ -26,10 +30,14 @@ PATIENCE = 600.0  # seconds for which a lost connection is tried again
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries, doubled from one to the next
 SECONDS_BETWEEN_LOOKS = 1.0  # of a mirror, for what has changed
 
+LOG, CACHE = "log.jsonl", "cache"  # of a run: what tells which copy is ahead, and what is never put elsewhere
+GONE = (0, 0)
+
 # Where an object is there whole or not at all. Elsewhere a file gets its name once it is complete.
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "memory"}
 _LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "azure"}
 _CREDENTIALS = ("Credential", "Token", "Refresh", "Unauthorized", "Forbidden")  # in the names of their errors
+_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}  # no pause cures them
 
 
 def is_url(place: str) -> bool:
@@ -61,10 +69,47 @@ def cache_root() -> Path:
     return Path(os.environ.get("FOVSFE_CACHE") or Path.home() / ".cache" / "fovsfe")
 
 
+def system(url: str) -> tuple[Any, str]:
+    """The file system of a URL, as this process may use it, and the path there.
+
+    Not that of a UPath: after a fork, a process needs one of its own.
+    """
+    of_url, path = fsspec.core.url_to_fs(url)
+    return of_url, path
+
+
+def exists(place: Place) -> bool:
+    """Whether there is something at a path or URL. Raises FovsfeError where a URL cannot be reached."""
+    return _asked(place, "exists")
+
+
+def is_file(place: Place) -> bool:
+    """Whether there is a file. Raises as `exists` does."""
+    return _asked(place, "is_file")
+
+
+def is_dir(place: Place) -> bool:
+    """Whether there is a folder. Raises as `exists` does."""
+    return _asked(place, "is_dir")
+
+
+def _asked(place: Place, question: str) -> bool:
+    ask: Callable[[], bool] = getattr(place, question)
+    if isinstance(place, UPath):
+        return patiently(ask, str(place))
+    try:
+        return ask()
+    except OSError:  # a name that no system has
+        return False
+
+
+# ---- patience
+
+
 def patiently(work: Callable[[], T], place: str, say: Say = lambda text: None) -> T:
     """What `work` gives; tries again, with growing pauses, while `place` cannot be reached.
 
-    Raises FovsfeError where access is refused or there is no such place, and after PATIENCE seconds.
+    Raises FovsfeError where access is refused or waiting cures nothing, and after PATIENCE seconds.
     FileNotFoundError is the caller's to explain.
     """
     pause, until, told = FIRST_PAUSE, time.monotonic() + PATIENCE, False
@@ -74,12 +119,14 @@ def patiently(work: Callable[[], T], place: str, say: Say = lambda text: None) -
         except FileNotFoundError:
             raise
         except Exception as error:  # the libraries behind fsspec have no common class
+            if not isinstance(error, OSError | EOFError) and not _is_of_a_library(error):
+                raise
             if _is_refusal(error):
                 raise FovsfeError(
                     f"{place}: access is refused ({_reason(error)}); check the credentials"
                 ) from error
             if not _may_pass(error):
-                raise
+                raise FovsfeError(f"{place}: {_reason(error)}") from error
             if time.monotonic() + pause > until:
                 raise FovsfeError(
                     f"{place}: cannot be reached ({_reason(error)}); try again later"
@@ -96,15 +143,23 @@ def patiently(work: Callable[[], T], place: str, say: Say = lambda text: None) -
 
 
 def _is_refusal(error: Exception) -> bool:
-    name = type(error).__name__
-    return isinstance(error, PermissionError) or (
-        _is_of_a_library(error) and any(c in name for c in _CREDENTIALS)
-    )
+    named = _is_of_a_library(error) and any(word in type(error).__name__ for word in _CREDENTIALS)
+    return isinstance(error, PermissionError) or named or _status(error) in (401, 403)
 
 
 def _may_pass(error: Exception) -> bool:
-    passing = not isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError)
-    return (isinstance(error, OSError | EOFError) and passing) or _is_of_a_library(error)
+    """Not a full disk, a path that cannot be, or a request that the server will never take."""
+    if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+        return False
+    status = _status(error)
+    lasting = status == 501 or (400 <= status < 500 and status not in (408, 425, 429))
+    return not lasting and getattr(error, "errno", None) not in _LASTING
+
+
+def _status(error: Exception) -> int:
+    """Of an HTTP answer; 0 of other errors."""
+    status = getattr(error, "status", None) or getattr(error, "code", None)
+    return status if isinstance(status, int) else 0
 
 
 def _is_of_a_library(error: Exception) -> bool:
@@ -115,7 +170,31 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-# ---- folders
+# ---- files and folders
+
+
+def put(file: Path, place: Place, say: Say = lambda text: None) -> None:
+    """Puts a file at a path or URL, whole or not at all. Raises FovsfeError where that cannot be done."""
+    if not isinstance(place, UPath):
+        with replacing(place) as temporary:
+            shutil.copyfile(file, temporary)
+        return
+
+    def upload() -> None:
+        fs, path = system(str(place))
+        if OBJECT_STORES & ({fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)):
+            fs.put_file(str(file), path)
+            return
+        folder, _, name = path.rpartition("/")
+        part = f"{folder}/.{name}.{os.getpid()}.part"
+        fs.makedirs(folder, exist_ok=True)
+        fs.put_file(str(file), part)
+        fs.mv(part, path)
+
+    try:
+        patiently(upload, str(place), say)
+    except FileNotFoundError as error:
+        raise FovsfeError(f"{place}: there is no such bucket or folder; make it first") from error
 
 
 @contextmanager
@@ -124,28 +203,39 @@ def working(place: str, say: Say = lambda text: None, wanted: Wanted = "either")
 
     That of a URL is a copy of what is there. While the block runs, every file that it writes is put there
     whole, in the order in which the files were written, so what is there is the run as it was at some moment;
-    all of it is there when the block ends, however it ends.
+    all of it is there when the block ends, however it ends. A copy of an earlier session that is ahead of the
+    URL, by its log, is gone on with; any other gives way.
 
-    Raises FovsfeError where a URL cannot be reached, or has something though a new run is wanted, or has
-    nothing though one that is there is.
+    Raises FovsfeError where a URL cannot be reached, another process of this machine works on it, it has
+    something though a new run is wanted, or has nothing though one that is there is.
     """
     if not is_url(place):
         yield Path(place)
         return
-    url = str(located(place))
-    folder = cache_root() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
-    _empty(folder)
-    mirror = _Mirror(folder, url, say)
-    there = mirror.fetch()
-    if there and wanted == "new":
-        raise FovsfeError(f"{place} is not empty; go on with it: fovsfe resume {place}")
-    if not there and wanted == "there":
-        raise FovsfeError(f"{place} is not a run: nothing is there; start one with fovsfe train")
-    mirror.start()
+    where = located(place)
+    home = cache_root() / "runs" / hashlib.sha256(str(where).encode()).hexdigest()[:16]
+    home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home.with_suffix(".lock"))
     try:
-        yield folder
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FovsfeError(f"another process of this machine works on {place}; wait until it ends") from None
+    try:
+        mirror = _Mirror(home / where.name, str(where), say)
+        there = mirror.begin(wanted)
+        if there and wanted == "new":
+            raise FovsfeError(f"{place} is not empty; go on with it: fovsfe resume {place}")
+        if not there and wanted == "there":
+            raise FovsfeError(f"{place} is not a run: nothing is there; start one with fovsfe train")
+        mirror.start()
+        try:
+            yield home / where.name
+        finally:
+            mirror.finish()
+        if (home / where.name / "metrics.json").exists():  # nothing is left to go on with
+            shutil.rmtree(home, ignore_errors=True)
     finally:
-        mirror.finish()
+        lock.release()
 
 
 @contextmanager
@@ -157,10 +247,13 @@ def fetched(place: str) -> Iterator[Path]:
     if not is_url(place):
         yield Path(place)
         return
+    where = located(place)
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as name:
-        if not _Mirror(Path(name), str(located(place)), lambda text: None).fetch():
+        folder = Path(name) / where.name
+        folder.mkdir()
+        if not _Mirror(folder, str(where), lambda text: None).fetch(folder):
             raise FovsfeError(f"{place}: nothing is there")
-        yield Path(name)
+        yield folder
 
 
 @contextmanager
@@ -170,49 +263,10 @@ def delivered(place: str) -> Iterator[Path]:
     if not is_url(place):
         yield Path(place)
         return
-    url = str(located(place))
+    where = located(place)
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as name:
         yield Path(name)
-        _Mirror(Path(name), url, lambda text: None).push()
-
-
-def put(file: Path, url: str, say: Say = lambda text: None) -> None:
-    """Puts a file at `url`, whole or not at all. Raises FovsfeError where that cannot be reached."""
-
-    def upload() -> None:
-        fs, path = _system(url)
-        if fs.protocol in OBJECT_STORES or OBJECT_STORES & set(fs.protocol):
-            fs.put_file(str(file), path)
-            return
-        folder, _, name = path.rpartition("/")
-        part = f"{folder}/.{name}.{os.getpid()}.part"
-        fs.makedirs(folder, exist_ok=True)
-        fs.put_file(str(file), part)
-        fs.mv(part, path)
-
-    try:
-        patiently(upload, url, say)
-    except FileNotFoundError as error:
-        raise FovsfeError(f"{url}: there is no such bucket or folder; make it first") from error
-
-
-def _system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, as this process may use it, and the path there."""
-    system, path = fsspec.core.url_to_fs(url)
-    return system, path
-
-
-def _empty(folder: Path) -> None:
-    """Removes an earlier copy, which may be older or newer than what is there; the cache stays."""
-    if folder.is_dir():
-        for entry in folder.iterdir():
-            if entry.name == "cache":
-                continue
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+        _Mirror(Path(name), str(where), lambda text: None).push()
 
 
 class _Mirror:
@@ -223,22 +277,37 @@ class _Mirror:
         self._sent: dict[str, tuple[int, int]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._failure: FovsfeError | None = None
 
-    def fetch(self) -> int:
-        """Brings everything that is there; gives the number of files."""
+    def begin(self, wanted: Wanted) -> bool:
+        """Makes the folder like the URL, unless it is ahead of it; gives whether there is anything."""
+        log = self._folder / LOG
+        if log.exists():
+            there_too = self._log()
+            if log.read_bytes().startswith(there_too) and (there_too or wanted == "there"):
+                self.push()
+                return True
+        part = self._folder.with_name(f".{self._folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        there = self.fetch(part)
+        if (self._folder / CACHE).exists():  # it need not be made anew
+            (self._folder / CACHE).rename(part / CACHE)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        part.rename(self._folder)
+        return there > 0
+
+    def fetch(self, into: Path) -> int:
+        """Brings everything that is there into a folder; gives the number of files."""
 
         def names() -> list[str]:
-            fs, root = _system(self._url)
+            fs, root = system(self._url)
             fs.invalidate_cache()
             root = root.rstrip("/")
             found = [str(path).removeprefix(root).lstrip("/") for path in fs.find(root)]
-            return [name for name in found if not name.rpartition("/")[2].startswith(".")]
+            return [name for name in found if ".." in name.split("/") or not _is_unfinished(name)]
 
-        def bring(name: str) -> None:
-            fs, root = _system(self._url)
-            file = self._folder / name
-            file.parent.mkdir(parents=True, exist_ok=True)
+        def bring(name: str, file: Path) -> None:
+            fs, root = system(self._url)
             fs.get_file(f"{root.rstrip('/')}/{name}", str(file))
 
         try:
@@ -246,9 +315,26 @@ class _Mirror:
         except FileNotFoundError:
             return 0
         for name in every:
-            patiently(lambda name=name: bring(name), f"{self._url}/{name}", self._say)  # type: ignore[misc]
-            self._sent[name] = _stamp(self._folder / name)
+            file = into / name
+            if ".." in name.split("/"):
+                raise FovsfeError(f"{self._url}: the name {name!r} leads out of the folder; remove it there")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                patiently(partial(bring, name, file), f"{self._url}/{name}", self._say)
+            except FileNotFoundError:
+                continue  # removed meanwhile by who works there
+            self._sent[name] = _stamp(file)
         return len(every)
+
+    def _log(self) -> bytes:
+        """The run's log as it is there; empty where there is none."""
+        fs, root = system(self._url)
+        fs.invalidate_cache()
+        try:
+            data: bytes = patiently(lambda: fs.cat_file(f"{root.rstrip('/')}/{LOG}"), self._url, self._say)
+        except FileNotFoundError:
+            return b""
+        return data
 
     def start(self) -> None:
         """Begins to watch the folder."""
@@ -258,19 +344,21 @@ class _Mirror:
         """Stops watching and puts what is left. Raises FovsfeError where it could not be put."""
         self._ended.set()
         self._thread.join()
-        if self._failure is None:
+        try:
             self.push()
-            return
-        raise FovsfeError(f"{self._failure}; the run so far is in {self._folder}")
+        except FovsfeError as error:
+            raise FovsfeError(
+                f"{error}; the run so far is in {self._folder}, and goes on from there on this machine"
+            ) from error
 
     def push(self) -> None:
         """Puts every file that has changed, in the order in which they were written, and removes those that
         are gone."""
-        stamps = {name: stamp for name in self._names() if (stamp := _stamp(self._folder / name)) != (0, 0)}
+        stamps = {name: stamp for name in self._names() if (stamp := _stamp(self._folder / name)) != GONE}
         for name in sorted(stamps, key=lambda name: stamps[name]):
             if self._sent.get(name) != stamps[name]:
                 try:
-                    put(self._folder / name, f"{self._url}/{name}", self._say)
+                    put(self._folder / name, UPath(f"{self._url}/{name}"), self._say)
                 except FovsfeError:
                     if (self._folder / name).exists():
                         raise
@@ -282,7 +370,7 @@ class _Mirror:
 
     def _remove(self, name: str) -> None:
         def remove() -> None:
-            fs, root = _system(self._url)
+            fs, root = system(self._url)
             fs.rm_file(f"{root.rstrip('/')}/{name}")
 
         try:
@@ -291,25 +379,34 @@ class _Mirror:
             return  # that is how it should be
 
     def _watch(self) -> None:
+        warned = False
         while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
             try:
                 self.push()
-            except FovsfeError as error:
-                self._failure = error
-                self._say(f"warning: {error}; going on in {self._folder} alone")
-                return
+                warned = False
+            except (FovsfeError, OSError) as error:  # of this look: the next may do better
+                if not warned:
+                    self._say(f"warning: {error}; going on in {self._folder}")
+                warned = True
 
     def _names(self) -> Iterator[str]:
-        for file in self._folder.rglob("*"):
-            name = file.relative_to(self._folder).as_posix()
-            if file.is_file() and not name.startswith("cache/") and not file.name.startswith("."):
-                yield name
+        for parent, folders, names in os.walk(self._folder):
+            here = Path(parent).relative_to(self._folder)
+            folders[:] = [name for name in folders if not _is_unfinished(name)]
+            if here == Path():
+                folders[:] = [name for name in folders if name != CACHE]
+            yield from ((here / name).as_posix() for name in names if not _is_unfinished(name))
+
+
+def _is_unfinished(name: str) -> bool:
+    """Whether a file, or a folder that it is in, has the name of what is still being written."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _stamp(file: Path) -> tuple[int, int]:
-    """When a file was written (nanoseconds) and its size (bytes); zeros where it is gone."""
+    """When a file was written (nanoseconds) and its size (bytes); GONE where it is."""
     try:
         status = file.stat()
     except FileNotFoundError:
-        return 0, 0
+        return GONE
     return status.st_mtime_ns, status.st_size

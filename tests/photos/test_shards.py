@@ -143,6 +143,27 @@ def test_what_was_packed_before_an_interruption_is_not_packed_again(folder, pack
     assert {file.name for file in out.iterdir()} == {file.name for file in packed.iterdir()}
 
 
+def test_what_an_interrupted_call_with_another_size_left_is_removed(folder, tmp_path, monkeypatch):
+    found, out = find(folder), tmp_path / "out"
+    audited = audit(found)
+    ids, parts = list(audited.table["id"]), list(audited.table["part"])
+    real = shards._entries
+    calls = iter(range(9))
+    monkeypatch.setattr(shards, "_entries", lambda *some: real(*some) if next(calls) < 5 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        shards.write(found, audited.table, [], shard_numbers(ids, parts, 6), out, lambda *tick: None)
+    monkeypatch.setattr(shards, "_entries", real)
+    index = pack(folder, out)
+    assert {file.name for file in out.glob("*.tar")} == {shard.name for shard in index.shards}
+    assert not list(out.glob("t*-*.json"))
+
+
+def test_photos_of_more_pixels_than_the_recipe_allows_are_left_out(folder, packed):
+    one, other = (audit(find(place), max_pixels=10_000).table for place in (folder, packed))
+    assert list(one["fault"] != "") == list(other["fault"] != "")
+    assert (other["fault"] != "").sum() > 40
+
+
 # ---- what goes wrong
 
 

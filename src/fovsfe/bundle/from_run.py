@@ -24,7 +24,7 @@ from fovsfe.photos.decode import BadPhoto, Pixels, load
 from fovsfe.photos.files import read_bytes
 from fovsfe.recipe import Recipe, read
 from fovsfe.run import Run, read_json
-from fovsfe.storage import located
+from fovsfe.storage import exists, located
 
 PROOF_PHOTOS = 8  # that go through every exported network beside the trained one
 CALIBRATION_PHOTOS = 48  # that show which activations a network has, for int8
@@ -159,7 +159,7 @@ class _Source:
 
 def _read(run: Run, metrics: Mapping[str, Any]) -> _Source:
     photos = located(read_json(run.command)["photos"])
-    if not photos.exists():
+    if not exists(photos):
         raise FovsfeError(f"the photos of {run.root} prove the bundle, but {photos} is gone; put it back")
     found = layouts.find(photos)
     if list(found.labels) != list(metrics["labels"]):

@@ -13,9 +13,10 @@ from upath import UPath
 
 from fovsfe import machine
 from fovsfe.bundle.predictor import BATCH, Answer, Fitted, Predictor
+from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.files import ARCHIVES, is_photo_name, names_in, read_named
-from fovsfe.storage import Place, is_url, located, patiently
+from fovsfe.storage import Place, is_file, is_url, located, patiently, system
 
 T = TypeVar("T")
 
@@ -90,17 +91,26 @@ def _photos_in(folder: str) -> Iterator[str]:
 
 def _photos_at(url: str) -> Iterator[str]:
     where = UPath(located(url))
-    if patiently(where.is_file, url):
+    if is_file(where):
         yield from _photos_of(url, where) if url.lower().endswith(ARCHIVES) else [url]
         return
-    for path in sorted(patiently(lambda: where.fs.find(where.path), url)):
-        name = str(where.fs.unstrip_protocol(path))
+    fs, path = system(str(where))
+    try:
+        found = patiently(lambda: fs.glob(path) if glob.has_magic(path) else fs.find(path), url)
+    except FileNotFoundError:
+        found = []
+    if not found:
+        yield url  # whoever reads it says that it is not there
+    for name in sorted(str(fs.unstrip_protocol(file)) for file in found):
         yield from _photos_of(name, located(name))
 
 
 def _photos_of(name: str, file: Place) -> Iterator[str]:
     """The photos that a file of a folder holds: itself, those in an archive, or none."""
-    if name.lower().endswith(ARCHIVES):
-        yield from (f"{name}/{entry}" for entry in names_in(file))
-    elif is_photo_name(name):
+    if is_photo_name(name):
         yield name
+    elif name.lower().endswith(ARCHIVES):
+        try:
+            yield from (f"{name}/{entry}" for entry in names_in(file))
+        except FovsfeError:  # whoever reads it says so
+            yield name

@@ -75,8 +75,11 @@ class Portion:
 
 def portion(pieces: int) -> Portion:
     """A piece's part of the cluster: a GPU and its part of the CPUs where some machine has GPUs; else CPUs,
-    as many as all pieces can have at a time, and at least one."""
-    return divided([node["Resources"] for node in _alive()], pieces)
+    as many as all pieces can have at a time, and at least one. Raises FovsfeError where none has a CPU."""
+    machines = [node["Resources"] for node in _alive()]
+    if not any(each.get("CPU", 0) >= 1 for each in machines):
+        raise FovsfeError("no machine of the cluster has a CPU; start one: ray start --address HEAD")
+    return divided(machines, pieces)
 
 
 def divided(machines: Sequence[dict[str, float]], pieces: int) -> Portion:

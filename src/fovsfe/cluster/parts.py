@@ -15,8 +15,7 @@ from pyarrow import parquet
 from fovsfe.bundle.predictor import Answer
 from fovsfe.bundle.rows import columns, likeliest, line
 from fovsfe.errors import FovsfeError, WrongUsage
-from fovsfe.run import replacing
-from fovsfe.storage import is_url, located, put
+from fovsfe.storage import exists, is_url, located, put
 
 SUFFIXES = (".csv", ".parquet")
 ROWS = 10_000  # of a part
@@ -32,7 +31,7 @@ class Parts:
 
     def __init__(self, out: str, labels: Sequence[str], top: int) -> None:
         self.faults = 0
-        self._place, self._out = located(out), out
+        self._place = located(out)
         self._suffix = Path(out.rstrip("/")).suffix.lower()
         self._labels, self._top = labels, min(top, len(labels))
         self._columns = [*columns(self._top), "fault"]
@@ -42,7 +41,7 @@ class Parts:
 
     def go_on(self) -> None:
         """Takes note of the parts that are there. Raises FovsfeError where they are of another table."""
-        there: list[Any] = list(self._place.glob(f"part-*{self._suffix}")) if self._place.exists() else []
+        there: list[Any] = list(self._place.glob(f"part-*{self._suffix}")) if exists(self._place) else []
         for file in sorted(there, key=str):
             try:
                 photos, faults = self._read(file)
@@ -73,19 +72,13 @@ class Parts:
         if not self._rows:
             return
         name = f"part-{self._number:06}{self._suffix}"
-        if is_url(self._out):
-            with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
-                self._dump(Path(folder) / name)
-                put(Path(folder) / name, f"{str(self._place).rstrip('/')}/{name}")
-        else:
-            with replacing(Path(self._out) / name) as temporary:
-                self._dump(temporary)
+        with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
+            self._dump(Path(folder) / name)
+            put(Path(folder) / name, self._place / name)
         self._rows, self._number = [], self._number + 1
 
     def _add(self, photo: str, cells: Row) -> None:
-        name = _written(photo)
-        self._done.add(name)
-        self._rows.append([name, *cells])
+        self._rows.append([_written(photo), *cells])
         if len(self._rows) == ROWS:
             self.flush()
 

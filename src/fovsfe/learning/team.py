@@ -25,6 +25,7 @@ from fovsfe.learning.device import accelerator, keep_memory
 TO_COME = timedelta(minutes=10)  # for all processes to be there
 TO_MEET = timedelta(hours=1)  # in a collective of a training
 TO_LEAVE = 10.0  # seconds that a process which ends waits for the others to have heard of it
+PIECE = 4 << 20  # bytes of a task that the store takes at a time; it refuses more than twice as many
 _POLL = 0.1  # seconds; in a blocking wait, Ctrl-C would not be noticed
 
 _current: "Team | None" = None
@@ -139,7 +140,7 @@ class Team:
     def follow(self, train: Callable[[Any], None]) -> None:
         """Trains along with the first process until it ends. Raises FovsfeError where that one is lost."""
         keep_memory()
-        while (task := pickle.loads(self._wait_for(f"task {self._tasks}"))) is not None:
+        while (task := self._taken(f"task {self._tasks}")) is not None:
             self._store.set(f"task {self._tasks}: {self.rank}", self._objection(task))
             self._wait_for(f"task {self._tasks}: begin")
             self._tasks += 1
@@ -160,7 +161,15 @@ class Team:
             raise
 
     def _set(self, key: str, task: Any) -> None:
-        self._store.set(key, pickle.dumps(task))  # type: ignore[arg-type]  # takes bytes as well as text
+        data = pickle.dumps(task)
+        pieces = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
+        for number, piece in enumerate(pieces):
+            self._store.set(f"{key}/{number}", piece)  # type: ignore[arg-type]  # takes bytes as well as text
+        self._store.set(key, str(len(pieces)))
+
+    def _taken(self, key: str) -> Any:
+        count = int(self._wait_for(key))
+        return pickle.loads(b"".join(self._store.get(f"{key}/{number}") for number in range(count)))
 
     def _wait_for(self, key: str) -> bytes:
         """What stands at a key, once it does. Raises FovsfeError where a process fails before."""

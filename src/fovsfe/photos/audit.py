@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from fovsfe import machine
 from fovsfe.photos import shards
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, header
 from fovsfe.photos.files import read_bytes
@@ -79,7 +79,7 @@ def audit(
     shards travels what was found before they were packed: of them only the checksums are looked at.
     """
     if photos.layout == "shards":
-        return _travelled(photos, progress)
+        return _travelled(photos, max_pixels, progress)
     looks = []
     for look in _looks(photos, max_pixels):
         looks.append(look)
@@ -103,8 +103,8 @@ def audit(
     return Audit(table, findings)
 
 
-def _travelled(photos: Photos, progress: Callable[[int, int], None]) -> Audit:
-    """The audit of shards, less the photos of those that are damaged."""
+def _travelled(photos: Photos, max_pixels: int, progress: Callable[[int, int], None]) -> Audit:
+    """The audit of shards, less the photos of those that are damaged, and what is larger than it may be."""
     index, table = shards.read(photos.root)
     findings = [Finding(**{**each, "ids": tuple(each["ids"])}) for each in shards.read_findings(photos.root)]
     archives = table["path"].str.partition("/")[0]
@@ -112,12 +112,17 @@ def _travelled(photos: Photos, progress: Callable[[int, int], None]) -> Audit:
         lost = (archives == name) & (table["fault"] == NO_FAULT)
         table.loc[lost, "fault"] = f"in shard {name}, which {fault}"
         findings.append(Finding(DAMAGED_SHARD, "error", tuple(table["id"][lost]), f"{name} {fault}"))
+    large = (table["width"] * table["height"] > max_pixels) & (table["fault"] == NO_FAULT)
+    if large.any():
+        detail = f"more than {max_pixels} pixels"
+        table.loc[large, "fault"] = detail
+        findings.append(Finding("unreadable", "error", tuple(table["id"][large]), detail))
     return Audit(table, findings)
 
 
 def _looks(photos: Photos, max_pixels: int) -> Iterator[_Look]:
     # Threads, because reading, hashing, decoding and resizing all release the lock of the interpreter.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(machine.cores()) as pool:
         yield from pool.map(partial(_look, photos.root, max_pixels), photos.table["path"])
 
 

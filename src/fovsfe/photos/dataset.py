@@ -1,11 +1,12 @@
 """Photos as a data set: decoded and fitted once into a file where that fits, then read back by position."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from upath import UPath
 
+from fovsfe import machine
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import BadPhoto, load
 from fovsfe.photos.files import ARCHIVES, local_copy, read_bytes
@@ -23,7 +25,7 @@ from fovsfe.storage import Place
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
-_FETCHING = ThreadPoolExecutor(4, "fetching")
+FETCHES = 4  # archives that are fetched ahead at a time
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class FittedPhotos:
         network itself needs every core."""
         if isinstance(self.workers, int):
             return self.workers
-        return 0 if on_cpu else min(os.cpu_count() or 1, 16)
+        return 0 if on_cpu else min(machine.cores(), 16)
 
     def fetch_ahead(self, indices: Ints) -> None:
         """Begins to fetch the archives of some photos from a URL, so that they are here when they are read.
@@ -106,9 +108,17 @@ class FittedPhotos:
         """
         if self.cache is not None or not isinstance(self.root, UPath):
             return
-        for archive in dict.fromkeys(self.paths[int(index)].partition("/")[0] for index in indices):
-            if archive.lower().endswith(ARCHIVES):
-                _FETCHING.submit(local_copy, self.root / archive)
+        names = dict.fromkeys(self.paths[int(index)].partition("/")[0] for index in indices)
+        archives = [self.root / name for name in names if name.lower().endswith(ARCHIVES)]
+        for some in (archives[number::FETCHES] for number in range(FETCHES)):
+            if some:
+                Thread(target=_fetch, args=(some,), daemon=True).start()  # nobody waits for it at the end
+
+
+def _fetch(archives: list[UPath]) -> None:
+    with suppress(FovsfeError, OSError):  # whoever reads from it says so
+        for archive in archives:
+            local_copy(archive)
 
 
 class LearningPhotos(Dataset[tuple[Tensor, Tensor]]):

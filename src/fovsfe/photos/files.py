@@ -13,14 +13,13 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-import fsspec
 from filelock import FileLock
 from upath import UPath
 
 from fovsfe.errors import FovsfeError, WrongUsage
 from fovsfe.photos.decode import SUFFIXES
 from fovsfe.run import replacing
-from fovsfe.storage import Place, cache_root, is_url, located, patiently
+from fovsfe.storage import Place, cache_root, is_file, is_url, located, patiently, system
 
 ARCHIVES = (".zip", ".tar")
 OPEN_ARCHIVES = 64  # of a process; more than the shards whose photos are shuffled together
@@ -65,8 +64,8 @@ def read_file(where: Place) -> bytes:
     """A whole file, here or at a URL. Raises OSError, and FovsfeError where a URL cannot be reached."""
     if not isinstance(where, UPath):
         return where.read_bytes()
-    system, path = fsspec.core.url_to_fs(str(where))
-    data: bytes = patiently(lambda: system.cat_file(path), str(where))
+    fs, path = system(str(where))
+    data: bytes = patiently(lambda: fs.cat_file(path), str(where))
     return data
 
 
@@ -100,8 +99,8 @@ def local_copy(where: Place) -> Path:
     if isinstance(where, Path) and not isinstance(where, UPath):
         return where
     url = str(where)
-    system, path = fsspec.core.url_to_fs(url)  # not where.fs: after a fork, a process needs one of its own
-    facts = patiently(lambda: system.info(path), url)
+    fs, path = system(url)
+    facts = patiently(lambda: fs.info(path), url)
     identity = next((str(facts[key]) for key in _IDENTITIES if facts.get(key)), "")
     key = hashlib.sha256(f"{url} {identity} {facts['size']}".encode()).hexdigest()[:32]
     file = cache_root() / "archives" / f"{key}{PurePosixPath(path).suffix.lower()}"
@@ -110,7 +109,7 @@ def local_copy(where: Place) -> Path:
         if not file.exists():
             _make_room(file.parent, int(facts["size"]), url)
             with replacing(file) as temporary:
-                patiently(lambda: system.get_file(path, str(temporary)), url)
+                patiently(lambda: fs.get_file(path, str(temporary)), url)
         os.utime(file)
     return file
 
@@ -124,8 +123,7 @@ def _is_archive(root: Place, name: str) -> bool:
 @lru_cache(maxsize=4096)
 def _is_file_there(url: str) -> bool:
     """Remembered, as asking costs a request."""
-    system, path = fsspec.core.url_to_fs(url)
-    return bool(patiently(lambda: system.isfile(path), url))
+    return is_file(located(url))
 
 
 def _make_room(folder: Path, size: int, url: str) -> None:
@@ -134,17 +132,20 @@ def _make_room(folder: Path, size: int, url: str) -> None:
         raise FovsfeError(
             f"{url}: has {size / 1e9:.3g} GB; set {LIMIT} to more than that, it is {limit / 1e9:g}"
         )
-    there = sorted(
-        (status.st_mtime, status.st_size, file)
-        for file in folder.iterdir()
-        if file.suffix in ARCHIVES and (status := file.stat())
-    )
-    total = sum(each for _, each, _ in there)
-    for _, each, file in there:
-        if total + size <= limit:
-            return
-        file.unlink(missing_ok=True)
-        total -= each
+    with FileLock(folder / "room.lock"):
+        there = sorted((*_stamp(file), file) for file in folder.iterdir() if file.suffix in ARCHIVES)
+        total = sum(each for _, each, _ in there)
+        for _, each, file in there:
+            if total + size <= limit:
+                return
+            file.unlink(missing_ok=True)
+            total -= each
+
+
+def _stamp(file: Path) -> tuple[float, int]:
+    """When a file was last used (seconds) and its size (bytes)."""
+    status = file.stat()
+    return status.st_mtime, status.st_size
 
 
 def _limit() -> float:

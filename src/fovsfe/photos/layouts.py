@@ -17,7 +17,7 @@ from upath import UPath
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import shards
 from fovsfe.photos.files import is_hidden, is_photo_name, names_in, read_file
-from fovsfe.storage import Place, patiently
+from fovsfe.storage import Place, exists, is_dir, is_file, patiently
 
 TRAIN_NAMES = ("train", "train.zip")
 TEST_NAMES = ("test_upload", "test_upload.zip", "test", "test.zip")
@@ -56,9 +56,9 @@ def find(root: Place) -> Photos:
 
     Raises FovsfeError, with what was found and what to do, where no one layout is recognised.
     """
-    if not patiently(root.exists, str(root)):
+    if not exists(root):
         raise FovsfeError(f"{root}: there is no such file or folder; give the folder that holds the photos")
-    if root.is_file():
+    if is_file(root):
         if root.suffix.lower() != ".csv":
             raise FovsfeError(
                 f"{root}: is no folder; give the folder of the photos, or a CSV that lists them"
@@ -108,7 +108,7 @@ def _competition(root: Place, train: str, test: str | None) -> Photos:
             )
         rows.append((path, f"{train_prefix}/{path}", "train", category))
     test_prefix, test_paths = _part(root, test) if test else ("", [])
-    sample_file = next((root / name for name in SAMPLE_NAMES if (root / name).exists()), None)
+    sample_file = next((root / name for name in SAMPLE_NAMES if exists(root / name)), None)
     sample = read_csv(sample_file) if sample_file else None
     tested = _test_rows(test_prefix, test_paths, sample, sample_file)
     if {row[0] for row in rows} & {row[0] for row in tested}:
@@ -151,7 +151,7 @@ def _listed(root: Place, file: Place) -> Photos:
                 raise FovsfeError(f'{file}: {path} has two labels, "{labels[path]}" and "{label}"; keep one')
             continue
         labels[path] = label
-        found += path in known or (root / path).exists()
+        found += path in known or exists(root / path)
         rows.append((path, path, "train", label))
     if rows and not found:
         raise FovsfeError(f"{file}: none of its {len(rows)} photos is under {root}; first: {rows[0][1]}")
@@ -160,7 +160,7 @@ def _listed(root: Place, file: Place) -> Photos:
 
 def _sharded(root: Place) -> Photos:
     index, table = shards.read(root)
-    sample = next((read_csv(root / name) for name in SAMPLE_NAMES if (root / name).exists()), None)
+    sample = next((read_csv(root / name) for name in SAMPLE_NAMES if exists(root / name)), None)
     return Photos(root, "shards", table[COLUMNS], tuple(index.labels), index.label_ids, sample)
 
 
@@ -269,7 +269,7 @@ def _entries(folder: Place) -> list[os.DirEntry[str]] | list[UPath]:
 
 
 def _holds_photos(folder: Place) -> bool:
-    return folder.is_dir() and any(is_photo_name(entry.name) for entry in _entries(folder))
+    return is_dir(folder) and any(is_photo_name(entry.name) for entry in _entries(folder))
 
 
 def _inventory(root: Place) -> str:
@@ -332,7 +332,7 @@ def _column(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
 
 
 def _is_list(file: Place) -> bool:
-    if file.name in SAMPLE_NAMES or file.name == "classes.csv" or not file.is_file():
+    if file.name in SAMPLE_NAMES or file.name == "classes.csv" or not is_file(file):
         return False
     table = read_csv(file)
     return _column(table, PATH_COLUMNS) is not None and _column(table, LABEL_COLUMNS) is not None
@@ -340,7 +340,7 @@ def _is_list(file: Place) -> bool:
 
 def _class_names(file: Place) -> dict[str, str]:
     """Category -> name from classes.csv; empty where there is none."""
-    if not file.exists():
+    if not exists(file):
         return {}
     table = read_csv(file)
     ids, names = _column(table, ("category", "id", "class")), _column(table, ("name", "label"))
@@ -356,7 +356,7 @@ def _class_names(file: Place) -> dict[str, str]:
 
 def _train_csv(file: Place) -> dict[str, str]:
     """Photo -> category from train.csv, for photos that lie in no class folder."""
-    if not file.exists():
+    if not exists(file):
         return {}
     table = read_csv(file)
     ids, categories = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
+import re
 import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ValidationError
-from upath import UPath
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.files import local_copy, read_bytes, read_file
-from fovsfe.run import replacing
-from fovsfe.storage import Place, put
+from fovsfe.storage import Place, exists, patiently, put
 
 if TYPE_CHECKING:
     from fovsfe.photos.layouts import Photos
@@ -129,7 +128,7 @@ def write(
     Raises FovsfeError where there are shards already, a photo has changed since the audit, or `out` cannot be
     written or reached.
     """
-    if (out / INDEX).exists():
+    if exists(out / INDEX):
         raise FovsfeError(f"{out} holds shards already; choose another --out")
     table = table.reset_index(drop=True)
     paths, made = [""] * len(table), []
@@ -159,9 +158,26 @@ def write(
     if photos.sample is not None:
         _put_text(out, "sample-submission.csv", photos.sample.to_csv(index=False, lineterminator="\n"))
     _put_text(out, INDEX, index.model_dump_json(indent=1) + "\n")
-    for shard in made:
-        (out / _note(shard.name)).unlink(missing_ok=True)
+    _tidy(out, {shard.name for shard in made})
     return index
+
+
+def _tidy(out: Place, names: set[str]) -> None:
+    """Removes the notes, and tars that an interrupted call with other photos or sizes has left."""
+    there: list[Place] = patiently(lambda: list(out.iterdir()), str(out))
+    for file in there:
+        stem, _, suffix = file.name.rpartition(".")
+        if re.fullmatch(r"(train|test)-[0-9]{6}", stem) and (suffix == "json" or file.name not in names):
+            patiently(partial(file.unlink, missing_ok=True), str(file))
+
+
+def _noted(out: Place, name: str) -> Shard | None:
+    """What an interrupted call has noted of a shard that it made; None where it made none."""
+    try:
+        note = Shard.model_validate_json(read_file(out / _note(name)))
+    except (OSError, ValidationError):
+        return None
+    return note if exists(out / name) else None
 
 
 def _shard(
@@ -174,10 +190,8 @@ def _shard(
     for row, path, fault in zip(rows, some["path"], some["fault"], strict=True):
         if fault != "missing":
             paths[row] = f"{name}/{row:09d}{PurePosixPath(path).suffix.lower()}"
-    if (out / name).exists() and (out / _note(name)).exists():
-        there = Shard.model_validate_json(read_file(out / _note(name)))
-        if there.content == content:
-            return there
+    if (there := _noted(out, name)) and there.content == content:
+        return there
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
         file = Path(folder) / name
         with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -188,7 +202,7 @@ def _shard(
         with file.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         shard = Shard(name=name, photos=len(rows), bytes=file.stat().st_size, sha256=digest, content=content)
-        _put(file, out, name)
+        put(file, out / name)
     _put_text(out, _note(name), shard.model_dump_json() + "\n")
     return shard
 
@@ -217,16 +231,8 @@ def _note(name: str) -> str:
     return f"{name.removesuffix('.tar')}.json"
 
 
-def _put(file: Path, out: Place, name: str) -> None:
-    if isinstance(out, UPath):
-        put(file, str(out / name))
-        return
-    with replacing(out / name) as temporary:
-        shutil.copyfile(file, temporary)
-
-
 def _put_text(out: Place, name: str, text: str) -> None:
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
         file = Path(folder) / name
         file.write_text(text, encoding="utf-8", newline="")
-        _put(file, out, name)
+        put(file, out / name)

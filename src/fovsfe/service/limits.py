@@ -161,4 +161,5 @@ class Uploads:
             raise busy(HONEST_SECONDS)
         del self._coming[oldest]
         self._held.discard(oldest)
-        oldest.limit.reschedule(0)  # long ago
+        if not oldest.limit.expired():
+            oldest.limit.reschedule(0)  # long ago
