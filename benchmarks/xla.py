@@ -10,7 +10,6 @@ TPU, without PJRT_DEVICE, it says both. Ten minutes.
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,20 +20,15 @@ from benchmarks.places import RESULTS
 from benchmarks.results import machine, markdown
 from fovsfe.learning.device import accelerator
 from fovsfe.learning.training import Task, run_task
+from fovsfe.photos.dataset import FittedPhotos
 from fovsfe.recipe import Member, Recipe, read
 from fovsfe.run import write_json
 
 LEARN, JUDGE, LABELS = 12, 2, 2
 
 
-@dataclass(frozen=True)
-class Noise:
-    """Photos of noise: indexing gives uint8 (height, width, 3)."""
-
-    size: tuple[int, int]
-
-    def __len__(self) -> int:
-        return LEARN + JUDGE
+class Noise(FittedPhotos):
+    """Photos of noise, of no file."""
 
     def __getitem__(self, index: int) -> Any:
         return np.random.default_rng(index).integers(0, 256, (*self.size, 3), dtype=np.uint8)
@@ -98,7 +92,7 @@ def _task(folder: Path, member: Member, precision: str) -> Task:
         recipe=recipe,
         weights="none",
         labels=LABELS,
-        photos=Noise(member.size),
+        photos=Noise(folder, [""] * (LEARN + JUDGE), member.size, "pad", 1),
         learn=learn,
         targets=np.eye(LABELS, dtype=np.float32)[learn % LABELS],
         judge=judge,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import s3fs
 from PIL import Image
 
 from fovsfe.cli import main
@@ -78,6 +77,8 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The URL of a new bucket there; programs that a test starts find it, too."""
+    import s3fs
+
     for name, value in {
         "AWS_ENDPOINT_URL": s3_server,
         "AWS_ACCESS_KEY_ID": "testing",

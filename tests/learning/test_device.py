@@ -1,10 +1,21 @@
 """learning.device: Fabric for this machine, and a probe that leaves no trace."""
 
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from fovsfe.learning import xla
-from fovsfe.learning.device import FABRIC_PRECISION, fastest_precision, keep_memory, make_fabric, placed
+from fovsfe.learning.device import (
+    FABRIC_PRECISION,
+    fastest_precision,
+    keep_memory,
+    loading,
+    make_fabric,
+    placed,
+)
 from fovsfe.networks.network import build
 
 
@@ -22,6 +33,27 @@ def test_the_precision_is_that_of_the_arithmetic(precision):
 
 def test_several_devices_are_several_processes():
     assert make_fabric(2, "fp32").world_size == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "pjrt", "beside", "start"),
+    [
+        ("cpu", "", False, None),
+        ("cuda", "", True, None),
+        ("xla", "TPU", True, "forkserver"),  # forked amid XLA's threads, they may hang
+        ("xla", "CPU", False, "forkserver"),
+    ],
+)
+def test_photos_are_loaded_beside_a_device_that_leaves_cores(
+    monkeypatch, coloured, device, pjrt, beside, start
+):
+    monkeypatch.setenv("PJRT_DEVICE", pjrt)
+    fabric = SimpleNamespace(device=torch.device(device))
+    assert loading(fabric, coloured)["num_workers"] == (min(os.cpu_count(), 16) if beside else 0)
+    asked = loading(fabric, replace(coloured, workers=3))
+    assert asked["num_workers"] == 3
+    context = asked["multiprocessing_context"]
+    assert (context and context.get_start_method()) == start
 
 
 def test_the_probe_names_a_precision_and_leaves_the_random_numbers_alone():

@@ -126,9 +126,13 @@ def test_a_stage_is_one_graph(make_task, coloured, backbone, size, precision, ch
     np.testing.assert_allclose(ask[0], on_the_host(task, task.ask), atol=tolerance)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_the_figures_are_those_without_graphs(make_task, monkeypatch, optimizer):
-    """Rates, decay and counters reach the device, and what is done before the first step changes nothing."""
+# One thread or two, without graphs, change the figures by less than 1e-5 with SGD. With AdamW, which steps as
+# far by a gradient that is but a rounding error as by any other, they change them by 3e-4.
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("adamw", 1e-3), ("sgd", 2e-5)])
+def test_the_figures_are_those_without_graphs(make_task, monkeypatch, optimizer, tolerance):
+    """Rates, decay and counters reach the device, batch norms keep the same statistics, and what is done
+    before the first step changes nothing.
+    """
     options = {"optimizer": optimizer, "stages": [0, 0.5, 1.0], "epochs": 2, "ema": 0.8, "weight_decay": 0.1}
     with_graphs = train(make_task("graphs", **options))
     monkeypatch.setattr(device.xla, "is_there", lambda: False)
@@ -136,9 +140,9 @@ def test_the_figures_are_those_without_graphs(make_task, monkeypatch, optimizer)
     rows, wanted = history(with_graphs), history(without)
     assert len(rows) == len(wanted) >= 6
     for row, want in zip(rows, wanted, strict=True):
-        assert row["loss"] == pytest.approx(want["loss"], abs=2e-3)
-        assert row["log_loss"] == pytest.approx(want["log_loss"], abs=2e-3)
-    np.testing.assert_allclose(answers(with_graphs)[0], answers(without)[0], atol=2e-3)
+        assert row["loss"] == pytest.approx(want["loss"], abs=tolerance)
+        assert row["log_loss"] == pytest.approx(want["log_loss"], abs=tolerance)
+    np.testing.assert_allclose(answers(with_graphs)[0], answers(without)[0], atol=tolerance)
 
 
 class Stop(Exception):
@@ -160,6 +164,15 @@ def test_an_interrupted_training_ends_the_same(make_task):
     assert np.array_equal(answers(interrupted)[0], answers(undisturbed)[0])
 
 
+def test_processes_load_the_same_photos(make_task, coloured):
+    """They start clean, whatever threads the head stage and the device have left in this process."""
+    options = {"epochs": 1, "augment": {"strength": "light", "cutmix": 1.0}}
+    alone = train(make_task("alone", **options))  # "auto" takes no processes beside XLA's CPU device
+    helped = train(make_task("helped", photos=replace(coloured, workers=2), **options))
+    assert history(helped) == history(alone)
+    assert np.array_equal(answers(helped)[0], answers(alone)[0])
+
+
 class Spoilt(FittedPhotos):
     """Photos of which one can no longer be read."""
 
@@ -169,9 +182,8 @@ class Spoilt(FittedPhotos):
         return super().__getitem__(index)
 
 
-def test_a_photo_that_a_thread_cannot_read_ends_the_training(make_task, coloured, monkeypatch):
+def test_a_photo_that_a_thread_cannot_read_ends_the_training(make_task, coloured):
     """Not only the epoch."""
-    monkeypatch.setattr("fovsfe.learning.training.loader_workers", lambda *arguments: 0)
     photos = Spoilt(coloured.root, coloured.paths, coloured.size, coloured.how, coloured.max_pixels)
     with pytest.raises(FovsfeError, match=r"7\.png: could be read when the run began"):
         train(make_task(stages=[1.0], photos=photos))

@@ -18,6 +18,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.learning import xla
 from fovsfe.networks.layers import open_stage, set_training
 from fovsfe.networks.network import Network
+from fovsfe.photos.dataset import FittedPhotos
 
 FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 _PROBE_BATCH = 4
@@ -54,6 +55,14 @@ def make_fabric(devices: int, precision: str, environment: Any = None) -> Any:
     elif devices > 1:
         options |= {"strategy": "ddp_spawn", "plugins": LightningEnvironment()}  # also within a SLURM job
     return Fabric(accelerator=best, devices=devices, **options)
+
+
+def loading(fabric: Any, photos: FittedPhotos) -> dict[str, Any]:
+    """What a DataLoader is told of the processes that load photos: how many, and how they start."""
+    xla_here = on_xla(fabric.device)
+    workers = photos.loader_workers(fabric.device.type == "cpu" or (xla_here and xla.on_host()))
+    context = xla.clean_processes() if xla_here and workers else None
+    return {"num_workers": workers, "multiprocessing_context": context}
 
 
 def feed(

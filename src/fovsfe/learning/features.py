@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fovsfe.learning.device import placed
+from fovsfe.learning.device import loading, placed
 from fovsfe.networks.network import Network
 from fovsfe.photos.dataset import FittedPhotos
 from fovsfe.photos.views import view
@@ -51,8 +51,7 @@ def _each(
     """This process's part of the photos, batch by batch: places in `indices`, and `forward` of one view."""
     network.eval()
     mine = np.array_split(photos.together(indices), fabric.world_size)[fabric.global_rank]
-    workers = photos.loader_workers(fabric.device.type == "cpu")
-    loader = DataLoader(_Seen(photos, indices[mine], name), BATCH, num_workers=workers)
+    loader = DataLoader(_Seen(photos, indices[mine], name), BATCH, **loading(fabric, photos))
     for number, batch in enumerate(loader):
         places = mine[number * BATCH : (number + 1) * BATCH]
         with fabric.autocast():

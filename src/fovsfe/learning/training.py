@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from fovsfe.errors import FovsfeError
 from fovsfe.learning import checkpoint, xla
 from fovsfe.learning.checkpoint import Row, State
-from fovsfe.learning.device import fastest_precision, feed, make_fabric, on_xla, placed
+from fovsfe.learning.device import fastest_precision, feed, loading, make_fabric, on_xla, placed
 from fovsfe.learning.features import BATCH, Features, Indices, frozen_features, outputs, probabilities
 from fovsfe.learning.pace import Pace, rate_factor, share_of
 from fovsfe.learning.team import current
@@ -110,6 +110,8 @@ def _network(fabric: Any, task: Task) -> Network:
     # Without weights, too, a member starts alike in every fold and round: they share its cached features.
     torch.manual_seed(task.recipe.seed + task.member.seed)
     network = build(task.member.backbone, task.member.size, task.member.head, task.labels, task.weights)
+    if on_xla(fabric.device):
+        xla.expect_variances(network)
     return network.to(fabric.device)
 
 
@@ -372,9 +374,8 @@ def _batches(fabric: Any, task: Task, seed: int) -> DataLoader[tuple[Tensor, Ten
     photos = LearningPhotos(task.photos, task.learn, task.targets, transform, seed)
     size = max(_batch_size(task) // fabric.world_size, 2)
     order = EpochOrder(task.photos, task.learn, seed, fabric.global_rank, fabric.world_size)
-    workers = task.photos.loader_workers(fabric.device.type == "cpu")
     whole = len(order) > size  # a batch norm needs more than one photo
-    return DataLoader(photos, size, sampler=order, num_workers=workers, drop_last=whole)
+    return DataLoader(photos, size, sampler=order, drop_last=whole, **loading(fabric, task.photos))
 
 
 def _batch_size(task: Task) -> int:

@@ -7,9 +7,12 @@ A native backend for TPUs needs none of this: then `device.accelerator` names it
 """
 
 import copy
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.util import find_spec
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import torch
@@ -17,6 +20,7 @@ from lightning_fabric.accelerators import XLAAccelerator
 from lightning_fabric.plugins import XLAPrecision
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 Batch = tuple[Tensor, Tensor]
@@ -26,7 +30,21 @@ def is_there() -> bool:
     """Whether torch_xla is installed and has a TPU, or with PJRT_DEVICE=CPU stands in for one."""
     if find_spec("torch_xla") is None:
         return False
-    return os.environ.get("PJRT_DEVICE") == "CPU" or bool(XLAAccelerator.is_available())
+    return on_host() or bool(XLAAccelerator.is_available())
+
+
+def on_host() -> bool:
+    """Whether the device is XLA's CPU device."""
+    return os.environ.get("PJRT_DEVICE") == "CPU"
+
+
+def clean_processes() -> ForkServerContext:
+    """Starts processes that know nothing of this one's threads. Forked from it, amid those of XLA and those
+    that the head stage leaves, they may hang.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fovsfe.learning.features"])  # once, not once a process
+    return context
 
 
 class Accelerator(XLAAccelerator):  # type: ignore[misc]
@@ -83,6 +101,23 @@ def whole(photos: Tensor, length: int) -> Tensor:
     return torch.cat([photos, photos[-1:].expand(length - len(photos), *photos.shape[1:])])
 
 
+def expect_variances(network: nn.Module) -> None:
+    """Lets batch norms keep the variance to be expected of other photos, as elsewhere: XLA's keep that of a
+    batch's own n values, which is (n - 1) / n of it.
+    """
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.register_forward_pre_hook(partial(_scale_variance, -1))
+            layer.register_forward_hook(partial(_scale_variance, 1))
+
+
+def _scale_variance(power: int, layer: Any, inputs: tuple[Tensor], output: object = None) -> None:
+    if layer.training:
+        values = inputs[0].numel() // inputs[0].shape[1]
+        # `data`, because autograd would take it for a change of what it still needs
+        layer.running_var.data.mul_((values / (values - 1)) ** power)
+
+
 def average_of(network: nn.Module, decay: float) -> ModelEmaV3:
     """The average of a network on the device. timm makes one on the host only."""
     device = next(network.parameters()).device
@@ -120,20 +155,23 @@ def begin(optimizer: torch.optim.Optimizer) -> None:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-    for state in optimizer.state.values():
-        if "step" in state:
-            state["step"].zero_()
+    for state in optimizer.state.values():  # even the momentum is more than 0: it has seen the weight decay
+        for tensor in _tensors(state.values()):
+            tensor.zero_()
 
 
 def settle(network: nn.Module, average: ModelEmaV3, optimizer: torch.optim.Optimizer) -> None:
     """Makes all that a step changes the result of a graph. What was only sent to the device is not written
     over in place, so the first step would be another graph than those after it."""
-    tensors = [*network.state_dict().values(), *average.state_dict().values()]
-    tensors += [value for state in optimizer.state.values() for value in state.values()]
-    for tensor in tensors:
-        if isinstance(tensor, Tensor):  # a foreign optimiser may keep numbers
-            tensor.mul_(1)
+    states = [network.state_dict(), average.state_dict(), *optimizer.state.values()]
+    for tensor in [tensor for state in states for tensor in _tensors(state.values())]:
+        tensor.mul_(1)
     end_step()
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """An optimiser may keep other things, too."""
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 def end_step() -> None:
