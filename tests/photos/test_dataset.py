@@ -175,3 +175,13 @@ def test_the_training_s_random_numbers_are_left_alone(learning):
     torch.manual_seed(5)
     some[0]
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_photo_that_is_gone_is_one_line_from_a_loader_s_process_too(folder, photos):
+    (folder / "3.jpg").unlink()
+    indices, targets = np.arange(8), np.zeros((8, 2), np.float32)
+    learning = LearningPhotos(photos, indices, targets, augmentation("none", SIZE), 0)
+    with pytest.raises(FovsfeError) as caught:
+        list(DataLoader(learning, 4, num_workers=1))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{folder / '3.jpg'}: could be read when the run began, but not now")
