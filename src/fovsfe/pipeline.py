@@ -74,7 +74,7 @@ def go_on(folder: Path, screen: Screen, cluster: "Cluster | None" = None) -> Run
     if run.metrics.exists():
         if not run.report.exists() or run.cache.exists():  # killed just before the end
             _close(run, screen)
-        screen.say("the run is complete")
+        screen.say(f"{folder.name} is complete")
         return run
     run.sweep()
     keep_memory()
