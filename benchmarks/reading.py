@@ -22,6 +22,7 @@ from fovsfe.photos.audit import audit
 from fovsfe.photos.dataset import FittedPhotos
 from fovsfe.photos.layouts import Photos, find
 from fovsfe.photos.order import EpochOrder, shard_numbers
+from fovsfe.photos.packing import pack
 from fovsfe.run import write_json
 
 SIZE = (224, 224)
@@ -56,7 +57,7 @@ def main(flags: Sequence[str]) -> None:
 def _pack(found: Photos, out: Path) -> None:
     looked = audit(found)
     numbers = shard_numbers(list(looked.table["id"]), list(looked.table["part"]))
-    shards.write(found, looked.table, [asdict(f) for f in looked.findings], numbers, out, lambda *tick: None)
+    pack(found, looked.table, [asdict(f) for f in looked.findings], numbers, out, lambda *tick: None)
 
 
 def _read(found: Photos, seed: int) -> float:

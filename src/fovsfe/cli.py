@@ -177,10 +177,10 @@ def shard(
 
     Example: `fovsfe shard photos --out s3://bucket/photos`
     """
-    from fovsfe.photos import shards
     from fovsfe.photos.audit import audit
     from fovsfe.photos.layouts import find
     from fovsfe.photos.order import shard_numbers
+    from fovsfe.photos.packing import pack
 
     found = find(storage.located(photos))
     if found.layout == "shards":
@@ -189,7 +189,7 @@ def shard(
     with Screen(console).opened() as screen:
         result = audit(found, progress=lambda done, of: screen.bar("looking at photos", done, of))
         table = result.table
-        index = shards.write(
+        index = pack(
             found,
             table,
             [asdict(finding) for finding in result.findings],

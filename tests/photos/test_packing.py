@@ -1,0 +1,158 @@
+"""photos.packing: what is packed comes back byte by byte, with the audit's verdicts."""
+
+import json
+import shutil
+import tarfile
+
+import fsspec
+import pandas as pd
+import pytest
+import webdataset
+
+from fovsfe.errors import FovsfeError
+from fovsfe.photos import packing, shards
+from fovsfe.photos.audit import audit
+from fovsfe.photos.drawn import draw
+from fovsfe.photos.files import read_bytes
+from fovsfe.photos.layouts import find
+from fovsfe.photos.order import shard_numbers
+from fovsfe.storage import located
+
+# ---- there and back
+
+
+def test_shards_have_the_photos_of_the_folder_byte_by_byte(folder, packed):
+    one, other = find(folder), find(packed)
+    assert other.layout == "shards"
+    assert other.labels == one.labels
+    assert other.label_ids == one.label_ids
+    pd.testing.assert_frame_equal(one.table.drop(columns="path"), other.table.drop(columns="path"))
+    pd.testing.assert_frame_equal(one.sample, other.sample)
+    for path, packed_path in zip(one.table["path"], other.table["path"], strict=True):
+        if path:
+            assert read_bytes(folder, path) == read_bytes(packed, packed_path)
+
+
+def test_the_audit_travels_along(folder, packed, monkeypatch):
+    before = audit(find(folder))
+    monkeypatch.setattr("fovsfe.photos.audit._look", lambda *arguments: pytest.fail("looked again"))
+    after = audit(find(packed))
+    columns = shards.COLUMNS
+    pd.testing.assert_frame_equal(
+        before.table[columns].drop(columns="path"), after.table[columns].drop(columns="path")
+    )
+    assert before.findings == after.findings
+    assert {"unreadable", "missing", "two labels"} <= {finding.kind for finding in after.findings}
+
+
+def test_the_index_has_counts_labels_and_checksums(packed):
+    index = json.loads((packed / "shards.json").read_text())
+    assert [shard["photos"] for shard in index["shards"]] == [11 + 1, 16, 16, 9]
+    assert [shard["name"][:5] for shard in index["shards"]] == ["test-", "train", "train", "train"]
+    assert sum(index["photos_of_label"].values()) == 41
+    assert all(len(shard["sha256"]) == 64 for shard in index["shards"])
+    names = {path.name for path in packed.iterdir()}
+    tars = {shard["name"] for shard in index["shards"]}
+    assert names == tars | {"shards.json", "photos.csv", "audit.json", "sample-submission.csv"}
+
+
+def test_webdataset_reads_them(packed):
+    files = sorted(str(file) for file in packed.glob("train-*.tar"))
+    table = find(packed).table
+    labels = dict(zip(table["id"], table["label"], strict=True))
+    count = 0
+    for sample in webdataset.WebDataset(files, shardshuffle=False):
+        about = json.loads(sample["json"])
+        assert labels[about["id"]] == about["label"]
+        assert sample["jpg"] == read_bytes(packed, table["path"][int(sample["__key__"])])
+        count += 1
+    assert count == 41
+
+
+def test_the_same_photos_give_the_same_shards(folder, packed, tmp_path, pack):
+    pack(folder, tmp_path / "again")
+    for file in packed.iterdir():
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_shards_go_to_a_bucket_and_are_found_there(folder, packed, bucket, pack):
+    out = located(f"{bucket}/shards")
+    pack(folder, out)
+    system = fsspec.filesystem("s3")
+    names = {path.rpartition("/")[2] for path in system.find(f"{bucket}/shards")}
+    assert names == {file.name for file in packed.iterdir()}
+    pd.testing.assert_frame_equal(find(out).table, find(packed).table)
+    assert audit(find(out)).findings == audit(find(packed)).findings
+
+
+def test_what_was_packed_before_an_interruption_is_not_packed_again(
+    folder, packed, tmp_path, monkeypatch, pack
+):
+    out, real, made = tmp_path / "out", packing._entries, []
+
+    def entries(root, some, paths):
+        made.append(len(some))
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return real(root, some, paths)
+
+    monkeypatch.setattr(packing, "_entries", entries)
+    with pytest.raises(KeyboardInterrupt):
+        pack(folder, out)
+    assert not (out / "shards.json").exists()
+    pack(folder, out)
+    assert len(made) == 3 + 2
+    assert {file.name for file in out.iterdir()} == {file.name for file in packed.iterdir()}
+
+
+def test_what_an_interrupted_call_with_another_size_left_is_removed(folder, tmp_path, monkeypatch, pack):
+    found, out = find(folder), tmp_path / "out"
+    audited = audit(found)
+    ids, parts = list(audited.table["id"]), list(audited.table["part"])
+    real = packing._entries
+    calls = iter(range(9))
+    monkeypatch.setattr(packing, "_entries", lambda *some: real(*some) if next(calls) < 5 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        packing.pack(found, audited.table, [], shard_numbers(ids, parts, 6), out, lambda *tick: None)
+    monkeypatch.setattr(packing, "_entries", real)
+    index = pack(folder, out)
+    assert {file.name for file in out.glob("*.tar")} == {shard.name for shard in index.shards}
+    assert not list(out.glob("t*-*.json"))
+
+
+def test_photos_of_more_pixels_than_the_recipe_allows_are_left_out(folder, packed):
+    one, other = (audit(find(place), max_pixels=10_000).table for place in (folder, packed))
+    assert list(one["fault"] != "") == list(other["fault"] != "")
+    assert (other["fault"] != "").sum() > 40
+
+
+# ---- what goes wrong
+
+
+def test_shards_that_are_there_are_not_overwritten(folder, packed, pack):
+    with pytest.raises(FovsfeError, match="holds shards already; choose another --out"):
+        pack(folder, packed)
+
+
+def test_a_photo_that_changes_meanwhile_is_named(folder, tmp_path, pack):
+    found = find(folder)
+    audited = audit(found)
+    audited.table.loc[5, "sha256"] = "0" * 64
+    with pytest.raises(FovsfeError, match="has changed since it was looked at"):
+        packing.pack(found, audited.table, [], shard_numbers(audited.table["id"], audited.table["part"]),
+                     tmp_path, lambda *tick: None)  # fmt: skip
+
+
+def test_labels_in_any_script_survive(tmp_path, pack):
+    for label in ('Нива "4x4"', "<b>, x"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        draw(tmp_path / "some", 1, 0, 0)
+        for number, file in enumerate(sorted((tmp_path / "some" / "train").rglob("*.jpg"))[:3]):
+            shutil.copy(file, tmp_path / "photos" / label / f"{number} й.JPG")
+        shutil.rmtree(tmp_path / "some")
+    pack(tmp_path / "photos", tmp_path / "out")
+    one, other = find(tmp_path / "photos"), find(tmp_path / "out")
+    pd.testing.assert_frame_equal(one.table.drop(columns="path"), other.table.drop(columns="path"))
+    assert other.sample is None
+    with tarfile.open(tmp_path / "out" / "train-000000.tar") as tar:
+        assert all(name.isascii() for name in tar.getnames())
