@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from fovsfe.service import reading
 from fovsfe.service.limits import RateLimit, Uploads
 from fovsfe.service.metrics import Metrics
 from fovsfe.service.problems import Problem, busy
@@ -171,22 +170,3 @@ def test_memory_is_held_until_the_answer() -> None:
             assert photos == [b"x" * 600]
 
     asyncio.run(story())
-
-
-class Full:
-    """An upload for which there is room after some tries."""
-
-    def __init__(self, tries):
-        self.tries = tries
-
-    def grow(self, size):
-        self.tries -= 1
-        if self.tries >= 0:
-            raise busy(1)
-
-
-def test_an_upload_waits_for_memory_and_not_for_ever(monkeypatch):
-    monkeypatch.setattr(reading, "ROOM_SECONDS", 0.2)
-    asyncio.run(reading._room(Full(3), 10))
-    with pytest.raises(Problem):
-        asyncio.run(reading._room(Full(1000), 10))

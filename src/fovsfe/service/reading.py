@@ -1,6 +1,5 @@
 """From a request to encoded photos in memory, under all limits and never by way of a disk."""
 
-import asyncio
 import io
 import time
 from collections.abc import AsyncIterator
@@ -11,13 +10,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from fovsfe.service.limits import Upload
 from fovsfe.service.problems import Problem
 from fovsfe.service.settings import Settings
 
 FIELD = b"photo"
 OTHER_FIELDS = 20  # of a form, which are skipped
-ROOM_SECONDS = 2.0  # that an upload waits for memory before it is refused; not read, it takes none
 
 
 @asynccontextmanager
@@ -51,26 +48,13 @@ async def photos_of(request: Request, settings: Settings) -> AsyncIterator[list[
                 size += len(chunk)
                 if size > settings.max_content_length:
                     raise _too_large(settings.max_content_length)
-                await _room(upload, len(chunk))
+                upload.grow(len(chunk))
                 body.write(chunk)
             photos = body.end()
         state.metrics.read.observe(time.perf_counter() - started)
         if not photos:
             raise Problem("no-photo", "Send a photo in the form's field `photo`, or as the request's body.")
         yield photos
-
-
-async def _room(upload: Upload, size: int) -> None:
-    """Waits a little where uploads hold all memory: others are about to be answered. Raises Problem."""
-    until = time.monotonic() + ROOM_SECONDS
-    while True:
-        try:
-            upload.grow(size)
-            return
-        except Problem:
-            if time.monotonic() > until:
-                raise
-        await asyncio.sleep(ROOM_SECONDS / 40)
 
 
 def _check_length(request: Request, most: int) -> None:
