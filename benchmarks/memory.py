@@ -97,7 +97,7 @@ def _peak(count: int, run: Path, name: str, *arguments: str | Path) -> Peak:
             done, status, usage = os.wait4(process.pid, os.WNOHANG)
             if done:
                 break
-            anonymous = max(anonymous, sum(_anonymous(pid) for pid in _family(process.pid)))
+            anonymous = max(anonymous, sum(anonymous_kb(pid) for pid in _family(process.pid)))
             time.sleep(0.05)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -138,7 +138,7 @@ def _family(pid: int) -> Iterator[int]:
         yield from _family(int(child))
 
 
-def _anonymous(pid: int) -> int:
+def anonymous_kb(pid: int) -> int:
     """kB; 0 of a process that has just ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

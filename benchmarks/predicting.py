@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.memory import anonymous_kb
 from benchmarks.places import RESULTS, SCRATCH, drawn
 from benchmarks.results import machine, markdown
 from fovsfe.run import write_json
@@ -118,18 +119,10 @@ def _watch(command: list[str], enough: Callable[[], bool]) -> Seen:
             for hours, minutes, seconds in re.findall(r"(\d+):(\d\d):(\d\d)", text):
                 shown = 3600 * int(hours) + 60 * int(minutes) + int(seconds)
         if time.monotonic() > due:
-            seen.looks.append((time.monotonic() - start, _anonymous(process.pid), shown))
+            seen.looks.append((time.monotonic() - start, anonymous_kb(process.pid) / 1024, shown))
             due = time.monotonic() + EVERY
             if enough():
                 process.send_signal(signal.SIGINT)
     os.close(ours)
     seen.code = process.returncode
     return seen
-
-
-def _anonymous(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:")), 0.0)

@@ -149,7 +149,7 @@ def _stamp(file: Path) -> tuple[float, int]:
 
 
 def _limit() -> float:
-    text = os.environ.get("FOVSFE_CACHE_GB") or str(CACHE_GB)
+    text = os.environ.get(LIMIT) or str(CACHE_GB)
     try:
         return 1e9 * float(text)
     except ValueError:
