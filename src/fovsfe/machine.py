@@ -47,7 +47,7 @@ def save_memory() -> None:
     if option:
         option(_M_ARENA_MAX, 2)
         option(_M_MMAP_THRESHOLD, 4 * 1024 * 1024)
-        option(_M_TRIM_THRESHOLD, 16 * 1024 * 1024)
+        option(_M_TRIM_THRESHOLD, 1024 * 1024)
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:

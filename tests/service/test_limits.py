@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fovsfe.service import limits
 from fovsfe.service.limits import Keys, RateLimit, Uploads
@@ -117,81 +119,179 @@ def test_keys() -> None:
         assert caught.value.headers == {"WWW-Authenticate": "Bearer"}
 
 
-async def _hold(uploads: Uploads, size: int, seconds: float = 5) -> None:
-    with uploads.one() as upload:
-        async with upload.under_way(seconds):
-            upload.grow(size)
-            await asyncio.sleep(seconds + 1)
+@pytest.fixture(autouse=True)
+def pulse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PULSE", 0.005)
 
 
-async def _started(*uploads: asyncio.Task[None]) -> None:
-    await asyncio.sleep(0.01)
+async def _hold(
+    uploads: Uploads, *sizes: int, expected: int | None = None, then: asyncio.Event | None = None
+) -> None:
+    """Sends so many bytes, each lot after a moment; then waits for its answer, or does not come to its end."""
+    with uploads.one(sum(sizes) if expected is None else expected) as upload:
+        async with upload.under_way(5):
+            for size in sizes:
+                await upload.grow(size)
+                await asyncio.sleep(0.01)
+            if then is None:
+                await asyncio.sleep(6)
+        if then:
+            await then.wait()
+
+
+async def _under_way(*uploads: asyncio.Task[None]) -> None:
+    await asyncio.sleep(0.05)
     assert not any(task.done() for task in uploads)
 
 
 async def _ended(task: asyncio.Task[None]) -> str:
     with pytest.raises(Problem) as caught:
-        await task
+        await asyncio.wait_for(task, 5)
     return slug_of(caught)
 
 
 def test_a_slow_upload_is_cut() -> None:
-    async def story() -> str:
-        return await _ended(asyncio.create_task(_hold(Uploads(100), 1, seconds=0.05)))
-
-    assert asyncio.run(story()) == "too-slow"
-
-
-def test_who_holds_memory_for_longest_is_cut_for_the_sake_of_others(clock: Clock) -> None:
     async def story() -> None:
-        uploads = Uploads(100)
-        first, second = (asyncio.create_task(_hold(uploads, 40)) for _ in range(2))
-        await _started(first, second)
-        clock.now += limits.HONEST_SECONDS + 1
-        with uploads.one() as upload:
-            upload.grow(30)
-            assert await _ended(first) == "too-slow"
-            await _started(second)
-            with pytest.raises(Problem) as caught:
-                upload.grow(100)  # even with the second cut it cannot fit
-            assert slug_of(caught) == "busy"
-        assert await _ended(second) == "too-slow"
+        with Uploads(100, 1).one(10) as upload:
+            async with upload.under_way(0.05):
+                await upload.grow(1)
+                await asyncio.sleep(5)
+
+    with pytest.raises(Problem) as caught:
+        asyncio.run(story())
+    assert slug_of(caught) == "too-slow"
+
+
+def test_who_finds_no_room_waits_for_it_and_not_on_its_own_time() -> None:
+    async def story() -> None:
+        uploads, answered = Uploads(100, 5), asyncio.Event()
+        first = asyncio.create_task(_hold(uploads, 90, then=answered))
+        await _under_way(first)
+        with uploads.one(20) as upload:
+            async with upload.under_way(0.3):
+                asyncio.get_running_loop().call_later(0.4, answered.set)
+                await upload.grow(20)
+                await asyncio.sleep(0.1)
+        assert upload.waited == pytest.approx(0.35, abs=0.1)
 
     asyncio.run(story())
 
 
-def test_honest_uploads_are_not_cut_and_the_newcomer_is_refused(clock: Clock) -> None:
+def test_who_has_waited_for_too_long_is_refused(clock: Clock) -> None:
     async def story() -> None:
-        uploads = Uploads(100, most=2)
-        under_way = [asyncio.create_task(_hold(uploads, 50)) for _ in range(2)]
-        await _started(*under_way)
+        uploads = Uploads(100, 5)
+        held = asyncio.create_task(_hold(uploads, 90, then=asyncio.Event()))
+        await _under_way(held)
+        late = asyncio.create_task(_hold(uploads, 20))
+        await _under_way(late)
+        clock.now += 5.1
+        assert await _ended(late) == "busy"
+        await _under_way(held)  # what waits for its answer is not cut
+        held.cancel()
+
+    asyncio.run(story())
+
+
+def test_uploads_that_come_at_once_do_not_wait_for_each_other() -> None:
+    async def story() -> None:
+        uploads, answered = Uploads(100, 5), asyncio.Event()
+        answered.set()
+        await asyncio.gather(*(_hold(uploads, *[10] * 8, then=answered) for _ in range(3)))
+
+    asyncio.run(asyncio.wait_for(story(), 2))
+
+
+def test_a_line_has_an_end_but_not_for_small_ones() -> None:
+    async def story() -> None:
+        uploads = Uploads(100, 5)
+        held = asyncio.create_task(_hold(uploads, 95, then=asyncio.Event()))
+        line = [asyncio.create_task(_hold(uploads, 45)) for _ in range(2)]
+        await _under_way(held, *line)
+        assert await _ended(asyncio.create_task(_hold(uploads, 45))) == "busy"
+        answered = asyncio.Event()
+        answered.set()
+        await _hold(uploads, 3, then=answered)
+        for task in (held, *line):
+            task.cancel()
+
+    asyncio.run(story())
+
+
+def test_who_sends_for_longest_is_cut_where_waiting_does_not_help(clock: Clock) -> None:
+    async def story() -> None:
+        uploads = Uploads(100, 5)
+        first, second = (asyncio.create_task(_hold(uploads, 40, expected=50)) for _ in range(2))
+        await _under_way(first, second)
+        clock.now += limits.HONEST_SECONDS / 2
+        late = asyncio.create_task(_hold(uploads, 30))
+        await _under_way(first, second, late)
+        clock.now += limits.HONEST_SECONDS + 0.1
+        assert await _ended(first) == "too-slow"
+        await _under_way(second, late)
+        second.cancel()
+        late.cancel()
+
+    asyncio.run(story())
+
+
+def test_only_so_many_come_and_honest_ones_are_not_cut_for_a_newcomer(clock: Clock) -> None:
+    async def story() -> None:
+        uploads = Uploads(100, 5, most=2)
+        coming = [asyncio.create_task(_hold(uploads, 40)) for _ in range(2)]
+        await _under_way(*coming)
         assert await _ended(asyncio.create_task(_hold(uploads, 0))) == "busy"
-        await _started(*under_way)
+        await _under_way(*coming)
         clock.now += limits.HONEST_SECONDS + 1
         newcomer = asyncio.create_task(_hold(uploads, 0))
-        assert await _ended(under_way[0]) == "too-slow"
-        newcomer.cancel()
-        under_way[1].cancel()
+        assert sorted([*await asyncio.wait_for(_first_ended(coming), 5)]) == ["too-slow"]
+        await _under_way(newcomer)
+        for task in (newcomer, *coming):
+            task.cancel()
 
     asyncio.run(story())
 
 
-def test_what_waits_for_its_answer_is_held_and_not_cut(clock: Clock) -> None:
-    async def story() -> None:
-        uploads = Uploads(100)
-        with uploads.one() as waiting:
-            async with waiting.under_way(5):
-                waiting.grow(90)
-            clock.now += limits.HONEST_SECONDS + 1
-            with uploads.one() as upload, pytest.raises(Problem) as caught:
-                upload.grow(20)
-            assert slug_of(caught) == "busy"
-
-    asyncio.run(story())
+async def _first_ended(tasks: list[asyncio.Task[None]]) -> list[str]:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    return [await _ended(task) for task in done]
 
 
 def test_an_answered_upload_gives_its_memory_back() -> None:
-    uploads = Uploads(100)
-    for _ in range(3):
-        with uploads.one() as upload:
-            upload.grow(90)
+    async def story() -> None:
+        uploads, answered = Uploads(100, 0), asyncio.Event()
+        answered.set()
+        for _ in range(3):
+            await _hold(uploads, 90, then=answered)
+
+    asyncio.run(story())
+
+
+@given(
+    memory=st.integers(50, 200),
+    sizes=st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=4), min_size=1, max_size=12),
+    known=st.booleans(),
+)
+@settings(max_examples=50, deadline=None)
+def test_honest_uploads_all_come_to_their_end(memory: int, sizes: list[list[int]], known: bool) -> None:
+    """However much they are together: none waits for ever, and never is more held than may be."""
+    most = 0
+
+    async def upload(uploads: Uploads, lots: list[int]) -> None:
+        nonlocal most
+        with uploads.one(sum(lots) if known else 80) as one:
+            async with one.under_way(5):
+                for lot in lots:
+                    await one.grow(lot)
+                    most = max(most, sum(other.size for other in uploads._held))
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    async def story() -> list[Any]:
+        uploads = Uploads(max(memory, 80), 5)
+        return await asyncio.gather(*(upload(uploads, lots) for lots in sizes), return_exceptions=True)
+
+    ends = asyncio.run(asyncio.wait_for(story(), 4))
+    assert {type(end) for end in ends} <= {type(None), Problem}  # refused at once, where the line is long
+    assert all(end is None or end.slug == "busy" for end in ends)
+    assert ends[0] is None
+    assert most <= max(memory, 80)

@@ -50,7 +50,7 @@ def read(
     parts: dict[str, Any] = {
         "rate": RateLimit(0),
         "engine": SimpleNamespace(check_room=lambda photos: None),
-        "uploads": Uploads(1_000_000),
+        "uploads": Uploads(1_000_000, 0.1),
         "metrics": METRICS,
     }
     scope = {
@@ -148,11 +148,11 @@ def test_who_has_to_be_refused_is_refused_before_the_upload() -> None:
 
 
 def test_memory_for_uploads() -> None:
-    assert refused([b"x" * 600, b"x" * 600], uploads=Uploads(1000)) == "busy"
+    assert refused([b"x" * 600, b"x" * 600], uploads=Uploads(1000, 0.1)) == "busy"
 
 
 def test_memory_is_held_until_the_answer() -> None:
-    uploads = Uploads(1000)
+    uploads = Uploads(1000, 0.1)
 
     async def story() -> None:
         async def receive() -> dict[str, Any]:

@@ -56,6 +56,7 @@ def _onnxruntime(file: Path, threads: int) -> tuple[Network, list[int]]:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
     options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")  # not the arena
     options.enable_mem_pattern = False  # takes memory, and makes nothing faster
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
@@ -68,11 +69,14 @@ def _onnxruntime(file: Path, threads: int) -> tuple[Network, list[int]]:
 
 @cache
 def _share_memory() -> None:
-    """One arena for all networks: with one each, every one keeps what it needed for itself."""
+    """One arena for all networks: with one each, every one keeps what it needed for itself.
+
+    It doubles as it grows; extended by just what is asked for, it splits into chunks that fit nothing else.
+    """
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    as_requested = {"max_mem": 0, "arena_extend_strategy": 1}
+    doubling = {"max_mem": 0, "arena_extend_strategy": 0}
     defaults = {"initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
-    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(as_requested | defaults))
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(doubling | defaults))
 
 
 def _openvino(file: Path, threads: int) -> tuple[Network, list[int]]:

@@ -71,7 +71,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     app.state.bundle = predictor.bundle
     app.state.model = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()[:12]
     app.state.licences = licences((folder / CARD).read_text("utf-8")) if (folder / CARD).is_file() else []
-    app.state.uploads = Uploads(settings.upload_memory)
+    app.state.uploads = Uploads(settings.upload_memory, settings.queue_seconds / 2)
     among = os.environ.get(SHARED)
     app.state.rate = RateLimit(settings.rate_limit, Path(among) / "rate" if among else None)
     app.state.keys = Keys(settings.api_keys)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fovsfe import machine
 from fovsfe.bundle.heat import overlay
 from fovsfe.bundle.predictor import BATCH, Answer, Fitted, Predictor
 from fovsfe.photos.decode import BadPhoto, Header, Pixels, header, load
@@ -19,6 +20,8 @@ from fovsfe.service.metrics import Metrics
 from fovsfe.service.problems import Problem, busy
 from fovsfe.service.settings import Settings
 
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # brands; what others hold may be AVIF
+LARGE = 16 * 1024 * 1024  # bytes
 NICENESS = 5  # of the threads that answer; the loop's is 0, so that it reads and refuses without delay
 
 
@@ -233,6 +236,8 @@ class _Memory:
         try:
             yield
         finally:
+            if size > LARGE:
+                machine.give_back()  # or the holes that it leaves are missing elsewhere
             with self._freed:
                 self._taken -= size
                 self._freed.notify_all()
@@ -241,7 +246,7 @@ class _Memory:
 def memory_needed(data: bytes, about: Header, side: int) -> int:
     """Bytes that decoding a photo takes at its peak, where `side` is the longest that is wanted of it.
 
-    Rounded up from what Pillow 12 took for 24 million pixels of each kind. A JPEG is decoded at about the
+    Rounded up from what Pillow 13 took for 12 and 24 million pixels of each kind. A JPEG is decoded at about the
     scale that is wanted, but a progressive one keeps all its coefficients meanwhile.
     """
     pixels, notes = about.width * about.height, set(about.notes) - {"first of several frames"}
@@ -253,7 +258,7 @@ def memory_needed(data: bytes, about: Header, side: int) -> int:
     if {"transparent", "16-bit", "32-bit", "floating point"} & notes:
         return 22 * pixels
     if data[4:8] == b"ftyp":
-        return 19 * pixels // 2
+        return (17 if data[8:12] in HEIC else 21) * pixels // 2
     return (10 if notes or data[:2] in (b"II", b"MM") else 6) * pixels
 
 

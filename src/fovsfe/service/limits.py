@@ -8,7 +8,7 @@ import mmap
 import struct
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from fovsfe.service.problems import Problem, busy
@@ -16,6 +16,7 @@ from fovsfe.service.problems import Problem, busy
 SETS, WAYS = 2048, 8  # of clients that are remembered, 400 kB of them
 UPLOADS = 256  # under way at one time
 HONEST_SECONDS = 2.0  # no upload is cut for another's sake before that
+PULSE = 0.5  # seconds between two looks for who is to be cut
 
 _BUCKET = struct.Struct("8sdd")  # whose it is, what was left, and when
 
@@ -95,71 +96,133 @@ class Keys:
 class Upload:
     """One upload, from its first byte to its answer."""
 
-    def __init__(self, uploads: "Uploads") -> None:
+    def __init__(self, uploads: "Uploads", expected: int) -> None:
         self._uploads = uploads
-        self.since = time.monotonic()
+        self.expected = expected  # bytes that it is going to have, at the most
         self.size = 0
+        self.since = time.monotonic()
+        self.waits = False
+        self.waited = 0.0  # seconds, by no fault of the sender's
+        self.cut = False
         self.limit: asyncio.Timeout
 
     @asynccontextmanager
     async def under_way(self, seconds: float) -> AsyncIterator[None]:
-        """While it comes, which may take so long. Raises Problem."""
+        """While it comes, for which its sender may take so long. Raises Problem."""
         try:
             async with asyncio.timeout(seconds) as self.limit:
                 with self._uploads.coming(self):
                     yield
         except TimeoutError:
             raise Problem("too-slow", "The upload took too long; try a faster network.") from None
+        self.expected = self.size
 
-    def grow(self, size: int) -> None:
-        """It has become `size` bytes larger. Raises Problem where there is no room for them."""
-        self._uploads.make_room(size, for_whom=self)
+    async def grow(self, size: int) -> None:
+        """It becomes `size` bytes larger, as soon as there is room for them. Raises Problem."""
+        if self.cut:  # and did not notice yet
+            raise TimeoutError
+        if not self._uploads.has_room(size, self):
+            loop = asyncio.get_running_loop()
+            start, end = loop.time(), self.limit.when() or 0.0
+            self.limit.reschedule(None)
+            self.waits = True
+            try:
+                await self._uploads.make_room(size, self)
+            finally:
+                self.waits = False
+                self.limit.reschedule(end + loop.time() - start)
         self.size += size
 
 
 class Uploads:
     """The uploads that are held, `memory` bytes of them at the most, whether they still come or wait.
 
-    Honest visitors have sent theirs within seconds: who sends for longest is cut when room is short.
+    Who finds no room waits for it, a few seconds, and is not read from meanwhile. Those who have sent for
+    longest are cut where that does not help: honest visitors have sent theirs within seconds.
     """
 
-    def __init__(self, memory: int, most: int = UPLOADS) -> None:
+    def __init__(self, memory: int, patience: float, most: int = UPLOADS) -> None:
+        """`patience`: seconds that an upload waits for room, all in all."""
         self._memory = memory
+        self._patience = patience
         self._most = most
         self._held: set[Upload] = set()
-        self._coming: dict[Upload, None] = {}  # the oldest first
+        self._coming: set[Upload] = set()
+        self._freed = asyncio.Event()
 
     @contextmanager
-    def one(self) -> Iterator[Upload]:
-        """A place for an upload until it is answered."""
-        upload = Upload(self)
+    def one(self, expected: int) -> Iterator[Upload]:
+        """A place for an upload of at most so many bytes, until it is answered.
+
+        Raises Problem where those who wait already, and for no more, are going to need all the room.
+        """
+        expected = min(expected, self._memory)
+        wanted = [upload.expected - upload.size for upload in self._held if upload.waits]
+        if sum(size for size in wanted if size <= expected) + expected > self._memory:
+            raise busy(HONEST_SECONDS)
+        upload = Upload(self, expected)
         self._held.add(upload)
         try:
             yield upload
         finally:
-            self._held.discard(upload)
+            self._let_go(upload)
 
     @contextmanager
     def coming(self, upload: Upload) -> Iterator[None]:
         """While `upload` comes, it may be cut. Raises Problem where too many come."""
-        if len(self._coming) >= self._most:
-            self._cut_oldest(None)
-        self._coming[upload] = None
+        if len(self._coming) >= self._most and not self._cut_slowest():
+            raise busy(HONEST_SECONDS)
+        self._coming.add(upload)
         try:
             yield
         finally:
-            self._coming.pop(upload, None)
+            self._coming.discard(upload)
 
-    def make_room(self, size: int, for_whom: Upload) -> None:
-        """Cuts other uploads until `size` bytes more fit in. Raises Problem where that would not be fair."""
-        while sum(upload.size for upload in self._held) + size > self._memory:
-            self._cut_oldest(for_whom)
+    def has_room(self, size: int, for_whom: Upload) -> bool:
+        """Whether `size` bytes more fit in, and all who come could still be held to their end, in some order.
 
-    def _cut_oldest(self, spared: Upload | None) -> None:
-        oldest = next((upload for upload in self._coming if upload is not spared), None)
-        if oldest is None or time.monotonic() - oldest.since < HONEST_SECONDS:
-            raise busy(HONEST_SECONDS)
-        del self._coming[oldest]
-        self._held.discard(oldest)
-        if not oldest.limit.expired():
-            oldest.limit.reschedule(0)  # long ago
+        Else several uploads, each in part, would fill the memory and wait for each other (the banker's
+        algorithm: Dijkstra, EWD-108).
+        """
+        free = self._memory - sum(upload.size for upload in self._held) - size
+        if free < 0:
+            return False
+        free += sum(upload.size for upload in self._held - self._coming)  # which are answered in any case
+        sizes = {upload: upload.size for upload in self._coming}
+        sizes[for_whom] += size
+        for upload in sorted(sizes, key=lambda upload: upload.expected - sizes[upload]):
+            if upload.expected - sizes[upload] > free:
+                return False
+            free += sizes[upload]
+        return True
+
+    async def make_room(self, size: int, for_whom: Upload) -> None:
+        """Returns once `size` bytes more fit in. Raises Problem where that would take too long."""
+        before, since = for_whom.waited, time.monotonic()
+        while not self.has_room(size, for_whom):
+            for_whom.waited = before + time.monotonic() - since
+            if for_whom.waited >= HONEST_SECONDS and self._cut_slowest():
+                continue
+            if for_whom.waited >= self._patience:
+                raise busy(HONEST_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), PULSE)
+
+    def _cut_slowest(self) -> bool:
+        """Cuts who has sent for longest, and longer than the honest do; whether there was one."""
+        now = time.monotonic()
+        sending = {upload: now - upload.since - upload.waited for upload in self._coming if not upload.waits}
+        slowest = max(sending, key=sending.__getitem__, default=None)
+        if slowest is None or sending[slowest] < HONEST_SECONDS:
+            return False
+        self._coming.discard(slowest)
+        self._let_go(slowest)
+        slowest.cut = True
+        if not slowest.limit.expired():
+            slowest.limit.reschedule(0)  # long ago
+        return True
+
+    def _let_go(self, upload: Upload) -> None:
+        self._held.discard(upload)
+        self._freed.set()
+        self._freed = asyncio.Event()

@@ -30,14 +30,14 @@ async def photos_of(request: Request, settings: Settings) -> AsyncIterator[list[
     state = request.app.state
     state.rate.take(request.client.host if request.client else "")
     state.engine.check_room(1)
-    _check_length(request, settings.max_content_length)
+    expected = _length(request, settings.max_content_length)
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind == b"multipart/form-data":
         body: _Body = _Form(options.get(b"boundary", b""), settings.max_photos)
     else:
         body = _Raw()
     started, size = time.perf_counter(), 0
-    with state.uploads.one() as upload:
+    with state.uploads.one(expected) as upload:
         async with upload.under_way(settings.upload_seconds):
             more = True
             while more:
@@ -48,7 +48,7 @@ async def photos_of(request: Request, settings: Settings) -> AsyncIterator[list[
                 size += len(chunk)
                 if size > settings.max_content_length:
                     raise _too_large(settings.max_content_length)
-                upload.grow(len(chunk))
+                await upload.grow(len(chunk))
                 body.write(chunk)
             photos = body.end()
         state.metrics.read.observe(time.perf_counter() - started)
@@ -57,10 +57,12 @@ async def photos_of(request: Request, settings: Settings) -> AsyncIterator[list[
         yield photos
 
 
-def _check_length(request: Request, most: int) -> None:
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > most:  # the server has checked that it is a number
+def _length(request: Request, most: int) -> int:
+    """Bytes that the body is going to have: as announced, or the `most` that it may have. Raises Problem."""
+    length = int(request.headers.get("content-length", most))  # the server has checked that it is a number
+    if length > most:
         raise _too_large(most)
+    return length
 
 
 def _too_large(most: int) -> Problem:

@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 DECODE_MEMORY = 400 * MIB  # at the most, unless more is asked for: 40 megapixels of most formats
 UPLOAD_MEMORY = 80 * MIB
 LEAST_DECODE_MEMORY = 16 * MIB
-RESERVE = 24 * MIB  # of a worker, for what no one counts: sockets, answers, holes in the heap
+RESERVE = 40 * MIB  # of a worker, for what no one counts: pages of its program, sockets, holes in the heap
 
 
 def _words(value: Any) -> Any:
@@ -124,14 +124,14 @@ class Settings(BaseModel):
     def with_memory(self, all_in_all: int | None, held: int) -> "Settings":
         """With the bytes for uploads and decoding that are not set.
 
-        They are a sixth and five sixths of a worker's share of `all_in_all`, less what the worker has
+        They are a quarter and three quarters of a worker's share of `all_in_all`, less what the worker has
         `held` when all threads predict, and a reserve. Where nothing tells how much there is, it is enough.
         Raises FovsfeError where too little is left for one upload.
         """
         free = DECODE_MEMORY + UPLOAD_MEMORY
         if all_in_all is not None:
             free = min(free, all_in_all // self.workers - held - RESERVE)
-        upload = self.upload_memory or max(min(free // 6, UPLOAD_MEMORY), self.max_content_length)
+        upload = self.upload_memory or max(min(free // 4, UPLOAD_MEMORY), self.max_content_length)
         decode = self.decode_memory or min(free - upload, DECODE_MEMORY)
         if decode < LEAST_DECODE_MEMORY:
             wanted = self.workers * (held + RESERVE + upload + LEAST_DECODE_MEMORY)
