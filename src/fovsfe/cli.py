@@ -370,10 +370,11 @@ def healthy(
 
     Example: `fovsfe healthy`
     """
-    from fovsfe.service import server
+    from fovsfe.service.healthy import ask
     from fovsfe.service.settings import Settings
 
-    server.ask(Settings.read(os.environ, port=port))
+    settings = Settings.read(os.environ, port=port)
+    ask(settings.host, settings.port)
 
 
 @app.command()

@@ -22,7 +22,7 @@ else "$PYTHON" "$here/bundle.py" "$scratch/context/bundle"; fi
 
 beside() { # while the container runs, named `app`
   "$ENGINE" exec -i app python - <"$here/packages.py"
-  "$ENGINE" exec app fovsfe healthy
+  "$ENGINE" exec app python -m fovsfe.service.healthy
   "$ENGINE" exec app sh -c '! touch /venv/x 2>/dev/null && [ "$(id -u)" != 0 ]'
   "$PYTHON" "$here/load.py" "$URL" "${SECONDS_OF_LOAD:-60}"
   "$ENGINE" exec app grep -E '^(Rss(Anon|File)|VmHWM)' /proc/1/status

@@ -127,7 +127,7 @@ def pulse(monkeypatch: pytest.MonkeyPatch) -> None:
 async def _hold(
     uploads: Uploads, *sizes: int, expected: int | None = None, then: asyncio.Event | None = None
 ) -> None:
-    """Sends so many bytes, each lot after a moment; then waits for its answer, or does not come to its end."""
+    """Sends so many bytes, in lots; then waits for its answer, or never comes to its end."""
     with uploads.one(sum(sizes) if expected is None else expected) as upload:
         async with upload.under_way(5):
             for size in sizes:

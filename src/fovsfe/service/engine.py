@@ -246,8 +246,8 @@ class _Memory:
 def memory_needed(data: bytes, about: Header, side: int) -> int:
     """Bytes that decoding a photo takes at its peak, where `side` is the longest that is wanted of it.
 
-    Rounded up from what Pillow 13 took for 12 and 24 million pixels of each kind. A JPEG is decoded at about the
-    scale that is wanted, but a progressive one keeps all its coefficients meanwhile.
+    Rounded up from what Pillow 13 took for 12 and 24 million pixels of each kind. A JPEG is decoded at about
+    the scale that is wanted, but a progressive one keeps all its coefficients meanwhile.
     """
     pixels, notes = about.width * about.height, set(about.notes) - {"first of several frames"}
     if data.startswith(b"\xff\xd8"):

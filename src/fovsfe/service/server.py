@@ -1,7 +1,7 @@
 """Runs the application in one process, or in several that are replaced when they die."""
 
 import asyncio
-import http.client
+import http
 import json
 import os
 import shutil
@@ -47,21 +47,6 @@ def serve(folder: Path, settings: Settings) -> None:
         _work(folder, settings, listener)
     else:
         _Workers(folder, settings, listener).run()
-
-
-def ask(settings: Settings) -> None:
-    """Raises FovsfeError unless the service that `settings` describe says that it is ready."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    connection = http.client.HTTPConnection(host, settings.port, timeout=3)
-    try:
-        connection.request("GET", "/readyz")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        raise FovsfeError(f"nothing answers on {host}:{settings.port}: {error}") from error
-    finally:
-        connection.close()
-    if status != 200:
-        raise FovsfeError(f"the service on {host}:{settings.port} is not ready")
 
 
 def _bound(settings: Settings) -> socket.socket:
