@@ -220,7 +220,10 @@ def test_a_line_has_an_end_but_not_for_small_ones() -> None:
 def test_who_sends_for_longest_is_cut_where_waiting_does_not_help(clock: Clock) -> None:
     async def story() -> None:
         uploads = Uploads(100, 5)
-        first, second = (asyncio.create_task(_hold(uploads, 40, expected=50)) for _ in range(2))
+        first = asyncio.create_task(_hold(uploads, 40, expected=50))
+        await _under_way(first)
+        clock.now += 0.1
+        second = asyncio.create_task(_hold(uploads, 40, expected=50))
         await _under_way(first, second)
         clock.now += limits.HONEST_SECONDS / 2
         late = asyncio.create_task(_hold(uploads, 30))

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from fovsfe.service.limits import RateLimit, Uploads
 from fovsfe.service.metrics import Metrics
-from fovsfe.service.problems import Problem, busy
+from fovsfe.service.problems import Problem
 from fovsfe.service.reading import photos_of
 from fovsfe.service.settings import Settings
 
@@ -49,7 +49,6 @@ def read(
 
     parts: dict[str, Any] = {
         "rate": RateLimit(0),
-        "engine": SimpleNamespace(check_room=lambda photos: None),
         "uploads": Uploads(1_000_000, 0.1),
         "metrics": METRICS,
     }
@@ -138,12 +137,8 @@ def test_a_sender_that_leaves() -> None:
 
 
 def test_who_has_to_be_refused_is_refused_before_the_upload() -> None:
-    def full(photos: int) -> None:
-        raise busy(1)
-
     rate = RateLimit(1)
     rate.take("10.0.0.1")
-    assert refused([], engine=SimpleNamespace(check_room=full)) == "busy"
     assert refused([], rate=rate) == "rate-limited"
 
 
@@ -158,8 +153,7 @@ def test_memory_is_held_until_the_answer() -> None:
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": b"x" * 600, "more_body": False}
 
-        state = {"rate": RateLimit(0), "engine": SimpleNamespace(check_room=lambda photos: None)}
-        app = SimpleNamespace(state=SimpleNamespace(uploads=uploads, metrics=METRICS, **state))
+        app = SimpleNamespace(state=SimpleNamespace(uploads=uploads, metrics=METRICS, rate=RateLimit(0)))
         request = Request({"type": "http", "method": "POST", "headers": [], "app": app}, receive)
         async with photos_of(request, SETTINGS):
             with pytest.raises(Problem) as caught:

@@ -15,7 +15,6 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from fovsfe import __version__, machine
@@ -82,7 +81,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     docs.complete(app)
     for kind in (Problem, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _refuse)
-    app.add_middleware(Door, state=app.state, failed=_failed)
+    app.add_middleware(Door, state=app.state, refuse=_refuse)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return app
@@ -192,7 +191,7 @@ async def show_metrics(request: Request) -> Response:
     return Response(request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: BaseException) -> Response:
     """Any refusal: a page for a browser, a problem document for a program."""
     problem = _problem(request, error)
     # They keep what the handler held, the upload itself, until a slow sender has taken the answer.
@@ -206,7 +205,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
     return JSONResponse(document, problem.status, problem.headers, MEDIA_TYPE)
 
 
-def _problem(request: Request, error: Exception) -> Problem:
+def _problem(request: Request, error: BaseException) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, RequestValidationError):
@@ -224,9 +223,3 @@ def _methods(request: Request) -> list[str]:
     """Of all routes with the request's path; the framework tells those of the first one only."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
-
-
-async def _failed(scope: Scope, receive: Receive, send: Send) -> None:
-    """ASGI: the answer to a request whose handling failed."""
-    response = await _refuse(Request(scope, receive), RuntimeError())
-    await response(scope, receive, send)

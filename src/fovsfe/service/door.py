@@ -3,13 +3,22 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers, State
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fovsfe.service import logs
 from fovsfe.service.metrics import Metrics
+from fovsfe.service.problems import Problem
 
+Refuse = Callable[[Request, BaseException], Awaitable[Response]]
+
+UPLOADS = ("/", "/api/predict")  # where photos are sent to
+AT_ONCE = 64 * 1024  # bytes of a body that has come with its header, or is about to
+MOMENT = 0.02  # seconds
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 32 * 1024 * 1024
 
@@ -31,18 +40,19 @@ _HEADERS = [
 class Door:
     """ASGI middleware: request ids, security headers, the log, the metrics, and how an upload is cut.
 
-    A request that is answered before it has been read to its end gets its answer at once. Then what the
-    sender has under way is thrown away for a moment, since a connection closed at once could take the answer
-    with it, and then the connection is closed.
+    Uploads for which the queue has no room are refused here, where it costs least. A request that is answered
+    before it has been read to its end gets its answer at once. Then what the sender has under way is thrown
+    away for a moment, since a connection closed at once could take the answer with it, and then the
+    connection is closed.
     """
 
-    def __init__(self, app: ASGIApp, state: State, failed: ASGIApp) -> None:
-        """`failed` answers where `app` raises. Once `state.stopping`, an answer is its connection's last."""
+    def __init__(self, app: ASGIApp, state: State, refuse: Refuse) -> None:
+        """`refuse` answers where `app` raises. Once `state.stopping`, an answer is its connection's last."""
         self._app = app
         self._state = state
         self._metrics: Metrics = state.metrics
         self._root: str = state.settings.app_root
-        self._failed = failed
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -54,11 +64,17 @@ class Door:
         passage = _Passage(scope, receive, send, self._state.stopping)
         started = time.perf_counter()
         try:
+            if scope["method"] == "POST" and scope["path"].removeprefix(self._root) in UPLOADS:
+                self._state.engine.check_room(1)
             await self._app(scope, passage.receive, passage.send)
         except (Exception, asyncio.CancelledError) as error:  # cancelled: there is no more time to stop
-            logs.fault(error, request=passage.id)
+            if isinstance(error, Problem):  # there is no room
+                await passage.take_short_body()
+            else:
+                logs.fault(error, request=passage.id)
             if not passage.status:
-                await self._failed(scope, passage.receive, passage.send)
+                answer = await self._refuse(Request(scope), error)
+                await answer(scope, passage.receive, passage.send)
         finally:
             self._note(scope, passage, time.perf_counter() - started)
 
@@ -70,7 +86,9 @@ class Door:
             scope["path"] = self._root + (path if path != self._root else "/")
 
     def _note(self, scope: Scope, passage: "_Passage", seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")  # never the path, which a visitor wrote
+        route = getattr(scope.get("route"), "path", "other")  # not the path: a visitor wrote it
+        if passage.status == 503 and (path := scope["path"].removeprefix(self._root)) in UPLOADS:
+            route = path  # which was refused before it came to its route
         method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
         self._metrics.requests.labels(route, method, str(passage.status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
@@ -92,9 +110,16 @@ class _Passage:
         self.id = secrets.token_hex(8)
         self.status = 0
         self._receive, self._send = receive, send
-        self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        length = headers.get("content-length", "0")
+        self._unread = length != "0" or "transfer-encoding" in headers
+        self._comes_at_once = length.isdecimal() and int(length) <= AT_ONCE
         self._last = last
         scope.setdefault("state", {})["request_id"] = self.id
+
+    async def take_short_body(self) -> None:
+        """Throws it away before the answer, after which the connection can then be kept."""
+        if self._unread and self._comes_at_once:
+            await self._linger(MOMENT)
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -110,14 +135,15 @@ class _Passage:
                 message["headers"].append((b"connection", b"close"))
         elif self._unread and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
-            await self._linger()
+            await self._linger(LINGER_SECONDS)
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
-    async def _linger(self) -> None:
+    async def _linger(self, seconds: float) -> None:
+        """Throws away what comes, until the body's end or for so long."""
         size = 0
         try:
-            async with asyncio.timeout(LINGER_SECONDS):
+            async with asyncio.timeout(seconds):
                 while self._unread and size < LINGER_BYTES:
                     size += len((await self.receive()).get("body", b""))
         except TimeoutError:

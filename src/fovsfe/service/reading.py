@@ -21,15 +21,11 @@ OTHER_FIELDS = 20  # of a form, which are skipped
 async def photos_of(request: Request, settings: Settings) -> AsyncIterator[list[bytes]]:
     """The photos of a request, in their order: the form's fields `photo`, or the body itself; at least one.
 
-    They count as held in memory until the context's end.
-
-    Looks for room in the queue first, so that who has to be refused is refused before the upload. Whether
-    they are photos is for the decoder to say: neither names nor types given by the sender count.
-    Raises Problem.
+    They count as held in memory until the context's end. Whether they are photos is for the decoder to say:
+    neither names nor types given by the sender count. Raises Problem.
     """
     state = request.app.state
     state.rate.take(request.client.host if request.client else "")
-    state.engine.check_room(1)
     expected = _length(request, settings.max_content_length)
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind == b"multipart/form-data":
