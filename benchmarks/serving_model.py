@@ -1,6 +1,7 @@
 """What benchmarks/serving.py serves: one network as a bundle and for the peers, and photos of phone size."""
 
 import io
+import shutil
 from pathlib import Path
 from random import Random
 
@@ -12,7 +13,9 @@ from safetensors.torch import save_file
 
 from benchmarks.places import SCRATCH
 from fovsfe import recipe as recipes
+from fovsfe.bundle import format
 from fovsfe.bundle.export import export
+from fovsfe.bundle.reduce import to_int8
 from fovsfe.ensemble.blend import Blend
 from fovsfe.networks.network import build
 from fovsfe.photos.cars import MODELS
@@ -26,7 +29,8 @@ PHONE = (4032, 3024)
 
 
 def made(weights: Path) -> Path:
-    """The bundle; beside it model.onnx, model.safetensors and model.json, the same network for the peers."""
+    """The bundle; beside it bundle-int8, with its network in 8 bits, and the same network for the peers:
+    model.onnx, model.safetensors and model.json."""
     folder = SCRATCH / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -35,13 +39,16 @@ def made(weights: Path) -> Path:
     members = [{"backbone": BACKBONE, "size": list(SIZE)}]
     recipe = recipes.read("quick").model_copy(update={"members": (recipes.Member(**members[0]),)})
     title = recipe.members[0].title
-    photos = np.stack([load(photograph(model, Random(model.name)), SIZE, "squash") for model in MODELS[:4]])
+    photos = np.stack([load(photograph(model, Random(model.name)), SIZE, "squash") for model in MODELS])
     bundle = folder / "bundle"
     blend = Blend(kind="mean", members=(title,))
     ids = {label: label for label in LABELS}
     export(bundle, {title: [folder / "ours"]}, recipe, blend, LABELS, ids, ("plain",), {}, lambda _: photos)
     (graph,) = (bundle / "members").iterdir()
     (folder / "model.onnx").write_bytes(graph.read_bytes())
+    reduced = shutil.copytree(bundle, folder / "bundle-int8", dirs_exist_ok=True)
+    to_int8(reduced / "members" / graph.name, photos)
+    format.write(reduced, format.load(bundle))
     peer = timm.create_model(BACKBONE, num_classes=len(LABELS))
     of_head = {"classifier.weight": network.head.weight, "classifier.bias": network.head.bias}
     peer.load_state_dict(network.backbone.state_dict() | of_head)

@@ -1,4 +1,4 @@
-"""bundle.from_run: what a run folder holds becomes a bundle of all members or of one, in 32 bits or in 8."""
+"""bundle.from_run: what a run folder holds becomes a bundle of all members or of one, in 32 bits or fewer."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fovsfe.bundle import reduce
-from fovsfe.bundle.format import load
+from fovsfe.bundle.format import Kind, load
 from fovsfe.bundle.from_run import export_run, read_translations
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.ensemble import predictions
@@ -59,7 +59,7 @@ def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: 
 
 def test_in_8_bits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduce, "MARGIN", 0.1)  # one of 40 photos is more than the margin of users
-    whole, small = (export_run(run, tmp_path / name, int8=name == "int8") for name in ("fp32", "int8"))
+    whole, small = (export_run(run, tmp_path / name, precision=name) for name in ("fp32", "int8"))
     assert (whole.precision.kind, small.precision.kind) == ("fp32", "int8")
     judged = small.precision.judged
     assert judged.photos == 40
@@ -74,10 +74,30 @@ def test_in_8_bits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "compute in 8 bits" in (tmp_path / "int8" / "card.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("kind", "apart"), [("fp16", 5e-3), ("bf16", 5e-2)])
+def test_in_16_bits(run: Run, tmp_path: Path, kind: Kind, apart: float) -> None:
+    """Half the size; and what is rounded to so many bits says the same, nearly."""
+    whole, small = (export_run(run, tmp_path / name, precision=name) for name in ("fp32", kind))
+    assert small.precision.kind == kind
+    size = [sum(f.stat().st_size for f in (tmp_path / n / "members").iterdir()) for n in ("fp32", kind)]
+    assert size[1] < 0.55 * size[0]
+    assert whole.proof.greatest_difference < small.proof.greatest_difference < apart
+    assert small.proof.agreement == 1
+    assert "weights in 16 bits" in (tmp_path / kind / "card.md").read_text(encoding="utf-8")
+
+
+def test_bfloat16_is_rounded_to_the_nearest() -> None:
+    values = np.array([1, -1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3e38], np.float32)
+    bits = reduce._as_bfloat16(values).astype(np.uint32) << 16
+    rounded = bits.view(np.float32).tolist()
+    assert rounded[:5] == [1, -1, 1, 1 + 2**-6, 1 + 2**-7]
+    assert rounded[5] == pytest.approx(3e38, rel=2**-8)
+
+
 def test_8_bits_that_cost_too_much(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduce, "MARGIN", -1.0)
-    with pytest.raises(FovsfeError, match=r"at int8 .* of 40 held-out photos.* without --int8") as caught:
-        export_run(run, tmp_path / "bundle", int8=True)
+    with pytest.raises(FovsfeError, match=r"at int8 .* of 40 held-out photos.* --precision") as caught:
+        export_run(run, tmp_path / "bundle", precision="int8")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "bundle").exists()
 

@@ -156,7 +156,8 @@ def _accuracy(bundle: Bundle) -> Iterator[str]:
         yield f"{_percent(proof.agreement)}."
         yield ""
     if judged := bundle.precision.judged:
-        yield "The figures above are of the networks as trained; here they compute in 8 bits. On"
+        how = "compute in 8 bits" if bundle.precision.kind == "int8" else "keep their weights in 16 bits"
+        yield f"The figures above are of the networks as trained; here they {how}. On"
         yield f"{_count(judged.photos, 'photo')} that a network had not learned from, the blend, fitted on"
         yield f"them, is right for {_percent(judged.after)}, as trained for {_percent(judged.before)};"
         yield f"{_percent(judged.margin)} might have been lost."

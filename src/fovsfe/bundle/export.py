@@ -56,7 +56,7 @@ def export(
         proof: title -> some held-out photos, uint8 (n, *size, 3), the same ones for every member; one view
             of them goes through every trained network and every graph.
         translations: language -> label -> its name there.
-        reduction: to 8 bits.
+        reduction: to fewer bits, if any.
 
     Raises:
         FovsfeError: a network's file is missing or damaged, the folder cannot be written or holds something

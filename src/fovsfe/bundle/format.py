@@ -64,10 +64,14 @@ class Judged(Part):
     """by how much `after` was allowed to be lower"""
 
 
-class Precision(Part):
-    """What the networks compute in: "fp32" as trained, "int8" with weights and activations of 8 bits."""
+Kind = Literal["fp32", "fp16", "bf16", "int8"]
 
-    kind: Literal["fp32", "int8"] = "fp32"
+
+class Precision(Part):
+    """Of the networks: "fp32" as trained; "fp16" and "bf16" with weights of 16 bits, computed in 32; "int8"
+    with weights and activations of 8 bits."""
+
+    kind: Kind = "fp32"
     judged: Judged | None = None
     """None for "fp32", there is nothing to judge"""
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fovsfe.bundle.export import export
-from fovsfe.bundle.format import Bundle
+from fovsfe.bundle.format import Bundle, Kind
 from fovsfe.bundle.reduce import Reduction
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend, Floats
@@ -38,7 +38,7 @@ def export_run(
     metrics: Mapping[str, Any] | None = None,
     member: str | None = None,
     translations: Translations | None = None,
-    int8: bool = False,
+    precision: Kind = "fp32",
 ) -> Bundle:
     """Makes the bundle `folder` of a run: its chosen blend or, as a blend of one, `member`.
 
@@ -48,7 +48,7 @@ def export_run(
     Args:
         metrics: what metrics.json will hold; read from there if None.
         translations: as `read_translations` gives them.
-        int8: with networks in 8 bits, see `reduce`.
+        precision: of the networks, see `reduce`.
 
     Raises:
         FovsfeError: the run is not done or there is no such member; the photos are gone or others; or as
@@ -91,7 +91,7 @@ def export_run(
         facts,
         lambda title: source.pixels(title, source.judged[:PROOF_PHOTOS]),
         translations,
-        _reduction(source, blend) if int8 else None,
+        None if precision == "fp32" else _reduction(source, blend, precision),
     )
 
 
@@ -178,7 +178,7 @@ def _alone(source: _Source, member: str) -> tuple[Blend, dict[str, Any]]:
     return choice.blend, {**choice.metrics.model_dump(mode="json"), "reasons": list(choice.reasons)}
 
 
-def _reduction(source: _Source, blend: Blend) -> Reduction:
+def _reduction(source: _Source, blend: Blend, kind: Kind) -> Reduction:
     folds = source.table["fold"].to_numpy(np.int64)
     labelled = (source.table["part"] == "train").to_numpy()
 
@@ -188,6 +188,7 @@ def _reduction(source: _Source, blend: Blend) -> Reduction:
         return source.pixels(title, chosen)
 
     return Reduction(
+        kind=kind,
         truth=source.truth,
         folds=folds[source.judged],
         trained=source.answers(blend.members),

@@ -1,4 +1,4 @@
-"""Networks in 8 bits, and what that costs, measured on photos that they had not learned from."""
+"""Networks in 16 or 8 bits, and what that costs, measured on photos that they had not learned from."""
 
 import logging
 from collections.abc import Callable
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from fovsfe.bundle.format import Bundle, Judged, Precision
+from fovsfe.bundle.format import Bundle, Judged, Kind, Precision
 from fovsfe.bundle.predictor import BATCH
 from fovsfe.bundle.runtime import open_network
 from fovsfe.ensemble.blend import Floats, softmax
@@ -25,8 +28,9 @@ QUANTISED = ["Conv", "Clip", "Relu", "Add", "Concat", "MaxPool", "AveragePool"]
 
 @dataclass(frozen=True)
 class Reduction:
-    """The photos that show how to reduce the precision, and what it costs."""
+    """To which precision, and the photos that show how to reduce it, and what it costs."""
 
+    kind: Kind
     truth: Ints
     """(n,) positions in the labels, of photos that some network of each member had not learned from"""
     folds: Ints
@@ -40,14 +44,17 @@ class Reduction:
 
 
 def reduce(folder: Path, bundle: Bundle, reduction: Reduction) -> Precision:
-    """Quantises the graphs of `bundle`, which lie in `folder`.
+    """Reduces the graphs of `bundle`, which lie in `folder`.
 
     Raises FovsfeError where the accuracy falls by more than MARGIN.
     """
     answers = np.zeros_like(reduction.trained)
     for number, member in enumerate(bundle.members):
         for fold, path in enumerate(member.networks):
-            _to_int8(folder / path, reduction.learned(member.title, fold))
+            if reduction.kind == "int8":
+                to_int8(folder / path, reduction.learned(member.title, fold))
+            else:
+                _to_half(folder / path, reduction.kind)
             run = open_network(folder / path, 1 + member.has_map, len(bundle.labels), 1)
             rows = np.flatnonzero(reduction.folds == fold)
             for start in range(0, len(rows), BATCH):
@@ -59,12 +66,12 @@ def reduce(folder: Path, bundle: Bundle, reduction: Reduction) -> Precision:
     after = accuracy(bundle.blend.apply(answers), reduction.truth)
     if after < before - MARGIN:
         raise FovsfeError(
-            f"at int8 the bundle is right for {after:.1%} of {len(reduction.truth)} held-out"
+            f"at {reduction.kind} the bundle is right for {after:.1%} of {len(reduction.truth)} held-out"
             f" photos, as trained for {before:.1%}: over {MARGIN:.0%} is lost; no bundle was made; export"
-            " it without --int8"
+            " it with another --precision"
         )
     judged = Judged(photos=len(reduction.truth), before=before, after=after, margin=MARGIN)
-    return Precision(kind="int8", judged=judged)
+    return Precision(kind=reduction.kind, judged=judged)
 
 
 class _Photos(CalibrationDataReader):  # type: ignore[misc]
@@ -78,8 +85,11 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc]
         return None if photo is None else {"photos": photo[None]}
 
 
-def _to_int8(file: Path, photos: Pixels) -> None:
-    """Quantises a graph in place; the ranges of its activations are those that `photos` show."""
+def to_int8(file: Path, photos: Pixels) -> None:
+    """Quantises a graph in place; the ranges of its activations are those that `photos` show.
+
+    `photos`: uint8 (n, height, width, 3), as the network takes them.
+    """
     quantised = file.with_suffix(".int8")
     root = logging.getLogger()
     level = root.level
@@ -98,3 +108,29 @@ def _to_int8(file: Path, photos: Pixels) -> None:
     finally:
         root.setLevel(level)
     quantised.replace(file)
+
+
+def _to_half(file: Path, kind: Kind) -> None:
+    """Stores a graph's weights in 16 bits, in place. The runtime widens them as it loads, once."""
+    model = onnx.load(file)
+    graph = model.graph
+    large = [each for each in graph.initializer if each.data_type == TensorProto.FLOAT and len(each.dims) > 1]
+    casts = []
+    for weights in large:
+        values, half = numpy_helper.to_array(weights), f"{weights.name}.half"
+        casts.append(helper.make_node("Cast", [half], [weights.name], to=TensorProto.FLOAT))
+        if kind == "fp16":
+            type_, stored = TensorProto.FLOAT16, values.astype("<f2")
+        else:
+            type_, stored = TensorProto.BFLOAT16, _as_bfloat16(values)
+        weights.CopyFrom(helper.make_tensor(half, type_, weights.dims, stored.tobytes(), raw=True))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, file)
+
+
+def _as_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """The upper halves of float32 values, rounded to the nearest, ties to even."""
+    bits = np.ascontiguousarray(values, "<f4").view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")

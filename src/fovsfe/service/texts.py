@@ -95,8 +95,8 @@ _SAY: dict[str, tuple[str, str]] = {
     "networks": ("Networks", "Сетей"),
     "accuracy": ("Accuracy alone", "Точность в одиночку"),
     "reduced": (
-        "To be fast, it computes in {kind}: right on {after} of {photos} photos, {before} as trained.",
-        "Для скорости она считает в {kind}: верно {after} из {photos} фото, а до того было {before}.",
+        "Its networks are kept in {kind}: right on {after} of {photos} photos, {before} as trained.",
+        "Его сети хранятся в {kind}: верно {after} из {photos} фото, а до того было {before}.",
     ),
     "proof": (
         "As it is served, its probabilities differ from the trained networks’ by {difference} at most, "
