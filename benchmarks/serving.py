@@ -198,7 +198,8 @@ def served(contender: str, bundle: Path) -> Iterator[tuple[str, "subprocess.Pope
         _wait(url, process, log.name)
         yield url, process
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(15)
         except subprocess.TimeoutExpired:
