@@ -20,7 +20,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.service import app
 from fovsfe.service.app import create_app
 from fovsfe.service.documents import Answers, Model, ProblemDocument
-from fovsfe.service.problems import Problem
+from fovsfe.service.problems import Problem, busy
 from fovsfe.service.settings import Settings
 
 Photo = Callable[..., bytes]
@@ -205,9 +205,27 @@ def test_an_unexpected_failure_is_a_problem(
     opened: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = opened()
-    monkeypatch.setattr(type(client.app.state.engine), "check_room", lambda *_: 1 / 0)  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(client.app.state.engine), "answers", lambda *_: 1 / 0)  # type: ignore[attr-defined]
     response = client.post("/api/predict", content=b"x")
     assert (response.status_code, slug(response)) == (500, "internal")
+
+
+def test_a_full_queue_is_told_before_anything_else(
+    opened: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise busy(3)
+
+    client = opened(api_keys=("0" * 64,), app_root="/cars")
+    monkeypatch.setattr(type(client.app.state.engine), "check_room", full)  # type: ignore[attr-defined]
+    response = client.post("/cars/api/predict", content=b"x")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "3")
+    assert response.json()["type"] == "/cars/problems/busy"
+    assert response.json()["request"] == response.headers["x-request-id"]
+    page = client.post("/cars/", content=b"x", headers={"accept": "text/html", "accept-language": "ru"})
+    assert page.status_code == 503
+    assert 'lang="ru"' in page.text
+    assert client.get("/cars/").status_code == 200
 
 
 def test_keys_are_for_the_api_alone(opened: Callable[..., TestClient], photo: Photo) -> None:

@@ -38,7 +38,10 @@ async def refuse(request: Request, error: BaseException) -> Response:
 def knock(
     state: State, *chunks: bytes, path: str = "/cars/api/predict", length: int | None = None, app: Any = None
 ) -> tuple[int, dict[str, str], bytes, int]:
-    """What a POST of so many chunks gets: status, headers, body, and how many chunks were not read."""
+    """What a POST of so many chunks gets: status, headers, body, and how many chunks were not read.
+
+    `length`: as it announces, -1 for not at all.
+    """
     waiting, sent = [*chunks], []
 
     async def receive() -> dict[str, Any]:
@@ -51,7 +54,7 @@ def knock(
         sent.append(message)
 
     size = sum(map(len, chunks)) if length is None else length
-    headers = [(b"content-length", str(size).encode())]
+    headers = [(b"content-length", str(size).encode())] if size >= 0 else [(b"transfer-encoding", b"chunked")]
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
     asyncio.run(Door(app or answer_unread, state, refuse)(scope, receive, send))
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -89,6 +92,12 @@ def test_one_that_does_not_come_to_its_end_closes_it(state: State, monkeypatch: 
     state.engine.check_room = full
     _, headers, body, unread = knock(state, b"x" * 1000, length=2000)
     assert (headers["connection"], body, unread) == ("close", b"busy", 0)
+
+
+def test_a_body_of_unknown_length_is_not_waited_for(state: State) -> None:
+    state.engine.check_room = full
+    _, headers, body, _ = knock(state, b"x", b"", length=-1)
+    assert (headers["connection"], body) == ("close", b"busy")
 
 
 def test_a_long_body_that_is_not_wanted_closes_it_after_the_answer(state: State) -> None:

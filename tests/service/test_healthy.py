@@ -10,6 +10,7 @@ import pytest
 
 from fovsfe.errors import FovsfeError
 from fovsfe.service import healthy
+from fovsfe.service.settings import Settings
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def nobody() -> int:
         return int(chosen.getsockname()[1])
 
 
-def run(port: int) -> subprocess.CompletedProcess[str]:
+def run(port: int | str) -> subprocess.CompletedProcess[str]:
     environ = os.environ | {"HOST": "0.0.0.0", "PORT": str(port)}
     command = [sys.executable, "-m", "fovsfe.service.healthy"]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
@@ -59,6 +60,16 @@ def test_not_ready(nobody: int) -> None:
     assert asked.returncode == 1
     assert asked.stderr.startswith(f"fovsfe: nothing answers on 127.0.0.1:{nobody}: ")
     assert asked.stderr.count("\n") == 1
+
+
+def test_it_asks_where_the_service_listens_by_itself() -> None:
+    assert (Settings().host, Settings().port) == (healthy.HOST, healthy.PORT)
+
+
+def test_a_port_that_is_none() -> None:
+    asked = run("x")
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("fovsfe: ") and asked.stderr.count("\n") == 1
 
 
 def test_it_imports_little() -> None:

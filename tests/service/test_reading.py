@@ -154,7 +154,8 @@ def test_memory_is_held_until_the_answer() -> None:
             return {"type": "http.request", "body": b"x" * 600, "more_body": False}
 
         app = SimpleNamespace(state=SimpleNamespace(uploads=uploads, metrics=METRICS, rate=RateLimit(0)))
-        request = Request({"type": "http", "method": "POST", "headers": [], "app": app}, receive)
+        headers = [(b"content-length", b"600")]
+        request = Request({"type": "http", "method": "POST", "headers": headers, "app": app}, receive)
         async with photos_of(request, SETTINGS):
             with pytest.raises(Problem) as caught:
                 async with photos_of(request, SETTINGS):

@@ -111,8 +111,9 @@ class _Passage:
         self.status = 0
         self._receive, self._send = receive, send
         length = headers.get("content-length", "0")
-        self._unread = length != "0" or "transfer-encoding" in headers
-        self._comes_at_once = length.isdecimal() and int(length) <= AT_ONCE
+        chunked = "transfer-encoding" in headers
+        self._unread = length != "0" or chunked
+        self._comes_at_once = not chunked and length.isdecimal() and int(length) <= AT_ONCE
         self._last = last
         scope.setdefault("state", {})["request_id"] = self.id
 

@@ -11,6 +11,8 @@ import sys
 
 from fovsfe.errors import FovsfeError
 
+HOST, PORT = "127.0.0.1", 42450  # where nothing is set, as in `Settings`
+
 
 def ask(host: str, port: int) -> None:
     """Raises FovsfeError unless the service that listens on `host` and `port` says that it is ready."""
@@ -29,6 +31,6 @@ def ask(host: str, port: int) -> None:
 
 if __name__ == "__main__":
     try:
-        ask(os.environ.get("HOST") or "127.0.0.1", int(os.environ.get("PORT") or 42450))
-    except FovsfeError as error:
+        ask(os.environ.get("HOST") or HOST, int(os.environ.get("PORT") or PORT))
+    except (FovsfeError, ValueError) as error:  # a PORT that is no number: nothing can listen there
         sys.exit(f"fovsfe: {error}")

@@ -7,7 +7,7 @@ import hmac
 import mmap
 import struct
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from fovsfe.service.problems import Problem, busy
 
 SETS, WAYS = 2048, 8  # of clients that are remembered, 400 kB of them
 UPLOADS = 256  # under way at one time
+LINE = 16  # of them that wait for room: each has up to 0.6 MB in buffers, which no one counts
 HONEST_SECONDS = 2.0  # no upload is cut for another's sake before that
 PULSE = 0.5  # seconds between two looks for who is to be cut
 
@@ -101,7 +102,6 @@ class Upload:
         self.expected = expected  # bytes that it is going to have, at the most
         self.size = 0
         self.since = time.monotonic()
-        self.waits = False
         self.waited = 0.0  # seconds, by no fault of the sender's
         self.cut = False
         self.limit: asyncio.Timeout
@@ -125,11 +125,9 @@ class Upload:
             loop = asyncio.get_running_loop()
             start, end = loop.time(), self.limit.when() or 0.0
             self.limit.reschedule(None)
-            self.waits = True
             try:
                 await self._uploads.make_room(size, self)
             finally:
-                self.waits = False
                 self.limit.reschedule(end + loop.time() - start)
         self.size += size
 
@@ -137,29 +135,24 @@ class Upload:
 class Uploads:
     """The uploads that are held, `memory` bytes of them at the most, whether they still come or wait.
 
-    Who finds no room waits for it, a few seconds, and is not read from meanwhile. Those who have sent for
-    longest are cut where that does not help: honest visitors have sent theirs within seconds.
+    Who finds no room waits for it in a line, a few seconds, and is not read from meanwhile. Where that does
+    not help, those who have sent for longest are cut: honest visitors have sent theirs within seconds.
     """
 
-    def __init__(self, memory: int, patience: float, most: int = UPLOADS) -> None:
-        """`patience`: seconds that an upload waits for room, all in all."""
+    def __init__(self, memory: int, patience: float, most: int = UPLOADS, line: int = LINE) -> None:
+        """`patience`: seconds that an upload waits for room, all in all; `most` come, `line` of them wait."""
         self._memory = memory
         self._patience = patience
         self._most = most
+        self._line = line
         self._held: set[Upload] = set()
         self._coming: set[Upload] = set()
+        self._waiting: set[Upload] = set()
         self._freed = asyncio.Event()
 
     @contextmanager
     def one(self, expected: int) -> Iterator[Upload]:
-        """A place for an upload of at most so many bytes, until it is answered.
-
-        Raises Problem where those who wait already, and for no more, are going to need all the room.
-        """
-        expected = min(expected, self._memory)
-        wanted = [upload.expected - upload.size for upload in self._held if upload.waits]
-        if sum(size for size in wanted if size <= expected) + expected > self._memory:
-            raise busy(HONEST_SECONDS)
+        """A place for an upload of at most so many bytes, until it is answered."""
         upload = Upload(self, expected)
         self._held.add(upload)
         try:
@@ -170,25 +163,30 @@ class Uploads:
     @contextmanager
     def coming(self, upload: Upload) -> Iterator[None]:
         """While `upload` comes, it may be cut. Raises Problem where too many come."""
-        if len(self._coming) >= self._most and not self._cut_slowest():
-            raise busy(HONEST_SECONDS)
+        if len(self._coming) >= self._most:
+            slowest = next(iter(self._slow()), None)
+            if slowest is None:
+                raise busy(HONEST_SECONDS)
+            self._cut(slowest)
         self._coming.add(upload)
         try:
             yield
         finally:
             self._coming.discard(upload)
+            self._wake()
 
-    def has_room(self, size: int, for_whom: Upload) -> bool:
+    def has_room(self, size: int, for_whom: Upload, without: Collection[Upload] = ()) -> bool:
         """Whether `size` bytes more fit in, and all who come could still be held to their end, in some order.
 
         Else several uploads, each in part, would fill the memory and wait for each other (the banker's
         algorithm: Dijkstra, EWD-108).
         """
-        free = self._memory - sum(upload.size for upload in self._held) - size
+        held, coming = self._held.difference(without), self._coming.difference(without)
+        free = self._memory - sum(upload.size for upload in held) - size
         if free < 0:
             return False
-        free += sum(upload.size for upload in self._held - self._coming)  # which are answered in any case
-        sizes = {upload: upload.size for upload in self._coming}
+        free += sum(upload.size for upload in held - coming)  # which are answered in any case
+        sizes = {upload: upload.size for upload in coming}
         sizes[for_whom] += size
         for upload in sorted(sizes, key=lambda upload: upload.expected - sizes[upload]):
             if upload.expected - sizes[upload] > free:
@@ -198,31 +196,54 @@ class Uploads:
 
     async def make_room(self, size: int, for_whom: Upload) -> None:
         """Returns once `size` bytes more fit in. Raises Problem where that would take too long."""
+        wanted = sum(upload.expected - upload.size for upload in (for_whom, *self._waiting))
+        if len(self._waiting) >= self._line or wanted > self._memory:
+            raise busy(HONEST_SECONDS)
         before, since = for_whom.waited, time.monotonic()
-        while not self.has_room(size, for_whom):
+        self._waiting.add(for_whom)
+        try:
+            while not self.has_room(size, for_whom):
+                for_whom.waited = before + time.monotonic() - since
+                if for_whom.waited >= HONEST_SECONDS and self._cut_for(size, for_whom):
+                    continue
+                if for_whom.waited >= self._patience:
+                    raise busy(HONEST_SECONDS)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), PULSE)
+        finally:
+            self._waiting.discard(for_whom)
             for_whom.waited = before + time.monotonic() - since
-            if for_whom.waited >= HONEST_SECONDS and self._cut_slowest():
-                continue
-            if for_whom.waited >= self._patience:
-                raise busy(HONEST_SECONDS)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), PULSE)
 
-    def _cut_slowest(self) -> bool:
-        """Cuts who has sent for longest, and longer than the honest do; whether there was one."""
+    def _slow(self) -> list[Upload]:
+        """Who has sent for longer than the honest do, the slowest first. Waiting is not sending."""
         now = time.monotonic()
-        sending = {upload: now - upload.since - upload.waited for upload in self._coming if not upload.waits}
-        slowest = max(sending, key=sending.__getitem__, default=None)
-        if slowest is None or sending[slowest] < HONEST_SECONDS:
+        sending = {upload: now - upload.since - upload.waited for upload in self._coming - self._waiting}
+        slow = [upload for upload, seconds in sending.items() if seconds >= HONEST_SECONDS]
+        return sorted(slow, key=sending.__getitem__, reverse=True)
+
+    def _cut_for(self, size: int, for_whom: Upload) -> bool:
+        """Cuts a slow upload, if that makes room, or cutting all of them would; whether it did."""
+        slow = self._slow()
+        enough = next((one for one in slow if self.has_room(size, for_whom, without=[one])), None)
+        if enough is None and self.has_room(size, for_whom, without=slow):
+            enough = next(iter(slow), None)
+        if enough is None:
             return False
-        self._coming.discard(slowest)
-        self._let_go(slowest)
-        slowest.cut = True
-        if not slowest.limit.expired():
-            slowest.limit.reschedule(0)  # long ago
+        self._cut(enough)
         return True
+
+    def _cut(self, upload: Upload) -> None:
+        upload.cut = True
+        self._coming.discard(upload)
+        self._let_go(upload)
+        if not upload.limit.expired():
+            upload.limit.reschedule(0)  # long ago
 
     def _let_go(self, upload: Upload) -> None:
         self._held.discard(upload)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Those who wait look whether there is room now."""
         self._freed.set()
         self._freed = asyncio.Event()

@@ -209,7 +209,6 @@ def _trouble(slug: str, language: Language, settings: Settings) -> Trouble:
     facts = {
         "size": megabytes(settings.max_content_length, language),
         "photos": settings.max_photos,
-        "seconds": f"{settings.upload_seconds:g}",
         "formats": _formats(),
     }
     status = KINDS[slug].status if slug in KINDS else None

@@ -91,6 +91,8 @@ class Settings(BaseModel):
     def _photos_find_room(self) -> Self:
         if self.max_photos > self.queue_length:
             raise ValueError("MAX_PHOTOS: that many could not wait; make QUEUE_LENGTH as large")
+        if 0 < self.upload_memory < self.max_content_length:
+            raise ValueError("UPLOAD_MEMORY: an upload of MAX_CONTENT_LENGTH would not find room in it")
         return self
 
     @classmethod

@@ -169,11 +169,11 @@ _PROBLEMS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     "too-slow": (
         (
             "The upload took too long",
-            "It was cut after {seconds} seconds. Send a smaller photo, or use a faster connection.",
+            "It was cut. Send a smaller photo, or use a faster connection.",
         ),
         (
             "Отправка заняла слишком много времени",
-            "Она прервана: прошло {seconds} с. Отправьте фото поменьше или найдите соединение побыстрее.",
+            "Она прервана. Отправьте фото поменьше или найдите соединение побыстрее.",
         ),
     ),
     "too-large": (
