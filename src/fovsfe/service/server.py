@@ -1,6 +1,7 @@
 """Runs the application in one process, or in several that are replaced when they die."""
 
 import asyncio
+import gc
 import http
 import json
 import os
@@ -106,6 +107,7 @@ def _work(
     )
     if telling is not None:
         telling.send("")
+    gc.freeze()  # what is there stays: to look through it for garbage would hold up answers
     server.run(sockets=[listener])
 
 
