@@ -323,7 +323,7 @@ class _Mirror:
                 patiently(partial(bring, name, file), f"{self._url}/{name}", self._say)
             except FileNotFoundError:
                 continue  # removed meanwhile by who works there
-            self._sent[name] = _stamp(file)
+            self._sent[name] = stamp(file)
         return len(every)
 
     def _log(self) -> bytes:
@@ -354,7 +354,7 @@ class _Mirror:
     def push(self) -> None:
         """Puts every file that has changed, in the order in which they were written, and removes those that
         are gone."""
-        stamps = {name: stamp for name in self._names() if (stamp := _stamp(self._folder / name)) != GONE}
+        stamps = {name: found for name in self._names() if (found := stamp(self._folder / name)) != GONE}
         for name in sorted(stamps, key=lambda name: stamps[name]):
             if self._sent.get(name) != stamps[name]:
                 try:
@@ -403,8 +403,8 @@ def _is_unfinished(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    """When a file was written (nanoseconds) and its size (bytes); GONE where it is."""
+def stamp(file: Path) -> tuple[int, int]:
+    """When a file was written (nanoseconds) and its size (bytes); GONE where it is no more."""
     try:
         status = file.stat()
     except FileNotFoundError:

@@ -187,7 +187,6 @@ def test_who_has_waited_for_too_long_is_refused(clock: Clock) -> None:
         clock.now += 5.1
         assert await _ended(late) == "busy"
         await _under_way(held)  # what waits for its answer is not cut
-        held.cancel()
 
     asyncio.run(story())
 
@@ -215,8 +214,6 @@ def test_a_line_has_an_end() -> None:
         await _under_way(held, *line, small)
         answered.set()
         await asyncio.wait_for(small, 1)
-        for task in (held, *line):
-            task.cancel()
 
     asyncio.run(story())
 
@@ -229,8 +226,6 @@ def test_a_line_has_only_so_many_places() -> None:
         line = [asyncio.create_task(_hold(uploads, 1)) for _ in range(2)]
         await _under_way(held, *line)
         assert await _ended(asyncio.create_task(_hold(uploads, 1))) == "busy"
-        for task in (held, *line):
-            task.cancel()
 
     asyncio.run(story())
 
@@ -254,43 +249,37 @@ def test_waiting_is_not_sending(clock: Clock, monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(story())
 
 
+async def _one_after_the_other(
+    clock: Clock, uploads: Uploads, *sent: tuple[int, int]
+) -> list[asyncio.Task[None]]:
+    """Each sends so many bytes of so many, a second after the one before, and has then sent for too long."""
+    tasks = []
+    for size, expected in sent:
+        tasks.append(asyncio.create_task(_hold(uploads, size, expected=expected)))
+        await _under_way(*tasks)
+        clock.now += 1
+    clock.now += limits.HONEST_SECONDS
+    return tasks
+
+
 def test_bystanders_are_not_cut(clock: Clock) -> None:
     """Only who stands in the way: here the one who announces much, not the slow one with few bytes."""
 
     async def story() -> None:
-        uploads = Uploads(100, 5)
-        bystander = asyncio.create_task(_hold(uploads, 5, expected=10))
-        await _under_way(bystander)
-        clock.now += 1
-        greedy = asyncio.create_task(_hold(uploads, 20, expected=95))
-        await _under_way(bystander, greedy)
-        late = asyncio.create_task(_hold(uploads, 10, expected=95))
-        await _under_way(bystander, greedy, late)
-        clock.now += limits.HONEST_SECONDS + 0.1
+        bystander, greedy, late = await _one_after_the_other(
+            clock, Uploads(100, 5), (5, 10), (20, 95), (10, 95)
+        )
         assert await _ended(greedy) == "too-slow"
         await _under_way(bystander, late)
-        for task in (bystander, late):
-            task.cancel()
 
     asyncio.run(story())
 
 
 def test_who_sends_for_longest_is_cut_where_waiting_does_not_help(clock: Clock) -> None:
     async def story() -> None:
-        uploads = Uploads(100, 5)
-        first = asyncio.create_task(_hold(uploads, 40, expected=50))
-        await _under_way(first)
-        clock.now += 0.1
-        second = asyncio.create_task(_hold(uploads, 40, expected=50))
-        await _under_way(first, second)
-        clock.now += limits.HONEST_SECONDS / 2
-        late = asyncio.create_task(_hold(uploads, 30))
-        await _under_way(first, second, late)
-        clock.now += limits.HONEST_SECONDS + 0.1
+        first, second, late = await _one_after_the_other(clock, Uploads(100, 5), (40, 50), (40, 50), (30, 30))
         assert await _ended(first) == "too-slow"
         await _under_way(second, late)
-        second.cancel()
-        late.cancel()
 
     asyncio.run(story())
 
@@ -306,8 +295,6 @@ def test_only_so_many_come_and_honest_ones_are_not_cut_for_a_newcomer(clock: Clo
         newcomer = asyncio.create_task(_hold(uploads, 0))
         assert sorted([*await asyncio.wait_for(_first_ended(coming), 5)]) == ["too-slow"]
         await _under_way(newcomer)
-        for task in (newcomer, *coming):
-            task.cancel()
 
     asyncio.run(story())
 

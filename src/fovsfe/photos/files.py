@@ -19,7 +19,7 @@ from upath import UPath
 from fovsfe.errors import FovsfeError, WrongUsage
 from fovsfe.photos.decode import SUFFIXES
 from fovsfe.run import replacing
-from fovsfe.storage import Place, cache_root, is_file, is_url, located, patiently, system
+from fovsfe.storage import Place, cache_root, is_file, is_url, located, patiently, stamp, system
 
 ARCHIVES = (".zip", ".tar")
 OPEN_ARCHIVES = 64  # of a process; more than the shards whose photos are shuffled together
@@ -133,19 +133,13 @@ def _make_room(folder: Path, size: int, url: str) -> None:
             f"{url}: has {size / 1e9:.3g} GB; set {LIMIT} to more than that, it is {limit / 1e9:g}"
         )
     with FileLock(folder / "room.lock"):
-        there = sorted((*_stamp(file), file) for file in folder.iterdir() if file.suffix in ARCHIVES)
+        there = sorted((*stamp(file), file) for file in folder.iterdir() if file.suffix in ARCHIVES)
         total = sum(each for _, each, _ in there)
         for _, each, file in there:
             if total + size <= limit:
                 return
             file.unlink(missing_ok=True)
             total -= each
-
-
-def _stamp(file: Path) -> tuple[float, int]:
-    """When a file was last used (seconds) and its size (bytes)."""
-    status = file.stat()
-    return status.st_mtime, status.st_size
 
 
 def _limit() -> float:

@@ -16,7 +16,7 @@ from fovsfe.service.problems import Problem
 
 Refuse = Callable[[Request, BaseException], Awaitable[Response]]
 
-UPLOADS = ("/", "/api/predict")  # where photos are sent to
+UPLOAD_PATHS = ("/", "/api/predict")
 AT_ONCE = 64 * 1024  # bytes of a body that has come with its header, or is about to
 MOMENT = 0.02  # seconds
 LINGER_SECONDS = 2.0
@@ -64,7 +64,7 @@ class Door:
         passage = _Passage(scope, receive, send, self._state.stopping)
         started = time.perf_counter()
         try:
-            if scope["method"] == "POST" and scope["path"].removeprefix(self._root) in UPLOADS:
+            if scope["method"] == "POST" and self._path(scope) in UPLOAD_PATHS:
                 self._state.engine.check_room(1)
             await self._app(scope, passage.receive, passage.send)
         except (Exception, asyncio.CancelledError) as error:  # cancelled: there is no more time to stop
@@ -85,10 +85,15 @@ class Door:
         if not path.startswith(f"{self._root}/"):
             scope["path"] = self._root + (path if path != self._root else "/")
 
+    def _path(self, scope: Scope) -> str:
+        """Under the root."""
+        path: str = scope["path"]
+        return path.removeprefix(self._root)
+
     def _note(self, scope: Scope, passage: "_Passage", seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")  # not the path: a visitor wrote it
-        if passage.status == 503 and (path := scope["path"].removeprefix(self._root)) in UPLOADS:
-            route = path  # which was refused before it came to its route
+        if passage.status == 503 and self._path(scope) in UPLOAD_PATHS:
+            route = self._path(scope)  # it was refused before it came to its route
         method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
         self._metrics.requests.labels(route, method, str(passage.status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)

@@ -115,20 +115,18 @@ class Upload:
                     yield
         except TimeoutError:
             raise Problem("too-slow", "The upload took too long; try a faster network.") from None
-        self.expected = self.size
 
     async def grow(self, size: int) -> None:
         """It becomes `size` bytes larger, as soon as there is room for them. Raises Problem."""
         if self.cut:  # and did not notice yet
             raise TimeoutError
         if not self._uploads.has_room(size, self):
-            loop = asyncio.get_running_loop()
-            start, end = loop.time(), self.limit.when() or 0.0
+            end, before = self.limit.when() or 0.0, self.waited
             self.limit.reschedule(None)
             try:
                 await self._uploads.make_room(size, self)
             finally:
-                self.limit.reschedule(end + loop.time() - start)
+                self.limit.reschedule(end + self.waited - before)
         self.size += size
 
 
