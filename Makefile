@@ -28,7 +28,7 @@ TPU := .venv-tpu
 test-tpu: $(TPU)/.fovsfe-installed  ## training on XLA, on its CPU device
 	PYTHONPATH=src PJRT_DEVICE=CPU \
 	XLA_FLAGS='--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true' \
-	$(TPU)/bin/python -m pytest tests/learning/test_xla.py --timeout=1800
+	$(TPU)/bin/python -m pytest tests/training/test_xla.py --timeout=1800
 
 $(TPU)/.fovsfe-installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(TPU)

@@ -19,10 +19,11 @@ from rich.console import Console
 from benchmarks.places import RESULTS, SCRATCH, drawn
 from benchmarks.results import machine, markdown
 from fovsfe import pipeline
-from fovsfe.job import Command
+from fovsfe.context import RunArguments
+from fovsfe.files import read_json, write_json
 from fovsfe.progress import Screen
 from fovsfe.recipe import Recipe
-from fovsfe.run import Run, read_json, write_json
+from fovsfe.run import Run
 
 
 def main(flags: Sequence[str]) -> None:
@@ -60,15 +61,15 @@ def _run(count: int, photos: Path, settings: Recipe, root: Path) -> dict[str, An
     """A run on `count` machines of one CPU: the seconds of its round, and its figures."""
     from ray.cluster_utils import Cluster
 
-    from fovsfe.cluster.training import cluster
+    from fovsfe.executors.ray_executor import ray_executor
 
     os.environ |= {"FOVSFE_CACHE": str(root.parent / f"cache-{count}"), "RAY_USAGE_STATS_ENABLED": "0"}
     nodes = Cluster()
     try:
         for _ in range(count):
             nodes.add_node(num_cpus=1, object_store_memory=200 << 20)
-        with cluster(nodes.address, str(root)) as machines:
-            command = Command(photos=str(photos), weights="none", minutes=None, devices=1)
+        with ray_executor(nodes.address, str(root)) as machines:
+            command = RunArguments(photos=str(photos), weights="none", minutes=None, devices=1)
             pipeline.start(command, settings, root, Screen(Console()), machines)
     finally:
         nodes.shutdown()

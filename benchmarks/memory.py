@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.places import RESULTS, SCRATCH, drawn
 from benchmarks.results import machine, markdown
-from fovsfe.run import write_json
+from fovsfe.files import write_json
 
 DRAWN, DRAWN_TEST = 300, 100
 RECIPE = """

@@ -23,8 +23,8 @@ from benchmarks.peers_environment import python
 from benchmarks.places import RESULTS, ROOT, SCRATCH
 from benchmarks.results import machine, markdown, percent
 from fovsfe import recipe
-from fovsfe.ensemble.metrics import wilson
-from fovsfe.run import read_json, write_json, write_text
+from fovsfe.ensemble.metrics import wilson_interval
+from fovsfe.files import read_json, write_json, write_text
 
 SHARE = 0.25
 SIZE = (192, 256)  # of a peer's backbone that the recipe does not have
@@ -100,7 +100,7 @@ def _run(contender: str, given: argparse.Namespace, split: Outer, seed: int) -> 
         subprocess.run([str(part) for part in command], check=True)
         seconds = time.monotonic() - start
         return {contender: (_right(folder / "submission.csv", split), seconds)}
-    sizes = {member.backbone: member.size for member in recipe.read(given.recipe).members}
+    sizes = {member.backbone: member.size for member in recipe.load_recipe(given.recipe).members}
     height, width = sizes.get(backbone, SIZE)
     peer = [python("peers"), "-m", f"benchmarks.peers_{kind}", "--photos", split.photos.resolve()]
     peer += ["--weights", given.weights.resolve(), "--backbone", backbone, "--size", height, width]
@@ -116,7 +116,7 @@ def _run(contender: str, given: argparse.Namespace, split: Outer, seed: int) -> 
 def _right(submission: Path, split: Outer) -> str:
     with submission.open(encoding="utf-8", newline="") as file:
         answers = dict(list(csv.reader(file))[1:])
-    return "".join(str(int(answers[photo] == category)) for photo, category in split.truth.items())
+    return "".join(str(int(answers[photo] == category)) for photo, category in split.y_true.items())
 
 
 def read() -> list[Score]:
@@ -147,7 +147,7 @@ def _table(photos: str, minutes: float, scores: list[Score]) -> str:
         right = "".join(score.right for score in some)
         each = ", ".join(f"{100 * s.right.count('1') / len(s.right):.1f}" for s in some)
         seconds = max(score.seconds for score in some)
-        interval = percent(*wilson(right.count("1"), len(right)))
+        interval = percent(*wilson_interval(right.count("1"), len(right)))
         accuracy = f"{100 * right.count('1') / len(right):.1f}"
         rows.append((name, accuracy, interval, each, f"{seconds:.0f}", _against(ours, some)))
     header = (

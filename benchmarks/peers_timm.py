@@ -52,8 +52,8 @@ def main() -> None:
     write_answers(order.out, "plain", ids, [names[i] for i in answers], clock.seconds)
 
 
-def _model(backbone: str, labels: int, weights: Path) -> Any:
-    model = timm.create_model(backbone, num_classes=labels)
+def _model(backbone: str, num_classes: int, weights: Path) -> Any:
+    model = timm.create_model(backbone, num_classes=num_classes)
     missing, unexpected = model.load_state_dict(load_file(weights / f"{backbone}.safetensors"), strict=False)
     classifier = {f"{model.pretrained_cfg['classifier']}.{name}" for name in ("weight", "bias")}
     if set(missing) != classifier or unexpected:

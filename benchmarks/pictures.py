@@ -17,8 +17,8 @@ from random import Random
 
 from playwright.sync_api import Locator, sync_playwright
 
-from fovsfe.photos.cars import MODELS
-from fovsfe.photos.drawn import photograph
+from fovsfe.synthetic.cars import MODELS
+from fovsfe.synthetic.dataset import draw_photo
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOVSFE = Path(sys.executable).with_name("fovsfe")
@@ -36,7 +36,7 @@ def main() -> None:
         _save(page.locator("header"), "report.jpg")
         _save(page.locator("#mistakes"), "mistakes.jpg")
         page.goto(address)
-        photo = photograph(MODELS[MODEL], Random(SEED))
+        photo = draw_photo(MODELS[MODEL], Random(SEED))
         page.set_input_files("#photo", {"name": "car.jpg", "mimeType": "image/jpeg", "buffer": photo})
         page.locator("#cards .answer .percent").first.wait_for()
         page.get_by_role("switch").check()

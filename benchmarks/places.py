@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fovsfe.photos.drawn import draw
+from fovsfe.synthetic.dataset import draw_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRATCH = ROOT / ".scratch" / "benchmarks"
@@ -15,5 +15,5 @@ def drawn(labelled: int, test: int) -> Path:
     folder = SCRATCH / f"drawn-{per_label}-{test}"
     if not folder.exists():
         print(f"drawing {10 * per_label + test} photos ...", flush=True)
-        draw(folder, per_label, test, seed=0)
+        draw_dataset(folder, per_label, test, seed=0)
     return folder

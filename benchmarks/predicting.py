@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.memory import anonymous_kb
 from benchmarks.places import RESULTS, SCRATCH, drawn
 from benchmarks.results import machine, markdown
-from fovsfe.run import write_json
+from fovsfe.files import write_json
 
 EVERY = 1.0  # seconds between two looks
 

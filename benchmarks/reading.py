@@ -17,13 +17,13 @@ import numpy as np
 
 from benchmarks.places import RESULTS, SCRATCH, drawn
 from benchmarks.results import machine, markdown
+from fovsfe.files import write_json
 from fovsfe.photos import shards
-from fovsfe.photos.audit import audit
-from fovsfe.photos.dataset import FittedPhotos
-from fovsfe.photos.layouts import Photos, find
-from fovsfe.photos.order import EpochOrder, shard_numbers
-from fovsfe.photos.packing import pack
-from fovsfe.run import write_json
+from fovsfe.photos.audit import audit_photos
+from fovsfe.photos.dataset import ResizedPhotos
+from fovsfe.photos.layouts import DataSet, find_photos
+from fovsfe.photos.packing import pack_shards
+from fovsfe.photos.sampler import ShardSampler, assign_shards
 
 SIZE = (224, 224)
 
@@ -37,8 +37,8 @@ def main(flags: Sequence[str]) -> None:
     folder = given.photos or drawn(2038, 10)
     out = SCRATCH / "reading" / folder.resolve().name
     if not (out / shards.INDEX).exists():
-        _pack(find(folder), out)
-    places = {"files": find(folder), "shards": find(out)}
+        _pack(find_photos(folder), out)
+    places = {"files": find_photos(folder), "shards": find_photos(out)}
     seconds = dict.fromkeys(places, float("inf"))
     for number in range(given.rounds + 1):
         for name, photos in places.items():
@@ -54,17 +54,17 @@ def main(flags: Sequence[str]) -> None:
     write_json(RESULTS / "reading.json", {**kept, "photos_a_second": rates, "ratio": round(ratio, 3)})
 
 
-def _pack(found: Photos, out: Path) -> None:
-    looked = audit(found)
-    numbers = shard_numbers(list(looked.table["id"]), list(looked.table["part"]))
-    pack(found, looked.table, [asdict(f) for f in looked.findings], numbers, out, lambda *tick: None)
+def _pack(found: DataSet, out: Path) -> None:
+    looked = audit_photos(found)
+    numbers = assign_shards(list(looked.table["id"]), list(looked.table["part"]))
+    pack_shards(found, looked.table, [asdict(f) for f in looked.findings], numbers, out, lambda *tick: None)
 
 
-def _read(found: Photos, seed: int) -> float:
+def _read(found: DataSet, seed: int) -> float:
     """Seconds for an epoch."""
-    numbers = shard_numbers(list(found.table["id"]), list(found.table["part"]))
-    photos = FittedPhotos(found.root, list(found.table["path"]), SIZE, "pad", 10**8, shards=numbers)
-    order = EpochOrder(photos, np.arange(len(photos)), seed)
+    numbers = assign_shards(list(found.table["id"]), list(found.table["part"]))
+    photos = ResizedPhotos(found.root, list(found.table["path"]), SIZE, "pad", 10**8, shards=numbers)
+    order = ShardSampler(photos, np.arange(len(photos)), seed)
     start = time.perf_counter()
     for index in order:
         photos[index]

@@ -24,8 +24,8 @@ from benchmarks.results import machine, markdown
 from fovsfe.bundle import format
 from fovsfe.bundle.runtime import VARIABLE
 from fovsfe.ensemble.blend import Blend
+from fovsfe.files import write_json
 from fovsfe.photos.decode import SUFFIXES
-from fovsfe.run import write_json
 
 PHOTOS, ROUNDS = 6, 8
 IN_BF16 = """
@@ -72,7 +72,7 @@ def main(flags: Sequence[str]) -> None:
     begun = time.monotonic()
     kept = []
     for folder in asked.bundle:
-        bundle = format.load(folder)
+        bundle = format.load_bundle(folder)
         for member in bundle.members:
             alone = _alone(folder, bundle, member)
             first: list[list[float]] = []
@@ -108,7 +108,7 @@ def main(flags: Sequence[str]) -> None:
     write_json(RESULTS / "runtimes.json", {"machine": machine(), "rows": kept})
 
 
-def _alone(folder: Path, bundle: format.Bundle, member: format.Member) -> Path:
+def _alone(folder: Path, bundle: format.Bundle, member: format.BundleMember) -> Path:
     """A bundle of one member, its files copied."""
     alone = SCRATCH / "runtimes" / f"{member.title}-{bundle.precision.kind}"
     shutil.rmtree(alone, ignore_errors=True)
@@ -116,12 +116,12 @@ def _alone(folder: Path, bundle: format.Bundle, member: format.Member) -> Path:
     for path in member.networks:
         shutil.copy(folder / path, alone / path)
     blend = Blend(kind="mean", members=(member.title,))
-    format.write(alone, bundle.model_copy(update={"members": (member,), "blend": blend}))
+    format.write_bundle(alone, bundle.model_copy(update={"members": (member,), "blend": blend}))
     return alone
 
 
 def _measure(bundle: Path, runtime: str, photos: Sequence[Path]) -> dict[str, object]:
-    """Without test-time views: seconds a photo in the fastest round, seconds until the first answer, MB that
+    """Without test-time tta: seconds a photo in the fastest round, seconds until the first answer, MB that
     the process held for itself after the last one, and the most that was resident."""
     done = subprocess.run(
         [

@@ -27,8 +27,8 @@ from benchmarks.peers_environment import python
 from benchmarks.places import RESULTS, ROOT, SCRATCH
 from benchmarks.results import machine, markdown
 from benchmarks.serving_model import made, phone_photos
+from fovsfe.files import read_json, write_json
 from fovsfe.photos.decode import SUFFIXES
-from fovsfe.run import read_json, write_json
 
 SERVER, LOAD = "0", "1"  # cores
 PORT = 42871

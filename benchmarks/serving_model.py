@@ -15,13 +15,13 @@ from benchmarks.places import SCRATCH
 from fovsfe import recipe as recipes
 from fovsfe.bundle import format
 from fovsfe.bundle.export import export
-from fovsfe.bundle.reduce import to_int8
+from fovsfe.bundle.quantize import quantize_int8
 from fovsfe.ensemble.blend import Blend
-from fovsfe.networks.network import build
-from fovsfe.photos.cars import MODELS
-from fovsfe.photos.decode import load
-from fovsfe.photos.drawn import photograph
-from fovsfe.run import write_json
+from fovsfe.files import write_json
+from fovsfe.networks.network import build_network
+from fovsfe.photos.decode import load_photo
+from fovsfe.synthetic.cars import MODELS
+from fovsfe.synthetic.dataset import draw_photo
 
 BACKBONE, SIZE = "mobilenetv1_100", (224, 224)
 LABELS = [str(number) for number in range(10)]
@@ -34,12 +34,14 @@ def made(weights: Path) -> Path:
     folder = SCRATCH / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    network = build(BACKBONE, SIZE, "linear", len(LABELS), str(weights)).eval()
+    network = build_network(BACKBONE, SIZE, "linear", len(LABELS), str(weights)).eval()
     _save(network, folder / "ours")
     members = [{"backbone": BACKBONE, "size": list(SIZE)}]
-    recipe = recipes.read("quick").model_copy(update={"members": (recipes.Member(**members[0]),)})
+    recipe = recipes.load_recipe("quick").model_copy(
+        update={"members": (recipes.MemberSettings(**members[0]),)}
+    )
     title = recipe.members[0].title
-    photos = np.stack([load(photograph(model, Random(model.name)), SIZE, "squash") for model in MODELS])
+    photos = np.stack([load_photo(draw_photo(model, Random(model.name)), SIZE, "squash") for model in MODELS])
     bundle = folder / "bundle"
     blend = Blend(kind="mean", members=(title,))
     ids = {label: label for label in LABELS}
@@ -47,8 +49,8 @@ def made(weights: Path) -> Path:
     (graph,) = (bundle / "members").iterdir()
     (folder / "model.onnx").write_bytes(graph.read_bytes())
     reduced = shutil.copytree(bundle, folder / "bundle-int8", dirs_exist_ok=True)
-    to_int8(reduced / "members" / graph.name, photos)
-    format.write(reduced, format.load(bundle))
+    quantize_int8(reduced / "members" / graph.name, photos)
+    format.write_bundle(reduced, format.load_bundle(bundle))
     peer = timm.create_model(BACKBONE, num_classes=len(LABELS))
     of_head = {"classifier.weight": network.head.weight, "classifier.bias": network.head.bias}
     peer.load_state_dict(network.backbone.state_dict() | of_head)
@@ -71,7 +73,7 @@ def phone_photos() -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(0).integers(-9, 10, (*PHONE[::-1], 1), dtype=np.int16)
         for file, model in zip(files, MODELS, strict=False):
-            drawn = Image.open(io.BytesIO(photograph(model, Random(model.name))))
+            drawn = Image.open(io.BytesIO(draw_photo(model, Random(model.name))))
             large = np.asarray(drawn.convert("RGB").resize(PHONE, Image.Resampling.BICUBIC), np.int16)
             Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(file, quality=80)
     return files

@@ -20,8 +20,8 @@ from benchmarks.results import machine, markdown
 from benchmarks.speed_head import HeadTimes, head_times
 from benchmarks.speed_step import StepTimes, step_times
 from benchmarks.speed_task import tasks_of
-from fovsfe.learning.device import keep_memory
-from fovsfe.run import write_json
+from fovsfe.files import write_json
+from fovsfe.training.device import tune_malloc
 
 BACKBONES = ("mobilenetv2_100", "densenet169")
 
@@ -36,7 +36,7 @@ def main(flags: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, default=8, help="so many steps are timed at a time")
     parser.add_argument("--repeats", type=int, default=3, help="times that the two loops take turns")
     given = parser.parse_args(flags)
-    keep_memory()  # as a run does
+    tune_malloc()  # as a run does
     photos = given.photos or drawn(given.photos_drawn, 0)
     SCRATCH.mkdir(parents=True, exist_ok=True)
     heads, steps = {}, {}

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fovsfe.learning.device import make_fabric
-from fovsfe.learning.features import BATCH, outputs
-from fovsfe.learning.training import Task, run_task
-from fovsfe.networks.network import build
+from fovsfe.networks.network import build_network
+from fovsfe.training.device import make_fabric
+from fovsfe.training.features import BATCH, predict_outputs
+from fovsfe.training.loop import TrainingTask, train_network
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class HeadTimes:
         return self.stage / self.one_pass
 
 
-def head_times(task: Task) -> HeadTimes:
+def head_times(task: TrainingTask) -> HeadTimes:
     """Times a training that is the head stage alone; the pass is the mean of one before and one after."""
     before = _one_pass(task)
     looks: list[float] = []
@@ -36,7 +36,7 @@ def head_times(task: Task) -> HeadTimes:
     def note(event: dict[str, Any]) -> None:
         (looks if event["doing"] == "features" else epochs).append(time.monotonic())
 
-    run_task(task, 1, note)
+    train_network(task, 1, note)
     # The first moment comes when the first batch is through: add that batch.
     looking = (looks[-1] - looks[0]) * len(looks) / (len(looks) - 1)
     learning = epochs[-1] - looks[-1]
@@ -44,12 +44,14 @@ def head_times(task: Task) -> HeadTimes:
     return HeadTimes(len(task.photos), (before + after) / 2, looking + learning, learning)
 
 
-def _one_pass(task: Task) -> float:
+def _one_pass(task: TrainingTask) -> float:
     fabric = make_fabric(1, task.precision)
-    network = build(task.member.backbone, task.member.size, task.member.head, task.labels, task.weights)
+    network = build_network(
+        task.member.backbone, task.member.size, task.member.head, task.num_classes, task.weights
+    )
     network = network.to(fabric.device)
     everyone = np.arange(len(task.photos))
-    outputs(fabric, network, network.features, task.photos, everyone[:BATCH], "plain")  # warms up
+    predict_outputs(fabric, network, network.features, task.photos, everyone[:BATCH], "plain")  # warms up
     start = time.monotonic()
-    outputs(fabric, network, network.features, task.photos, everyone, "plain")
+    predict_outputs(fabric, network, network.features, task.photos, everyone, "plain")
     return time.monotonic() - start

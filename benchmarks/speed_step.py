@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from benchmarks.speed_task import Tasks
-from fovsfe.learning.device import make_fabric
-from fovsfe.learning.training import Task, run_task
-from fovsfe.networks.layers import open_stage, parameter_groups, set_training
-from fovsfe.networks.network import build
+from fovsfe.networks.layers import parameter_groups, set_train_mode, unfreeze_stage
+from fovsfe.networks.network import build_network
+from fovsfe.training.device import make_fabric
+from fovsfe.training.loop import TrainingTask, train_network
 
 BATCHES = 4  # in memory
 
@@ -54,18 +54,20 @@ def step_times(tasks: Tasks, steps: int, repeats: int) -> StepTimes:
 class _Bare:
     """Forward, backward, optimiser, and nothing else."""
 
-    def __init__(self, task: Task, batch: int) -> None:
+    def __init__(self, task: TrainingTask, batch: int) -> None:
         self.fabric, settings = make_fabric(1, task.precision), task.recipe.training
         device = self.fabric.device
         member = task.member
-        self.network = build(member.backbone, member.size, member.head, task.labels, task.weights).to(device)
-        open_stage(self.network, 1.0)
-        groups = parameter_groups(self.network, settings.rate, settings.layer_decay, settings.weight_decay)
+        self.network = build_network(
+            member.backbone, member.size, member.head, task.num_classes, task.weights
+        ).to(device)
+        unfreeze_stage(self.network, 1.0)
+        groups = parameter_groups(self.network, settings.lr, settings.layer_decay, settings.weight_decay)
         self.optimizer = torch.optim.AdamW(groups)
-        some = np.resize(np.arange(len(task.learn)), (BATCHES, batch))
+        some = np.resize(np.arange(len(task.train_idx)), (BATCHES, batch))
         self.batches = [
             (
-                torch.from_numpy(np.stack([task.photos[int(task.learn[i])] for i in rows])).to(device),
+                torch.from_numpy(np.stack([task.photos[int(task.train_idx[i])] for i in rows])).to(device),
                 torch.from_numpy(task.targets[rows]).to(device),
             )
             for rows in some
@@ -73,7 +75,7 @@ class _Bare:
 
     def seconds(self, steps: int) -> float:
         """Mean seconds a step, after one that is not counted."""
-        set_training(self.network)
+        set_train_mode(self.network)
         for number, (photos, targets) in enumerate(islice(cycle(self.batches), steps + 1)):
             with self.fabric.autocast():
                 loss = nn.functional.cross_entropy(self.network(photos), targets)
@@ -87,7 +89,7 @@ class _Bare:
         return (time.monotonic() - start) / steps
 
 
-def _seconds(task: Task, steps: int) -> float:
+def _seconds(task: TrainingTask, steps: int) -> float:
     """Mean seconds a step of the training's own loop, over at most `steps` steps after the first."""
     moments: list[float] = []
 
@@ -97,7 +99,7 @@ def _seconds(task: Task, steps: int) -> float:
                 torch.cuda.synchronize()
             moments.append(time.monotonic())
 
-    run_task(task, 1, note)
+    train_network(task, 1, note)
     if len(moments) < 2:
-        raise RuntimeError(f"{len(task.learn)} photos are too few to time an epoch")
+        raise RuntimeError(f"{len(task.train_idx)} photos are too few to time an epoch")
     return (moments[-1] - moments[0]) / (len(moments) - 1)

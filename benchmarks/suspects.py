@@ -21,8 +21,8 @@ from random import Random
 from benchmarks.places import RESULTS, SCRATCH
 from benchmarks.results import machine, markdown
 from fovsfe.errors import FovsfeError
+from fovsfe.files import read_json, write_json
 from fovsfe.photos import layouts
-from fovsfe.run import read_json, write_json
 
 
 def main(flags: Sequence[str]) -> None:
@@ -73,7 +73,7 @@ def swap(source: Path, count: int, seed: int, folder: Path) -> set[str]:
     Raises:
         FovsfeError: the photos are in an archive, which has nothing to link to.
     """
-    found = layouts.find(source)
+    found = layouts.find_photos(source)
     table = found.table[found.table["part"] == "train"].reset_index(drop=True)
     random = Random(seed)
     drawn = set(random.sample(range(len(table)), count))
@@ -83,7 +83,7 @@ def swap(source: Path, count: int, seed: int, folder: Path) -> set[str]:
         if not target.is_file():
             raise FovsfeError(f"{found.root / path} is in an archive; unpack it for the benchmark")
         if row in drawn:
-            label = random.choice([other for other in found.labels if other != label])
+            label = random.choice([other for other in found.class_names if other != label])
         place = f"train/{found.label_ids[label]}/{row}{target.suffix}"
         if row in drawn:
             swapped.add(place)
@@ -91,7 +91,7 @@ def swap(source: Path, count: int, seed: int, folder: Path) -> set[str]:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
     with (folder / "classes.csv").open("w", encoding="utf-8", newline="") as file:
-        names = ((found.label_ids[label], label) for label in found.labels)
+        names = ((found.label_ids[label], label) for label in found.class_names)
         csv.writer(file, lineterminator="\n").writerows([("Category", "Name"), *names])
     return swapped
 

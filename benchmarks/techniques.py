@@ -20,7 +20,8 @@ from benchmarks.results import machine, markdown, percent
 from benchmarks.techniques_list import BASE, VARIATIONS, Variation
 from benchmarks.techniques_read import Judged, Row, rows
 from fovsfe import recipe
-from fovsfe.run import Run, read_json, write_json, write_text
+from fovsfe.files import read_json, write_json, write_text
+from fovsfe.run import Run
 
 RECIPE = Path(__file__).with_name("techniques.toml")
 INTRODUCTION = """\
@@ -61,14 +62,14 @@ def main(flags: Sequence[str]) -> None:
 def _run(variation: Variation, given: argparse.Namespace) -> Run:
     """The complete run of a variation."""
     changes = [*given.changes, *variation.changes]
-    settings = recipe.to_toml(recipe.read(given.recipe, changes))
+    settings = recipe.to_toml(recipe.load_recipe(given.recipe, changes))
     mark = hashlib.sha256(f"{settings}{given.weights}{given.minutes}".encode()).hexdigest()[:8]
     run = Run(SCRATCH / "techniques" / given.photos.resolve().name / f"{variation.name}-{mark}")
     if run.metrics.exists():
         return run
     print(f"{variation.name}: {', '.join(variation.changes) or 'the base'} ...", flush=True)
     program = str(Path(sys.executable).with_name("fovsfe"))
-    if run.command.exists():
+    if run.arguments.exists():
         command = [program, "resume", str(run.root)]
     else:
         command = [program, "train", str(given.photos), "--recipe", given.recipe, "--out", str(run.root)]
@@ -84,7 +85,7 @@ def _write(photos: str, done: list[Row], base: Judged, given: argparse.Namespace
     file = RESULTS / "techniques.json"
     every: dict[str, Any] = read_json(file) if file.exists() else {}
     every[photos] = {
-        "photos_judged": len(base.truth),
+        "photos_judged": len(base.y_true),
         "machine": machine(),
         "changes_of_the_base": given.changes,
         "minutes": given.minutes,

@@ -40,23 +40,23 @@ VARIATIONS = (
     Variation("augment-strong", "augmentation", "strong", ("augment.strength=strong",)),
     Variation("mixing", "augmentation", "mixup and cutmix", ("augment.mixup=0.2", "augment.cutmix=1.0")),
     Variation("ema-none", "averaging", "no averaging of weights", ("training.ema=0",)),
-    Variation("views", "test-time views", "", (f"ensemble.views={list(VIEWS)}",)),
+    Variation("tta", "test-time augmentation", "", (f"ensemble.tta={list(VIEWS)}",)),
     Variation(
         "pseudo-confident",
         "round 2",
         "confident soft pseudo-labels",
-        ("rounds=2", "pseudo.keep=confident", "pseudo.confidence=0.8", "pseudo.soft=true"),
+        ("rounds=2", "pseudo_labels.keep=confident", "pseudo_labels.confidence=0.8", "pseudo_labels.soft=true"),
     ),
     Variation(
         "pseudo-all",
         "round 2",
         "all pseudo-labels, hard (the reference)",
-        ("rounds=2", "pseudo.keep=all", "pseudo.soft=false"),
+        ("rounds=2", "pseudo_labels.keep=all", "pseudo_labels.soft=false"),
     ),
     Variation(
         "pseudo-no",
         "round 2",
         "no pseudo-labels: trained once more",
-        ("rounds=2", "pseudo.keep=confident", "pseudo.confidence=1.0"),
+        ("rounds=2", "pseudo_labels.keep=confident", "pseudo_labels.confidence=1.0"),
     ),
 )

@@ -10,11 +10,12 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.techniques_list import VIEW_SETS, VIEWS, Variation
-from fovsfe.ensemble.blend import KINDS, Floats, Kind
-from fovsfe.ensemble.fit import fit_blend
-from fovsfe.ensemble.metrics import NORMAL_95, Ints, compare, measure
-from fovsfe.ensemble.predictions import read, side_by_side
-from fovsfe.run import Run, read_json
+from fovsfe.ensemble.blend import BLEND_KINDS, BlendKind, Floats
+from fovsfe.ensemble.fitting import fit_blend
+from fovsfe.ensemble.metrics import NORMAL_95, Ints, compute_metrics, mcnemar
+from fovsfe.ensemble.predictions import read_predictions, stack_predictions
+from fovsfe.files import read_json
+from fovsfe.run import Run
 
 STRENGTH = 10.0  # holds the stacking weights back; a run chooses among three, this is the middle one
 
@@ -37,22 +38,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a run says of its hold-out: probabilities are (members, n, labels)."""
+    """What a run says of its hold-out: probabilities are (members, n, classes)."""
 
     run: Run
-    labels: tuple[str, ...]
-    truth: Ints
+    class_names: tuple[str, ...]
+    y_true: Ints
     folds: Ints
 
     @classmethod
     def of(cls, run: Run) -> "Judged":
         """Raises FovsfeError where the run is not complete."""
-        labels = tuple(read_json(run.metrics)["labels"])
+        class_names = tuple(read_json(run.metrics)["class_names"])
         with run.photos.open(encoding="utf-8", newline="") as file:
             photos = {row["id"]: row for row in csv.DictReader(file)}
-        judged = [photos[photo] for photo in read(next(iter(_members(run, 1).values()))).index]
-        truth = np.array([labels.index(photo["label"]) for photo in judged], np.int64)
-        return cls(run, labels, truth, np.array([int(photo["fold"]) for photo in judged], np.int64))
+        judged = [photos[photo] for photo in read_predictions(next(iter(_members(run, 1).values()))).index]
+        y_true = np.array([class_names.index(photo["label"]) for photo in judged], np.int64)
+        return cls(run, class_names, y_true, np.array([int(photo["fold"]) for photo in judged], np.int64))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,26 +67,26 @@ class Judged:
 
     def members(self, number: int) -> Floats:
         """The members' out-of-fold answers in a round."""
-        return side_by_side([read(file) for file in _members(self.run, number).values()])
+        return stack_predictions([read_predictions(file) for file in _members(self.run, number).values()])
 
-    def views(self) -> dict[str, Floats]:
+    def tta(self) -> dict[str, Floats]:
         """The members' answers by view."""
-        views = ("plain", *VIEWS)
-        answers = np.empty((len(views), len(self.names), len(self.truth), len(self.labels)))
+        tta = ("plain", *VIEWS)
+        answers = np.empty((len(tta), len(self.names), len(self.y_true), len(self.class_names)))
         for m, name in enumerate(self.names):
             for fold in np.unique(self.folds).tolist():
                 with np.load(self.run.fold(1, name, fold) / "predictions.npz") as saved:
-                    answers[:, m, self.folds == fold] = saved["judge"]
-        return dict(zip(views, answers, strict=True))
+                    answers[:, m, self.folds == fold] = saved["val"]
+        return dict(zip(tta, answers, strict=True))
 
     def row(
         self, technique: str, what: str, answers: Floats, against: Floats | None, whom: str, seconds: float
     ) -> Row:
-        """A line for (n, labels) answers, against others of the same photos."""
-        figures = measure(answers, self.truth, self.labels)
+        """A line for (n, classes) answers, against others of the same photos."""
+        figures = compute_metrics(answers, self.y_true, self.class_names)
         before = answers if against is None else against
-        compared = compare(before, answers, self.truth)
-        photos = len(self.truth)
+        compared = mcnemar(before, answers, self.y_true)
+        photos = len(self.y_true)
         disputed = (compared.only_first + compared.only_second) / photos
         reach = NORMAL_95 * math.sqrt(max(disputed - compared.difference**2, 0.0) / photos)
         around = (compared.difference - reach, compared.difference + reach)
@@ -109,17 +110,17 @@ def rows(variation: Variation, judged: Judged, base: Judged) -> Iterator[Row]:
     if variation.technique == "round 2":
         first, second = judged.members(1).mean(0), judged.members(2).mean(0)
         yield judged.row("round 2", variation.what, second, first, "its round 1", judged.seconds)
-    elif variation.technique == "test-time views":
-        views = judged.views()
+    elif variation.technique == "test-time augmentation":
+        tta = judged.tta()
         for names in VIEW_SETS:
-            answers = np.stack([views[name] for name in ("plain", *names)]).mean((0, 1))
+            answers = np.stack([tta[name] for name in ("plain", *names)]).mean((0, 1))
             what = "plain, " + ", ".join(names)
-            yield judged.row("test-time views", what, answers, views["plain"].mean(0), "plain", 0.0)
+            yield judged.row("test-time augmentation", what, answers, tta["plain"].mean(0), "plain", 0.0)
     elif judged is base:
         yield judged.row("", variation.what, plain, None, "", judged.seconds)
         for name, answers in zip(base.names, base.members(1), strict=True):
             yield base.row("blend", f"{name} alone", answers, plain, "mean", 0.0)
-        for kind in KINDS[1:]:
+        for kind in BLEND_KINDS[1:]:
             yield base.row("blend", kind, _blended(kind, base), plain, "mean", 0.0)
     else:
         answers = judged.members(1).mean(0)
@@ -131,12 +132,12 @@ def _members(run: Run, number: int) -> dict[str, Path]:
     return {name: run.member(number, name) / "out_of_fold.csv" for name in figures}
 
 
-def _blended(kind: Kind, judged: Judged) -> Floats:
-    """Answers (n, labels) of a blend of all members that was fitted on the other photos: five folds."""
+def _blended(kind: BlendKind, judged: Judged) -> Floats:
+    """Answers (n, classes) of a blend of all members that was fitted on the other photos: five folds."""
     members = judged.members(1)
     answers = np.empty(members.shape[1:])
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    for rest, held_out in folds.split(judged.truth, judged.truth):
-        blend = fit_blend(kind, judged.names, members[:, rest], judged.truth[rest], STRENGTH)
+    for rest, held_out in folds.split(judged.y_true, judged.y_true):
+        blend = fit_blend(kind, judged.names, members[:, rest], judged.y_true[rest], STRENGTH)
         answers[held_out] = blend.apply(members[:, held_out])
     return answers

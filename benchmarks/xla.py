@@ -18,16 +18,16 @@ import numpy as np
 
 from benchmarks.places import RESULTS
 from benchmarks.results import machine, markdown
-from fovsfe.learning.device import accelerator
-from fovsfe.learning.training import Task, run_task
-from fovsfe.photos.dataset import FittedPhotos
-from fovsfe.recipe import Member, Recipe, read
-from fovsfe.run import write_json
+from fovsfe.files import write_json
+from fovsfe.photos.dataset import ResizedPhotos
+from fovsfe.recipe import MemberSettings, Recipe, load_recipe
+from fovsfe.training.device import accelerator
+from fovsfe.training.loop import TrainingTask, train_network
 
 LEARN, JUDGE, LABELS = 12, 2, 2
 
 
-class Noise(FittedPhotos):
+class Noise(ResizedPhotos):
     """Photos of noise, of no file."""
 
     def __getitem__(self, index: int) -> Any:
@@ -44,14 +44,14 @@ def main(flags: Sequence[str]) -> None:
     if accelerator() != "tpu":
         parser.error("there is no torch_xla with a TPU here; PJRT_DEVICE=CPU takes XLA's CPU device")
     rows = []
-    for member in read(chosen.recipe).members:
+    for member in load_recipe(chosen.recipe).members:
         rows.append(_measured(member, chosen.share, chosen.batch, chosen.precision))
         print(rows[-1], flush=True)
     write_json(RESULTS / "xla.json", {"machine": machine(), "batch": chosen.batch, "networks": rows})
     print(markdown(list(rows[0]), [[str(cell) for cell in row.values()] for row in rows]))
 
 
-def _measured(member: Member, share: float, batch: int, precision: str) -> dict[str, Any]:
+def _measured(member: MemberSettings, share: float, batch: int, precision: str) -> dict[str, Any]:
     from torch_xla.debug import metrics
 
     size = (round(share * member.size[0]), round(share * member.size[1]))
@@ -63,7 +63,7 @@ def _measured(member: Member, share: float, batch: int, precision: str) -> dict[
             seen.append((time.perf_counter(), metrics.counter_value("UncachedCompile") or 0))
 
     with TemporaryDirectory() as folder:
-        run_task(_task(Path(folder), member, precision), 1, show)
+        train_network(_task(Path(folder), member, precision), 1, show)
     (begun, _), (compiled, graphs) = seen[:2]  # the first step is done when the second begins
     steps = np.diff([moment for moment, _ in seen[1:]])
     return {
@@ -76,28 +76,28 @@ def _measured(member: Member, share: float, batch: int, precision: str) -> dict[
     }
 
 
-def _task(folder: Path, member: Member, precision: str) -> Task:
+def _task(folder: Path, member: MemberSettings, precision: str) -> TrainingTask:
     recipe = Recipe.model_validate(
         {
             "augment": {"strength": "none"},
             "training": {"stages": [1.0], "epochs": 1},
-            "ensemble": {"views": []},
+            "ensemble": {"tta": []},
             "members": [member.model_dump()],
         }
     )
-    learn, judge = np.arange(LEARN), np.arange(LEARN, LEARN + JUDGE)
-    return Task(
+    train_idx, val_idx = np.arange(LEARN), np.arange(LEARN, LEARN + JUDGE)
+    return TrainingTask(
         folder=folder / "network",
         member=member,
         recipe=recipe,
         weights="none",
-        labels=LABELS,
+        num_classes=LABELS,
         photos=Noise(folder, [""] * (LEARN + JUDGE), member.size, "pad", 1),
-        learn=learn,
-        targets=np.eye(LABELS, dtype=np.float32)[learn % LABELS],
-        judge=judge,
-        truth=judge % LABELS,
-        ask=np.arange(0),
+        train_idx=train_idx,
+        targets=np.eye(LABELS, dtype=np.float32)[train_idx % LABELS],
+        val_idx=val_idx,
+        y_true=val_idx % LABELS,
+        test_idx=np.arange(0),
         features=folder / "features.bin",
         precision=precision,
         seed=0,

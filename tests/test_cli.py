@@ -18,7 +18,7 @@ from fovsfe import recipe as recipes
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.cli import app
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.decode import load
+from fovsfe.photos.decode import load_photo
 
 COMMANDS = sorted(
     command.name or command.callback.__name__ for command in app.registered_commands if command.callback
@@ -173,7 +173,7 @@ def test_what_train_asks_for(fovsfe, photos, tmp_path, monkeypatch):
     assert command.photos == str(photos.resolve())
     assert command.weights == str(tmp_path.resolve() / "w")
     assert (command.minutes, command.devices) == (1.5, 2)
-    assert settings == recipes.read("quick", ["training.epochs=3", "seed=4"])
+    assert settings == recipes.load_recipe("quick", ["training.epochs=3", "seed=4"])
     assert folder.as_posix() == "runs/photos-quick"
 
 
@@ -302,7 +302,7 @@ def test_predict_says_what_the_bundle_says(fovsfe, run, photos, tmp_path, monkey
     predictor = Predictor(tmp_path / "bundle")
     for row, answer in zip(rows, predictor.predict([Path(n).read_bytes() for n in names]), strict=True):
         likeliest = int(answer.probabilities.argmax())
-        assert row["label"] == predictor.bundle.labels[likeliest]
+        assert row["label"] == predictor.bundle.class_names[likeliest]
         assert float(row["probability"]) == pytest.approx(answer.probabilities[likeliest], abs=1e-5)
         assert float(row["probability"]) + float(row["probability_2"]) == pytest.approx(1, abs=1e-5)
 
@@ -324,7 +324,7 @@ def test_predict_goes_past_bad_files_and_on_where_it_stopped(fovsfe, run, photos
     (tmp_path / "a.jsonl").write_text("\n".join(rows[:5]) + "\n" + rows[5][:10], encoding="utf-8")
     asked = []
     monkeypatch.setattr(Predictor, "pixels", lambda self, data, most: asked.append(data) or (
-        load(data, (48, 64), "pad", most),))  # fmt: skip
+        load_photo(data, (48, 64), "pad", most),))  # fmt: skip
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     (photos / "Нива" / "[red]bad.jpg").unlink()
     assert fovsfe(*command).code == 0
@@ -351,14 +351,14 @@ def test_recipes_are_listed(fovsfe):
     ended = fovsfe("recipes")
     assert ended.code == 0
     lines = ended.out.splitlines()
-    assert [line.split()[0] for line in lines] == list(recipes.ready())
+    assert [line.split()[0] for line in lines] == list(recipes.builtin_recipes())
     assert all(len(line.split()) > 3 for line in lines)
 
 
-@pytest.mark.parametrize("name", recipes.ready())
+@pytest.mark.parametrize("name", recipes.builtin_recipes())
 def test_a_printed_recipe_is_the_same_recipe(fovsfe, tmp_path, name):
     ended = fovsfe("recipes", name)
     assert ended.code == 0
-    assert ended.out == recipes.text_of(name)
+    assert ended.out == recipes.recipe_text(name)
     (tmp_path / "mine.toml").write_text(ended.out, encoding="utf-8")
-    assert recipes.read(str(tmp_path / "mine.toml")) == recipes.read(name)
+    assert recipes.load_recipe(str(tmp_path / "mine.toml")) == recipes.load_recipe(name)

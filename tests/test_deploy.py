@@ -18,8 +18,8 @@ import typer
 import yaml
 
 from fovsfe.cli import app as commands
-from fovsfe.service.metrics import Metrics
-from fovsfe.service.problems import KINDS
+from fovsfe.service.metrics import ServiceMetrics
+from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -231,7 +231,7 @@ def test_nginx_is_given_what_its_template_names() -> None:
 
 def test_figures_to_watch_exist() -> None:
     guide = (ROOT / "docs/go-to-production.md").read_text(encoding="utf-8")
-    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", Metrics().text().decode(), re.M))
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", ServiceMetrics().text().decode(), re.M))
     known = set(types) | {f"{name}_bucket" for name, kind in types.items() if kind == "histogram"}
     named = set(re.findall(r"\bfovsfe_\w+", guide))
     assert named <= known
@@ -241,7 +241,7 @@ def test_figures_to_watch_exist() -> None:
     alerts = yaml.safe_load(rules)["groups"][0]["rules"]
     assert all(alert.keys() >= {"alert", "expr", "labels"} for alert in alerts)
     reasons = re.findall(r'reason=~?"([^"]+)"', guide)
-    assert {slug for reason in reasons for slug in reason.split("|")} <= set(KINDS)
+    assert {slug for reason in reasons for slug in reason.split("|")} <= set(PROBLEM_TYPES)
 
 
 def json_of(name: str) -> Any:

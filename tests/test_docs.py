@@ -17,11 +17,11 @@ from pydantic import BaseModel
 
 from fovsfe.bundle import format
 from fovsfe.cli import app as commands
-from fovsfe.recipe import Member, Recipe
+from fovsfe.recipe import MemberSettings, Recipe
 from fovsfe.run import Run
 from fovsfe.service import app as service
-from fovsfe.service.metrics import Metrics
-from fovsfe.service.problems import KINDS
+from fovsfe.service.metrics import ServiceMetrics
+from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +65,7 @@ def test_every_recipe_key_is_documented_and_nothing_else() -> None:
     documented = {
         name.split(".")[-1] for row in _rows(_page("recipes.md")) for name in _names(f"| {row[0]} |")
     }
-    assert documented == _keys(Recipe) | _keys(Member)
+    assert documented == _keys(Recipe) | _keys(MemberSettings)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/first-steps.md"])
@@ -179,8 +179,8 @@ def _models(field: Any) -> list[type[BaseModel]]:
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """The service's application, for a bundle that is never asked."""
     (tmp_path / format.FILE).write_text("{}", encoding="utf-8")
-    bundle = SimpleNamespace(labels=(), translations={}, members=(SimpleNamespace(size=(8, 8)),))
-    predictor = SimpleNamespace(bundle=bundle, probabilities=lambda photos, views: np.zeros((1, 2, 0)))
+    bundle = SimpleNamespace(class_names=(), translations={}, members=(SimpleNamespace(size=(8, 8)),))
+    predictor = SimpleNamespace(bundle=bundle, probabilities=lambda photos, tta: np.zeros((1, 2, 0)))
     monkeypatch.setattr(service, "Predictor", lambda folder, threads: predictor)
     return service.create_app(tmp_path, Settings())
 
@@ -211,14 +211,14 @@ def test_every_parameter_of_the_api_is_documented_with_its_default(served: FastA
 def test_every_problem_is_documented_with_its_status_and_nothing_else() -> None:
     rows = _rows(_section(_page("http.md"), "Problems"))
     assert {row[0].strip("`"): int(row[1]) for row in rows} == {
-        slug: kind.status for slug, kind in KINDS.items()
+        slug: kind.status for slug, kind in PROBLEM_TYPES.items()
     }
 
 
 def test_every_metric_is_documented_and_nothing_else() -> None:
-    lines = Metrics().text().decode().splitlines()
+    lines = ServiceMetrics().text().decode().splitlines()
     own = {line.split()[2] for line in lines if line.startswith("# TYPE fovsfe_")}
-    documented = _names(_section(_page("http.md"), "Metrics"))
+    documented = _names(_section(_page("http.md"), "ServiceMetrics"))
     assert {name for name in documented if name.startswith("fovsfe_")} == {
         re.sub("_total$|_created$", "", name) for name in own
     }

@@ -21,15 +21,15 @@ from rich.console import Console
 
 from fovsfe import pipeline
 from fovsfe.bundle.predictor import Predictor
+from fovsfe.context import RunArguments
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
-from fovsfe.job import Command
-from fovsfe.learning.training import Task, run_task
-from fovsfe.photos.drawn import MODELS, draw
 from fovsfe.progress import Screen
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
+from fovsfe.synthetic.dataset import MODELS, draw_dataset
+from fovsfe.training.loop import TrainingTask, train_network
 
 MEMBERS = ("test_resnet", "маленькая")
 GONE, SPOILT = "900000.jpg", 3  # in the sample but not there; the test photo that cannot be read
@@ -41,14 +41,14 @@ def recipe(**changes):
         "training": {
             "stages": [0, 1.0],
             "head_epochs": 40,
-            "head_rate": 0.03,
+            "head_lr": 0.03,
             "epochs": 2,
             "batch_size": 16,
-            "rate": 3e-3,
+            "lr": 3e-3,
             "precision": "fp32",
             "tensorboard": True,
         },
-        "pseudo": {"keep": "all"},
+        "pseudo_labels": {"keep": "all"},
         "members": [
             {"backbone": "test_resnet", "size": [48, 64]},
             {"backbone": "test_efficientnet", "size": [64, 64], "name": MEMBERS[1]},
@@ -58,7 +58,7 @@ def recipe(**changes):
 
 
 CONFIDENT = 0.7  # about two answers of three
-HELD_OUT, FOLDED = recipe(), recipe(split={"folds": 2}, pseudo={"keep": "confident", "confidence": CONFIDENT})
+HELD_OUT, FOLDED = recipe(), recipe(split={"folds": 2}, pseudo_labels={"keep": "confident", "confidence": CONFIDENT})
 
 
 def tint(file, label):
@@ -72,11 +72,11 @@ def tint(file, label):
 def photos(tmp_path_factory):
     """Ten labels of eight photos and twenty test photos, some faults, a sample in its own order."""
     folder = tmp_path_factory.mktemp("drawn") / "photos"
-    truth = draw(folder, 8, 20, 0)
+    y_true = draw_dataset(folder, 8, 20, 0)
     for file in folder.rglob("*.jpg"):
-        label = MODELS.index(truth[file.name]) if file.name in truth else int(file.parent.name)
+        label = MODELS.index(y_true[file.name]) if file.name in y_true else int(file.parent.name)
         tint(file, label)
-    (folder.parent / "truth.json").write_text(json.dumps(truth))
+    (folder.parent / "y_true.json").write_text(json.dumps(y_true))
     tested = sorted((folder / "test_upload").iterdir())
     tested[SPOILT].write_bytes(b"not a photo")
     first, second = sorted((folder / "train" / "0").iterdir())[:2]
@@ -95,7 +95,7 @@ class Trained:
 
     run: Run
     recipe: Recipe
-    tasks: list[Task]
+    tasks: list[TrainingTask]
     said: str
 
     @property
@@ -120,12 +120,12 @@ class Trained:
     def folds(self):
         return max(self.recipe.split.folds, 1)
 
-    def truth(self):
-        number = {label: i for i, label in enumerate(self.metrics["labels"])}
+    def y_true(self):
+        number = {label: i for i, label in enumerate(self.metrics["class_names"])}
         return np.array([number[label] for label in self.judged["label"]])
 
     def of_member(self, number, member, name):
-        return predictions.read(self.run.member(number, member) / name)
+        return predictions.read_predictions(self.run.member(number, member) / name)
 
 
 def train(photos, folder, settings):
@@ -133,10 +133,10 @@ def train(photos, folder, settings):
 
     def note(task, devices, show):
         tasks.append(task)
-        run_task(task, devices, show)
+        train_network(task, devices, show)
 
     screen = Screen(Console(file=io.StringIO(), width=80))
-    command = Command(photos=str(photos), weights="none", minutes=None, devices=1)
+    command = RunArguments(photos=str(photos), weights="none", minutes=None, devices=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "run_task", note)
         run = pipeline.start(command, settings, folder, screen)
@@ -164,7 +164,7 @@ def trained(request):
 def test_every_file_of_the_run_folder_is_there(trained):
     root = trained.run.root
     there = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    wanted = {"recipe.toml", "command.json", "photos.csv", "audit.json", "log.jsonl", "steps.json"}
+    wanted = {"recipe.toml", "arguments.json", "photos.csv", "audit.json", "log.jsonl", "steps.json"}
     wanted |= {"pseudo_labels.csv", "metrics.json", "submission.csv", "bundle/bundle.json", "report.html"}
     for number in (1, 2):
         wanted |= {f"round-{number}/blends/{name}.csv" for name in ("mean", "chosen")}
@@ -212,7 +212,7 @@ def test_the_bundle_is_of_the_chosen_blend(trained):
     predictor = Predictor(trained.run.bundle)
     chosen = trained.metrics["chosen"]
     assert predictor.bundle.blend.name == chosen["blend"]
-    assert predictor.bundle.labels == tuple(MODELS)
+    assert predictor.bundle.class_names == tuple(MODELS)
     assert predictor.bundle.proof.greatest_difference < 1e-3
 
 
@@ -229,21 +229,21 @@ def test_seconds_and_memory_of_every_step(trained):
 
 
 def test_figures_of_members_are_those_of_their_predictions(trained):
-    truth, labels = trained.truth(), trained.metrics["labels"]
-    assert labels == list(MODELS)
+    y_true, class_names = trained.y_true(), trained.metrics["class_names"]
+    assert class_names == list(MODELS)
     for part in trained.metrics["rounds"]:
         assert set(part["members"]) == set(MEMBERS)
         for member in MEMBERS:
             table = trained.of_member(part["round"], member, "out_of_fold.csv")
-            assert list(table.columns) == labels
+            assert list(table.columns) == class_names
             assert list(table.index) == list(trained.judged["id"])
             values = table.to_numpy()
             np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
-            figures, right = part["members"][member], values.argmax(1) == truth
-            share, n = right.mean(), len(truth)
+            figures, right = part["members"][member], values.argmax(1) == y_true
+            share, n = right.mean(), len(y_true)
             assert figures["photos"] == n
             assert figures["accuracy"] == pytest.approx(share)
-            losses = -np.log(np.maximum(values[np.arange(n), truth], 1e-7))
+            losses = -np.log(np.maximum(values[np.arange(n), y_true], 1e-7))
             assert figures["log_loss"] == pytest.approx(losses.mean())
             z = 1.959964
             middle = (share + z * z / 2 / n) / (1 + z * z / n)
@@ -251,24 +251,26 @@ def test_figures_of_members_are_those_of_their_predictions(trained):
             assert figures["interval"] == pytest.approx(
                 [max(middle - reach, 0), min(middle + reach, 1)], abs=1e-6
             )
-            for i, label in enumerate(labels):
-                assert figures["recall"][label] == pytest.approx(right[truth == i].mean())
+            for i, label in enumerate(class_names):
+                assert figures["recall"][label] == pytest.approx(right[y_true == i].mean())
                 answered = values.argmax(1) == i
                 precision = figures["precision"][label]
                 assert precision == (pytest.approx(right[answered].mean()) if answered.any() else None)
 
 
 def test_figures_of_blends(trained):
-    truth = trained.truth()
+    y_true = trained.y_true()
     for part in trained.metrics["rounds"]:
         each = [trained.of_member(part["round"], m, "out_of_fold.csv").to_numpy() for m in MEMBERS]
         name = f"mean-{'+'.join(MEMBERS)}"
-        assert part["blends"][name]["accuracy"] == pytest.approx((np.mean(each, 0).argmax(1) == truth).mean())
+        assert part["blends"][name]["accuracy"] == pytest.approx(
+            (np.mean(each, 0).argmax(1) == y_true).mean()
+        )
         blend = json.loads((trained.run.round(part["round"]) / "blend.json").read_text())
         assert Blend.model_validate(blend).name == part["chosen"]
-        answers = predictions.read(trained.run.blend(part["round"], "chosen"))
+        answers = predictions.read_predictions(trained.run.blend(part["round"], "chosen"))
         assert list(answers.index) == list(trained.judged["id"])
-        right = answers.to_numpy().argmax(1) == truth
+        right = answers.to_numpy().argmax(1) == y_true
         assert right.mean() == pytest.approx(part["blends"][part["chosen"]]["accuracy"])
         assert part["blends"].keys() >= {part["chosen"]}
     if trained.recipe is FOLDED:  # enough photos a label to judge every kind
@@ -287,7 +289,7 @@ def test_what_was_chosen_and_why(trained):
     first, second = (each["blends"][each["chosen"]] for each in metrics["rounds"])
     wins = second["log_loss"] < first["log_loss"] and second["accuracy"] >= first["accuracy"]
     assert chosen["round"] == (2 if wins else 1)
-    assert any(reason.startswith("views: ") for reason in chosen["reasons"])
+    assert any(reason.startswith("tta: ") for reason in chosen["reasons"])
     assert metrics["photos"] == {
         "labelled": 81,
         "judged": len(trained.judged),
@@ -318,22 +320,22 @@ def test_validation_is_on_true_labels_that_the_network_has_not_seen(trained):
     for task in trained.tasks:
         number = int(task.folder.parent.parent.name.removeprefix("round-"))
         fold = int(task.folder.name.removeprefix("fold-"))
-        assert list(task.judge) == list(np.flatnonzero(readable["fold"] == fold))
-        assert not tested[task.judge].any()
-        names = [trained.metrics["labels"][i] for i in task.truth]
-        assert names == list(readable["label"][task.judge])
-        assert not set(readable["group"][task.judge]) & set(
-            readable["group"][task.learn[~tested[task.learn]]]
+        assert list(task.val_idx) == list(np.flatnonzero(readable["fold"] == fold))
+        assert not tested[task.val_idx].any()
+        names = [trained.metrics["class_names"][i] for i in task.y_true]
+        assert names == list(readable["label"][task.val_idx])
+        assert not set(readable["group"][task.val_idx]) & set(
+            readable["group"][task.train_idx[~tested[task.train_idx]]]
         )
-        assert not set(task.judge) & set(task.learn)
-        assert list(task.ask) == list(np.flatnonzero(tested))
-        assert tested[task.learn].any() == (number == 2)
-        own = task.learn[~tested[task.learn]]
+        assert not set(task.val_idx) & set(task.train_idx)
+        assert list(task.test_idx) == list(np.flatnonzero(tested))
+        assert tested[task.train_idx].any() == (number == 2)
+        own = task.train_idx[~tested[task.train_idx]]
         assert list(own) == list(np.flatnonzero(~tested & (readable["fold"] != fold)))
         np.testing.assert_allclose(task.targets.sum(1), 1, rtol=1e-5)
-        labels = [trained.metrics["labels"][i] for i in task.targets[: len(own)].argmax(1)]
-        assert labels == list(readable["label"][own])
-        judged += list(task.judge)
+        class_names = [trained.metrics["class_names"][i] for i in task.targets[: len(own)].argmax(1)]
+        assert class_names == list(readable["label"][own])
+        judged += list(task.val_idx)
     assert sorted(judged) == sorted(list(trained.judged.index) * (2 * len(MEMBERS)))
     assert len({task.seed for task in trained.tasks}) == 2 * trained.folds  # members differ by backbone
 
@@ -347,19 +349,19 @@ def test_a_near_copy_is_on_one_side(trained):
 
 
 def test_pseudo_labels_of_a_fold_come_from_its_own_networks(trained):
-    readable, labels = trained.readable, trained.metrics["labels"]
+    readable, class_names = trained.readable, trained.metrics["class_names"]
     asked = readable["id"][readable["part"] == "test"]
     first = trained.metrics["rounds"][0]
-    views = 2 if first["reasons"][0].startswith("views: accepted") else 1
+    tta = 2 if first["reasons"][0].startswith("tta: accepted") else 1
     blend = Blend.model_validate(json.loads((trained.run.round(1) / "blend.json").read_text()))
     pseudo = pd.read_csv(trained.run.pseudo_labels, dtype={"id": str})
     assert set(pseudo["fold"]) <= set(range(trained.folds))
-    columns = [f"p:{label}" for label in labels]
+    columns = [f"p:{label}" for label in class_names]
     for fold in range(trained.folds):
         said = []
         for member in blend.members:
             with np.load(trained.run.fold(1, member, fold) / "predictions.npz") as saved:
-                said.append(saved["ask"][:views].astype(np.float64).mean(0))
+                said.append(saved["test"][:tta].astype(np.float64).mean(0))
         answers = pd.DataFrame(blend.apply(np.stack(said)), index=list(asked), columns=columns)
         if trained.recipe is FOLDED:
             answers = answers[answers.max(axis=1) >= CONFIDENT]
@@ -367,7 +369,7 @@ def test_pseudo_labels_of_a_fold_come_from_its_own_networks(trained):
         assert list(mine.index) == list(answers.index)
         assert len(mine) == 19 if trained.recipe is HELD_OUT else 5 < len(mine) < 19
         np.testing.assert_allclose(mine[columns].to_numpy(), answers.to_numpy(), rtol=1e-6)
-        assert list(mine["label"]) == [labels[i] for i in answers.to_numpy().argmax(1)]
+        assert list(mine["label"]) == [class_names[i] for i in answers.to_numpy().argmax(1)]
         learners = [
             task
             for task in trained.tasks
@@ -375,10 +377,10 @@ def test_pseudo_labels_of_a_fold_come_from_its_own_networks(trained):
         ]
         assert len(learners) == len(MEMBERS)
         for task in learners:
-            extra = task.learn[len(task.learn) - len(mine) :]
+            extra = task.train_idx[len(task.train_idx) - len(mine) :]
             assert list(readable["id"][extra]) == list(mine.index)
             np.testing.assert_allclose(
-                task.targets[len(task.learn) - len(mine) :], answers.to_numpy(), rtol=1e-5
+                task.targets[len(task.train_idx) - len(mine) :], answers.to_numpy(), rtol=1e-5
             )
 
 
@@ -414,7 +416,7 @@ def test_submissions_are_the_likeliest_labels(trained):
             assert list(answers[table.index]) == wanted
         averaged = np.mean(
             [
-                np.load(trained.run.fold(number, MEMBERS[0], f) / "predictions.npz")["ask"][0]
+                np.load(trained.run.fold(number, MEMBERS[0], f) / "predictions.npz")["test"][0]
                 for f in range(trained.folds)
             ],
             0,
@@ -423,9 +425,9 @@ def test_submissions_are_the_likeliest_labels(trained):
 
 
 def test_the_submission_is_good(folded, photos):
-    truth = json.loads((photos.parent / "truth.json").read_text())
+    y_true = json.loads((photos.parent / "y_true.json").read_text())
     answers = pd.read_csv(folded.run.submission).set_index("Id")["Category"]
-    right = [MODELS[answers[photo]] == label for photo, label in truth.items()]
+    right = [MODELS[answers[photo]] == label for photo, label in y_true.items()]
     assert np.mean(right) >= 0.6
 
 
@@ -443,10 +445,10 @@ def test_class_folders_without_a_test_part(tmp_path):
     trained = train(tmp_path / "photos", tmp_path / "run", settings)
     assert len(trained.tasks) == 1  # no photos to ask about: no second round
     assert [part["round"] for part in trained.metrics["rounds"]] == [1]
-    assert trained.metrics["labels"] == ["а", "б"]
+    assert trained.metrics["class_names"] == ["а", "б"]
     assert not trained.run.submission.exists()
     assert not trained.run.pseudo_labels.exists()
-    assert Predictor(trained.run.bundle).bundle.labels == ("а", "б")
+    assert Predictor(trained.run.bundle).bundle.class_names == ("а", "б")
 
 
 # ---- where something is there already
@@ -457,7 +459,7 @@ def snapshot(folder):
 
 
 def test_a_folder_that_is_not_empty_is_refused(held_out, photos, tmp_path):
-    command = Command(photos=str(photos), weights="none", minutes=None, devices=1)
+    command = RunArguments(photos=str(photos), weights="none", minutes=None, devices=1)
     screen = Screen(Console(file=io.StringIO()))
     before = snapshot(held_out.run.root)
     with pytest.raises(FovsfeError, match=f"fovsfe resume {held_out.run.root}"):
@@ -515,7 +517,7 @@ def test_a_run_killed_at_its_very_start_can_be_started_again(photos, tmp_path, f
     run = tmp_path / "run"
     run.mkdir()
     (run / "recipe.toml").write_text(to_toml(settings))
-    (run / ".command.json.12.part").write_text("{")
+    (run / ".arguments.json.12.part").write_text("{")
     started = fovsfe("train", photos, "--recipe", tmp_path / "mine.toml", "--weights", "none", "--out", run)
     assert started.code == 0
     assert Run(run).submission.exists()
@@ -558,7 +560,7 @@ def kill_and_resume(photos, folder, kills, seconds, seed):
     train = ["train", photos, "--recipe", folder / "mine.toml", "--weights", "none", "--out", run.root]
     for _ in range(kills):
         before = starts(run)
-        program = Program(*(["resume", run.root] if run.command.exists() else train))
+        program = Program(*(["resume", run.root] if run.arguments.exists() else train))
         while starts(run) == before and program.process.poll() is None:
             time.sleep(0.01)
         time.sleep(random.uniform(0, seconds))
@@ -639,7 +641,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_room(held_out, ph
             assert "cannot write" in ended.line
             assert str(run.root) in ended.line
             assert_whole(run.root)
-            if run.command.exists():
+            if run.arguments.exists():
                 command = ["resume", run.root]
             remount(f"size={size}")
         remount("size=100m")

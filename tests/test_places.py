@@ -16,18 +16,18 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from fovsfe import job
-from fovsfe.job import Command, Job
-from fovsfe.learning.training import Task, run_task
-from fovsfe.photos import order
-from fovsfe.photos.audit import audit
-from fovsfe.photos.layouts import find
-from fovsfe.photos.order import EpochOrder, shard_numbers
-from fovsfe.photos.split import split
+from fovsfe import context
+from fovsfe.context import RunArguments, RunContext
+from fovsfe.photos import sampler
+from fovsfe.photos.audit import audit_photos
+from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.sampler import ShardSampler, assign_shards
+from fovsfe.photos.splits import assign_folds
 from fovsfe.progress import Screen
-from fovsfe.recipe import Member, PhotoSettings, Recipe, TrainingSettings
+from fovsfe.recipe import MemberSettings, PhotoSettings, Recipe, TrainingSettings
 from fovsfe.run import Run
-from fovsfe.storage import located
+from fovsfe.storage.locations import as_path
+from fovsfe.training.loop import TrainingTask, train_network
 
 A_SHARD = 6
 
@@ -60,47 +60,47 @@ def folder(tmp_path_factory):
 
 def first_epoch(photos, workers, folder):
     """The ids in the order of the first epoch, its loss, and answers for the test photos."""
-    member = Member(backbone="test_resnet", size=(48, 64))
+    member = MemberSettings(backbone="test_resnet", size=(48, 64))
     settings = Recipe(
         photos=PhotoSettings(loader_workers=workers, cache_gb=0),
         training=TrainingSettings(stages=(1.0,), epochs=1, batch_size=8, precision="fp32"),
         members=(member,),
     )
-    found = find(located(str(photos)))
-    table = audit(found).table
-    table["fold"] = split(table, 0.25, 0, 0)
-    command = Command(photos=str(photos), weights="none", minutes=None, devices=1)
-    some = Job(Run(folder), settings, command, Screen(Console(file=io.StringIO())), found, table, None)
-    learn, judge = some.rows((table["part"] == "train") & (table["fold"] < 0)), some.judged
-    task = Task(
+    found = find_photos(as_path(str(photos)))
+    table = audit_photos(found).table
+    table["fold"] = assign_folds(table, 0.25, 0, 0)
+    command = RunArguments(photos=str(photos), weights="none", minutes=None, devices=1)
+    some = RunContext(Run(folder), settings, command, Screen(Console(file=io.StringIO())), found, table, None)
+    train_idx, val_idx = some.rows((table["part"] == "train") & (table["fold"] < 0)), some.val_idx
+    task = TrainingTask(
         folder=folder,
         member=member,
         recipe=settings,
         weights="none",
-        labels=len(found.labels),
+        num_classes=len(found.class_names),
         photos=some.fitted(member),
-        learn=learn,
-        targets=np.eye(len(found.labels), dtype=np.float32)[some.truth(learn)],
-        judge=judge,
-        truth=some.truth(judge),
-        ask=some.asked,
+        train_idx=train_idx,
+        targets=np.eye(len(found.class_names), dtype=np.float32)[some.y_true(train_idx)],
+        val_idx=val_idx,
+        y_true=some.y_true(val_idx),
+        test_idx=some.test_idx,
         features=folder / "features",
         precision="fp32",
         seed=1,
     )
-    run_task(task, 1, lambda event: None)
-    order = EpochOrder(task.photos, learn, task.seed)
+    train_network(task, 1, lambda event: None)
+    order = ShardSampler(task.photos, train_idx, task.seed)
     with np.load(folder / "predictions.npz") as saved:
-        answers = saved["ask"].tolist()
+        answers = saved["test"].tolist()
     loss = (folder / "history.csv").read_text().splitlines()[1].split(",")[2]
-    return [table["id"][learn[i]] for i in order], loss, answers
+    return [table["id"][train_idx[i]] for i in order], loss, answers
 
 
 def test_the_same_photos_in_the_same_order_and_the_same_loss_from_everywhere(
     fovsfe, folder, bucket, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(job, "shard_numbers", partial(shard_numbers, a_shard=A_SHARD))
-    monkeypatch.setattr(order, "POOL", 2)
+    monkeypatch.setattr(context, "shard_numbers", partial(assign_shards, a_shard=A_SHARD))
+    monkeypatch.setattr(sampler, "POOL", 2)
     fsspec.filesystem("s3").put(str(folder), f"{bucket}/", recursive=True)
     places = [folder, f"{bucket}/photos", tmp_path / "shards", f"{bucket}/shards"]
     for out in places[2:]:

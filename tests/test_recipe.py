@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fovsfe import recipe
 from fovsfe.errors import FovsfeError
-from fovsfe.recipe import Member, Recipe
+from fovsfe.recipe import MemberSettings, Recipe
 
 TOML = """
 seed = 3
@@ -40,7 +40,7 @@ def file(tmp_path):
 
 def fault(file, *changes):
     with pytest.raises(FovsfeError) as caught:
-        recipe.read(file, changes)
+        recipe.load_recipe(file, changes)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -62,7 +62,7 @@ def names(alphabet, **options):
 
 MEMBERS = st.lists(
     st.builds(
-        Member,
+        MemberSettings,
         backbone=st.tuples(names("aZ9_.:/@+-ж"), some("a", "9", "_", "-", "ж")).map("".join),
         size=st.tuples(st.integers(32, 2048), st.integers(32, 2048)),
         name=st.just("") | st.tuples(names("aZ9_.+-ж"), some("a", "-", "ж")).map("".join),
@@ -95,20 +95,20 @@ TABLES = {
         "epochs": st.integers(1, 1000),
         "batch_size": st.integers(2, 4096),
         "optimizer": some("adamw", "sgd"),
-        "head_rate": numbers(0, 10, exclude_min=True),
-        "rate": numbers(0, 10, exclude_min=True),
+        "head_lr": numbers(0, 10, exclude_min=True),
+        "lr": numbers(0, 10, exclude_min=True),
         "layer_decay": numbers(0, 1, exclude_min=True),
         "weight_decay": numbers(0, 1e300),
         "warmup": numbers(0, 0.9),
         "label_smoothing": numbers(0, 1, exclude_max=True),
         "ema": numbers(0, 1, exclude_max=True),
         "patience": st.integers(1, 1000),
-        "minimum_gain": numbers(0, 1),
+        "min_delta": numbers(0, 1),
         "precision": some("auto", "fp32", "bf16"),
         "tensorboard": st.booleans(),
     },
-    "ensemble": {"views": st.lists(some("flip", "zoom", "zoom-flip", "wide", "wide-flip"), max_size=5)},
-    "pseudo": {"keep": some("all", "confident"), "confidence": numbers(0, 1), "soft": st.booleans()},
+    "ensemble": {"tta": st.lists(some("flip", "zoom", "zoom-flip", "wide", "wide-flip"), max_size=5)},
+    "pseudo_labels": {"keep": some("all", "confident"), "confidence": numbers(0, 1), "soft": st.booleans()},
 }
 
 
@@ -123,7 +123,7 @@ def test_a_recipe_survives_toml(tmp_path_factory, tables, members, seed, rounds)
     first = Recipe(**tables, members=tuple(members), seed=seed, rounds=rounds)
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_text(recipe.to_toml(first), encoding="utf-8")
-    assert recipe.read(str(file)) == first
+    assert recipe.load_recipe(str(file)) == first
 
 
 def test_the_tables_above_leave_no_key_out():
@@ -132,26 +132,26 @@ def test_the_tables_above_leave_no_key_out():
 
 
 def test_toml_spells_out_every_key(file):
-    raw = tomllib.loads(recipe.to_toml(recipe.read(file)))
+    raw = tomllib.loads(recipe.to_toml(recipe.load_recipe(file)))
     assert set(raw) == set(Recipe.model_fields)
-    assert raw["training"]["rate"] == 3e-4
+    assert raw["training"]["lr"] == 3e-4
 
 
 def test_every_ready_recipe_is_right():
-    for name, text in recipe.ready().items():
-        read = recipe.read(name)
+    for name, text in recipe.builtin_recipes().items():
+        read = recipe.load_recipe(name)
         assert text.startswith("#"), f"{name} opens with what it is for"
         assert Recipe.model_validate(tomllib.loads(recipe.to_toml(read))) == read
 
 
 def test_a_recipe_does_not_change(file):
     with pytest.raises(ValueError, match="frozen"):
-        recipe.read(file).seed = 4
+        recipe.load_recipe(file).seed = 4
 
 
 def test_a_members_title_is_its_name_or_the_end_of_its_backbone(file):
-    assert [member.title for member in recipe.read(file).members] == ["mobilenetv1_100", "днс"]
-    assert recipe.read(file, ["members.1.name="]).members[1].title == "densenet169.tv_in1k"
+    assert [member.title for member in recipe.load_recipe(file).members] == ["mobilenetv1_100", "днс"]
+    assert recipe.load_recipe(file, ["members.1.name="]).members[1].title == "densenet169.tv_in1k"
 
 
 # ---- --set
@@ -164,12 +164,12 @@ def test_a_members_title_is_its_name_or_the_end_of_its_backbone(file):
         ("photos.fit=crop", "crop"),
         ('photos.fit="crop"', "crop"),
         ("photos.fit = crop ", "crop"),
-        ("training.rate=1e-4", 1e-4),
-        ("training.rate=1", 1.0),
+        ("training.lr=1e-4", 1e-4),
+        ("training.lr=1", 1.0),
         ("augment.stressed_validation=true", True),
         ("training.stages=[0, 0.5, 1.0]", (0.0, 0.5, 1.0)),
-        ("ensemble.views=[]", ()),
-        ('ensemble.views=["flip", "wide"]', ("flip", "wide")),
+        ("ensemble.tta=[]", ()),
+        ('ensemble.tta=["flip", "wide"]', ("flip", "wide")),
         ('pseudo={keep = "all", soft = false}', {"keep": "all", "confidence": 0.8, "soft": False}),
         ("members.0.size=[64, 96]", (64, 96)),
         ("members.1.size.0=64", (64, 96)),
@@ -179,20 +179,20 @@ def test_a_members_title_is_its_name_or_the_end_of_its_backbone(file):
 )
 def test_set_changes_a_key(file, change, value):
     key = change.partition("=")[0].strip().removesuffix(".0")
-    found = recipe.read(file, [change]).model_dump()
+    found = recipe.load_recipe(file, [change]).model_dump()
     for part in key.split("."):
         found = found[int(part) if part.isdecimal() else part]
     assert found == value
 
 
 def test_set_replaces_all_members(file):
-    changed = recipe.read(file, ['members=[{backbone = "xception", size = [480, 640]}]'])
-    assert changed.members == (Member(backbone="xception", size=(480, 640)),)
+    changed = recipe.load_recipe(file, ['members=[{backbone = "xception", size = [480, 640]}]'])
+    assert changed.members == (MemberSettings(backbone="xception", size=(480, 640)),)
 
 
 def test_the_last_set_counts_and_the_rest_stays(file):
-    changed = recipe.read(file, ["seed=1", "seed=2"])
-    assert changed == recipe.read(file).model_copy(update={"seed": 2})
+    changed = recipe.load_recipe(file, ["seed=1", "seed=2"])
+    assert changed == recipe.load_recipe(file).model_copy(update={"seed": 2})
 
 
 # ---- what is wrong
@@ -218,7 +218,7 @@ def test_the_last_set_counts_and_the_rest_stays(file):
         ("seed=2147483648", ["seed", "less than 2147483648"]),
         ("rounds=3", ["rounds", "less than or equal to 2", "given: 3"]),
         ("training=5", ["training", "given: 5"]),
-        ("ensemble.views=flip", ["ensemble.views", "given: 'flip'"]),
+        ("ensemble.tta=flip", ["ensemble.tta", "given: 'flip'"]),
         ("members=[]", ["members", "at least 1"]),
         ("members.0.size=[64]", ["members.0.size.1", "Field required"]),
         ("members.0.size=[16, 64]", ["members.0.size.0", "greater than or equal to 32"]),
@@ -274,7 +274,7 @@ def test_neither_a_recipe_nor_a_file(tmp_path, content):
         path.write_bytes(content)
     message = fault(str(path))
     assert f'no recipe "{path}"' in message
-    for name in recipe.ready():
+    for name in recipe.builtin_recipes():
         assert name in message
 
 
@@ -289,4 +289,4 @@ def test_no_change_ends_in_a_traceback(tmp_path_factory, key, value):
     file = tmp_path_factory.getbasetemp() / "whatever.toml"
     file.write_text(TOML, encoding="utf-8")
     with suppress(FovsfeError):
-        recipe.read(str(file), [f"{key}={value}"])
+        recipe.load_recipe(str(file), [f"{key}={value}"])

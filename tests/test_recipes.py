@@ -9,18 +9,18 @@ import pytest
 import timm
 from PIL import Image
 
-from fovsfe.recipe import read, ready
+from fovsfe.recipe import builtin_recipes, load_recipe
 
 
-@pytest.mark.parametrize("name", sorted(ready()))
+@pytest.mark.parametrize("name", sorted(builtin_recipes()))
 def test_every_backbone_is_known_to_timm(name):
-    for member in read(name).members:
+    for member in load_recipe(name).members:
         assert timm.is_model(member.backbone)
 
 
-@pytest.mark.parametrize("name", sorted(ready()))
+@pytest.mark.parametrize("name", sorted(builtin_recipes()))
 def test_the_head_of_a_recipe_says_what_it_is_for_and_its_command(name):
-    first, *rest = ready()[name].splitlines()
+    first, *rest = builtin_recipes()[name].splitlines()
     assert first.startswith("# ")
     assert any(line.startswith("#   fovsfe ") for line in rest)
 
@@ -51,7 +51,7 @@ def test_twas_goes_through_every_stage_and_both_rounds(tmp_path, fovsfe):
             ("inception_resnet_v2", (480, 640)),
             ("inception_v3", (299, 299)),
         ):
-            assert next(m.size for m in read("twas").members if m.title == member) == size
+            assert next(m.size for m in load_recipe("twas").members if m.title == member) == size
             history = pd.read_csv(tmp_path / "run" / f"round-{number}" / member / "fold-0" / "history.csv")
             assert history["stage"].unique().tolist() == [0, 0.25, 0.5, 0.75, 1.0]
     assert pd.read_csv(tmp_path / "run" / "submission.csv")["Id"].tolist() == sample["Id"].tolist()

@@ -11,7 +11,9 @@ import pytest
 
 from fovsfe import run
 from fovsfe.errors import FovsfeError
-from fovsfe.run import Run, Stopwatch, read_json, replacing, write_json, write_text
+from fovsfe.files import atomic_path, read_json, write_json, write_text
+from fovsfe.run import Run
+from fovsfe.stopwatch import Stopwatch
 
 FULL = Path("/dev/full")
 needs_full_device = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
@@ -53,7 +55,7 @@ def test_json_comes_back(tmp_path):
 def test_until_the_end_the_old_file_stands(tmp_path):
     file = tmp_path / "file.txt"
     file.write_text("old")
-    with replacing(file) as temporary:
+    with atomic_path(file) as temporary:
         temporary.write_text("new")
         assert temporary.parent == tmp_path  # a rename between disks would not be atomic
         assert file.read_text() == "old"
@@ -65,7 +67,7 @@ def test_until_the_end_the_old_file_stands(tmp_path):
 def test_an_interruption_passes_through_and_leaves_the_old_file(tmp_path, interruption):
     file = tmp_path / "file.txt"
     file.write_text("old")
-    with pytest.raises(interruption), replacing(file) as temporary:
+    with pytest.raises(interruption), atomic_path(file) as temporary:
         temporary.write_text("ne")
         raise interruption
     assert file.read_text() == "old"
@@ -84,7 +86,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path):
     file = tmp_path / "file.txt"
     file.write_text("old")
     refused = pytest.raises(FovsfeError, match="No space left on device; free some space")
-    with refused as caught, replacing(file) as temporary:
+    with refused as caught, atomic_path(file) as temporary:
         temporary.symlink_to(FULL)
         temporary.write_text("new")
     assert str(file) in str(caught.value)
@@ -113,7 +115,7 @@ def test_a_disk_that_refuses_the_tidying_too_tells_of_the_first_trouble(tmp_path
 
 
 def test_an_error_without_an_errno_is_told_too(tmp_path):
-    with pytest.raises(FovsfeError, match="5 requested and 0 written"), replacing(tmp_path / "features"):
+    with pytest.raises(FovsfeError, match="5 requested and 0 written"), atomic_path(tmp_path / "features"):
         raise OSError("5 requested and 0 written")  # how numpy says that the disk is full
 
 

@@ -15,10 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from fovsfe import recipe as recipes
-from fovsfe import storage
 from fovsfe.errors import FovsfeError, WrongUsage
-from fovsfe.progress import Screen, plain
-from fovsfe.run import Run, read_json, write_json, write_text
+from fovsfe.files import read_json, write_json, write_text
+from fovsfe.progress import Screen, print_plain
+from fovsfe.run import Run
+from fovsfe.storage.folders import Expected, downloaded, synced_folder, upload_on_exit
+from fovsfe.storage.locations import as_path, is_url
+from fovsfe.storage.transfer import upload
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,17 +74,17 @@ def train(
     Example: `fovsfe train photos --recipe quick --weights weights --minutes 10 --out run`
     """
     from fovsfe import pipeline  # torch takes seconds to load; the other commands need not wait for it
-    from fovsfe.job import Command
+    from fovsfe.context import RunArguments
 
     place = out or f"runs/{_name(photos)}-{Path(recipe).stem}"
     if cluster and devices > 1:
         raise WrongUsage("--cluster gives each network one GPU, or CPUs: leave out --devices")
 
     def start(folder: Path, screen: Screen) -> Run:
-        settings = recipes.read(recipe, changes or [])
+        settings = recipes.load_recipe(recipe, changes or [])
         kept = weights if weights in ("hub", "none") else str(Path(weights).resolve())
-        where = str(storage.located(photos))
-        command = Command(photos=where, weights=kept, minutes=minutes, devices=devices)
+        where = str(as_path(photos))
+        command = RunArguments(photos=where, weights=kept, minutes=minutes, devices=devices)
         with _joined(cluster, place) as machines:
             return pipeline.start(command, settings, folder, screen, machines)
 
@@ -100,7 +103,7 @@ def resume(run: str, cluster: ClusterAddress = None) -> None:
         with _joined(cluster, run) as machines:
             return pipeline.go_on(folder, screen, machines)
 
-    _lead(go_on, run, "there")
+    _lead(go_on, run, "existing")
 
 
 @app.command()
@@ -119,32 +122,32 @@ def check(
     Example: `fovsfe check photos --out audit`
     """
     from fovsfe.ensemble.predictions import write_csv
-    from fovsfe.photos.audit import audit
-    from fovsfe.photos.layouts import find
-    from fovsfe.report import faults
+    from fovsfe.photos.audit import audit_photos
+    from fovsfe.photos.layouts import find_photos
+    from fovsfe.report import audit_page
 
-    found = find(storage.located(photos))
+    found = find_photos(as_path(photos))
     with Screen(console).opened() as screen:
-        result = audit(found, progress=lambda done, of: screen.bar("looking at photos", done, of))
+        result = audit_photos(found, progress=lambda done, of: screen.bar("looking at photos", done, of))
     parts = Counter(result.table["part"])
-    plain(
+    print_plain(
         console,
-        f"{photos}: {found.layout}, {parts['train']} labelled photos of {len(found.labels)} labels,"
+        f"{photos}: {found.layout}, {parts['train']} labelled photos of {len(found.class_names)} labels,"
         f" {parts['test']} test photos",
     )
     for finding in result.findings:
-        plain(console, f"{finding.severity}: {finding.kind}: {finding.detail}")
+        print_plain(console, f"{finding.severity}: {finding.kind}: {finding.detail}")
         for photo in finding.ids:
-            plain(console, f"    {photo}")
+            print_plain(console, f"    {photo}")
     if out is not None:
         findings = [asdict(finding) for finding in result.findings]
-        with storage.delivered(out) as folder:
+        with upload_on_exit(out) as folder:
             write_csv(folder / "photos.csv", result.table)
             write_json(folder / "audit.json", findings)
-            write_csv(folder / "faults.csv", faults.rows(findings, result.table))
-            page = faults.page(_name(photos), found.root, findings, result.table)
+            write_csv(folder / "faults.csv", audit_page.findings_frame(findings, result.table))
+            page = audit_page.render_audit_page(_name(photos), found.root, findings, result.table)
             write_text(folder / "index.html", page)
-        plain(console, f"to look at: {out.rstrip('/')}/index.html")
+        print_plain(console, f"to look at: {out.rstrip('/')}/index.html")
     if any(finding.severity == "error" for finding in result.findings):
         raise typer.Exit(1)
 
@@ -155,13 +158,13 @@ def report(run: str) -> None:
 
     Example: `fovsfe report run`
     """
-    from fovsfe.report.report import write
+    from fovsfe.report.report import write_report
 
-    with storage.fetched(run) as folder:
-        file = write(Run(folder))
-        if storage.is_url(run):
-            storage.put(file, storage.located(run) / file.name)
-    plain(console, f"report: {run.rstrip('/')}/{file.name}")
+    with downloaded(run) as folder:
+        file = write_report(Run(folder))
+        if is_url(run):
+            upload(file, as_path(run) / file.name)
+    print_plain(console, f"report: {run.rstrip('/')}/{file.name}")
 
 
 @app.command()
@@ -177,28 +180,28 @@ def shard(
 
     Example: `fovsfe shard photos --out s3://bucket/photos`
     """
-    from fovsfe.photos.audit import audit
-    from fovsfe.photos.layouts import find
-    from fovsfe.photos.order import shard_numbers
-    from fovsfe.photos.packing import pack
+    from fovsfe.photos.audit import audit_photos
+    from fovsfe.photos.layouts import find_photos
+    from fovsfe.photos.packing import pack_shards
+    from fovsfe.photos.sampler import assign_shards
 
-    found = find(storage.located(photos))
+    found = find_photos(as_path(photos))
     if found.layout == "shards":
         raise WrongUsage(f"{photos} is sharded already")
-    place = storage.located(out)
+    place = as_path(out)
     with Screen(console).opened() as screen:
-        result = audit(found, progress=lambda done, of: screen.bar("looking at photos", done, of))
+        result = audit_photos(found, progress=lambda done, of: screen.bar("looking at photos", done, of))
         table = result.table
-        index = pack(
+        index = pack_shards(
             found,
             table,
             [asdict(finding) for finding in result.findings],
-            shard_numbers(list(table["id"]), list(table["part"]), size),
+            assign_shards(list(table["id"]), list(table["part"]), size),
             place,
             lambda done, of: screen.bar("packing shards", done, of),
         )
     size_mb = sum(each.bytes for each in index.shards) / 1e6
-    plain(console, f"{out}: {len(table)} photos in {len(index.shards)} shards, {size_mb:.0f} MB")
+    print_plain(console, f"{out}: {len(table)} photos in {len(index.shards)} shards, {size_mb:.0f} MB")
 
 
 @app.command("recipes")
@@ -208,10 +211,10 @@ def show_recipes(name: Annotated[str | None, typer.Argument(help="The recipe to 
     Example: `fovsfe recipes quick > mine.toml`
     """
     if name is not None:
-        plain(console, recipes.text_of(name).rstrip("\n"))
+        print_plain(console, recipes.recipe_text(name).rstrip("\n"))
         return
-    for title, text in recipes.ready().items():
-        plain(console, f"{title:8} {text.splitlines()[0].removeprefix('# ')}")
+    for title, text in recipes.builtin_recipes().items():
+        print_plain(console, f"{title:8} {text.splitlines()[0].removeprefix('# ')}")
 
 
 @app.command()
@@ -231,27 +234,27 @@ def export(
 
     Example: `fovsfe export run --out bundle`
     """
-    from fovsfe.bundle import from_run
+    from fovsfe.bundle import run_export
 
-    with storage.fetched(run) as folder, storage.delivered(out) as target, Screen(console).opened():
-        names = from_run.read_translations(translations, Run(folder)) if translations else None
-        bundle = from_run.export_run(
+    with downloaded(run) as folder, upload_on_exit(out) as target, Screen(console).opened():
+        names = run_export.read_translations(translations, Run(folder)) if translations else None
+        bundle = run_export.export_run(
             Run(folder), target, member=member, translations=names, precision=precision
         )
         size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     networks = sum(len(each.networks) for each in bundle.members)
-    plain(console, f"bundle {out}: {bundle.blend.name}, networks: {networks}, {size / 1e6:.0f} MB")
+    print_plain(console, f"bundle {out}: {bundle.blend.name}, networks: {networks}, {size / 1e6:.0f} MB")
     assert bundle.proof is not None
-    plain(
+    print_plain(
         console,
         f"proved on {bundle.proof.photos} held-out photos: probabilities differ by at most"
         f" {bundle.proof.greatest_difference:.1e}, the same label for {bundle.proof.agreement:.1%}",
     )
-    if judged := bundle.precision.judged:
-        plain(
+    if check := bundle.precision.check:
+        print_plain(
             console,
-            f"{bundle.precision.kind}: accuracy {judged.before:.4f} -> {judged.after:.4f} on {judged.photos}"
-            f" held-out photos; {judged.margin} may be lost",
+            f"{bundle.precision.kind}: accuracy {check.before:.4f} -> {check.after:.4f} on {check.photos}"
+            f" held-out photos; {check.margin} may be lost",
         )
 
 
@@ -277,31 +280,33 @@ def predict(
 
     Example: `fovsfe predict bundle photos --out answers.csv`
     """
-    from fovsfe.bundle import rows
-    from fovsfe.bundle.predict import answer_files, expand
+    from fovsfe.bundle import prediction_file
+    from fovsfe.bundle.batch import expand_paths, predict_files
     from fovsfe.bundle.predictor import Predictor
 
     if cluster is not None:
         _predict_together(bundle, paths, out, top, cluster)
         return
-    if out is not None and storage.is_url(out):
+    if out is not None and is_url(out):
         raise WrongUsage(f"--out {out}: without --cluster it is a file of this machine")
-    with storage.fetched(bundle) as folder:
+    with downloaded(bundle) as folder:
         predictor = Predictor(folder)
     bad = 0
     try:
         with (
-            rows.opened(Path(out) if out else None, predictor.bundle.labels, top) as answers,
+            prediction_file.open_prediction_file(
+                Path(out) if out else None, predictor.bundle.class_names, top
+            ) as answers,
             Screen(errors).opened() as screen,
         ):
-            wanted = (file for file in expand(paths, sys.stdin) if file not in answers.done)
+            wanted = (file for file in expand_paths(paths, sys.stdin) if file not in answers.done)
             count = 0
             if errors.is_terminal and _can_be_counted(paths) and (out or not console.is_terminal):
-                count = sum(file not in answers.done for file in expand(paths, []))
-            for number, (file, answer) in enumerate(answer_files(predictor, wanted), 1):
+                count = sum(file not in answers.done for file in expand_paths(paths, []))
+            for number, (file, answer) in enumerate(predict_files(predictor, wanted), 1):
                 if isinstance(answer, str):
                     bad += 1
-                    plain(errors, f"{file}: {answer}")
+                    print_plain(errors, f"{file}: {answer}")
                 else:
                     answers.write(file, answer)
                 if count:
@@ -314,28 +319,34 @@ def predict(
 
 def _can_be_counted(paths: list[str]) -> bool:
     """Whether looking for the files twice costs little: not standard input, nor what lies elsewhere."""
-    return not any(path == "-" or storage.is_url(path) for path in paths)
+    return not any(path == "-" or is_url(path) for path in paths)
 
 
 def _predict_together(bundle: str, paths: list[str], out: str | None, top: int, address: str) -> None:
-    from fovsfe.bundle.format import load
-    from fovsfe.bundle.predict import expand
-    from fovsfe.cluster.nodes import joined
-    from fovsfe.cluster.parts import opened
-    from fovsfe.cluster.predicting import answer
+    from fovsfe.bundle.batch import expand_paths
+    from fovsfe.bundle.format import load_bundle
+    from fovsfe.executors.part_files import open_parts
+    from fovsfe.executors.ray_cluster import connected
+    from fovsfe.executors.ray_prediction import predict_on_cluster
 
     if out is None:
         raise WrongUsage("--cluster writes a table in parts: add --out NAME.csv or --out NAME.parquet")
-    with storage.fetched(bundle) as folder:
-        labels = load(folder).labels
+    with downloaded(bundle) as folder:
+        class_names = load_bundle(folder).class_names
     try:
-        with joined(address), opened(out, labels, top) as parts, Screen(errors).opened() as screen:
+        with (
+            connected(address),
+            open_parts(out, class_names, top) as parts,
+            Screen(errors).opened() as screen,
+        ):
             count = 0
             if errors.is_terminal and _can_be_counted(paths):
-                count = sum(not parts.has(file) for file in expand(paths, []))
-            tell = partial(plain, errors)
-            files = expand(paths, sys.stdin)
-            for done in answer(bundle, files, parts, lambda file, fault: tell(f"{file}: {fault}")):
+                count = sum(not parts.has(file) for file in expand_paths(paths, []))
+            tell = partial(print_plain, errors)
+            files = expand_paths(paths, sys.stdin)
+            for done in predict_on_cluster(
+                bundle, files, parts, lambda file, fault: tell(f"{file}: {fault}")
+            ):
                 if count:
                     screen.bar("predicting", done, count)
     except KeyboardInterrupt:
@@ -360,8 +371,8 @@ def serve(
 
     settings = Settings.read(os.environ, host=host, port=port, workers=workers)
     address = f"http://localhost:{settings.port}{settings.app_root}/"
-    plain(errors, f"serving {bundle} at {address} (Ctrl-C ends it)")
-    with storage.fetched(bundle) as folder:
+    print_plain(errors, f"serving {bundle} at {address} (Ctrl-C ends it)")
+    with downloaded(bundle) as folder:
         server.serve(folder, settings)
 
 
@@ -391,18 +402,18 @@ def demo(
     Example: `fovsfe demo`
     """
     from fovsfe import pipeline
-    from fovsfe.job import Command
-    from fovsfe.photos.drawn import draw
+    from fovsfe.context import RunArguments
+    from fovsfe.synthetic.dataset import draw_dataset
 
     photos, folder = out / "photos", out / "run"
 
     def work(folder: Path, screen: Screen) -> Run:
         if not photos.exists():
-            draw(photos, 150, 200, 0, lambda done, of: screen.bar("drawing photos", done, of))
-        if Run(folder).command.exists():
+            draw_dataset(photos, 150, 200, 0, lambda done, of: screen.bar("drawing photos", done, of))
+        if Run(folder).arguments.exists():
             return pipeline.go_on(folder, screen)
-        command = Command(photos=str(photos.resolve()), weights="none", minutes=4.2, devices=1)
-        return pipeline.start(command, recipes.read("demo"), folder, screen)
+        command = RunArguments(photos=str(photos.resolve()), weights="none", minutes=4.2, devices=1)
+        return pipeline.start(command, recipes.load_recipe("demo"), folder, screen)
 
     run = _interruptible(work, str(folder))
     if serving:
@@ -411,41 +422,41 @@ def demo(
 
 def _name(place: str) -> str:
     """What a folder or URL is called."""
-    return PurePosixPath(str(storage.located(place))).name
+    return PurePosixPath(str(as_path(place))).name
 
 
 def _joined(address: str | None, place: str) -> Any:
     """The cluster for a run at `place` as a context; None where no cluster is asked for."""
     if address is None:
         return nullcontext()
-    from fovsfe.cluster.training import cluster  # takes Ray, which need not be there
+    from fovsfe.executors.ray_executor import ray_executor  # takes Ray, which need not be there
 
-    return cluster(address, place)
+    return ray_executor(address, place)
 
 
 def _lead(
-    work: Callable[[Path, Screen], Run], place: str, wanted: storage.Wanted, devices: int = 1, nodes: int = 1
+    work: Callable[[Path, Screen], Run], place: str, expected: Expected, devices: int = 1, nodes: int = 1
 ) -> None:
     """Does the work of a run at `place` and shows the result; where a launcher started more processes, these
     train along."""
-    from fovsfe.learning import team
-    from fovsfe.learning.training import run_task
+    from fovsfe.training import distributed
+    from fovsfe.training.loop import train_network
 
-    with team.joined(devices, nodes) as ours:
+    with distributed.joined_process_group(devices, nodes) as ours:
         if ours is not None and not ours.leads:
-            ours.follow(lambda task: run_task(task, 1, lambda event: None))
+            ours.follow(lambda task: train_network(task, 1, lambda event: None))
             return
-        _interruptible(work, place, wanted)
+        _interruptible(work, place, expected)
 
 
-def _interruptible(work: Callable[[Path, Screen], Run], place: str, wanted: storage.Wanted = "either") -> Run:
+def _interruptible(work: Callable[[Path, Screen], Run], place: str, expected: Expected = "either") -> Run:
     """What the work makes of the folder of this machine for a run at `place`, and shows it.
 
     Ctrl-C says how to go on.
     """
     screen = Screen(console)
     try:
-        with storage.working(place, screen.say, wanted) as folder:
+        with synced_folder(place, screen.say, expected) as folder:
             with screen.opened():
                 run = work(folder, screen)
             _show_result(run, place)
@@ -484,7 +495,7 @@ def _show_result(run: Run, place: str) -> None:
         lines.append(f"hardest pair: {first} and {second}, taken for each other {times} times")
     lines.append(f"run folder: {place}")
     for line in lines:
-        plain(console, line)
+        print_plain(console, line)
 
 
 def main() -> None:
@@ -494,14 +505,16 @@ def main() -> None:
     except FovsfeError as error:
         if os.environ.get("FOVSFE_DEBUG"):
             raise
-        plain(errors, f"fovsfe: {error}", style="red")
+        print_plain(errors, f"fovsfe: {error}", style="red")
         sys.exit(2 if isinstance(error, WrongUsage) else 1)
     except ModuleNotFoundError as error:
         if os.environ.get("FOVSFE_DEBUG"):
             raise
         extra = "serve" if {"serve", "predict", "healthy"} & set(sys.argv) else "train"
         extra = "cluster" if error.name in ("ray", "pyarrow") else extra
-        plain(errors, f"fovsfe: {error.name} is not installed: pip install 'fovsfe[{extra}]'", style="red")
+        print_plain(
+            errors, f"fovsfe: {error.name} is not installed: pip install 'fovsfe[{extra}]'", style="red"
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("fovsfe: stopped", highlight=False)

@@ -12,7 +12,7 @@ from rich.table import Table
 ROWS = 12  # of the live table
 
 
-def plain(console: Console, text: str, style: str = "") -> None:
+def print_plain(console: Console, text: str, style: str = "") -> None:
     """One line as it is: a label or a path is neither markup nor wrapped."""
     console.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
@@ -51,7 +51,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        plain(self.console, text)
+        print_plain(self.console, text)
 
     def bar(self, text: str, done: int, of: int) -> None:
         """How far a step is."""

@@ -11,19 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fovsfe.errors import WrongUsage
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[int, Field(ge=32, le=2048)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PixelSide = Annotated[int, Field(ge=32, le=2048)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # what a run makes of it fits into the 64 bits of torch
 
 
-class Settings(BaseModel):
+class RecipeSection(BaseModel):
     """A table of the recipe: unknown keys are refused, nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PhotoSettings(Settings):
+class PhotoSettings(RecipeSection):
     """`[photos]`: how a photo becomes pixels."""
 
     fit: Literal["pad", "squash", "crop"] = "pad"
@@ -33,7 +33,7 @@ class PhotoSettings(Settings):
     loader_workers: Annotated[int, Field(ge=0, le=64)] | Literal["auto"] = "auto"
 
 
-class SplitSettings(Settings):
+class SplitSettings(RecipeSection):
     """`[split]`: which photos judge. `folds = 0` holds out one share; otherwise every fold judges once."""
 
     holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.25
@@ -46,7 +46,7 @@ class SplitSettings(Settings):
         return self
 
 
-class AugmentSettings(Settings):
+class AugmentSettings(RecipeSection):
     """`[augment]`: what changes in a training photo from one epoch to the next."""
 
     strength: Literal["none", "light", "strong"] = "light"
@@ -55,23 +55,23 @@ class AugmentSettings(Settings):
     stressed_validation: bool = False
 
 
-class TrainingSettings(Settings):
+class TrainingSettings(RecipeSection):
     """`[training]`: stages, epochs and the optimiser."""
 
-    stages: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    stages: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.0, 0.25, 0.5, 0.75, 1.0)
     head_epochs: Annotated[int, Field(ge=1, le=1000)] = 30
     epochs: Annotated[int, Field(ge=1, le=1000)] = 5
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    head_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
-    rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
+    head_lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    lr: Annotated[float, Field(gt=0, le=10)] = 3e-4
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     weight_decay: NonNegative = 0.02
     warmup: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
     patience: Annotated[int, Field(ge=1, le=1000)] = 10
-    minimum_gain: NonNegative = 0.0
+    min_delta: NonNegative = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     tensorboard: bool = False
 
@@ -82,32 +82,49 @@ class TrainingSettings(Settings):
         return self
 
 
-class EnsembleSettings(Settings):
-    """`[ensemble]`: the views of test-time augmentation; they are kept only if they win."""
+class EnsembleSettings(RecipeSection):
+    """`[ensemble]`: the variants of test-time augmentation (tta); they are kept only if they win."""
 
-    views: tuple[Literal["flip", "zoom", "zoom-flip", "wide", "wide-flip"], ...] = ("flip",)
+    tta: tuple[Literal["flip", "zoom", "zoom-flip", "wide", "wide-flip"], ...] = ("flip",)
 
 
-class PseudoSettings(Settings):
-    """`[pseudo]`: which answers of round 1 round 2 learns from."""
+class PseudoLabelSettings(RecipeSection):
+    """`[pseudo_labels]`: which answers of round 1 round 2 learns from."""
 
     keep: Literal["all", "confident"] = "confident"
-    confidence: Share = 0.8
+    confidence: Fraction = 0.8
     soft: bool = True
 
 
-class Member(Settings):
+class AboutWords(RecipeSection):
+    """What pages and reports call the things on the photos, in one language. Empty: they say it in general."""
+
+    title: Annotated[str, Field(max_length=80)] = ""
+    noun: Annotated[str, Field(max_length=40)] = ""
+    plural: Annotated[str, Field(max_length=40)] = ""
+
+
+class AboutSettings(AboutWords):
+    """`[about]`: what the photos show, for the pages and the report: the heading `title`, the `noun` and its
+    `plural` in English and, in `[about.ru]`, in Russian; an `icon` (one emoji) and an `accent` colour."""
+
+    icon: Annotated[str, Field(max_length=16)] = ""
+    accent: Annotated[str, Field(pattern=r"^(#[0-9a-fA-F]{6})?$")] = ""
+    ru: AboutWords = AboutWords()
+
+
+class MemberSettings(RecipeSection):
     """One `[[members]]`: a network of the ensemble. `size` is height and width in
-    pixels; `share` weighs its part of `--minutes`."""
+    pixels; `time_share` weighs its part of `--minutes`."""
 
     # Both end in what no "." or ".." ends in: the title names a folder.
     backbone: Annotated[str, Field(pattern=r"^[\w.:/@+-]*[\w+-]$")]
-    size: tuple[Side, Side]
+    size: tuple[PixelSide, PixelSide]
     name: Annotated[str, Field(pattern=r"^([\w.+-]*[\w+-])?$", max_length=80)] = ""
     head: Literal["linear", "hidden"] = "linear"
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None
-    share: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    time_share: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
     @property
     def title(self) -> str:
@@ -115,7 +132,7 @@ class Member(Settings):
         return self.name or self.backbone.rsplit("/", 1)[-1]
 
 
-class Recipe(Settings):
+class Recipe(RecipeSection):
     """Everything that decides a run. See `fovsfe recipes` for the ready ones."""
 
     seed: Seed = 0
@@ -125,8 +142,9 @@ class Recipe(Settings):
     augment: AugmentSettings = AugmentSettings()
     training: TrainingSettings = TrainingSettings()
     ensemble: EnsembleSettings = EnsembleSettings()
-    pseudo: PseudoSettings = PseudoSettings()
-    members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    pseudo_labels: PseudoLabelSettings = PseudoLabelSettings()
+    about: AboutSettings = AboutSettings()
+    members: Annotated[tuple[MemberSettings, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -137,20 +155,20 @@ class Recipe(Settings):
         return self
 
 
-def ready() -> dict[str, str]:
+def builtin_recipes() -> dict[str, str]:
     """The ready recipes: name -> TOML text."""
     folder = resources.files("fovsfe") / "recipes"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
     return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
 
 
-def text_of(name_or_file: str) -> str:
+def recipe_text(name_or_file: str) -> str:
     """The TOML text of a ready recipe or of a file.
 
     Raises:
         WrongUsage: there is neither a recipe of that name nor such a file.
     """
-    recipes = ready()
+    recipes = builtin_recipes()
     if name_or_file in recipes:
         return recipes[name_or_file]
     try:
@@ -161,7 +179,7 @@ def text_of(name_or_file: str) -> str:
         ) from error
 
 
-def read(name_or_file: str, changes: Sequence[str] = ()) -> Recipe:
+def load_recipe(name_or_file: str, changes: Sequence[str] = ()) -> Recipe:
     """A recipe by name or file, with `key=value` changes applied (dotted keys, values as in TOML).
 
     Raises:
@@ -169,7 +187,7 @@ def read(name_or_file: str, changes: Sequence[str] = ()) -> Recipe:
             key, what is allowed and the nearest right key.
     """
     try:
-        raw = tomllib.loads(text_of(name_or_file))
+        raw = tomllib.loads(recipe_text(name_or_file))
     except tomllib.TOMLDecodeError as error:
         raise WrongUsage(f"{name_or_file} is not valid TOML: {error}") from error
     for change in changes:
@@ -267,16 +285,16 @@ def _nearest(name: str, beside: list[str]) -> str | None:
 def _every_key() -> Iterator[str]:
     yield from Recipe.model_fields
     for table, field in Recipe.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, RecipeSection):
             yield from (f"{table}.{key}" for key in field.annotation.model_fields)
-    yield from (f"members.0.{key}" for key in Member.model_fields)
+    yield from (f"members.0.{key}" for key in MemberSettings.model_fields)
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Recipe
     for part in location[:-1]:
         if part == "members":
-            model = Member
+            model = MemberSettings
         elif isinstance(part, str):
             annotation = model.model_fields[part].annotation
             assert isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -15,12 +15,13 @@ from fovsfe.bundle.export import export
 from fovsfe.bundle.format import Bundle
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
-from fovsfe.ensemble.metrics import measure
-from fovsfe.networks.network import Network, build
-from fovsfe.photos.decode import load
-from fovsfe.photos.views import view
+from fovsfe.ensemble.metrics import compute_metrics
+from fovsfe.files import write_json, write_text
+from fovsfe.networks.network import Network, build_network
+from fovsfe.photos.decode import load_photo
+from fovsfe.photos.tta import apply_tta
 from fovsfe.recipe import Recipe, to_toml
-from fovsfe.run import Run, write_json, write_text
+from fovsfe.run import Run
 
 LABELS = ("ВАЗ-2109", "a|b", "Ford")
 RECIPE = Recipe.model_validate(
@@ -55,14 +56,14 @@ PHOTOS = [jpeg(seed) for seed in range(6)]
 def fitted(title: str) -> np.ndarray:
     """The photos as the member takes them."""
     member = next(member for member in RECIPE.members if member.title == title)
-    return np.stack([load(photo, member.size, "pad") for photo in PHOTOS])
+    return np.stack([load_photo(photo, member.size, "pad") for photo in PHOTOS])
 
 
 def network(title: str, seed: int) -> Network:
     """A network as if trained: its batch norms have seen photos, and it answers one so and another so."""
     torch.manual_seed(seed)
     member = next(member for member in RECIPE.members if member.title == title)
-    made = build(member.backbone, member.size, member.head, len(LABELS), "none")
+    made = build_network(member.backbone, member.size, member.head, len(LABELS), "none")
     photos = torch.from_numpy(fitted(title))
     with torch.no_grad():
         for _ in range(30):
@@ -81,7 +82,7 @@ class Made:
     networks: dict[str, list[Network]]
     folder: Path
 
-    labels = LABELS
+    class_names = LABELS
     recipe = RECIPE
     blend = BLEND
     photos = tuple(PHOTOS)
@@ -92,9 +93,9 @@ class Made:
             "networks": self.files,
             "recipe": RECIPE,
             "blend": BLEND,
-            "labels": LABELS,
+            "class_names": LABELS,
             "label_ids": {label: str(number) for number, label in enumerate(LABELS)},
-            "views": ("plain", "flip"),
+            "tta": ("plain", "flip"),
             "metrics": {},
             "proof": fitted,
         }
@@ -133,8 +134,8 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
         data, fold = jpeg(100 + number), number % 2
         for title, networks in made.networks.items():
             size = next(member.size for member in RECIPE.members if member.title == title)
-            photo = load(data, size, "pad")[None]
-            both = np.concatenate([photo, view(photo, "flip")])
+            photo = load_photo(data, size, "pad")[None]
+            both = np.concatenate([photo, apply_tta(photo, "flip")])
             with torch.no_grad():
                 logits = networks[fold % len(networks)](torch.from_numpy(both))
             answers[title].append(logits.double().softmax(-1).mean(0).numpy())
@@ -149,13 +150,13 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
     rows.append((f"{names[0]}/99.jpg", f"{names[0]}/99.jpg", "train", names[0], 99, -1, "not an image"))
     table = pd.DataFrame(rows, columns=["id", "path", "part", "label", "group", "fold", "fault"])
     predictions.write_csv(run.photos, table)
-    truth = np.array([names.index(label) for label in table["label"][:-1]])
+    y_true = np.array([names.index(label) for label in table["label"][:-1]])
     measured = {}
     for title, networks in made.files.items():
         said_of = np.stack(answers[title])
-        frame = predictions.table(list(table["id"][:-1]), names, said_of)
-        predictions.write(run.member(1, title) / "out_of_fold.csv", frame)
-        measured[title] = measure(said_of, truth, names).model_dump(mode="json")
+        frame = predictions.predictions_frame(list(table["id"][:-1]), names, said_of)
+        predictions.write_predictions(run.member(1, title) / "out_of_fold.csv", frame)
+        measured[title] = compute_metrics(said_of, y_true, names).model_dump(mode="json")
         for fold in range(2):
             folder = run.fold(1, title, fold)
             folder.mkdir(parents=True)
@@ -163,20 +164,20 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
     blended = BLEND.apply(np.stack([np.stack(answers[title]) for title in BLEND.members]))
     write_json(run.round(1) / "blend.json", BLEND.model_dump(mode="json"))
     write_json(
-        run.command, {"photos": str(root / "photos"), "weights": "/mine", "minutes": None, "devices": 1}
+        run.arguments, {"photos": str(root / "photos"), "weights": "/mine", "minutes": None, "devices": 1}
     )
     write_json(run.audit, [{"kind": "unreadable", "severity": "error", "ids": ["99"], "detail": ""}])
     write_text(
         run.recipe, to_toml(RECIPE.model_copy(update={"split": RECIPE.split.model_copy(update={"folds": 2})}))
     )
-    figures = measure(blended, truth, names).model_dump(mode="json")
-    chosen = {"round": 1, "blend": BLEND.name, "views": ["plain", "flip"], "reasons": ["why"], **figures}
+    figures = compute_metrics(blended, y_true, names).model_dump(mode="json")
+    chosen = {"round": 1, "blend": BLEND.name, "tta": ["plain", "flip"], "reasons": ["why"], **figures}
     write_json(
         run.metrics,
         {
             "measured_on": "40 photos with true labels",
             "photos": {"labelled": 41, "judged": 40, "test": 0, "unreadable": 1},
-            "labels": names,
+            "class_names": names,
             "chosen": chosen,
             "rounds": [{"round": 1, "members": measured}],
         },

@@ -5,20 +5,20 @@ import numpy as np
 import yaml
 from huggingface_hub import ModelCard
 
-from fovsfe.bundle.card import card, licences
-from fovsfe.bundle.format import Bundle, load
-from fovsfe.ensemble.metrics import measure
+from fovsfe.bundle.card import licences, render_card
+from fovsfe.bundle.format import Bundle, load_bundle
+from fovsfe.ensemble.metrics import compute_metrics
 
 
 def measured(made: Any, **more: Any) -> Bundle:
     random = np.random.default_rng(0)
-    truth = random.integers(0, 2, 200)  # nothing of the third label
+    y_true = random.integers(0, 2, 200)  # nothing of the third label
     probabilities = random.dirichlet(np.ones(3), 200)
-    probabilities[np.arange(200), truth] += 0.5
+    probabilities[np.arange(200), y_true] += 0.5
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    figures = measure(probabilities, truth, made.labels).model_dump()
+    figures = compute_metrics(probabilities, y_true, made.class_names).model_dump()
     metrics = figures | {"members": {"small": figures}} | more
-    return load(made.folder).model_copy(update={"metrics": metrics})
+    return load_bundle(made.folder).model_copy(update={"metrics": metrics})
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def front_matter(text: str) -> dict[str, Any]:
 
 def test_figures_with_their_intervals(made: Any) -> None:
     bundle = measured(made)
-    text = card(bundle)
+    text = render_card(bundle)
     accuracy, (low, high) = bundle.metrics["accuracy"], bundle.metrics["interval"]
     row = next(line for line in text.splitlines() if line.startswith("| the blend"))
     assert f"{100 * accuracy:.1f} %" in row
@@ -44,7 +44,7 @@ def test_figures_with_their_intervals(made: Any) -> None:
 
 
 def test_front_matter_is_what_hubs_read(made: Any) -> None:
-    matter = front_matter(card(measured(made, measured_on='the "hold-out": 200 photos')))
+    matter = front_matter(render_card(measured(made, measured_on='the "hold-out": 200 photos')))
     assert matter["pipeline_tag"] == "image-classification"
     assert matter["library_name"] == "onnx"
     result = matter["model-index"][0]["results"][0]
@@ -55,43 +55,43 @@ def test_front_matter_is_what_hubs_read(made: Any) -> None:
 
 def test_the_hub_s_own_reader_takes_it(made: Any) -> None:
     bundle = measured(made, measured_on='Нива: "514" photos # <b>')
-    read = ModelCard(card(bundle)).data
+    read = ModelCard(render_card(bundle)).data
     (result,) = read.eval_results
     assert (read.license, read.library_name, read.pipeline_tag) == ("other", "onnx", "image-classification")
     assert read.model_name == bundle.blend.name
     assert (result.task_type, result.dataset_type) == ("image-classification", "imagefolder")
     assert result.dataset_name == 'Нива: "514" photos # <b>'
     assert (result.metric_type, result.metric_value) == ("accuracy", round(bundle.metrics["accuracy"], 4))
-    assert ModelCard(card(load(made.folder))).data.eval_results is None
+    assert ModelCard(render_card(load_bundle(made.folder))).data.eval_results is None
 
 
 def test_without_figures(made: Any) -> None:
-    text = card(load(made.folder))
+    text = render_card(load_bundle(made.folder))
     assert "has not been measured" in text
     assert "model-index" not in front_matter(text)
 
 
 def test_without_mistakes(made: Any) -> None:
-    assert "taken for each other" not in card(measured(made, hardest_pair=None))
+    assert "taken for each other" not in render_card(measured(made, hardest_pair=None))
 
 
 def test_each_members_hardest_pair(made: Any) -> None:
     bundle = measured(made)
     members = {title: {**bundle.metrics["members"]["small"]} for title in made.blend.members}
     members["test_resnet"]["hardest_pair"] = ("Ford", "a|b", 1)
-    text = card(bundle.model_copy(update={"metrics": bundle.metrics | {"members": members}}))
+    text = render_card(bundle.model_copy(update={"metrics": bundle.metrics | {"members": members}}))
     assert "- Ford and a\\|b: 1 time by test_resnet" in text
 
 
 def test_what_it_learned_from_and_how(made: Any) -> None:
-    counts = dict(zip(made.labels, (30, 40, 1234), strict=True))
+    counts = dict(zip(made.class_names, (30, 40, 1234), strict=True))
     data = {"labelled": 1304, "test": 77, "unreadable": 2, "of_label": counts, "findings": {"two labels": 3}}
     training = {
         "weights": "a folder", "round": 2, "folds": 3, "holdout": 0.25, "stages": [0.0, 0.5],
         "head_epochs": 40, "epochs": 6, "optimizer": "adamw", "label_smoothing": 0.1, "augment": "light",
         "mixup": 0.2, "cutmix": 0.0, "seed": 5,
     }  # fmt: skip
-    text = " ".join(card(measured(made, data=data, training=training, reasons=["a < b"])).split())
+    text = " ".join(render_card(measured(made, data=data, training=training, reasons=["a < b"])).split())
     for words in (
         "1,304 labelled photos and 77 without labels; 2 could not be read.",
         "found two labels: 3 times.",
@@ -103,7 +103,7 @@ def test_what_it_learned_from_and_how(made: Any) -> None:
         "- a \\< b.",
     ):
         assert words in text
-    held_out = card(measured(made, data=data, training=training | {"folds": 0, "weights": "none"}))
+    held_out = render_card(measured(made, data=data, training=training | {"folds": 0, "weights": "none"}))
     assert "- 25.0 % of the labelled photos were held out" in held_out
     assert "began from nothing" in held_out
 
@@ -111,13 +111,18 @@ def test_what_it_learned_from_and_how(made: Any) -> None:
 def test_names_are_no_markup(made: Any) -> None:
     bundle = measured(made)
     names = ("<script>alert(1)</script>", "[a](http://b)", "# c\n`d` " + "e" * 200)
-    labels = dict(zip(bundle.labels, names, strict=True))
-    recall = {labels[label]: share for label, share in bundle.metrics["recall"].items()}
+    class_names = dict(zip(bundle.class_names, names, strict=True))
+    recall = {class_names[label]: share for label, share in bundle.metrics["recall"].items()}
     changed = {
-        "labels": names,
+        "class_names": names,
         "metrics": bundle.metrics | {"recall": recall, "hardest_pair": (*names[:2], 2)},
     }
-    text = card(bundle.model_copy(update=changed)).replace("\\<", "").replace("\\[", "").replace("\\#", "")
+    text = (
+        render_card(bundle.model_copy(update=changed))
+        .replace("\\<", "")
+        .replace("\\[", "")
+        .replace("\\#", "")
+    )
     assert "<script" not in text and "[a]" not in text and "# c" not in text
     assert "e" * 200 in text
 

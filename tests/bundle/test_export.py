@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from fovsfe.bundle import export as exporting
-from fovsfe.bundle.format import load
+from fovsfe.bundle.format import load_bundle
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
-from fovsfe.networks.network import build
-from fovsfe.photos.views import view
+from fovsfe.networks.network import build_network
+from fovsfe.photos.tta import apply_tta
 from fovsfe.recipe import Recipe
 
 
@@ -33,7 +33,7 @@ def exported(folder: Path, backbone: str, size: tuple[int, int], head: str = "li
     """A bundle of one untrained network, and the network."""
     torch.manual_seed(0)
     recipe = Recipe.model_validate({"members": [{"backbone": backbone, "size": size, "head": head}]})
-    network = build(backbone, size, head, 3, "none").eval()
+    network = build_network(backbone, size, head, 3, "none").eval()
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "network.safetensors")
     photos = np.random.default_rng(0).integers(0, 256, (3, *size, 3), dtype=np.uint8)
     exporting.export(
@@ -52,7 +52,7 @@ def exported(folder: Path, backbone: str, size: tuple[int, int], head: str = "li
 
 def test_the_proof_is_kept(made: Any, tmp_path: Path) -> None:
     bundle = made.export(tmp_path / "bundle")
-    assert bundle == load(tmp_path / "bundle")
+    assert bundle == load_bundle(tmp_path / "bundle")
     proof = bundle.proof
     assert proof.photos == len(made.photos)
     assert proof.greatest_difference < 1e-5
@@ -67,7 +67,7 @@ def test_the_bundle_answers_as_the_networks_do(made: Any) -> None:
         pixels = np.stack([photo[number] for photo in photos])
         with torch.no_grad():
             each = [
-                network(torch.from_numpy(view(pixels, name).copy())).double().softmax(-1).numpy()
+                network(torch.from_numpy(apply_tta(pixels, name).copy())).double().softmax(-1).numpy()
                 for network in made.networks[title]
                 for name in ("plain", "flip")
             ]
@@ -114,7 +114,7 @@ def test_a_map_shows_where(tmp_path: Path) -> None:
 )
 def test_no_map_where_it_would_not_be_true(tmp_path: Path, backbone: str, head: str) -> None:
     _, bundle = exported(tmp_path, backbone, (64, 64), head)
-    assert not load(bundle).members[0].has_map
+    assert not load_bundle(bundle).members[0].has_cam
     assert len(run(bundle / f"members/{backbone}-0.onnx", np.zeros((1, 64, 64, 3), np.uint8))) == 1
 
 
@@ -138,8 +138,8 @@ def test_without_the_old_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_an_older_bundle_is_replaced(made: Any, bundle: Path) -> None:
     (bundle / "members" / "gone-0.onnx").write_bytes(b"old")
-    made.export(bundle, views=("plain",))
-    assert load(bundle).views == ("plain",)
+    made.export(bundle, tta=("plain",))
+    assert load_bundle(bundle).tta == ("plain",)
     assert not (bundle / "members" / "gone-0.onnx").exists()
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 

@@ -13,8 +13,8 @@ from PIL import Image
 from fovsfe.bundle import format
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.dataset import FittedPhotos
-from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, load
+from fovsfe.photos.dataset import ResizedPhotos
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, load_photo
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def predictor(made: Any) -> Predictor:
 def test_pixels_are_trainings_to_the_bit(predictor: Predictor, made: Any) -> None:
     for photo in made.photos:
         small, wide = predictor.pixels(photo)
-        np.testing.assert_array_equal(small, load(photo, (48, 48), "pad"))
-        np.testing.assert_array_equal(wide, load(photo, (64, 96), "pad"))
+        np.testing.assert_array_equal(small, load_photo(photo, (48, 48), "pad"))
+        np.testing.assert_array_equal(wide, load_photo(photo, (64, 96), "pad"))
 
 
 def _encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:
@@ -76,7 +76,7 @@ def test_pixels_are_those_that_judge_in_training(predictor: Predictor, tmp_path:
     """To the bit, for every kind of file: from a folder by way of the cache, and from a request's bytes."""
     (tmp_path / "photo").write_bytes(FILES[name])
     for member, served in zip(predictor.bundle.members, predictor.pixels(FILES[name]), strict=True):
-        photos = FittedPhotos(tmp_path, ["photo"], member.size, member.fit, MAX_PIXELS)
+        photos = ResizedPhotos(tmp_path, ["photo"], member.size, member.fit, MAX_PIXELS)
         cached = photos.cached(tmp_path / f"{member.title}.bin", 1e9, lambda done, of: None)
         assert cached.cache is not None
         np.testing.assert_array_equal(served, cached[0])
@@ -148,7 +148,7 @@ def test_a_damaged_bundle(bundle: Path) -> None:
 
 def test_a_sealed_file_that_is_no_network(bundle: Path) -> None:
     (bundle / "members/small-0.onnx").write_bytes(b"no network")
-    format.write(bundle, _unchecked(bundle))
+    format.write_bundle(bundle, _unchecked(bundle))
     with pytest.raises(FovsfeError, match=r"onnxruntime .* cannot load .*small-0") as caught:
         Predictor(bundle)
     assert "\n" not in str(caught.value)
@@ -156,10 +156,10 @@ def test_a_sealed_file_that_is_no_network(bundle: Path) -> None:
 
 def test_a_network_for_other_labels(bundle: Path) -> None:
     changed = _unchecked(bundle).model_dump(mode="json")
-    changed["labels"].append("Fiat")
+    changed["class_names"].append("Fiat")
     changed["label_ids"]["Fiat"] = "3"
     changed["blend"]["bias"].append(0)
-    format.write(bundle, format.Bundle.model_validate_json(json.dumps(changed)))
+    format.write_bundle(bundle, format.Bundle.model_validate_json(json.dumps(changed)))
     with pytest.raises(FovsfeError, match="4 labels"):
         Predictor(bundle)
 

@@ -15,19 +15,19 @@ from safetensors.torch import save_file
 from fovsfe import recipe as recipes
 from fovsfe.bundle.export import export
 from fovsfe.ensemble.blend import Blend
-from fovsfe.networks.network import build
-from fovsfe.photos.decode import Pixels, load
-from fovsfe.photos.drawn import MODELS, cars, photograph
+from fovsfe.networks.network import build_network
+from fovsfe.photos.decode import Pixels, load_photo
+from fovsfe.synthetic.dataset import MODELS, cars, draw_photo
 
 
 def make(folder: Path) -> None:
     """Writes the bundle to `folder`, with a network for each member and fold and a flipped view."""
-    recipe = recipes.read("quick")
-    photos = [photograph(model, Random(model.name)) for model in cars.MODELS[:4]]
+    recipe = recipes.load_recipe("quick")
+    photos = [draw_photo(model, Random(model.name)) for model in cars.MODELS[:4]]
 
     def fitted(title: str) -> Pixels:
         member = next(member for member in recipe.members if member.title == title)
-        return np.stack([load(photo, member.size, recipe.photos.fit) for photo in photos])
+        return np.stack([load_photo(photo, member.size, recipe.photos.fit) for photo in photos])
 
     with TemporaryDirectory() as scratch:
         networks = {}
@@ -36,7 +36,9 @@ def make(folder: Path) -> None:
             networks[member.title] = files
             for seed, file in enumerate(files):
                 torch.manual_seed(seed)
-                network = build(member.backbone, member.size, member.head, len(MODELS), "none").train()
+                network = build_network(
+                    member.backbone, member.size, member.head, len(MODELS), "none"
+                ).train()
                 with torch.no_grad():  # its batch norms have seen photos, or every answer is the same
                     network(torch.from_numpy(fitted(member.title)))
                 save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
@@ -47,7 +49,7 @@ def make(folder: Path) -> None:
             Blend(kind="mean", members=tuple(networks)),
             MODELS,
             {label: str(number) for number, label in enumerate(MODELS)},
-            ("plain", *recipe.ensemble.views),
+            ("plain", *recipe.ensemble.tta),
             {},
             fitted,
         )

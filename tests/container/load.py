@@ -25,8 +25,8 @@ import numpy as np
 import pillow_heif
 from PIL import Image
 
-from fovsfe.photos.cars import MODELS
-from fovsfe.photos.drawn import photograph
+from fovsfe.synthetic.cars import MODELS
+from fovsfe.synthetic.dataset import draw_photo
 
 CLIENTS = 8
 PHONE = (4000, 3000)
@@ -41,7 +41,7 @@ Note = tuple[str, str, float]  # the same, what came of it, seconds
 
 def common_photos() -> list[Upload]:
     """Nine drawn photos."""
-    return [("common", photograph(model, Random(model.name))) for model in MODELS[:9]]
+    return [("common", draw_photo(model, Random(model.name))) for model in MODELS[:9]]
 
 
 def phone_photos() -> list[Upload]:

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fovsfe.ensemble.blend import KINDS, Blend, at_temperature, blend_name
-from fovsfe.ensemble.fit import fit_blend
+from fovsfe.ensemble.blend import BLEND_KINDS, Blend, at_temperature, blend_name
+from fovsfe.ensemble.fitting import fit_blend
 
 
-def answers(members: int, photos: int, labels: int, seed: int, sharpness: float = 2.0) -> np.ndarray:
-    logits = np.random.default_rng(seed).normal(size=(members, photos, labels)) * sharpness
+def answers(members: int, photos: int, num_classes: int, seed: int, sharpness: float = 2.0) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(size=(members, photos, num_classes)) * sharpness
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
@@ -21,32 +21,34 @@ shapes = st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(2, 6), st.
 
 
 @settings(deadline=None)
-@given(shapes, st.sampled_from(KINDS), st.floats(0.1, 10), st.floats(0.5, 200))
+@given(shapes, st.sampled_from(BLEND_KINDS), st.floats(0.1, 10), st.floats(0.5, 200))
 def test_rows_sum_to_one(
     shape: tuple[int, int, int, int], kind: str, temperature: float, sharpness: float
 ) -> None:
-    members, photos, labels, seed = shape
+    members, photos, num_classes, seed = shape
     probabilities = answers(*shape, sharpness=sharpness)
-    truth = np.random.default_rng(seed).integers(0, labels, photos)
+    y_true = np.random.default_rng(seed).integers(0, num_classes, photos)
     names = tuple(f"m{i}" for i in range(members))
-    blend = fit_blend(kind, names, probabilities, truth, 1.0).model_copy(update={"temperature": temperature})
+    blend = fit_blend(kind, names, probabilities, y_true, 1.0).model_copy(update={"temperature": temperature})
     blended = blend.apply(probabilities)
-    assert blended.shape == (photos, labels)
+    assert blended.shape == (photos, num_classes)
     assert blended.dtype == np.float64
     assert (blended >= 0).all()
     np.testing.assert_allclose(blended.sum(axis=1), 1)
 
 
 @settings(deadline=None)
-@given(shapes, st.sampled_from(KINDS))
+@given(shapes, st.sampled_from(BLEND_KINDS))
 def test_the_order_of_members_does_not_matter(shape: tuple[int, int, int, int], kind: str) -> None:
-    members, photos, labels, seed = shape
+    members, photos, num_classes, seed = shape
     probabilities = answers(*shape)
-    truth = np.random.default_rng(seed).integers(0, labels, photos)
+    y_true = np.random.default_rng(seed).integers(0, num_classes, photos)
     order = np.random.default_rng(seed + 1).permutation(members)
     names = np.array([f"m{i}" for i in range(members)])
-    plain = fit_blend(kind, tuple(names), probabilities, truth, 1.0).apply(probabilities)
-    mixed = fit_blend(kind, tuple(names[order]), probabilities[order], truth, 1.0).apply(probabilities[order])
+    plain = fit_blend(kind, tuple(names), probabilities, y_true, 1.0).apply(probabilities)
+    mixed = fit_blend(kind, tuple(names[order]), probabilities[order], y_true, 1.0).apply(
+        probabilities[order]
+    )
     np.testing.assert_allclose(plain, mixed, atol=1e-4)
 
 

@@ -8,24 +8,24 @@ from hypothesis import strategies as st
 from fovsfe.ensemble.metrics import (
     Metrics,
     calibration_error,
-    compare,
+    compute_metrics,
     confusion,
     hardest_pair,
-    measure,
-    wilson,
+    mcnemar,
+    wilson_interval,
 )
 
 LABELS = ("Нива", "ВАЗ-2109", "ВАЗ-21099")
 
 
-def sure_of(answers: list[int], labels: int = 3, confidence: float = 0.8) -> np.ndarray:
-    others = (1 - confidence) / (labels - 1)
-    return np.where(np.eye(labels, dtype=bool)[answers], confidence, others)
+def sure_of(answers: list[int], num_classes: int = 3, confidence: float = 0.8) -> np.ndarray:
+    others = (1 - confidence) / (num_classes - 1)
+    return np.where(np.eye(num_classes, dtype=bool)[answers], confidence, others)
 
 
 def test_measure_of_a_worked_example() -> None:
-    truth = np.array([0, 0, 1, 1, 1, 2])
-    metrics = measure(sure_of([0, 1, 1, 2, 2, 1]), truth, LABELS)
+    y_true = np.array([0, 0, 1, 1, 1, 2])
+    metrics = compute_metrics(sure_of([0, 1, 1, 2, 2, 1]), y_true, LABELS)
     assert metrics.photos == 6
     assert metrics.accuracy == pytest.approx(2 / 6)
     assert metrics.log_loss == pytest.approx(-(2 * math.log(0.8) + 4 * math.log(0.1)) / 6)
@@ -36,7 +36,7 @@ def test_measure_of_a_worked_example() -> None:
 
 
 def test_measure_survives_json_with_labels_that_never_occur() -> None:
-    metrics = measure(sure_of([0, 0]), np.array([0, 0]), LABELS)
+    metrics = compute_metrics(sure_of([0, 0]), np.array([0, 0]), LABELS)
     assert metrics.recall["ВАЗ-2109"] is None
     assert metrics.precision["ВАЗ-2109"] is None
     assert metrics.hardest_pair is None
@@ -44,16 +44,16 @@ def test_measure_survives_json_with_labels_that_never_occur() -> None:
 
 
 def test_log_loss_of_a_zero_is_finite() -> None:
-    assert measure(np.array([[1.0, 0.0]]), np.array([1]), ("a", "b")).log_loss == pytest.approx(
+    assert compute_metrics(np.array([[1.0, 0.0]]), np.array([1]), ("a", "b")).log_loss == pytest.approx(
         16.118, abs=1e-3
     )
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (5, 3), (6, 2)])
 def test_measure_refuses_other_shapes(shape: tuple[int, int]) -> None:
-    truth = np.zeros(0 if shape[0] == 0 else 6, dtype=np.int64)
+    y_true = np.zeros(0 if shape[0] == 0 else 6, dtype=np.int64)
     with pytest.raises(ValueError, match="probabilities"):
-        measure(np.full(shape, 0.5), truth, LABELS)
+        compute_metrics(np.full(shape, 0.5), y_true, LABELS)
 
 
 @pytest.mark.parametrize(
@@ -62,35 +62,35 @@ def test_measure_refuses_other_shapes(shape: tuple[int, int]) -> None:
 )
 def test_wilson_gives_published_values(right: int, photos: int, low: float, high: float) -> None:
     # 81 of 263: Newcombe 1998, table I, score method: 0.2553 to 0.3662
-    assert wilson(right, photos) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(right, photos) == pytest.approx((low, high), abs=5e-5)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 5000), st.data())
 def test_wilson_solves_its_own_equation(photos: int, data: st.DataObject) -> None:
     right = data.draw(st.integers(0, photos))
-    low, high = wilson(right, photos)
+    low, high = wilson_interval(right, photos)
     assert 0 <= low <= right / photos <= high <= 1
     for end in (low, high):
         if 0 < end < 1:
             distance = abs(right / photos - end)
             assert distance == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / photos), rel=1e-5)
-    assert wilson(photos - right, photos) == pytest.approx((1 - high, 1 - low))
+    assert wilson_interval(photos - right, photos) == pytest.approx((1 - high, 1 - low))
 
 
 def test_wilson_covers_the_true_share_19_times_of_20() -> None:
     draws = np.random.default_rng(0).binomial(200, 0.9, size=4000)
-    covered = [low <= 0.9 <= high for low, high in (wilson(int(right), 200) for right in draws)]
+    covered = [low <= 0.9 <= high for low, high in (wilson_interval(int(right), 200) for right in draws)]
     assert 0.93 < np.mean(covered) < 0.975
 
 
 def test_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
-    truth = np.zeros(10, dtype=np.int64)
-    answers = sure_of([0] * 7 + [1] * 3, labels=2, confidence=0.7)
-    assert calibration_error(answers, truth) == pytest.approx(0, abs=1e-12)
-    assert calibration_error(sure_of([0] * 7 + [1] * 3, labels=2, confidence=0.95), truth) == pytest.approx(
-        0.25
-    )
+    y_true = np.zeros(10, dtype=np.int64)
+    answers = sure_of([0] * 7 + [1] * 3, num_classes=2, confidence=0.7)
+    assert calibration_error(answers, y_true) == pytest.approx(0, abs=1e-12)
+    assert calibration_error(
+        sure_of([0] * 7 + [1] * 3, num_classes=2, confidence=0.95), y_true
+    ) == pytest.approx(0.25)
 
 
 def test_calibration_error_does_not_let_bins_cancel() -> None:
@@ -110,16 +110,16 @@ def test_hardest_pair_counts_both_ways() -> None:
 
 
 def test_compare_is_the_exact_mcnemar_test() -> None:
-    truth = np.zeros(20, dtype=np.int64)
+    y_true = np.zeros(20, dtype=np.int64)
     first = sure_of([0] * 10 + [1] * 10)
     second = sure_of([1] * 2 + [0] * 8 + [0] * 8 + [1] * 2)
-    found = compare(first, second, truth)
+    found = mcnemar(first, second, y_true)
     assert (found.only_first, found.only_second) == (2, 8)
     assert found.difference == pytest.approx(6 / 20)
     assert found.p_value == pytest.approx(2 * (1 + 10 + 45) / 1024)  # binomial(10, 1/2), 2 or fewer, doubled
 
 
 def test_compare_of_equals_finds_nothing() -> None:
-    truth = np.arange(3)
+    y_true = np.arange(3)
     answers = sure_of([0, 1, 1])
-    assert compare(answers, answers, truth).p_value == 1
+    assert mcnemar(answers, answers, y_true).p_value == 1

@@ -20,7 +20,7 @@ def test_the_sample_gives_rows_order_and_column_names(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     sample = pd.DataFrame({"File": ["2.jpg", "9.jpg", "1.jpg"], "Class": ["0", "0", "0"]}, dtype=object)
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])
-    filled = submission.write(
+    filled = submission.write_submission(
         path, sample, ["1.jpg", "2.jpg", "extra.jpg"], probabilities, LABELS, LABEL_IDS, "Нива"
     )
     assert path.read_text() == "File,Class\n2.jpg,0\n9.jpg,7\n1.jpg,7\n"
@@ -31,7 +31,9 @@ def test_the_sample_gives_rows_order_and_column_names(tmp_path: Path) -> None:
 def test_a_row_of_nan_is_a_photo_without_a_prediction(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     probabilities = np.array([[0.9, 0.1], [np.nan, np.nan]])
-    filled = submission.write(path, None, ["1.jpg", "2.jpg"], probabilities, LABELS, LABEL_IDS, "Приора")
+    filled = submission.write_submission(
+        path, None, ["1.jpg", "2.jpg"], probabilities, LABELS, LABEL_IDS, "Приора"
+    )
     assert path.read_text() == "Id,Category\n1.jpg,7\n2.jpg,0\n"
     assert filled == ["2.jpg"]
 
@@ -39,13 +41,15 @@ def test_a_row_of_nan_is_a_photo_without_a_prediction(tmp_path: Path) -> None:
 def test_other_columns_of_the_sample_stay(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     sample = pd.DataFrame({"Id": ["1"], "Category": ["0"], "Usage": ["Public"]}, dtype=object)
-    submission.write(path, sample, ["1"], np.array([[1.0, 0.0]]), LABELS, LABEL_IDS, "Приора")
+    submission.write_submission(path, sample, ["1"], np.array([[1.0, 0.0]]), LABELS, LABEL_IDS, "Приора")
     assert path.read_text() == "Id,Category,Usage\n1,7,Public\n"
 
 
 def test_other_shapes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="probabilities"):
-        submission.write(tmp_path / "s.csv", None, ["1"], np.ones((2, 2)), LABELS, LABEL_IDS, "Нива")
+        submission.write_submission(
+            tmp_path / "s.csv", None, ["1"], np.ones((2, 2)), LABELS, LABEL_IDS, "Нива"
+        )
 
 
 @settings(deadline=None)
@@ -61,7 +65,7 @@ def test_every_row_is_there_once_and_filled(
     ids = [f"{i}.jpg" for i in predicted]
     probabilities = np.random.default_rng(seed).dirichlet([1, 1], size=len(ids))
     sample = pd.DataFrame({"Id": [f"{i}.jpg" for i in asked], "Category": "0"}, dtype=object)
-    filled = submission.write(path, sample, ids, probabilities, LABELS, LABEL_IDS, "Нива")
+    filled = submission.write_submission(path, sample, ids, probabilities, LABELS, LABEL_IDS, "Нива")
     written = read(path)
     assert written["Id"].tolist() == sample["Id"].tolist()
     assert set(filled) == set(sample["Id"]) - set(ids)

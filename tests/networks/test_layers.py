@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import nn
 
-from fovsfe.networks.layers import layers, open_stage, parameter_groups, set_training
-from fovsfe.networks.network import Network, build
+from fovsfe.networks.layers import layer_groups, parameter_groups, set_train_mode, unfreeze_stage
+from fovsfe.networks.network import Network, build_network
 
 BACKBONES = ["legacy_xception", "inception_resnet_v2", "inception_v3", "mobilenetv1_100", "densenet169"]
 SIZE = (48, 64)
@@ -35,7 +35,7 @@ def step(network, optimizer=None):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_groups_are_complete_and_in_order(name):
     backbone = on_meta(name)
-    groups = layers(backbone)
+    groups = layer_groups(backbone)
     registered = [parameter for parameter, _ in backbone.named_parameters()]
     assert sorted(parameter for group in groups for parameter in group) == sorted(registered)
     assert all(groups)
@@ -50,21 +50,21 @@ def test_groups_are_complete_and_in_order(name):
 @pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.75, 1])
 def test_stages_open_their_share_from_the_output(name, share):
     network = Network(on_meta(name), nn.Linear(8, 3), [0.5] * 3, [0.5] * 3)
-    groups = layers(network.backbone)
-    open_stage(network, share)
+    groups = layer_groups(network.backbone)
+    unfreeze_stage(network, share)
     opened = math.ceil(share * len(groups))
     assert learning(network) == {name for group in groups[len(groups) - opened :] for name in group}
     assert all(parameter.requires_grad for parameter in network.head.parameters())
 
 
 def test_a_later_stage_opens_more_and_an_earlier_one_closes_again():
-    network = build("test_resnet", SIZE, "linear", 3, "none")
-    open_stage(network, 1.0)
+    network = build_network("test_resnet", SIZE, "linear", 3, "none")
+    unfreeze_stage(network, 1.0)
     everything = learning(network)
-    open_stage(network, 0.5)
+    unfreeze_stage(network, 0.5)
     half = learning(network)
     assert set() < half < everything
-    open_stage(network, 0)
+    unfreeze_stage(network, 0)
     assert learning(network) == set()
 
 
@@ -72,9 +72,9 @@ def test_a_later_stage_opens_more_and_an_earlier_one_closes_again():
 @pytest.mark.parametrize("head", ["linear", "hidden"])
 def test_frozen_batch_norms_keep_their_statistics(name, head):
     torch.manual_seed(0)
-    network = build(name, SIZE, head, 3, "none")
-    open_stage(network, 0.5)
-    set_training(network)
+    network = build_network(name, SIZE, head, 3, "none")
+    unfreeze_stage(network, 0.5)
+    set_train_mode(network)
     norms = {n: m for n, m in network.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     frozen = {n for n, m in norms.items() if not any(p.requires_grad for p in m.parameters())}
     assert set() < frozen < norms.keys()
@@ -88,9 +88,9 @@ def test_frozen_batch_norms_keep_their_statistics(name, head):
 
 def test_what_is_frozen_gets_no_gradient_and_does_not_move():
     torch.manual_seed(0)
-    network = build("test_resnet", SIZE, "linear", 3, "none")
-    open_stage(network, 0.5)
-    set_training(network)
+    network = build_network("test_resnet", SIZE, "linear", 3, "none")
+    unfreeze_stage(network, 0.5)
+    set_train_mode(network)
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
     step(network, torch.optim.AdamW(parameter_groups(network, 0.1, 1.0, 0.1)))
     for name, value in network.named_parameters():
@@ -101,24 +101,24 @@ def test_what_is_frozen_gets_no_gradient_and_does_not_move():
 
 
 def test_rates_fall_from_the_output_to_the_input():
-    network = build("test_resnet", SIZE, "linear", 3, "none")
-    open_stage(network, 0.75)
+    network = build_network("test_resnet", SIZE, "linear", 3, "none")
+    unfreeze_stage(network, 0.75)
     groups = parameter_groups(network, 0.1, 0.5, 0.01)
-    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in groups) == len(rate)
+    lr = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(lr)
     names = dict(network.backbone.named_parameters())
-    assert {rate[id(p)] for p in network.head.parameters()} == {0.1}
-    for depth, group in enumerate(reversed(layers(network.backbone)), 1):
+    assert {lr[id(p)] for p in network.head.parameters()} == {0.1}
+    for depth, group in enumerate(reversed(layer_groups(network.backbone)), 1):
         for name in group:
             if names[name].requires_grad:
-                assert rate.pop(id(names[name])) == pytest.approx(0.1 * 0.5**depth)
+                assert lr.pop(id(names[name])) == pytest.approx(0.1 * 0.5**depth)
             else:
-                assert id(names[name]) not in rate
-    assert len(rate) == len(list(network.head.parameters()))
+                assert id(names[name]) not in lr
+    assert len(lr) == len(list(network.head.parameters()))
 
 
 def test_only_weights_decay():
-    network = build("test_resnet", SIZE, "hidden", 3, "none")
-    open_stage(network, 1.0)
+    network = build_network("test_resnet", SIZE, "hidden", 3, "none")
+    unfreeze_stage(network, 1.0)
     for group in parameter_groups(network, 0.1, 0.5, 0.01):
         assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] > 0}

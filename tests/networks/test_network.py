@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from fovsfe.errors import FovsfeError
 from fovsfe.networks import network
-from fovsfe.networks.network import build
+from fovsfe.networks.network import build_network
 
 SIZE = (48, 64)
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
@@ -41,7 +41,7 @@ def weights(tmp_path, trained):
 
 def fault(*arguments):
     with pytest.raises(FovsfeError) as caught:
-        build(*arguments)
+        build_network(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -51,7 +51,7 @@ def fault(*arguments):
 
 @torch.no_grad()
 def test_uint8_and_float_photos_give_the_same():
-    made = build("test_resnet", SIZE, "linear", 4, "none").eval()
+    made = build_network("test_resnet", SIZE, "linear", 4, "none").eval()
     logits = made(photos())
     assert logits.shape == (3, 4)
     assert logits.dtype == torch.float32
@@ -60,7 +60,7 @@ def test_uint8_and_float_photos_give_the_same():
 
 @torch.no_grad()
 def test_normalisation_is_inside(trained, weights):
-    made = build("test_resnet", SIZE, "linear", 4, str(weights)).eval()
+    made = build_network("test_resnet", SIZE, "linear", 4, str(weights)).eval()
     pixels = photos().permute(0, 3, 1, 2) / 255
     normal = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     assert torch.allclose(made.normalised(photos()), normal, atol=1e-5)
@@ -69,7 +69,7 @@ def test_normalisation_is_inside(trained, weights):
 
 
 def test_without_weights_the_backbone_s_own_mean_and_std_are_used():
-    made = build("test_resnet", SIZE, "linear", 4, "none")
+    made = build_network("test_resnet", SIZE, "linear", 4, "none")
     config = made.backbone.pretrained_cfg
     assert torch.allclose(made.mean.flatten(), 255 * torch.tensor(config["mean"]))
     assert torch.allclose(made.std.flatten(), 255 * torch.tensor(config["std"]))
@@ -77,18 +77,18 @@ def test_without_weights_the_backbone_s_own_mean_and_std_are_used():
 
 @torch.no_grad()
 def test_photos_do_not_depend_on_each_other_in_a_batch():
-    made = build("test_efficientnet", SIZE, "hidden", 4, "none").eval()
+    made = build_network("test_efficientnet", SIZE, "hidden", 4, "none").eval()
     together = made(photos(5))
     alone = torch.cat([made(photo[None]) for photo in photos(5)])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 def test_heads():
-    linear = build("test_resnet", SIZE, "linear", 4, "none")
+    linear = build_network("test_resnet", SIZE, "linear", 4, "none")
     assert isinstance(linear.head, torch.nn.Linear)
     width = linear.backbone.num_features
     assert (linear.head.in_features, linear.head.out_features) == (width, 4)
-    hidden = build("test_resnet", SIZE, "hidden", 4, "none").head
+    hidden = build_network("test_resnet", SIZE, "hidden", 4, "none").head
     assert [type(layer).__name__ for layer in hidden] == [
         "Linear",
         "ReLU",
@@ -101,7 +101,7 @@ def test_heads():
 
 @torch.no_grad()
 def test_a_backbone_of_fixed_input_takes_the_size_it_is_asked_for():
-    made = build("test_vit", (64, 96), "linear", 4, "none").eval()
+    made = build_network("test_vit", (64, 96), "linear", 4, "none").eval()
     assert made(photos(2, (64, 96))).shape == (2, 4)
 
 
@@ -110,7 +110,7 @@ def test_a_backbone_of_fixed_input_takes_the_size_it_is_asked_for():
 
 @torch.no_grad()
 def test_half_precision_weights_of_a_folder_are_widened(trained, weights):
-    made = build("test_resnet", SIZE, "linear", 4, str(weights))
+    made = build_network("test_resnet", SIZE, "linear", 4, str(weights))
     loaded, original = made.backbone.state_dict(), trained.state_dict()
     assert loaded.keys() == original.keys()
     for name, tensor in loaded.items():

@@ -6,10 +6,10 @@ from dataclasses import asdict
 import pytest
 
 from fovsfe.photos import packing
-from fovsfe.photos.audit import audit
-from fovsfe.photos.drawn import draw
-from fovsfe.photos.layouts import find
-from fovsfe.photos.order import shard_numbers
+from fovsfe.photos.audit import audit_photos
+from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.sampler import assign_shards
+from fovsfe.synthetic.dataset import draw_dataset
 
 A_SHARD = 16
 
@@ -18,7 +18,7 @@ A_SHARD = 16
 def folder(tmp_path_factory):
     """The competition's layout: 40 labelled photos and 12 test photos, with faults."""
     root = tmp_path_factory.mktemp("drawn") / "photos"
-    draw(root, 4, 12, 0)
+    draw_dataset(root, 4, 12, 0)
     first = sorted((root / "train" / "0").iterdir())
     first[0].write_bytes(b"no photo")
     shutil.copy(first[1], root / "train" / "1" / "copy.jpg")
@@ -34,12 +34,14 @@ def pack():
 
 
 def _pack(folder, out):
-    found = find(folder)
-    audited = audit(found)
-    numbers = shard_numbers(list(audited.table["id"]), list(audited.table["part"]), A_SHARD)
+    found = find_photos(folder)
+    audited = audit_photos(found)
+    numbers = assign_shards(list(audited.table["id"]), list(audited.table["part"]), A_SHARD)
     ticks = []
     findings = [asdict(finding) for finding in audited.findings]
-    index = packing.pack(found, audited.table, findings, numbers, out, lambda *tick: ticks.append(tick))
+    index = packing.pack_shards(
+        found, audited.table, findings, numbers, out, lambda *tick: ticks.append(tick)
+    )
     assert ticks[-1] == (len(index.shards), len(index.shards))
     return index
 

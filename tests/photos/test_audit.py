@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from fovsfe.photos.audit import Finding, audit
-from fovsfe.photos.layouts import find
-from fovsfe.photos.split import split
+from fovsfe.photos.audit import Finding, audit_photos
+from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.splits import assign_folds
 
 
 def save(image, file, **options):
@@ -96,7 +96,7 @@ def planted(tmp_path, monkeypatch, clouds):
         f"{name},0\n" for name in ("0.jpg", "1.jpg", "2.jpg", "known.jpg", "empty.jpg", "gone.jpg")
     )
     (tmp_path / "sample-submission.csv").write_text(f"Id,Category\n{rows}")
-    return find(tmp_path)
+    return find_photos(tmp_path)
 
 
 UNREADABLE = {
@@ -124,7 +124,7 @@ UNREADABLE = {
 
 
 def test_each_unreadable_photo_has_its_reason(planted):
-    table = audit(planted).table.set_index("id")
+    table = audit_photos(planted).table.set_index("id")
     faults = table["fault"][table["fault"] != ""].to_dict()
     assert faults.keys() == UNREADABLE.keys()
     for photo, reason in UNREADABLE.items():
@@ -133,7 +133,7 @@ def test_each_unreadable_photo_has_its_reason(planted):
 
 def test_findings_name_what_was_planted(planted):
     found = {}
-    for finding in audit(planted).findings:
+    for finding in audit_photos(planted).findings:
         found.setdefault(finding.kind, []).append(finding)
     told = {photo: f.detail for f in found["unreadable"] for photo in f.ids}
     assert told.keys() == {photo for photo, reason in UNREADABLE.items() if reason != "missing"}
@@ -148,9 +148,9 @@ def test_findings_name_what_was_planted(planted):
         frozenset({"Нива/2.jpg", "known.jpg"}),
     }
     assert [set(f.ids) for f in found["near duplicates"]] == [{"Нива/3.jpg", "Нива/again.jpg"}]
-    (labels,) = found["two labels"]
-    assert set(labels.ids) == {"Нива/1.jpg", "Ford Focus/stray.jpg"} and labels.severity == "error"
-    assert '"Нива"' in labels.detail and '"Ford Focus"' in labels.detail
+    (class_names,) = found["two labels"]
+    assert set(class_names.ids) == {"Нива/1.jpg", "Ford Focus/stray.jpg"} and class_names.severity == "error"
+    assert '"Нива"' in class_names.detail and '"Ford Focus"' in class_names.detail
     (parts,) = found["in both parts"]
     assert set(parts.ids) == {"Нива/2.jpg", "known.jpg"} and parts.severity == "error"
 
@@ -168,7 +168,7 @@ def test_findings_name_what_was_planted(planted):
 
 
 def test_table(planted):
-    table = audit(planted).table
+    table = audit_photos(planted).table
     assert table["id"].tolist() == planted.table["id"].tolist()
     row = table.set_index("id").loc["Нива/turned.jpg"]
     assert (row["width"], row["height"]) == (150, 200)
@@ -183,19 +183,19 @@ def test_table(planted):
 
 
 def test_training_goes_on_without_the_broken_ones(planted):
-    table = audit(planted).table
-    held = split(table, 0.25, 0, 0) == 0
+    table = audit_photos(planted).table
+    held = assign_folds(table, 0.25, 0, 0) == 0
     assert (table["fault"][held] == "").all() and held.sum() in (5, 6)
 
 
 def test_findings_are_json(planted):
-    text = json.dumps([asdict(finding) for finding in audit(planted).findings], ensure_ascii=False)
+    text = json.dumps([asdict(finding) for finding in audit_photos(planted).findings], ensure_ascii=False)
     assert Finding(**json.loads(text)[0]).kind == "unreadable"
 
 
 def test_progress_counts_every_photo(planted):
     calls = []
-    audit(planted, progress=lambda done, of: calls.append((done, of)))
+    audit_photos(planted, progress=lambda done, of: calls.append((done, of)))
     count = len(planted.table)
     assert calls == [(i + 1, count) for i in range(count)]
 
@@ -203,18 +203,18 @@ def test_progress_counts_every_photo(planted):
 def plain(root, images):
     for name, image in images.items():
         save(image, root / name)
-    return find(root)
+    return find_photos(root)
 
 
 def test_different_photos_are_not_near_duplicates(tmp_path, clouds):
     photos = plain(tmp_path, {f"{i % 2}/{i}.png": clouds(i) for i in range(60)})
-    assert audit(photos).table["group"].nunique() == 60
+    assert audit_photos(photos).table["group"].nunique() == 60
 
 
 def test_plain_photos_of_different_colours_are_not_near_duplicates(tmp_path):
     colours = ["red", "green", "blue", "white", "black", "grey"]
     flat = {f"{i % 2}/{i}.png": Image.new("RGB", (99, 99), colour) for i, colour in enumerate(colours)}
-    assert audit(plain(tmp_path, flat)).table["group"].nunique() == len(colours)
+    assert audit_photos(plain(tmp_path, flat)).table["group"].nunique() == len(colours)
 
 
 def test_copies_of_one_photo_are_near_duplicates(tmp_path, clouds):
@@ -225,7 +225,7 @@ def test_copies_of_one_photo_are_near_duplicates(tmp_path, clouds):
         save(first, tmp_path / "a" / f"{seed} again.jpg", quality=30)
         save(first.resize((100, 75)), tmp_path / "a" / f"{seed} small.jpg")
         save(ImageEnhance.Contrast(first).enhance(1.15), tmp_path / "a" / f"{seed} contrast.jpg")
-    table = audit(find(tmp_path)).table
+    table = audit_photos(find_photos(tmp_path)).table
     assert table["group"].nunique() == 10
     assert table["group"][table["label"] == "a"].value_counts().tolist() == [4] * 5
 
@@ -236,6 +236,6 @@ def test_a_photo_that_is_everywhere_does_not_cost_all_pairs(tmp_path, clouds):
     for i in range(300):
         pixels = (base + noise.integers(-3, 4, base.shape)).clip(0, 255).astype(np.uint8)
         save(Image.fromarray(pixels), tmp_path / str(i % 2) / f"{i}.png", compress_level=1)
-    result = audit(find(tmp_path))
+    result = audit_photos(find_photos(tmp_path))
     assert result.table["group"].nunique() == 1
     assert [f.kind for f in result.findings] == ["near duplicates", "two labels", "class balance"]

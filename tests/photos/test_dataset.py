@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import dataset
-from fovsfe.photos.augment import augmentation
-from fovsfe.photos.dataset import FittedPhotos, LearningPhotos
+from fovsfe.photos.dataset import ResizedPhotos, TrainDataset
+from fovsfe.photos.transforms import build_augmentation
 
 SIZE = (40, 56)
 PHOTO = 3 * 40 * 56
@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def photos(folder):
-    return FittedPhotos(folder, [f"{number}.jpg" for number in range(70)], SIZE, "pad", 10**6)
+    return ResizedPhotos(folder, [f"{number}.jpg" for number in range(70)], SIZE, "pad", 10**6)
 
 
 def same(one, other):
@@ -47,7 +47,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("how", ["pad", "squash", "crop"])
 def test_cached_photos_are_the_decoded_ones(folder, photos, tmp_path, how):
-    photos = FittedPhotos(folder, photos.paths, SIZE, how, 10**6)
+    photos = ResizedPhotos(folder, photos.paths, SIZE, how, 10**6)
     ticks = []
     cached = photos.cached(tmp_path / "cache" / "40x56.bin", 1e9, lambda *tick: ticks.append(tick))
     assert cached.cache == tmp_path / "cache" / "40x56.bin"
@@ -113,7 +113,7 @@ def learning(photos):
     def make(seed, indices=range(70), strength="light"):
         indices = np.array(indices)
         targets = np.eye(70, dtype=np.float32)[indices]
-        return LearningPhotos(photos, indices, targets, augmentation(strength, SIZE), seed)
+        return TrainDataset(photos, indices, targets, build_augmentation(strength, SIZE), seed)
 
     return make
 
@@ -152,7 +152,7 @@ def test_neighbours_and_next_epochs_do_not_share_their_chance(photos):
 
     numbers = [
         float(
-            LearningPhotos(photos, np.arange(70), np.eye(70, dtype=np.float32), Number(), seed)[i][0][0, 0, 0]
+            TrainDataset(photos, np.arange(70), np.eye(70, dtype=np.float32), Number(), seed)[i][0][0, 0, 0]
         )
         for seed in (0, 1, 1009)
         for i in range(70)
@@ -180,7 +180,7 @@ def test_the_training_s_random_numbers_are_left_alone(learning):
 def test_a_photo_that_is_gone_is_one_line_from_a_loader_s_process_too(folder, photos):
     (folder / "3.jpg").unlink()
     indices, targets = np.arange(8), np.zeros((8, 2), np.float32)
-    learning = LearningPhotos(photos, indices, targets, augmentation("none", SIZE), 0)
+    learning = TrainDataset(photos, indices, targets, build_augmentation("none", SIZE), 0)
     with pytest.raises(FovsfeError) as caught:
         list(DataLoader(learning, 4, num_workers=1))
     assert "\n" not in str(caught.value)

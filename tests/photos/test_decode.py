@@ -10,7 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin
 
-from fovsfe.photos.decode import FORMATS, PAD_COLOUR, BadPhoto, decode, fit, header, load, load_each
+from fovsfe.photos.decode import (
+    FORMATS,
+    PAD_COLOUR,
+    BadPhoto,
+    decode,
+    fit_photo,
+    load_photo,
+    load_photo_sizes,
+    read_header,
+)
 
 HEIGHT, WIDTH = 96, 128
 DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -73,7 +82,7 @@ FAITHFUL = {
 @pytest.mark.parametrize("name", FAITHFUL)
 def test_colour_comes_out_right(name):
     assert difference(decode(FAITHFUL[name]), SCENE) < 8
-    assert header(FAITHFUL[name]).width == WIDTH and header(FAITHFUL[name]).height == HEIGHT
+    assert read_header(FAITHFUL[name]).width == WIDTH and read_header(FAITHFUL[name]).height == HEIGHT
 
 
 def test_all_formats_are_there():
@@ -95,7 +104,7 @@ def test_exif_orientation(kind, orientation):
     }[orientation]
     data = encoded(np.ascontiguousarray(stored), kind, exif=turned(orientation))
     assert difference(decode(data), SCENE) < 4
-    assert (header(data).height, header(data).width) == (HEIGHT, WIDTH)
+    assert (read_header(data).height, read_header(data).width) == (HEIGHT, WIDTH)
 
 
 def test_a_broken_exif_block_does_not_spoil_the_photo():
@@ -135,7 +144,7 @@ def test_transparent_colour_without_alpha():
 def test_16_bit_grey_is_scaled_and_not_clipped(kind):
     data = encoded(GREY.astype(np.uint16) * 257, kind)
     assert (decode(data) == GREY[..., None]).all()
-    assert "16-bit" in header(data).notes
+    assert "16-bit" in read_header(data).notes
 
 
 def test_32_bit_and_floating_point_tiff():
@@ -163,14 +172,14 @@ def test_ycck_jpeg():
     inverted = [Image.fromarray(255 - np.asarray(channel)) for channel in luma]  # Pillow inverts on writing
     data = bytearray(encoded(Image.merge("CMYK", [*inverted, inks[3]]), "JPEG", quality=95))
     data[data.find(b"Adobe") + 11] = 2  # the marker's transform: YCCK
-    assert header(bytes(data)).notes == ("CMYK",)
+    assert read_header(bytes(data)).notes == ("CMYK",)
     assert difference(decode(bytes(data)), SCENE) < 6
 
 
 def test_notes():
-    assert header(FAITHFUL["jpeg"]).notes == ()
-    assert header(FAITHFUL["animated gif"]).notes == ("first of several frames",)
-    assert header(encoded(SCENE, "JPEG", exif=turned(6))).notes == ("rotated by EXIF",)
+    assert read_header(FAITHFUL["jpeg"]).notes == ()
+    assert read_header(FAITHFUL["animated gif"]).notes == ("first of several frames",)
+    assert read_header(encoded(SCENE, "JPEG", exif=turned(6))).notes == ("rotated by EXIF",)
 
 
 # ---- reduced scale and fitting
@@ -193,17 +202,17 @@ def test_large_jpegs_are_decoded_at_reduced_scale(orientation):
 @pytest.mark.parametrize("size", [(64, 64), (48, 96), (299, 299), (1, 1)])
 def test_load_is_decode_and_fit(how, size):
     for data in FAITHFUL.values():
-        pixels = load(data, size, how)
+        pixels = load_photo(data, size, how)
         assert pixels.shape == (*size, 3) and pixels.dtype == np.uint8
-        assert np.array_equal(pixels, fit(decode(data, size), size, how))
+        assert np.array_equal(pixels, fit_photo(decode(data, size), size, how))
 
 
 def test_several_sizes_are_each_as_if_alone():
     big = encoded(np.kron(SCENE, np.ones((8, 8, 1), np.uint8)), "JPEG", exif=turned(6))
     wanted = [((48, 48), "pad"), ((299, 299), "pad"), ((300, 300), "crop"), ((48, 48), "squash")]
     for data in (big, *FAITHFUL.values()):
-        for pixels, (size, how) in zip(load_each(data, wanted), wanted, strict=True):
-            assert np.array_equal(pixels, fit(decode(data, size), size, how))
+        for pixels, (size, how) in zip(load_photo_sizes(data, wanted), wanted, strict=True):
+            assert np.array_equal(pixels, fit_photo(decode(data, size), size, how))
 
 
 def test_several_sizes_of_one_scale_are_decoded_once(monkeypatch):
@@ -213,43 +222,43 @@ def test_several_sizes_of_one_scale_are_decoded_once(monkeypatch):
         JpegImagePlugin.JpegImageFile, "load", lambda image: decoded.append(image) or load_pixels(image)
     )
     big = encoded(np.kron(SCENE, np.ones((8, 8, 1), np.uint8)), "JPEG")
-    load_each(big, [((90, 90), "pad"), ((95, 120), "pad"), ((299, 299), "pad")])
+    load_photo_sizes(big, [((90, 90), "pad"), ((95, 120), "pad"), ((299, 299), "pad")])
     images = {id(image): image for image in decoded}  # one is asked several times
     assert [image.size for image in images.values()] == [(128, 96), (512, 384)]
 
 
 def test_pad_keeps_the_aspect():
     white = np.full((50, 100, 3), 255, np.uint8)
-    pixels = fit(white, (64, 64), "pad")
+    pixels = fit_photo(white, (64, 64), "pad")
     assert (pixels[:16] == PAD_COLOUR).all() and (pixels[48:] == PAD_COLOUR).all()
     assert (pixels[16:48] == 255).all()
-    pixels = fit(white.transpose(1, 0, 2), (64, 64), "pad")
+    pixels = fit_photo(white.transpose(1, 0, 2), (64, 64), "pad")
     assert (pixels[:, :16] == PAD_COLOUR).all() and (pixels[:, 16:48] == 255).all()
 
 
 def test_crop_keeps_the_aspect_and_the_middle():
     bands = np.zeros((60, 180, 3), np.uint8)
     bands[:, 60:120] = 255
-    assert (fit(bands, (60, 60), "crop") == 255).all()
-    assert difference(fit(SCENE, (HEIGHT, WIDTH), "crop"), SCENE) == 0
+    assert (fit_photo(bands, (60, 60), "crop") == 255).all()
+    assert difference(fit_photo(SCENE, (HEIGHT, WIDTH), "crop"), SCENE) == 0
 
 
 def test_squash_uses_all():
     halves = np.zeros((40, 200, 3), np.uint8)
     halves[:, 100:] = 200
-    pixels = fit(halves, (40, 40), "squash")
+    pixels = fit_photo(halves, (40, 40), "squash")
     assert pixels[0, 5, 0] == 0 and pixels[0, -5, 0] == 200
 
 
 @pytest.mark.parametrize("how", ["pad", "squash", "crop"])
 @pytest.mark.parametrize("sides", [(1, 1), (1, 3000), (3000, 1), (7, 5)])
 def test_extreme_shapes(how, sides):
-    assert fit(np.zeros((*sides, 3), np.uint8), (33, 65), how).shape == (33, 65, 3)
+    assert fit_photo(np.zeros((*sides, 3), np.uint8), (33, 65), how).shape == (33, 65, 3)
 
 
 def test_another_way_to_fit():
     with pytest.raises(ValueError, match='"pad", "squash" or "crop"'):
-        fit(SCENE, (8, 8), "stretch")
+        fit_photo(SCENE, (8, 8), "stretch")
 
 
 # ---- bad photos
@@ -306,7 +315,7 @@ def test_whatever_the_bytes_are(data):
         photo[data.draw(st.integers(0, min(reach, len(photo)) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(photo) // 4))
     try:
-        pixels = load(bytes(photo[: len(photo) - cut]), (24, 32), "pad", max_pixels=1_000_000)
+        pixels = load_photo(bytes(photo[: len(photo) - cut]), (24, 32), "pad", max_pixels=1_000_000)
     except BadPhoto as reason:
         assert 0 < len(str(reason)) < 100 and "\n" not in str(reason)
     else:

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.files import read_bytes
-from fovsfe.photos.layouts import find
+from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.reader import read_bytes
 
 
 def place(root, *names):
@@ -26,7 +26,7 @@ def write(file, *rows, encoding="utf-8", separator=","):
 
 def refused(root, *words):
     with pytest.raises(FovsfeError) as refusal:
-        find(root)
+        find_photos(root)
     message = str(refusal.value)
     assert "\n" not in message
     for word in (*words, str(root)):
@@ -46,8 +46,8 @@ def competition(root, train="train", test="test_upload"):
 def test_competition(tmp_path, train, test):
     competition(tmp_path, train, test)
     place(tmp_path, "train/.DS_Store", "__MACOSX/train/a/._1.jpg", "train/a/._1.jpg", "train/a/Thumbs.db")
-    photos = find(tmp_path)
-    assert photos.layout == "competition" and photos.labels == ("a", "b")
+    photos = find_photos(tmp_path)
+    assert photos.layout == "competition" and photos.class_names == ("a", "b")
     table = photos.table
     assert table["id"].tolist() == ["a/1.jpg", "a/2.JPG", "b/9.jpeg", "b/10.png", "8.jpg", "9.jpg", "10.jpg"]
     assert table["part"].tolist() == ["train"] * 4 + ["test"] * 3
@@ -60,14 +60,14 @@ def test_competition(tmp_path, train, test):
 
 def test_without_classes_csv_the_folder_names_are_the_labels(tmp_path):
     competition(tmp_path)
-    assert find(tmp_path).label_ids == {"a": "a", "b": "b"}
+    assert find_photos(tmp_path).label_ids == {"a": "a", "b": "b"}
 
 
 def test_classes_csv_gives_names_and_their_order(tmp_path):
     place(tmp_path, "train/0/1.jpg", "train/0/2.jpg", "train/10/1.jpg", "train/10/2.jpg")
     write(tmp_path / "classes.csv", ("Category", "Name"), (10, "Приора"), (0, 'Жигули "<b>"'), (3, "Нива"))
-    photos = find(tmp_path)
-    assert photos.labels == ("Приора", 'Жигули "<b>"')
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("Приора", 'Жигули "<b>"')
     assert photos.label_ids == {"Приора": "10", 'Жигули "<b>"': "0"}
     assert photos.table["label"].tolist() == ['Жигули "<b>"'] * 2 + ["Приора"] * 2
 
@@ -75,7 +75,7 @@ def test_classes_csv_gives_names_and_their_order(tmp_path):
 def test_competition_without_a_sample(tmp_path):
     competition(tmp_path)
     (tmp_path / "sample-submission.csv").unlink()
-    photos = find(tmp_path)
+    photos = find_photos(tmp_path)
     assert photos.sample is None
     assert photos.table["id"][4:].tolist() == ["8.jpg", "9.jpg", "10.jpg"]
 
@@ -83,7 +83,7 @@ def test_competition_without_a_sample(tmp_path):
 def test_sample_row_without_its_photo_is_kept(tmp_path):
     competition(tmp_path)
     write(tmp_path / "sample-submission.csv", ("Id", "Category"), ("9.jpg", 0), ("gone.jpg", 0))
-    table = find(tmp_path).table.set_index("id")
+    table = find_photos(tmp_path).table.set_index("id")
     assert table.loc["gone.jpg", "path"] == "" and table.loc["gone.jpg", "part"] == "test"
     assert "8.jpg" in table.index
     with pytest.raises(FileNotFoundError):
@@ -99,7 +99,7 @@ def test_sample_with_other_spellings(tmp_path):
         ("test_upload/8.jpg", 0),
         ("10.jpg", 0),
     )
-    table = find(tmp_path).table.set_index("id")
+    table = find_photos(tmp_path).table.set_index("id")
     assert table.loc["9", "path"] == "test_upload/9.jpg"
     assert table.loc["10.jpg", "path"] == "test_upload/10.jpg"
 
@@ -113,7 +113,7 @@ def test_sample_that_names_none(tmp_path):
 def test_train_csv_labels_photos_outside_of_folders(tmp_path):
     place(tmp_path, *(f"train/{i}.jpg" for i in range(4)), "test_upload/0.jpg")
     write(tmp_path / "train.csv", ("Id", "Category"), *((f"{i}.jpg", i % 2) for i in range(4)))
-    photos = find(tmp_path)
+    photos = find_photos(tmp_path)
     assert photos.table["label"].tolist() == ["0", "1", "0", "1", ""]
     assert photos.table["id"].is_unique
     place(tmp_path, "train/7.jpg")
@@ -136,7 +136,7 @@ def zipped(file, root, *names):
 def test_zips(tmp_path, inside):
     zipped(tmp_path / "train.zip", inside, *CLASSES, "__MACOSX/a/._1.jpg", "a/.DS_Store")
     zipped(tmp_path / "test.zip", "test_upload/", "1.jpg", "2.jpg")
-    photos = find(tmp_path)
+    photos = find_photos(tmp_path)
     assert photos.layout == "competition"
     assert photos.table["path"].tolist()[0] == f"train.zip/{inside}a/1.jpg"
     assert photos.table["id"].tolist() == ["a/1.jpg", "a/2.JPG", "b/9.jpeg", "b/10.png", "1.jpg", "2.jpg"]
@@ -155,7 +155,7 @@ def test_a_zip_is_read_from_threads_and_forks(tmp_path):
     with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
         for name in names:
             archive.writestr(name, f"train.zip/{name}".encode() * 1000)
-    paths = find(tmp_path).table["path"].tolist()
+    paths = find_photos(tmp_path).table["path"].tolist()
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda _: read_all(tmp_path, paths), range(8)))
     with multiprocessing.get_context("fork").Pool(3) as processes:
@@ -181,8 +181,8 @@ def test_class_folders(tmp_path):
         *(f"{c}/{n}.{e}" for c in ("Lada 10", "Lada 9", long) for n, e in ((1, "HEIC"), (2, "avif"))),
     )
     place(tmp_path, "Lada 9/deeper/3.webp", "notes.txt", ".cache/x/1.jpg", "empty/readme.md")
-    photos = find(tmp_path)
-    assert photos.layout == "class folders" and photos.labels == ("Lada 9", "Lada 10", long)
+    photos = find_photos(tmp_path)
+    assert photos.layout == "class folders" and photos.class_names == ("Lada 9", "Lada 10", long)
     assert photos.sample is None and set(photos.table["part"]) == {"train"}
     assert "Lada 9/deeper/3.webp" in set(photos.table["id"])
 
@@ -192,14 +192,14 @@ def test_a_folder_and_a_broken_link_named_like_photos_are_rows(tmp_path):
     (tmp_path / "a" / "x.jpg").mkdir()
     (tmp_path / "a" / "y.jpg").symlink_to("nowhere")
     (tmp_path / "b" / "around").symlink_to(tmp_path)
-    ids = find(tmp_path).table["id"].tolist()
+    ids = find_photos(tmp_path).table["id"].tolist()
     assert ids == ["a/1.jpg", "a/2.JPG", "a/x.jpg", "a/y.jpg", "b/9.jpeg", "b/10.png"]
 
 
 def test_composed_and_decomposed_letters_are_one_name(tmp_path):
     place(tmp_path, "train/0/1.jpg", "train/0/2.jpg", "train/Йод/1.jpg", "train/Йод/2.jpg")
     write(tmp_path / "classes.csv", ("Category", "Name"), (0, "Нива"), (1, "Йод"))
-    assert find(tmp_path).labels == ("Нива", "Йод")
+    assert find_photos(tmp_path).class_names == ("Нива", "Йод")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1251"])
@@ -212,8 +212,8 @@ def test_csv(tmp_path, encoding, separator, columns):
         tmp_path / "cars.csv", (columns[0], "note", columns[1]), *rows, encoding=encoding, separator=separator
     )
     for given in (tmp_path, tmp_path / "cars.csv"):
-        photos = find(given)
-        assert photos.layout == "csv" and photos.labels == ("Ока; новая", "Приора")
+        photos = find_photos(given)
+        assert photos.layout == "csv" and photos.class_names == ("Ока; новая", "Приора")
         assert photos.table["path"].tolist() == [f"images/{i}.jpg" for i in range(4)]
         assert photos.root == tmp_path
 
@@ -222,7 +222,7 @@ def test_csv_with_file_names_only_and_a_missing_photo(tmp_path):
     place(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
     rows = [(f"{i}.jpg", i % 2) for i in range(5)]
     write(tmp_path / "cars.csv", ("file", "label"), *rows)
-    assert find(tmp_path).table["path"].tolist() == [*(f"images/{i}.jpg" for i in range(4)), "4.jpg"][
+    assert find_photos(tmp_path).table["path"].tolist() == [*(f"images/{i}.jpg" for i in range(4)), "4.jpg"][
         :0
     ] + sorted(["4.jpg", *(f"images/{i}.jpg" for i in range(4))])
 

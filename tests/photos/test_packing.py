@@ -11,20 +11,20 @@ import webdataset
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import packing, shards
-from fovsfe.photos.audit import audit
-from fovsfe.photos.drawn import draw
-from fovsfe.photos.files import read_bytes
-from fovsfe.photos.layouts import find
-from fovsfe.photos.order import shard_numbers
-from fovsfe.storage import located
+from fovsfe.photos.audit import audit_photos
+from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.reader import read_bytes
+from fovsfe.photos.sampler import assign_shards
+from fovsfe.storage.locations import as_path
+from fovsfe.synthetic.dataset import draw_dataset
 
 # ---- there and back
 
 
 def test_shards_have_the_photos_of_the_folder_byte_by_byte(folder, packed):
-    one, other = find(folder), find(packed)
+    one, other = find_photos(folder), find_photos(packed)
     assert other.layout == "shards"
-    assert other.labels == one.labels
+    assert other.class_names == one.class_names
     assert other.label_ids == one.label_ids
     pd.testing.assert_frame_equal(one.table.drop(columns="path"), other.table.drop(columns="path"))
     pd.testing.assert_frame_equal(one.sample, other.sample)
@@ -34,9 +34,9 @@ def test_shards_have_the_photos_of_the_folder_byte_by_byte(folder, packed):
 
 
 def test_the_audit_travels_along(folder, packed, monkeypatch):
-    before = audit(find(folder))
-    monkeypatch.setattr("fovsfe.photos.audit._look", lambda *arguments: pytest.fail("looked again"))
-    after = audit(find(packed))
+    before = audit_photos(find_photos(folder))
+    monkeypatch.setattr("fovsfe.photos.audit._inspect", lambda *arguments: pytest.fail("looked again"))
+    after = audit_photos(find_photos(packed))
     columns = shards.COLUMNS
     pd.testing.assert_frame_equal(
         before.table[columns].drop(columns="path"), after.table[columns].drop(columns="path")
@@ -58,12 +58,12 @@ def test_the_index_has_counts_labels_and_checksums(packed):
 
 def test_webdataset_reads_them(packed):
     files = sorted(str(file) for file in packed.glob("train-*.tar"))
-    table = find(packed).table
-    labels = dict(zip(table["id"], table["label"], strict=True))
+    table = find_photos(packed).table
+    class_names = dict(zip(table["id"], table["label"], strict=True))
     count = 0
     for sample in webdataset.WebDataset(files, shardshuffle=False):
         about = json.loads(sample["json"])
-        assert labels[about["id"]] == about["label"]
+        assert class_names[about["id"]] == about["label"]
         assert sample["jpg"] == read_bytes(packed, table["path"][int(sample["__key__"])])
         count += 1
     assert count == 41
@@ -76,13 +76,13 @@ def test_the_same_photos_give_the_same_shards(folder, packed, tmp_path, pack):
 
 
 def test_shards_go_to_a_bucket_and_are_found_there(folder, packed, bucket, pack):
-    out = located(f"{bucket}/shards")
+    out = as_path(f"{bucket}/shards")
     pack(folder, out)
     system = fsspec.filesystem("s3")
     names = {path.rpartition("/")[2] for path in system.find(f"{bucket}/shards")}
     assert names == {file.name for file in packed.iterdir()}
-    pd.testing.assert_frame_equal(find(out).table, find(packed).table)
-    assert audit(find(out)).findings == audit(find(packed)).findings
+    pd.testing.assert_frame_equal(find_photos(out).table, find_photos(packed).table)
+    assert audit_photos(find_photos(out)).findings == audit_photos(find_photos(packed)).findings
 
 
 def test_what_was_packed_before_an_interruption_is_not_packed_again(
@@ -106,14 +106,14 @@ def test_what_was_packed_before_an_interruption_is_not_packed_again(
 
 
 def test_what_an_interrupted_call_with_another_size_left_is_removed(folder, tmp_path, monkeypatch, pack):
-    found, out = find(folder), tmp_path / "out"
-    audited = audit(found)
+    found, out = find_photos(folder), tmp_path / "out"
+    audited = audit_photos(found)
     ids, parts = list(audited.table["id"]), list(audited.table["part"])
     real = packing._entries
     calls = iter(range(9))
     monkeypatch.setattr(packing, "_entries", lambda *some: real(*some) if next(calls) < 5 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        packing.pack(found, audited.table, [], shard_numbers(ids, parts, 6), out, lambda *tick: None)
+        packing.pack_shards(found, audited.table, [], assign_shards(ids, parts, 6), out, lambda *tick: None)
     monkeypatch.setattr(packing, "_entries", real)
     index = pack(folder, out)
     assert {file.name for file in out.glob("*.tar")} == {shard.name for shard in index.shards}
@@ -121,7 +121,7 @@ def test_what_an_interrupted_call_with_another_size_left_is_removed(folder, tmp_
 
 
 def test_photos_of_more_pixels_than_the_recipe_allows_are_left_out(folder, packed):
-    one, other = (audit(find(place), max_pixels=10_000).table for place in (folder, packed))
+    one, other = (audit_photos(find_photos(place), max_pixels=10_000).table for place in (folder, packed))
     assert list(one["fault"] != "") == list(other["fault"] != "")
     assert (other["fault"] != "").sum() > 40
 
@@ -135,23 +135,23 @@ def test_shards_that_are_there_are_not_overwritten(folder, packed, pack):
 
 
 def test_a_photo_that_changes_meanwhile_is_named(folder, tmp_path, pack):
-    found = find(folder)
-    audited = audit(found)
+    found = find_photos(folder)
+    audited = audit_photos(found)
     audited.table.loc[5, "sha256"] = "0" * 64
     with pytest.raises(FovsfeError, match="has changed since it was looked at"):
-        packing.pack(found, audited.table, [], shard_numbers(audited.table["id"], audited.table["part"]),
+        packing.pack_shards(found, audited.table, [], assign_shards(audited.table["id"], audited.table["part"]),
                      tmp_path, lambda *tick: None)  # fmt: skip
 
 
 def test_labels_in_any_script_survive(tmp_path, pack):
     for label in ('Нива "4x4"', "<b>, x"):
         (tmp_path / "photos" / label).mkdir(parents=True)
-        draw(tmp_path / "some", 1, 0, 0)
+        draw_dataset(tmp_path / "some", 1, 0, 0)
         for number, file in enumerate(sorted((tmp_path / "some" / "train").rglob("*.jpg"))[:3]):
             shutil.copy(file, tmp_path / "photos" / label / f"{number} й.JPG")
         shutil.rmtree(tmp_path / "some")
     pack(tmp_path / "photos", tmp_path / "out")
-    one, other = find(tmp_path / "photos"), find(tmp_path / "out")
+    one, other = find_photos(tmp_path / "photos"), find_photos(tmp_path / "out")
     pd.testing.assert_frame_equal(one.table.drop(columns="path"), other.table.drop(columns="path"))
     assert other.sample is None
     with tarfile.open(tmp_path / "out" / "train-000000.tar") as tar:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.audit import audit
-from fovsfe.photos.layouts import find
+from fovsfe.photos.audit import audit_photos
+from fovsfe.photos.layouts import find_photos
 
 
 @pytest.mark.parametrize("fault", ["flipped", "missing", "cut"])
@@ -18,7 +18,7 @@ def test_a_damaged_shard_is_named_with_its_photos(copied, fault):
     else:
         data[len(data) // 2] ^= 1
         file.write_bytes(data if fault == "flipped" else data[: len(data) // 2])
-    result = audit(find(copied))
+    result = audit_photos(find_photos(copied))
     finding = next(finding for finding in result.findings if finding.kind == "damaged shard")
     assert finding.severity == "error"
     assert finding.detail.startswith(
@@ -35,11 +35,11 @@ def test_a_damaged_shard_is_named_with_its_photos(copied, fault):
 def test_a_damaged_index_is_named(copied, name):
     (copied / name).write_bytes(b"{\xff")
     with pytest.raises(FovsfeError, match="copy it again"):
-        audit(find(copied))
+        audit_photos(find_photos(copied))
 
 
 def test_another_version_is_named(copied):
     index = json.loads((copied / "shards.json").read_text())
     (copied / "shards.json").write_text(json.dumps({**index, "format": 2}))
     with pytest.raises(FovsfeError, match="format 2, not 1"):
-        find(copied)
+        find_photos(copied)

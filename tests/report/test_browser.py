@@ -10,10 +10,10 @@ from importlib import import_module
 
 import pytest
 
-from fovsfe.photos import table as photo_table
-from fovsfe.report import faults
-from fovsfe.report.report import write
-from fovsfe.run import write_text
+from fovsfe.files import write_text
+from fovsfe.photos import manifest as photo_table
+from fovsfe.report import audit_page
+from fovsfe.report.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NEEDED = os.environ.get("FOVSFE_NEED_CHROMIUM") == "1"
@@ -47,7 +47,7 @@ def browser():
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_can_be_looked_at(browser, wild, width, scheme):
-    page = looked_at(browser, write(wild[0]), width, scheme)
+    page = looked_at(browser, write_report(wild[0]), width, scheme)
     assert page.evaluate(OVERLAPS) == []
     whole = "document.querySelector('nav').scrollWidth <= document.documentElement.clientWidth"
     assert page.evaluate(whole) == (width == 1280)  # on a phone it scrolls
@@ -58,14 +58,17 @@ def test_it_can_be_looked_at(browser, wild, width, scheme):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_audit_s_page_can_be_looked_at(browser, wild, width, scheme, tmp_path):
     run, names = wild
-    table = photo_table.read(run.photos)
+    table = photo_table.read_manifest(run.photos)
     ids = [table["id"][table["label"] == name].iloc[0] for name in names]
     kinds = {"two labels": "error", "in both parts": "error", "tiny": "warning", "read as": "info"}
     findings = [
         {"kind": kind, "severity": severity, "ids": ids, "detail": f"under {', '.join(names)}"}
         for kind, severity in kinds.items()
     ]
-    write_text(tmp_path / "index.html", faults.page(names[1], run.root.parent / "photos", findings, table))
+    write_text(
+        tmp_path / "index.html",
+        audit_page.render_audit_page(names[1], run.root.parent / "photos", findings, table),
+    )
     page = looked_at(browser, tmp_path / "index.html", width, scheme)
     text = page.inner_text("body")
     assert all(text.count(name) > len(kinds) for name in names)
@@ -91,7 +94,7 @@ def looked_at(browser, file, width, scheme):
 
 def test_a_matrix_is_chosen_without_a_network(browser, wild):
     page = browser.new_page()
-    page.goto(write(wild[0]).as_uri())
+    page.goto(write_report(wild[0]).as_uri())
     shown = page.locator("[data-choose] > [data-title]:visible")
     assert shown.count() == 1 and "chosen" in shown.inner_text()
     page.locator("[data-choose] select").select_option(index=0)
@@ -102,7 +105,7 @@ def test_a_matrix_is_chosen_without_a_network(browser, wild):
 def test_it_can_be_read_without_scripts(browser, wild):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(write(wild[0]).as_uri())
+    page.goto(write_report(wild[0]).as_uri())
     assert page.locator("[data-choose] > [data-title]:visible").count() == 6
     context.close()
 
@@ -110,7 +113,7 @@ def test_it_can_be_read_without_scripts(browser, wild):
 def test_it_is_accessible(browser, wild):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = browser.new_page()
-    page.goto(write(wild[0]).as_uri())
+    page.goto(write_report(wild[0]).as_uri())
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     page.close()

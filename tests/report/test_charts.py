@@ -53,12 +53,12 @@ def test_a_chart_is_the_same_every_time():
     assert matrix() == matrix()
 
 
-@pytest.mark.parametrize("labels", [2, 10, 16, 30, 196])
-def test_a_matrix_of_any_size_is_small(labels):
-    names = [f"label {number}" for number in range(labels)]
+@pytest.mark.parametrize("num_classes", [2, 10, 16, 30, 196])
+def test_a_matrix_of_any_size_is_small(num_classes):
+    names = [f"label {number}" for number in range(num_classes)]
     svg = matrix(names=names)
     assert len(svg) < 450_000
-    assert (names[-1] in texts(svg)) == (labels <= charts.MOST_NAMED)
+    assert (names[-1] in texts(svg)) == (num_classes <= charts.MOST_NAMED)
 
 
 def test_an_empty_matrix_can_be_drawn():

@@ -4,8 +4,9 @@ import csv
 import json
 
 from fovsfe.bundle import format
-from fovsfe.report.report import render
-from fovsfe.run import Run, write_text
+from fovsfe.files import write_text
+from fovsfe.report.report import render_report
+from fovsfe.run import Run
 
 RECIPE = """
 [training]
@@ -36,11 +37,11 @@ def test_every_file_has_them_whole(fovsfe, wild, tmp_path):
     arguments = ("--recipe", tmp_path / "recipe.toml", "--weights", "none", "--out", run.root)
     assert fovsfe("train", photos, *arguments).code == 0
     metrics = json.loads(run.metrics.read_text("utf-8"))
-    assert metrics["labels"] == names and list(metrics["chosen"]["recall"]) == names
+    assert metrics["class_names"] == names and list(metrics["chosen"]["recall"]) == names
     assert column(run.photos, "label") == set(names)
     for file in (run.member(1, "test_resnet") / "out_of_fold.csv", run.blend(1, "chosen")):
         assert header(file) == ["id", *names]
-    assert list(format.load(run.bundle).labels) == names
+    assert list(format.load_bundle(run.bundle).class_names) == names
     answered = fovsfe("predict", run.bundle, photos / "train" / "1", "--out", tmp_path / "answers.csv")
     assert answered.code == 0 and column(tmp_path / "answers.csv", "label") <= set(names)
-    assert "<script>alert" not in render(run)
+    assert "<script>alert" not in render_report(run)

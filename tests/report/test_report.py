@@ -11,13 +11,13 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from fovsfe.photos.table import read as read_photos
+from fovsfe.files import write_text
+from fovsfe.photos.manifest import read_manifest as read_photos
 from fovsfe.recipe import PhotoSettings, to_toml
-from fovsfe.recipe import read as read_recipe
+from fovsfe.recipe import load_recipe as read_recipe
 from fovsfe.report import report
-from fovsfe.report.report import render, write
+from fovsfe.report.report import render_report, write_report
 from fovsfe.report.thumbnails import PLACEHOLDER
-from fovsfe.run import write_text
 
 SECTIONS = {
     "answer", "photos", "augmentation", "learning", "compared", "confusion", "mistakes", "calibration",
@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(wild):
-    return Page(write(wild[0]).read_text("utf-8"))
+    return Page(write_report(wild[0]).read_text("utf-8"))
 
 
 def test_every_section_is_there_once(page):
@@ -99,7 +99,7 @@ def agree(page, run):
             row = f"{name} {each['round']} {percent(figures['accuracy'])} {figures['log_loss']:.4f}"
             assert f"{row} {'yes' if figures['calibrated'] else 'no'}" in page.seen
     photos = read_photos(run.photos).query("part == 'train' and fault == ''")["label"].value_counts()
-    for label in metrics["labels"]:
+    for label in metrics["class_names"]:
         row = f"{' '.join(label.split())} {photos[label]} {percent(chosen['recall'][label])}"
         assert f"{row} {percent(chosen['precision'][label])}" in page.seen
     wrong = round((1 - chosen["accuracy"]) * chosen["photos"])
@@ -107,7 +107,7 @@ def agree(page, run):
 
 
 def test_mistakes_are_mistakes(wild):
-    text = render(wild[0])
+    text = render_report(wild[0])
     cards = text.split('id="mistakes"')[1].split("</section>")[0].split("<figure>")[1:]
     assert cards
     for card in cards:
@@ -117,49 +117,49 @@ def test_mistakes_are_mistakes(wild):
 
 
 def test_the_same_run_gives_the_same_report(wild):
-    assert render(wild[0]) == render(wild[0])
+    assert render_report(wild[0]) == render_report(wild[0])
 
 
 def test_an_unfinished_run_has_what_there_is(finish, tmp_path):
     run = finish(tmp_path, ("a", "b", "c"), each=9, folds=3)
-    everything = Page(render(run))
+    everything = Page(render_report(run))
     assert "not finished" not in everything.seen
     # Taken away in the reverse order of a training; after each step the report must still be written.
     run.metrics.unlink()
-    assert "Best so far mean of all members , round 2" in Page(render(run)).seen
+    assert "Best so far mean of all members , round 2" in Page(render_report(run)).seen
     (run.round(2) / "blend.json").unlink()
-    assert "Best so far mean of all members , round 1" in Page(render(run)).seen
+    assert "Best so far mean of all members , round 1" in Page(render_report(run)).seen
     shutil.rmtree(run.round(2))
     (run.round(1) / "blend.json").unlink()
     shutil.rmtree(run.round(1) / "blends")
-    members = Page(render(run))
+    members = Page(render_report(run))
     assert {"compared", "confusion", "mistakes", "members"} <= set(members.ids)
     assert "calibration" not in members.ids
     shutil.rmtree(run.member(1, "second"))
-    assert "3 of 6 networks are trained" in Page(render(run)).seen
+    assert "3 of 6 networks are trained" in Page(render_report(run)).seen
     shutil.rmtree(run.round(1))
-    looked = Page(render(run))
+    looked = Page(render_report(run))
     assert "No figures yet" in looked.seen and {"photos", "augmentation"} <= set(looked.ids)
     run.photos.unlink()
     run.audit.unlink()
     run.spent.path.unlink()
-    assert set(Page(render(run)).ids) & SECTIONS == {"answer", "again"}
+    assert set(Page(render_report(run)).ids) & SECTIONS == {"answer", "again"}
 
 
 def test_photos_that_have_gone_are_told_of(finish, tmp_path):
     run = finish(tmp_path, ("a", "b"), rounds=1)
     shutil.rmtree(tmp_path / "photos")
-    seen = Page(render(run)).seen
+    seen = Page(render_report(run)).seen
     assert "no pictures" in seen and "got a wrong label" in seen
 
 
 def test_photos_are_looked_at_under_the_recipes_limit_of_pixels(finish, tmp_path):
     run = finish(tmp_path, ("a", "b"), rounds=1)
     Image.new("RGB", (150, 100)).save(tmp_path / "photos" / "train" / "0" / "0.jpg")
-    assert PLACEHOLDER not in render(run)
+    assert PLACEHOLDER not in render_report(run)
     limited = read_recipe(str(run.recipe)).model_copy(update={"photos": PhotoSettings(max_pixels=10_000)})
     write_text(run.recipe, to_toml(limited))
-    sheet = render(run).partition("Some of each label")[2].partition("</section>")[0]
+    sheet = render_report(run).partition("Some of each label")[2].partition("</section>")[0]
     assert sheet.count(PLACEHOLDER) == 1
 
 
@@ -167,7 +167,7 @@ def test_photos_are_looked_at_under_the_recipes_limit_of_pixels(finish, tmp_path
 def test_many_labels_stay_a_small_file(finish, tmp_path, each):
     names = tuple(f"label {number} " + "я" * 180 for number in range(300))
     run = finish(tmp_path, names, each=each + 1, rounds=1)
-    assert write(run).stat().st_size < 10e6
+    assert write_report(run).stat().st_size < 10e6
 
 
 def test_the_command_writes_it(finish, tmp_path, fovsfe):

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fovsfe.bundle import format
-from fovsfe.bundle.format import Bundle, Member
+from fovsfe.bundle.format import Bundle, BundleMember
 from fovsfe.ensemble.blend import Blend
 
 # One of each kind that could be shown wrongly, and the colour that the bundle knows it by.
@@ -32,19 +32,19 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     figures = {"photos": 400, "accuracy": 0.9125, "interval": [0.88, 0.936], "log_loss": 0.25}
     figures |= {"calibration_error": 0.031, "hardest_pair": ["Red car", "ВАЗ-2109 «Спутник»", 7]}
     shares = dict(zip(COLOURS, (1.0, 0.9, 0.8, 0.7, None, 0.5), strict=True))
-    format.write(
+    format.write_bundle(
         folder,
         Bundle(
-            labels=tuple(COLOURS),
+            class_names=tuple(COLOURS),
             label_ids={label: str(number) for number, label in enumerate(COLOURS)},
             translations={"ru": {"Red car": "Красная машина"}},
             members=(
-                Member(
+                BundleMember(
                     title="colours",
                     backbone="none",
                     size=(48, 64),
                     fit="squash",
-                    has_map=True,
+                    has_cam=True,
                     networks=("members/colours.onnx",),
                 ),
             ),

@@ -19,8 +19,8 @@ from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
 from fovsfe.service import app
 from fovsfe.service.app import create_app
-from fovsfe.service.documents import Answers, Model, ProblemDocument
 from fovsfe.service.problems import Problem, busy
+from fovsfe.service.schemas import ModelInfo, PredictResponse, ProblemDocument
 from fovsfe.service.settings import Settings
 
 Photo = Callable[..., bytes]
@@ -98,7 +98,7 @@ def test_a_form_and_a_body_get_the_predictors_answer(
         client.post("/api/predict?top=6", content=data, headers={"content-type": "text/plain"}),
     ):
         assert response.status_code == 200
-        answer = Answers.model_validate_json(response.content).photos[0].model_dump()
+        answer = PredictResponse.model_validate_json(response.content).photos[0].model_dump()
         assert (answer["label"], answer["name"], answer["known"]) == ("Red car", "Red car", True)
         assert answer["heatmap"] is None
         probabilities = [likely["probability"] for likely in answer["top"]]
@@ -112,7 +112,7 @@ def test_several_photos_a_bad_one_among_them(opened: Callable[..., TestClient], 
     assert (first["label"], len(first["top"])) == ("Black", 1)
     assert second["problem"]["type"] == "/problems/not-an-image"
     assert third["known"] is False
-    Answers.model_validate_json(response.content)
+    PredictResponse.model_validate_json(response.content)
 
 
 def test_a_heat_map(opened: Callable[..., TestClient], photo: Photo) -> None:
@@ -127,14 +127,14 @@ def test_names_come_in_the_language_asked_for(opened: Callable[..., TestClient],
     russian = {"accept-language": "ru-RU,ru;q=0.9,en;q=0.8"}
     answer = client.post("/api/predict", content=photo("Red car"), headers=russian).json()["photos"][0]
     assert (answer["label"], answer["name"]) == ("Red car", "Красная машина")
-    labels = client.get("/api/model", headers=russian).json()["labels"]
-    assert labels[0] == {"label": "Red car", "name": "Красная машина"}
+    class_names = client.get("/api/model", headers=russian).json()["labels"]
+    assert class_names[0] == {"label": "Red car", "name": "Красная машина"}
 
 
 def test_the_model(opened: Callable[..., TestClient], colours: Path, photo: Photo) -> None:
     client = opened()
     response = client.get("/api/model")
-    model = Model.model_validate_json(response.content)
+    model = ModelInfo.model_validate_json(response.content)
     assert model.members[0].size == (48, 64)
     assert model.metrics["accuracy"] == 0.9125
     assert hashlib.sha256((colours / "bundle.json").read_bytes()).hexdigest().startswith(model.model)
@@ -155,7 +155,7 @@ def test_the_networks_have_answered_before_it_is_ready(
     colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(Predictor, "probabilities", lambda self, photos, views: asked.append(len(photos)))
+    monkeypatch.setattr(Predictor, "probabilities", lambda self, photos, tta: asked.append(len(photos)))
     create_app(colours, Settings(threads=3))
     assert asked == [BATCH]
 

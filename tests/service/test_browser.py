@@ -17,9 +17,9 @@ from playwright.sync_api import Browser, FilePayload, Page, Route, expect, sync_
 
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.service.app import create_app
-from fovsfe.service.problems import KINDS, Problem
+from fovsfe.service.i18n import LANGUAGE_NAMES, MESSAGES, PROBLEMS, percent
+from fovsfe.service.problems import PROBLEM_TYPES, Problem
 from fovsfe.service.settings import Settings
-from fovsfe.service.texts import NAMES, PROBLEMS, SAY, percent
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENS = {
@@ -129,12 +129,12 @@ def _check_plain(page: Page) -> AxeResults:
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["script", "plain"])
 @pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_a_photo_is_answered(
     visit: Visit, photo: Photo, colours: Path, language: str, screen: str, scripted: bool
 ) -> None:
     page = visit(language, screen, scripted)
-    expect(page.locator("h1")).to_have_text(SAY[language]["title"])
+    expect(page.locator("h1")).to_have_text(MESSAGES[language]["title"])
     check(page)
     sent = photo((230, 60, 50))
     page.set_input_files("#photo", files(sent))
@@ -158,7 +158,7 @@ def test_a_photo_is_answered(
     heat = card.locator(".heat")
     expect(heat).to_be_hidden()
     check(page)
-    card.get_by_role("switch", name=SAY[language]["heat"]).check()
+    card.get_by_role("switch", name=MESSAGES[language]["heat"]).check()
     expect(heat).to_be_visible()
     for picture in (card.locator(".photo"), heat):
         assert picture.evaluate("one => one.complete && one.naturalWidth > 0")
@@ -169,7 +169,7 @@ def test_a_photo_is_answered(
 
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["script", "plain"])
-@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_each_fault_of_a_photo_is_told(visit: Visit, photo: Photo, language: str, scripted: bool) -> None:
     page = visit(language, "phone", scripted)
     faults = {
@@ -186,10 +186,10 @@ def test_each_fault_of_a_photo_is_told(visit: Visit, photo: Photo, language: str
     assert page.locator("#cards .answer").count() == 0
 
 
-@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_each_refusal_of_the_service_is_told(visit: Visit, photo: Photo, language: str) -> None:
     page = visit(language)
-    slugs = [*KINDS, "unreachable"]
+    slugs = [*PROBLEM_TYPES, "unreachable"]
     page.route("**/api/predict*", lambda route: _refuse(route, slugs))
     page.set_input_files("#photo", files(*[photo("Black", (8, 8))] * len(slugs)))
     titles = [PROBLEMS[language][slug][0] for slug in slugs]
@@ -202,7 +202,7 @@ def _refuse(route: Route, slugs: list[str]) -> None:
     if slug == "unreachable":
         route.abort()
         return
-    route.fulfill(status=KINDS[slug].status, json=Problem(slug, "").document("/cars"))
+    route.fulfill(status=PROBLEM_TYPES[slug].status, json=Problem(slug, "").document("/cars"))
 
 
 def test_a_refusal_by_a_proxy_is_told_by_its_status(visit: Visit, photo: Photo) -> None:
@@ -227,7 +227,7 @@ def test_what_was_refused_can_be_tried_again(visit: Visit, photo: Photo) -> None
     busy = Problem("busy", "").document("/cars")
     page.route("**/api/predict*", lambda route: route.fulfill(status=503, json=busy), times=1)
     page.set_input_files("#photo", files(photo("Black")))
-    page.get_by_role("button", name=SAY["en"]["again"]).click()
+    page.get_by_role("button", name=MESSAGES["en"]["again"]).click()
     expect(page.locator("#cards h3")).to_have_text(["Black"])
 
 
@@ -237,7 +237,7 @@ def test_it_says_when_it_is_probably_none_of_them(visit: Visit, photo: Photo, sc
     page.set_input_files("#photo", files(photo((128, 128, 128))))
     if not scripted:
         page.click("[type=submit]")
-    expect(page.locator("#cards h3")).to_have_text(SAY["en"]["unknown"])
+    expect(page.locator("#cards h3")).to_have_text(MESSAGES["en"]["unknown"])
     expect(page.locator("#cards .answer")).to_contain_text("50.0%")
     check(page)
 
@@ -314,20 +314,20 @@ def test_an_answer_does_not_call_back_who_has_gone_on(visit: Visit, photo: Photo
 def test_a_phone_takes_photos(visit: Visit) -> None:
     page = visit(screen="phone")
     page.evaluate("photo.click = () => (window.capture = photo.getAttribute('capture'))")
-    page.get_by_role("button", name=SAY["en"]["camera"]).click()
+    page.get_by_role("button", name=MESSAGES["en"]["camera"]).click()
     assert page.evaluate("window.capture") == "environment"
     assert page.get_attribute("#photo", "capture") is None
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_the_language_is_switched_and_remembered(visit: Visit, language: str, screen: str) -> None:
     page = visit(language, screen)
     other = "ru" if language == "en" else "en"
-    page.get_by_role("link", name=NAMES[other]).click()
-    expect(page.locator("h1")).to_have_text(SAY[other]["title"])
-    page.get_by_role("link", name=SAY[other]["about_title"]).click()
-    expect(page.locator("h1")).to_have_text(SAY[other]["about_title"])
+    page.get_by_role("link", name=LANGUAGE_NAMES[other]).click()
+    expect(page.locator("h1")).to_have_text(MESSAGES[other]["title"])
+    page.get_by_role("link", name=MESSAGES[other]["about_title"]).click()
+    expect(page.locator("h1")).to_have_text(MESSAGES[other]["about_title"])
     check(page)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovsfe.bundle.predictor import BATCH, Answer, Predictor
-from fovsfe.photos.decode import Header, header
-from fovsfe.service.engine import Engine, Reply, _Memory, memory_needed
-from fovsfe.service.metrics import Metrics
+from fovsfe.bundle.predictor import BATCH, Prediction, Predictor
+from fovsfe.photos.decode import ImageHeader, read_header
+from fovsfe.service.engine import Engine, PhotoResult, _DecodeMemory, memory_needed
+from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import Problem
 from fovsfe.service.settings import MIB, Settings
 
@@ -30,7 +30,7 @@ class Gated(Predictor):
         self.gate = threading.Event()
         self.asked: list[int] = []
 
-    def answers(self, photos: Any) -> list[Answer]:
+    def answers(self, photos: Any) -> list[Prediction]:
         self.gate.wait(10)
         self.asked.append(len(photos))
         return super().answers(photos)
@@ -39,17 +39,17 @@ class Gated(Predictor):
 class Broken(Predictor):
     """A predictor whose runtime fails."""
 
-    def answers(self, photos: Any) -> list[Answer]:
+    def answers(self, photos: Any) -> list[Prediction]:
         raise RuntimeError("out of order")
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
+def metrics() -> ServiceMetrics:
+    return ServiceMetrics()
 
 
 def played(
-    predictor: Predictor, story: Callable[[Engine], Awaitable[Any]], metrics: Metrics, **settings: Any
+    predictor: Predictor, story: Callable[[Engine], Awaitable[Any]], metrics: ServiceMetrics, **settings: Any
 ) -> Any:
     """What a story with a running engine ends with."""
 
@@ -72,12 +72,12 @@ async def _until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def sample(metrics: Metrics, name: str) -> float:
+def sample(metrics: ServiceMetrics, name: str) -> float:
     line = next(line for line in metrics.text().decode().splitlines() if line.startswith(f"{name} "))
     return float(line.rsplit(" ", 1)[1])
 
 
-def test_the_answers_are_the_predictors(colours: Path, photo: Photo, metrics: Metrics) -> None:
+def test_the_answers_are_the_predictors(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     predictor = Predictor(colours, threads=1)
     photos = [photo("Red car"), photo("Black", (100, 300)), photo((128, 128, 128))]
     wanted = predictor.predict(photos)
@@ -91,10 +91,10 @@ def test_the_answers_are_the_predictors(colours: Path, photo: Photo, metrics: Me
     assert sample(metrics, 'fovsfe_phase_seconds_count{phase="decode"}') == 3
 
 
-def test_what_waits_is_answered_in_batches(colours: Path, photo: Photo, metrics: Metrics) -> None:
+def test_what_waits_is_answered_in_batches(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     predictor, photos = Gated(colours), [photo("Black")] * (1 + 2 * BATCH)
 
-    async def story(engine: Engine) -> list[Reply]:
+    async def story(engine: Engine) -> list[PhotoResult]:
         first = asyncio.create_task(engine.answer(photos[0]))
         await _until(lambda: sample(metrics, BEGUN) == 1)
         others = [asyncio.create_task(engine.answer(data)) for data in photos[1:]]
@@ -106,7 +106,7 @@ def test_what_waits_is_answered_in_batches(colours: Path, photo: Photo, metrics:
     assert predictor.asked == [1, BATCH, BATCH]
 
 
-def test_a_full_queue_refuses_at_once(colours: Path, photo: Photo, metrics: Metrics) -> None:
+def test_a_full_queue_refuses_at_once(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     predictor, data = Gated(colours), photo("Black")
 
     async def story(engine: Engine) -> None:
@@ -122,7 +122,7 @@ def test_a_full_queue_refuses_at_once(colours: Path, photo: Photo, metrics: Metr
         assert time.perf_counter() - started < 0.05
         predictor.gate.set()
         await asyncio.gather(first, *waiting)
-        assert isinstance(await engine.answer(data), Reply)
+        assert isinstance(await engine.answer(data), PhotoResult)
 
     played(predictor, story, metrics, queue_length=3, max_photos=3)
 
@@ -130,12 +130,14 @@ def test_a_full_queue_refuses_at_once(colours: Path, photo: Photo, metrics: Metr
 class Slow(Predictor):
     """A predictor that takes its time."""
 
-    def answers(self, photos: Any) -> list[Answer]:
+    def answers(self, photos: Any) -> list[Prediction]:
         time.sleep(0.3)
         return super().answers(photos)
 
 
-def test_who_would_wait_too_long_is_refused_at_once(colours: Path, photo: Photo, metrics: Metrics) -> None:
+def test_who_would_wait_too_long_is_refused_at_once(
+    colours: Path, photo: Photo, metrics: ServiceMetrics
+) -> None:
     data = photo("Black")
 
     async def story(engine: Engine) -> None:
@@ -157,7 +159,7 @@ def test_who_would_wait_too_long_is_refused_at_once(colours: Path, photo: Photo,
     played(Slow(colours, threads=1), story, metrics, queue_seconds=2)
 
 
-def test_a_photo_waits_only_so_long(colours: Path, photo: Photo, metrics: Metrics) -> None:
+def test_a_photo_waits_only_so_long(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     predictor, data = Gated(colours), photo("Black")
 
     async def story(engine: Engine) -> None:
@@ -168,13 +170,13 @@ def test_a_photo_waits_only_so_long(colours: Path, photo: Photo, metrics: Metric
         assert (caught.value.slug, caught.value.headers) == ("long-wait", {"Retry-After": "5"})
         assert not begun.done()  # what is under way is not given up
         predictor.gate.set()
-        assert isinstance(await begun, Reply)
+        assert isinstance(await begun, PhotoResult)
 
     played(predictor, story, metrics, queue_seconds=0.1)
     assert predictor.asked == [1]
 
 
-def test_a_bad_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: Metrics) -> None:
+def test_a_bad_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     big = photo("Black", (3000, 1000), "PNG")
     photos = [b"%PDF-1.4", photo("Black")[:400], photo("Red car"), b"", big]
     predictor = Predictor(colours, threads=1)
@@ -186,17 +188,17 @@ def test_a_bad_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: Me
     assert found[2].answer.probabilities.argmax() == 0
 
 
-def test_a_photo_that_takes_too_much_memory(colours: Path, photo: Photo, metrics: Metrics) -> None:
+def test_a_photo_that_takes_too_much_memory(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     photos = [photo("Black", (3000, 1000), "PNG"), photo("Black", (6000, 4000), "JPEG")]
     predictor = Predictor(colours, threads=1)
     found = played(predictor, lambda engine: engine.answers(photos), metrics, decode_memory=16 * MIB)
     assert isinstance(found[0], Problem)
     assert found[0].slug == "too-many-pixels"
-    assert isinstance(found[1], Reply)  # decoded at an eighth of its size
+    assert isinstance(found[1], PhotoResult)  # decoded at an eighth of its size
 
 
 def test_a_failing_runtime_is_a_problem_and_not_the_end(
-    colours: Path, photo: Photo, metrics: Metrics
+    colours: Path, photo: Photo, metrics: ServiceMetrics
 ) -> None:
     async def story(engine: Engine) -> None:
         for _ in range(2):
@@ -207,7 +209,7 @@ def test_a_failing_runtime_is_a_problem_and_not_the_end(
     played(Broken(colours, threads=1), story, metrics)
 
 
-def test_a_heat_map(colours: Path, photo: Photo, metrics: Metrics) -> None:
+def test_a_heat_map(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     async def story(engine: Engine) -> bytes | None:
         return await engine.overlay(await engine.answer(photo("Red car")), 0)
 
@@ -215,7 +217,9 @@ def test_a_heat_map(colours: Path, photo: Photo, metrics: Metrics) -> None:
     assert Image.open(io.BytesIO(picture)).size == (320, 240)
 
 
-def test_the_loop_is_free_while_photos_are_answered(colours: Path, photo: Photo, metrics: Metrics) -> None:
+def test_the_loop_is_free_while_photos_are_answered(
+    colours: Path, photo: Photo, metrics: ServiceMetrics
+) -> None:
     predictor = Gated(colours)
 
     async def story(engine: Engine) -> None:
@@ -231,7 +235,7 @@ def test_the_loop_is_free_while_photos_are_answered(colours: Path, photo: Photo,
 
 
 def test_decoding_shares_its_memory() -> None:
-    memory, order = _Memory(100), list[str]()
+    memory, order = _DecodeMemory(100), list[str]()
 
     def take(name: str, size: int) -> None:
         with memory.taken(size):
@@ -261,20 +265,20 @@ def test_how_much_memory_is_reckoned_with(kind: str, options: dict[str, Any], at
     stream = io.BytesIO()
     Image.new("RGB", (3000, 2000)).save(stream, kind, **options)
     data = stream.getvalue()
-    needed = memory_needed(data, header(data), side=224)
+    needed = memory_needed(data, read_header(data), side=224)
     assert at_least * 6_000_000 <= needed <= (at_least + 4) * 6_000_000
 
 
 def test_a_phones_heic_finds_room_beside_quicks_networks() -> None:
     """In 512 MiB, of which these hold 326 when two threads predict: `make container` sees them do it."""
     settings = Settings().with_memory(512 * MIB, 326 * MIB)
-    assert memory_needed(b"\0\0\0\x18ftypheic", Header(4032, 3024, ()), 256) <= settings.decode_memory
+    assert memory_needed(b"\0\0\0\x18ftypheic", ImageHeader(4032, 3024, ()), 256) <= settings.decode_memory
 
 
 def test_transparent_and_deep_photos_need_more() -> None:
-    plain = memory_needed(b"", Header(100, 100, ()), 224)
+    plain = memory_needed(b"", ImageHeader(100, 100, ()), 224)
     for note in ("transparent", "16-bit"):
-        assert memory_needed(b"", Header(100, 100, (note,)), 224) > 2 * plain
+        assert memory_needed(b"", ImageHeader(100, 100, (note,)), 224) > 2 * plain
 
 
 @pytest.fixture(autouse=True)

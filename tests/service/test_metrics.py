@@ -5,11 +5,11 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from fovsfe.service.metrics import PHASES, SHARED, Metrics
+from fovsfe.service.metrics import PHASES, SHARED, ServiceMetrics
 
 
 def test_all_that_is_counted() -> None:
-    metrics = Metrics()
+    metrics = ServiceMetrics()
     metrics.answers.labels("Ford").inc()
     names = {family.name for family in text_string_to_metric_families(metrics.text().decode())}
     assert names >= {
@@ -28,7 +28,7 @@ def test_all_that_is_counted() -> None:
 
 
 def test_applications_of_one_process_count_apart() -> None:
-    first, second = Metrics(), Metrics()
+    first, second = ServiceMetrics(), ServiceMetrics()
     first.unknown.inc()
     assert b"fovsfe_unknown_answers_total 1.0" in first.text()
     assert b"fovsfe_unknown_answers_total 0.0" in second.text()

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from fovsfe import cli
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.service.app import create_app
-from fovsfe.service.problems import KINDS
+from fovsfe.service.i18n import LANGUAGE_NAMES, MESSAGES, PROBLEMS
+from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
-from fovsfe.service.texts import NAMES, PROBLEMS, SAY
 
 Photo = Callable[..., bytes]
 
@@ -105,14 +105,14 @@ def form(*photos: bytes) -> dict[str, list[tuple[str, tuple[str, bytes, str]]]]:
 def test_the_pages_name_every_car_and_no_markup_of_a_name_runs(client: TestClient, colours: Path) -> None:
     for path in ("/", "/about"):
         page = client.get(path)
-        for label in Predictor(colours).bundle.labels:
+        for label in Predictor(colours).bundle.class_names:
             assert label in seen(page).text
         assert "<img src=x" not in page.text
         assert "49 Yellow" not in page.text
 
 
 @pytest.mark.parametrize("path", ["/", "/about", "/problems/busy"])
-@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_no_script_or_style_stands_in_the_page_and_nothing_comes_from_elsewhere(
     client: TestClient, path: str, language: str
 ) -> None:
@@ -127,7 +127,7 @@ def test_no_script_or_style_stands_in_the_page_and_nothing_comes_from_elsewhere(
 
 def test_the_browsers_language_counts_until_the_visitor_chooses(client: TestClient) -> None:
     russian = {"accept-language": "ru-RU,ru;q=0.9,en;q=0.8"}
-    title = {language: SAY[language]["title"] for language in NAMES}
+    title = {language: MESSAGES[language]["title"] for language in LANGUAGE_NAMES}
     assert title["en"] in seen(client.get("/")).headings
     page = client.get("/", headers=russian)
     assert title["ru"] in seen(page).headings
@@ -183,10 +183,10 @@ def test_several_photos_are_answered_in_their_order_and_a_bad_one_spoils_only_it
     assert [f"Photo {number}" in page.text for number in (1, 2, 3, 4)] == [True, True, True, False]
 
 
-@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_it_says_when_it_is_probably_none_of_them(client: TestClient, photo: Photo, language: str) -> None:
     page = seen(client.post("/", params={"lang": language}, **form(photo((128, 128, 128)))))
-    assert SAY[language]["unknown"] in page.headings
+    assert MESSAGES[language]["unknown"] in page.headings
     assert {"en": "50.0%", "ru": "50,0\N{NO-BREAK SPACE}%"}[language] in page.text
     assert len(page.percents) == 5
 
@@ -199,7 +199,7 @@ def test_names_are_translated_where_the_bundle_has_them(client: TestClient, phot
     assert "Красная машина" in seen(client.get("/about?lang=ru")).text
 
 
-@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_each_refusal_says_what_to_do(client: TestClient, photo: Photo, language: str) -> None:
     multipart = {"content-type": "multipart/form-data; boundary=b"}
     nothing = b'--b\r\nContent-Disposition: form-data; name="photo"; filename=""\r\n\r\n\r\n--b--\r\n'
@@ -213,15 +213,15 @@ def test_each_refusal_says_what_to_do(client: TestClient, photo: Photo, language
     }
     for slug, sent in refused.items():
         response = client.post("/", params={"lang": language}, **sent)
-        assert response.status_code == KINDS[slug].status, slug
+        assert response.status_code == PROBLEM_TYPES[slug].status, slug
         page = seen(response)
         assert PROBLEMS[language][slug][0] in page.headings
         assert "{" not in page.text.replace("{{ 7 * 7 }}", "")
         assert PROBLEMS[language][slug][1].partition("{")[0] in page.text
 
 
-@pytest.mark.parametrize("slug", KINDS)
-@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.parametrize("slug", PROBLEM_TYPES)
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_a_problems_type_leads_to_its_explanation(client: TestClient, slug: str, language: str) -> None:
     page = seen(client.get(f"/problems/{slug}?lang={language}"))
     assert PROBLEMS[language][slug][0] in page.headings
@@ -265,7 +265,7 @@ def test_where_the_api_asks_for_keys_the_page_does_without_it(colours: Path, pho
         assert "Black" in seen(client.post("/", **form(photo("Black")))).headings
 
 
-@pytest.mark.parametrize("language", NAMES)
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
 def test_the_model_card_has_the_bundles_figures(client: TestClient, language: str) -> None:
     text = seen(client.get(f"/about?lang={language}")).text
     figures = ["91.2%", "400", "88.0%", "93.6%", "0.250", "3.1%", "7", "90.0%", "70.0%"]
@@ -283,7 +283,7 @@ def test_the_model_card_of_a_bundle_that_was_not_measured(colours: Path, tmp_pat
     (folder / "bundle.json").write_text(json.dumps(raw | {"metrics": {}}), encoding="utf-8")
     with browser(folder) as client:
         page = seen(client.get("/about"))
-    assert SAY["en"]["not_measured"] in page.text
+    assert MESSAGES["en"]["not_measured"] in page.text
     assert "Red car" in page.text
 
 

@@ -2,19 +2,19 @@ from http import HTTPStatus
 
 import pytest
 
-from fovsfe.service.problems import KINDS, Problem, busy
+from fovsfe.service.problems import PROBLEM_TYPES, Problem, busy
 
 
-@pytest.mark.parametrize("slug", KINDS)
+@pytest.mark.parametrize("slug", PROBLEM_TYPES)
 def test_a_problem_as_a_document(slug: str) -> None:
     document = Problem(slug, "So it is.").document("/cars")
     assert document == {
         "type": f"/cars/problems/{slug}",
-        "title": KINDS[slug].title,
-        "status": KINDS[slug].status,
+        "title": PROBLEM_TYPES[slug].title,
+        "status": PROBLEM_TYPES[slug].status,
         "detail": "So it is.",
     }
-    assert HTTPStatus(KINDS[slug].status) >= 400
+    assert HTTPStatus(PROBLEM_TYPES[slug].status) >= 400
 
 
 @pytest.mark.parametrize(("seconds", "after"), [(0, "1"), (0.4, "1"), (3.6, "4")])
@@ -23,7 +23,7 @@ def test_when_to_come_again(seconds: float, after: str) -> None:
 
 
 def test_types_that_clients_know_stay() -> None:
-    statuses = {slug: kind.status for slug, kind in KINDS.items()}
+    statuses = {slug: kind.status for slug, kind in PROBLEM_TYPES.items()}
     assert statuses == {
         "bad-request": 400,
         "bad-form": 400,

@@ -12,7 +12,7 @@ TO_FILL_IN = "FILL IN"
 LICENCES = "## Licences"
 
 
-def card(bundle: Bundle) -> str:
+def render_card(bundle: Bundle) -> str:
     """The card as Markdown with a YAML front matter. What `bundle.metrics` does not hold is left out."""
     return (
         "\n".join(
@@ -59,19 +59,19 @@ def _front_matter(bundle: Bundle) -> Iterator[str]:
 
 def _about(bundle: Bundle) -> Iterator[str]:
     blend = bundle.blend
-    yield f"# {len(bundle.labels)} labels, {_count(len(bundle.members), 'member')}"
+    yield f"# {len(bundle.class_names)} labels, {_count(len(bundle.members), 'member')}"
     yield ""
-    yield "Tells which of these a photo shows: " + ", ".join(map(_text, bundle.labels)) + "."
+    yield "Tells which of these a photo shows: " + ", ".join(map(_text, bundle.class_names)) + "."
     yield ""
     yield "| member | backbone | photo, height x width | networks | shows where it looked |"
     yield "|---|---|---|---|---|"
     for member in bundle.members:
         names = f"{_text(member.title)} | {_text(member.backbone)}"
         size = f"{member.size[0]} x {member.size[1]}, {member.fit}"
-        yield f"| {names} | {size} | {len(member.networks)} | {'yes' if member.has_map else 'no'} |"
+        yield f"| {names} | {size} | {len(member.networks)} | {'yes' if member.has_cam else 'no'} |"
     yield ""
     yield (
-        f"An answer is the members' blend ({blend.kind}) over the views {', '.join(bundle.views)}, at "
+        f"An answer is the members' blend ({blend.kind}) over the test-time variants {', '.join(bundle.tta)}, at "
         f"temperature {blend.temperature:.3f}. If no label reaches {_percent(blend.threshold)}, it is "
         '"not one of these".'
     )
@@ -92,7 +92,7 @@ def _data(bundle: Bundle) -> Iterator[str]:
     yield ""
     yield "| label | photos |"
     yield "|---|---|"
-    for label in bundle.labels:
+    for label in bundle.class_names:
         yield f"| {_text(label)} | {data['of_label'][label]} |"
     yield ""
 
@@ -147,7 +147,7 @@ def _accuracy(bundle: Bundle) -> Iterator[str]:
     yield "| label | recall: found of its photos | precision: right of its answers |"
     yield "|---|---|---|"
     recall, precision = bundle.metrics.get("recall", {}), bundle.metrics.get("precision", {})
-    for label in bundle.labels:
+    for label in bundle.class_names:
         yield f"| {_text(label)} | {_percent(recall.get(label))} | {_percent(precision.get(label))} |"
     yield ""
     if proof := bundle.proof:
@@ -155,12 +155,12 @@ def _accuracy(bundle: Bundle) -> Iterator[str]:
         yield f"{proof.greatest_difference:.1e}; the likeliest label is the same for"
         yield f"{_percent(proof.agreement)}."
         yield ""
-    if judged := bundle.precision.judged:
+    if check := bundle.precision.check:
         how = "compute in 8 bits" if bundle.precision.kind == "int8" else "keep their weights in 16 bits"
         yield f"The figures above are of the networks as trained; here they {how}. On"
-        yield f"{_count(judged.photos, 'photo')} that a network had not learned from, the blend, fitted on"
-        yield f"them, is right for {_percent(judged.after)}, as trained for {_percent(judged.before)};"
-        yield f"{_percent(judged.margin)} might have been lost."
+        yield f"{_count(check.photos, 'photo')} that a network had not learned from, the blend, fitted on"
+        yield f"them, is right for {_percent(check.after)}, as trained for {_percent(check.before)};"
+        yield f"{_percent(check.margin)} might have been lost."
         yield ""
 
 
@@ -176,7 +176,7 @@ def _pairs(bundle: Bundle) -> Iterator[str]:
 def _limits(bundle: Bundle) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield f"- It knows {_count(len(bundle.labels), 'label')} and nothing else. A photo of anything else gets"
+    yield f"- It knows {_count(len(bundle.class_names), 'label')} and nothing else. A photo of anything else gets"
     yield "  one of them unless it stays under the threshold, and it may well reach it."
     yield "- The figures hold for photos like those it was measured on. Other angles, crops, drawings,"
     yield "  countries or years may do worse."

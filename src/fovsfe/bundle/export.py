@@ -15,16 +15,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fovsfe.bundle import format
-from fovsfe.bundle.card import card
-from fovsfe.bundle.format import Bundle, Member, Proof
+from fovsfe.bundle.card import render_card
+from fovsfe.bundle.format import Bundle, BundleMember, Proof
 from fovsfe.bundle.predictor import BATCH, Predictor
-from fovsfe.bundle.reduce import Reduction, reduce
+from fovsfe.bundle.quantize import QuantizationData, quantize_bundle
 from fovsfe.ensemble.blend import Blend, Floats
 from fovsfe.errors import FovsfeError
-from fovsfe.networks.network import Network, build
+from fovsfe.files import write_text
+from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.decode import Pixels
 from fovsfe.recipe import Recipe
-from fovsfe.run import write_text
 
 OPSET = 18
 LARGEST_DIFFERENCE = 1e-3
@@ -37,13 +37,13 @@ def export(
     networks: Mapping[str, Sequence[Path]],
     recipe: Recipe,
     blend: Blend,
-    labels: Sequence[str],
+    class_names: Sequence[str],
     label_ids: Mapping[str, str],
-    views: tuple[str, ...],
+    tta: tuple[str, ...],
     metrics: Mapping[str, Any],
     proof: Callable[[str], Pixels],
     translations: Mapping[str, Mapping[str, str]] | None = None,
-    reduction: Reduction | None = None,
+    reduction: QuantizationData | None = None,
 ) -> Bundle:
     """Makes the bundle `folder`, in place of the bundle that may be there; whole or not at all.
 
@@ -51,7 +51,7 @@ def export(
 
     Args:
         networks: title of a member of the blend -> network.safetensors of its folds.
-        views: "plain" first.
+        tta: "plain" first.
         metrics: see `format.Bundle.metrics`.
         proof: title -> some held-out photos, uint8 (n, *size, 3), the same ones for every member; one view
             of them goes through every trained network and every graph.
@@ -67,35 +67,37 @@ def export(
     with _replacing(folder.resolve()) as temporary:
         members, trained = [], []
         for title, shown in zip(blend.members, photos, strict=True):
-            member, answers = _export_member(temporary, recipe, title, networks[title], len(labels), shown)
+            member, answers = _export_member(
+                temporary, recipe, title, networks[title], len(class_names), shown
+            )
             members.append(member)
             trained.append(answers)
         bundle = Bundle(
-            labels=tuple(labels),
+            class_names=tuple(class_names),
             label_ids=dict(label_ids),
             members=tuple(members),
             translations={language: dict(names) for language, names in (translations or {}).items()},
-            views=views,
+            tta=tta,
             blend=blend,
             metrics=dict(metrics),
         )
-        format.write(temporary, bundle)  # already here: the proof is of what will be loaded
+        format.write_bundle(temporary, bundle)  # already here: the proof is of what will be loaded
         proved = _prove(temporary, np.stack(trained), photos, LARGEST_DIFFERENCE)
         if reduction is not None:
-            bundle = bundle.model_copy(update={"precision": reduce(temporary, bundle, reduction)})
-            format.write(temporary, bundle)
+            bundle = bundle.model_copy(update={"precision": quantize_bundle(temporary, bundle, reduction)})
+            format.write_bundle(temporary, bundle)
             proved = _prove(temporary, np.stack(trained), photos, 1.0)  # its accuracy is what was judged
         bundle = bundle.model_copy(update={"proof": proved})
-        write_text(temporary / format.CARD, card(bundle))
-        return format.write(temporary, bundle)
+        write_text(temporary / format.CARD, render_card(bundle))
+        return format.write_bundle(temporary, bundle)
 
 
 def _export_member(
-    folder: Path, recipe: Recipe, title: str, files: Sequence[Path], labels: int, photos: Pixels
-) -> tuple[Member, Floats]:
-    """Writes a member's graphs; gives, too, the trained networks' probabilities (n, labels) of `photos`."""
+    folder: Path, recipe: Recipe, title: str, files: Sequence[Path], class_names: int, photos: Pixels
+) -> tuple[BundleMember, Floats]:
+    """Writes a member's graphs; gives, too, the trained networks' probabilities (n, classes) of `photos`."""
     trained = next(member for member in recipe.members if member.title == title)
-    network = build(trained.backbone, trained.size, trained.head, labels, weights="none").eval()
+    network = build_network(trained.backbone, trained.size, trained.head, class_names, weights="none").eval()
     # Two photos: a batch of one is taken for "always one". Real ones, as the map is verified on them.
     some = torch.from_numpy(np.resize(photos, (2, *photos.shape[1:])))
     paths, answers, order = [], [], None
@@ -106,12 +108,12 @@ def _export_member(
         paths.append(f"members/{title}-{number}.onnx")
         (folder / paths[-1]).write_bytes(_onnx(_Graph(network, order).eval(), some))
         answers.append(_probabilities(network, photos))
-    member = Member(
+    member = BundleMember(
         title=title,
         backbone=trained.backbone,
         size=trained.size,
         fit=recipe.photos.fit,
-        has_map=order is not None,
+        has_cam=order is not None,
         networks=tuple(paths),
     )
     return member, np.mean(answers, axis=0)
@@ -126,7 +128,7 @@ def _load(network: Network, file: Path, title: str) -> None:
 
 
 class _Graph(nn.Module):
-    """What is exported: (n, height, width, 3) uint8 -> logits (n, labels) and, given an order, the map."""
+    """What is exported: (n, height, width, 3) uint8 -> logits (n, classes) and, given an order, the map."""
 
     def __init__(self, network: Network, order: Order | None) -> None:
         super().__init__()
@@ -161,7 +163,7 @@ def _map_order(network: Network, photos: Tensor) -> Order | None:
 @torch.no_grad()
 def _onnx(graph: _Graph, photos: Tensor) -> bytes:
     """The graph as ONNX, batch norms folded into convolutions, for any number of photos."""
-    names = ["logits"] if graph.order is None else ["logits", "map"]
+    names = ["logits"] if graph.order is None else ["logits", "cam"]
     common: Any = {"input_names": ["photos"], "output_names": names, "opset_version": OPSET}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -186,7 +188,7 @@ def _probabilities(network: Network, photos: Pixels) -> Floats:
 
 
 def _prove(folder: Path, trained: Floats, photos: Sequence[Pixels], largest: float) -> Proof:
-    """Compares the bundle in `folder` with (members, n, labels) of the trained networks.
+    """Compares the bundle in `folder` with (members, n, classes) of the trained networks.
 
     Raises FovsfeError where two probabilities differ by more than `largest`.
     """

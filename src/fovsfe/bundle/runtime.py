@@ -18,12 +18,12 @@ from fovsfe.photos.decode import Pixels
 VARIABLE = "FOVSFE_RUNTIME"
 
 Outputs = list[npt.NDArray[np.float32]]
-Network = Callable[[Pixels], Outputs]
-"""uint8 (n, height, width, 3) -> float32 logits (n, labels) and, of some networks, maps. May be called from
+GraphSession = Callable[[Pixels], Outputs]
+"""uint8 (n, height, width, 3) -> float32 logits (n, classes) and, of some networks, maps. May be called from
 several threads at once."""
 
 
-def open_network(file: Path, outputs: int, labels: int, threads: int) -> Network:
+def open_graph(file: Path, outputs: int, num_classes: int, threads: int) -> GraphSession:
     """Loads a graph into the runtime that the environment variable FOVSFE_RUNTIME names.
 
     That is "onnxruntime" unless it says "openvino", which takes two to four times the memory and is faster
@@ -43,12 +43,14 @@ def open_network(file: Path, outputs: int, labels: int, threads: int) -> Network
     except Exception as error:  # the runtimes' exceptions have no common class
         reason = " ".join(str(error).split())[:200]
         raise FovsfeError(f"{name} {sys.modules[name].__version__} cannot load {file}: {reason}") from error
-    if last_sides[0] != labels or len(last_sides) != outputs:
-        raise FovsfeError(f"{file} is not a network for the {labels} labels of its bundle: export it anew")
+    if last_sides[0] != num_classes or len(last_sides) != outputs:
+        raise FovsfeError(
+            f"{file} is not a network for the {num_classes} labels of its bundle: export it anew"
+        )
     return network
 
 
-def _onnxruntime(file: Path, threads: int) -> tuple[Network, list[int]]:
+def _onnxruntime(file: Path, threads: int) -> tuple[GraphSession, list[int]]:
     """The network, and the last side of each of its outputs."""
     _share_memory()
     options = ort.SessionOptions()
@@ -79,7 +81,7 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(doubling | defaults))
 
 
-def _openvino(file: Path, threads: int) -> tuple[Network, list[int]]:
+def _openvino(file: Path, threads: int) -> tuple[GraphSession, list[int]]:
     """The network, and the last side of each of its outputs."""
     import openvino
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 Floats = NDArray[np.float64]
-Kind = Literal["mean", "maximum", "precision", "stacking"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+BlendKind = Literal["mean", "maximum", "precision", "stacking"]
+BLEND_KINDS: tuple[BlendKind, ...] = get_args(BlendKind)
 
 SMALLEST = 1e-7
 """Probabilities are taken to be at least this before a logarithm, as float32 may round them to 0."""
@@ -26,14 +26,14 @@ class Blend(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind
+    kind: BlendKind
     members: tuple[str, ...] = Field(min_length=1)
     precisions: tuple[tuple[FiniteFloat, ...], ...] = ()
-    """(members, labels), for "precision" only"""
+    """(members, classes), for "precision" only"""
     weights: tuple[FiniteFloat, ...] = ()
     """(members,), for "stacking" only"""
     bias: tuple[FiniteFloat, ...] = ()
-    """(labels,), for "stacking" only"""
+    """(classes,), for "stacking" only"""
     temperature: FiniteFloat = Field(default=1.0, gt=0)
     threshold: float = Field(default=0.0, ge=0, le=1)
 
@@ -55,12 +55,12 @@ class Blend(BaseModel):
         return blend_name(self.kind, self.members)
 
     def apply(self, probabilities: Floats) -> Floats:
-        """(members, n, labels), in the order of `members` -> float64 (n, labels), every row sums to 1.
+        """(members, n, classes), in the order of `members` -> float64 (n, classes), every row sums to 1.
 
         Raises ValueError when the shape is not the blend's.
         """
         if probabilities.ndim != 3 or len(probabilities) != len(self.members):
-            raise ValueError(f"{probabilities.shape} is not (members, n, labels) of {self.members}")
+            raise ValueError(f"{probabilities.shape} is not (members, n, classes) of {self.members}")
         members = np.asarray(probabilities, dtype=np.float64)
         if self.kind == "mean":
             blended = members.mean(axis=0)
@@ -74,7 +74,7 @@ class Blend(BaseModel):
         return at_temperature(blended / blended.sum(axis=1, keepdims=True), self.temperature)
 
     def is_known(self, probabilities: Floats) -> NDArray[np.bool_]:
-        """Blended (n, labels) -> bool (n,): False where the answer is "not one of these"."""
+        """Blended (n, classes) -> bool (n,): False where the answer is "not one of these"."""
         return np.asarray(probabilities.max(axis=1) >= self.threshold)
 
     @staticmethod
@@ -85,7 +85,7 @@ class Blend(BaseModel):
         return parameters
 
 
-def blend_name(kind: Kind, members: tuple[str, ...]) -> str:
+def blend_name(kind: BlendKind, members: tuple[str, ...]) -> str:
     """ "mean", ("a", "b") -> "mean-a+b"; one member alone goes by its own name."""
     return members[0] if len(members) == 1 and kind == "mean" else f"{kind}-{'+'.join(members)}"
 
@@ -102,5 +102,5 @@ def softmax(logits: Floats, labels_axis: int = -1) -> Floats:
 
 
 def at_temperature(probabilities: Floats, temperature: float) -> Floats:
-    """(n, labels) -> (n, labels): over 1 less sure of itself, under 1 surer; 1 changes nothing."""
+    """(n, classes) -> (n, classes): over 1 less sure of itself, under 1 surer; 1 changes nothing."""
     return probabilities if temperature == 1 else softmax(log_probabilities(probabilities) / temperature)

@@ -48,37 +48,37 @@ class Comparison(BaseModel):
     """exact McNemar, two-sided"""
 
 
-def measure(probabilities: Floats, truth: Ints, labels: Sequence[str]) -> Metrics:
-    """(n, labels), int (n,) indices into `labels` -> Metrics. ValueError for no photos or other shapes."""
-    if len(truth) == 0 or probabilities.shape != (len(truth), len(labels)):
+def compute_metrics(probabilities: Floats, y_true: Ints, class_names: Sequence[str]) -> Metrics:
+    """(n, classes), int (n,) indices into `labels` -> Metrics. ValueError for no photos or other shapes."""
+    if len(y_true) == 0 or probabilities.shape != (len(y_true), len(class_names)):
         raise ValueError(
-            f"{probabilities.shape} probabilities for {len(truth)} photos of {len(labels)} labels"
+            f"{probabilities.shape} probabilities for {len(y_true)} photos of {len(class_names)} labels"
         )
-    counts = confusion(probabilities, truth)
+    counts = confusion(probabilities, y_true)
     right = np.diag(counts)
     return Metrics(
-        photos=len(truth),
-        accuracy=accuracy(probabilities, truth),
-        interval=wilson(int(right.sum()), len(truth)),
-        log_loss=float(losses(probabilities, truth).mean()),
-        calibration_error=calibration_error(probabilities, truth),
-        recall=_shares(right, counts.sum(axis=1), labels),
-        precision=_shares(right, counts.sum(axis=0), labels),
-        hardest_pair=hardest_pair(counts, labels),
+        photos=len(y_true),
+        accuracy=accuracy(probabilities, y_true),
+        interval=wilson_interval(int(right.sum()), len(y_true)),
+        log_loss=float(log_losses(probabilities, y_true).mean()),
+        calibration_error=calibration_error(probabilities, y_true),
+        recall=_shares(right, counts.sum(axis=1), class_names),
+        precision=_shares(right, counts.sum(axis=0), class_names),
+        hardest_pair=hardest_pair(counts, class_names),
     )
 
 
-def accuracy(probabilities: Floats, truth: Ints) -> float:
-    """The share of (n, labels) whose highest probability is at the true label."""
-    return float((probabilities.argmax(axis=1) == truth).mean())
+def accuracy(probabilities: Floats, y_true: Ints) -> float:
+    """The share of (n, classes) whose highest probability is at the true label."""
+    return float((probabilities.argmax(axis=1) == y_true).mean())
 
 
-def losses(probabilities: Floats, truth: Ints) -> Floats:
-    """(n, labels), (n,) -> (n,): minus the log of the true label's probability; the mean is log loss."""
-    return -log_probabilities(probabilities[np.arange(len(truth)), truth])
+def log_losses(probabilities: Floats, y_true: Ints) -> Floats:
+    """(n, classes), (n,) -> (n,): minus the log of the true label's probability; the mean is log loss."""
+    return -log_probabilities(probabilities[np.arange(len(y_true)), y_true])
 
 
-def wilson(right: int, photos: int) -> tuple[float, float]:
+def wilson_interval(right: int, photos: int) -> tuple[float, float]:
     """The 95 % score interval of the share right/photos (Wilson 1927); within 0 and 1 also at the ends."""
     share, squared = right / photos, NORMAL_95**2 / photos
     centre = share + squared / 2
@@ -88,35 +88,37 @@ def wilson(right: int, photos: int) -> tuple[float, float]:
     return low, high
 
 
-def calibration_error(probabilities: Floats, truth: Ints, bins: int = 15) -> float:
+def calibration_error(probabilities: Floats, y_true: Ints, bins: int = 15) -> float:
     """Expected calibration error: the mean distance of confidence and accuracy over equal-width bins.
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599, with their 15 bins.
     """
     confidence = probabilities.max(axis=1)
-    surplus = confidence - (probabilities.argmax(axis=1) == truth)
+    surplus = confidence - (probabilities.argmax(axis=1) == y_true)
     at = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    return float(np.abs(np.bincount(at, weights=surplus, minlength=bins)).sum() / len(truth))
+    return float(np.abs(np.bincount(at, weights=surplus, minlength=bins)).sum() / len(y_true))
 
 
-def confusion(probabilities: Floats, truth: Ints) -> Ints:
-    """(n, labels), (n,) -> int64 (labels, labels): a row a true label, a column an answer."""
-    labels = probabilities.shape[1]
-    cells = np.bincount(truth * labels + probabilities.argmax(axis=1), minlength=labels * labels)
-    return cells.reshape(labels, labels).astype(np.int64)
+def confusion(probabilities: Floats, y_true: Ints) -> Ints:
+    """(n, classes), (n,) -> int64 (labels, labels): a row a true label, a column an answer."""
+    class_names = probabilities.shape[1]
+    cells = np.bincount(
+        y_true * class_names + probabilities.argmax(axis=1), minlength=class_names * class_names
+    )
+    return cells.reshape(class_names, class_names).astype(np.int64)
 
 
-def hardest_pair(counts: Ints, labels: Sequence[str]) -> tuple[str, str, int] | None:
+def hardest_pair(counts: Ints, class_names: Sequence[str]) -> tuple[str, str, int] | None:
     """Of a confusion matrix, the two labels most often taken for each other; None without mistakes."""
     both_ways = np.triu(counts + counts.T, k=1)
     first, second = np.unravel_index(both_ways.argmax(), both_ways.shape)
     mistakes = int(both_ways[first, second])
-    return (labels[int(first)], labels[int(second)], mistakes) if mistakes else None
+    return (class_names[int(first)], class_names[int(second)], mistakes) if mistakes else None
 
 
-def compare(first: Floats, second: Floats, truth: Ints) -> Comparison:
-    """Two (n, labels) predictions of the same photos; exact McNemar test on the photos they disagree on."""
-    first_right, second_right = first.argmax(axis=1) == truth, second.argmax(axis=1) == truth
+def mcnemar(first: Floats, second: Floats, y_true: Ints) -> Comparison:
+    """Two (n, classes) predictions of the same photos; exact McNemar test on the photos they disagree on."""
+    first_right, second_right = first.argmax(axis=1) == y_true, second.argmax(axis=1) == y_true
     only_first = int((first_right & ~second_right).sum())
     only_second = int((second_right & ~first_right).sum())
     disputed = only_first + only_second
@@ -124,10 +126,10 @@ def compare(first: Floats, second: Floats, truth: Ints) -> Comparison:
     return Comparison(
         only_first=only_first,
         only_second=only_second,
-        difference=(only_second - only_first) / len(truth),
+        difference=(only_second - only_first) / len(y_true),
         p_value=min(1.0, 2 * tail / 2**disputed),
     )
 
 
-def _shares(right: Ints, of: Ints, labels: Sequence[str]) -> dict[str, float | None]:
-    return {name: float(r / n) if n else None for name, r, n in zip(labels, right, of, strict=True)}
+def _shares(right: Ints, of: Ints, class_names: Sequence[str]) -> dict[str, float | None]:
+    return {name: float(r / n) if n else None for name, r, n in zip(class_names, right, of, strict=True)}

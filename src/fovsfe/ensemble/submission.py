@@ -10,27 +10,29 @@ from fovsfe.ensemble.blend import Floats
 from fovsfe.ensemble.predictions import write_csv
 
 
-def write(
+def write_submission(
     path: Path,
     sample: pd.DataFrame | None,
     ids: Sequence[str],
     probabilities: Floats,
-    labels: Sequence[str],
+    class_names: Sequence[str],
     label_ids: Mapping[str, str],
     most_frequent: str,
 ) -> list[str]:
     """Write a submission; returns the ids that had no prediction and got the label `most_frequent`.
 
-    ids: the test photos; probabilities (n, labels), a row of NaN where a photo could not be read. The first
+    ids: the test photos; probabilities (n, classes), a row of NaN where a photo could not be read. The first
     column of `sample` gives the rows and their order, its second is replaced; other columns stay. Without a
     sample, the columns are Id and Category and the rows are `ids`. Labels are written as `label_ids` says.
     Raises FovsfeError where the file can not be written, ValueError where shapes differ.
     """
-    if probabilities.shape != (len(ids), len(labels)):
-        raise ValueError(f"{probabilities.shape} probabilities for {len(ids)} photos of {len(labels)} labels")
+    if probabilities.shape != (len(ids), len(class_names)):
+        raise ValueError(
+            f"{probabilities.shape} probabilities for {len(ids)} photos of {len(class_names)} labels"
+        )
     predicted: list[bool] = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
     answers = {
-        photo: label_ids[labels[row.argmax()]]
+        photo: label_ids[class_names[row.argmax()]]
         for photo, row, known in zip(ids, probabilities, predicted, strict=True)
         if known
     }

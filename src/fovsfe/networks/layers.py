@@ -10,21 +10,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fovsfe.networks.network import Network
 
 
-def layers(backbone: nn.Module) -> list[list[str]]:
+def layer_groups(backbone: nn.Module) -> list[list[str]]:
     """The names of a timm backbone's parameters in timm's own groups, from the input to the output."""
     groups: dict[int, list[str]] = group_parameters(backbone, backbone.group_matcher(coarse=False))  # type: ignore[operator]
     return [groups[key] for key in sorted(groups)]
 
 
-def open_stage(network: Network, share: float) -> None:
+def unfreeze_stage(network: Network, share: float) -> None:
     """Lets the head and the last `share` (0 to 1) of the backbone's layers learn; freezes the rest."""
-    groups = layers(network.backbone)
+    groups = layer_groups(network.backbone)
     learning = {name for group in groups[len(groups) - math.ceil(share * len(groups)) :] for name in group}
     for name, parameter in network.backbone.named_parameters():
         parameter.requires_grad_(name in learning)
 
 
-def set_training(network: Network) -> None:
+def set_train_mode(network: Network) -> None:
     """Training mode, but frozen batch norms keep the statistics that they came with."""
     network.train()
     for module in network.modules():
@@ -32,30 +32,30 @@ def set_training(network: Network) -> None:
             module.eval()
 
 
-def head_groups(network: Network, rate: float, weight_decay: float) -> list[dict[str, Any]]:
+def head_parameter_groups(network: Network, lr: float, weight_decay: float) -> list[dict[str, Any]]:
     """Optimiser groups of the head alone. Norms and biases are not decayed."""
-    return _groups(list(network.head.parameters()), rate, weight_decay)
+    return _groups(list(network.head.parameters()), lr, weight_decay)
 
 
 def parameter_groups(
-    network: Network, rate: float, layer_decay: float, weight_decay: float
+    network: Network, lr: float, layer_decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Optimiser groups of what learns: `lr` falls by `layer_decay` a layer from the output to the input.
 
     Source of layer-wise rates: Clark et al., ELECTRA, 2020.
     """
     parameters = dict(network.backbone.named_parameters())
-    groups = head_groups(network, rate, weight_decay)
-    for depth, names in enumerate(reversed(layers(network.backbone)), 1):
+    groups = head_parameter_groups(network, lr, weight_decay)
+    for depth, names in enumerate(reversed(layer_groups(network.backbone)), 1):
         learning = [parameters[name] for name in names if parameters[name].requires_grad]
-        groups += _groups(learning, rate * layer_decay**depth, weight_decay)
+        groups += _groups(learning, lr * layer_decay**depth, weight_decay)
     return groups
 
 
-def _groups(parameters: list[nn.Parameter], rate: float, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(parameters: list[nn.Parameter], lr: float, weight_decay: float) -> list[dict[str, Any]]:
     weights, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
     groups = [
-        {"params": weights, "lr": rate, "weight_decay": weight_decay},
-        {"params": others, "lr": rate, "weight_decay": 0.0},
+        {"params": weights, "lr": lr, "weight_decay": weight_decay},
+        {"params": others, "lr": lr, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

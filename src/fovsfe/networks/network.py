@@ -16,7 +16,7 @@ from fovsfe.errors import FovsfeError
 class Network(nn.Module):
     """A backbone with a head, on photos as they leave the decoder.
 
-    `forward`: (n, height, width, 3) photos, uint8 or float in 0..255 -> float (n, labels) logits.
+    `forward`: (n, height, width, 3) photos, uint8 or float in 0..255 -> float (n, classes) logits.
     """
 
     mean: Tensor
@@ -44,11 +44,11 @@ class Network(nn.Module):
         return logits
 
 
-def build(backbone: str, size: tuple[int, int], head: str, labels: int, weights: str) -> Network:
+def build_network(backbone: str, size: tuple[int, int], head: str, num_classes: int, weights: str) -> Network:
     """A network for photos of `size` (height, width).
 
     Args:
-        head: "linear", or "hidden" for the reference team's Dense(256), BatchNorm, Dropout, Dense(labels).
+        head: "linear", or "hidden" for the reference team's Dense(256), BatchNorm, Dropout, Dense(classes).
         weights: "hub", "none", or a folder with NAME.safetensors and NAME.json (its mean and std).
 
     Raises:
@@ -62,7 +62,7 @@ def build(backbone: str, size: tuple[int, int], head: str, labels: int, weights:
     mean, std = list(model.pretrained_cfg["mean"]), list(model.pretrained_cfg["std"])
     if weights not in ("hub", "none"):
         mean, std = _load(model, backbone, Path(weights))
-    return Network(model, _head(head, model.head_hidden_size, labels), mean, std)
+    return Network(model, _head(head, model.head_hidden_size, num_classes), mean, std)
 
 
 def _create(backbone: str, size: tuple[int, int], pretrained: bool) -> Any:
@@ -98,9 +98,9 @@ def _load(model: nn.Module, backbone: str, folder: Path) -> tuple[list[float], l
         ) from error
 
 
-def _head(kind: str, width: int, labels: int) -> nn.Module:
+def _head(kind: str, width: int, num_classes: int) -> nn.Module:
     if kind == "linear":
-        return nn.Linear(width, labels)
+        return nn.Linear(width, num_classes)
     return nn.Sequential(
-        nn.Linear(width, 256), nn.ReLU(), nn.BatchNorm1d(256), nn.Dropout(0.5), nn.Linear(256, labels)
+        nn.Linear(width, 256), nn.ReLU(), nn.BatchNorm1d(256), nn.Dropout(0.5), nn.Linear(256, num_classes)
     )

@@ -17,10 +17,10 @@ from PIL import Image
 
 from fovsfe import machine
 from fovsfe.photos import shards
-from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, header
-from fovsfe.photos.files import read_bytes
-from fovsfe.photos.layouts import Photos
-from fovsfe.storage import Place
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, read_header
+from fovsfe.photos.layouts import DataSet
+from fovsfe.photos.reader import read_bytes
+from fovsfe.storage.locations import AnyPath
 
 TINY = 64  # pixels of the shorter side, under which a car's badge or lights cannot be made out
 
@@ -49,7 +49,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditResult:
     """`table`: that of the photos with width, height (0 where unreadable; upright), sha256, phash (64 hex
     digits), fault ("" or the reason) and group (photos that are the same or nearly so share one number)."""
 
@@ -58,7 +58,7 @@ class Audit:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Inspection:
     fault: str
     width: int = 0
     height: int = 0
@@ -68,11 +68,11 @@ class _Look:
     notes: tuple[str, ...] = ()
 
 
-def audit(
-    photos: Photos,
+def audit_photos(
+    photos: DataSet,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], None] = lambda done, of: None,
-) -> Audit:
+) -> AuditResult:
     """Reads and decodes every photo in as many threads as there are cores, and compares them all.
 
     `progress(done, of)` is called after each photo. Nothing of a photo is kept but 250 bytes of hashes. With
@@ -81,7 +81,7 @@ def audit(
     if photos.layout == "shards":
         return _travelled(photos, max_pixels, progress)
     looks = []
-    for look in _looks(photos, max_pixels):
+    for look in _inspect_all(photos, max_pixels):
         looks.append(look)
         progress(len(looks), len(photos.table))
     table = photos.table.copy()
@@ -98,17 +98,17 @@ def audit(
         *_duplicates(table),
         *_tiny(table),
         *_notes(table, looks),
-        *_balance(table, photos.labels),
+        *_balance(table, photos.class_names),
     ]
-    return Audit(table, findings)
+    return AuditResult(table, findings)
 
 
-def _travelled(photos: Photos, max_pixels: int, progress: Callable[[int, int], None]) -> Audit:
+def _travelled(photos: DataSet, max_pixels: int, progress: Callable[[int, int], None]) -> AuditResult:
     """The audit of shards, less the photos of those that are damaged, and what is larger than it may be."""
-    index, table = shards.read(photos.root)
+    index, table = shards.read_shards(photos.root)
     findings = [Finding(**{**each, "ids": tuple(each["ids"])}) for each in shards.read_findings(photos.root)]
     archives = table["path"].str.partition("/")[0]
-    for name, fault in shards.damaged(photos.root, index, progress).items():
+    for name, fault in shards.find_damaged_shards(photos.root, index, progress).items():
         lost = (archives == name) & (table["fault"] == NO_FAULT)
         table.loc[lost, "fault"] = f"in shard {name}, which {fault}"
         findings.append(Finding(DAMAGED_SHARD, "error", tuple(table["id"][lost]), f"{name} {fault}"))
@@ -117,29 +117,29 @@ def _travelled(photos: Photos, max_pixels: int, progress: Callable[[int, int], N
         detail = f"more than {max_pixels} pixels"
         table.loc[large, "fault"] = detail
         findings.append(Finding("unreadable", "error", tuple(table["id"][large]), detail))
-    return Audit(table, findings)
+    return AuditResult(table, findings)
 
 
-def _looks(photos: Photos, max_pixels: int) -> Iterator[_Look]:
+def _inspect_all(photos: DataSet, max_pixels: int) -> Iterator[_Inspection]:
     # Threads, because reading, hashing, decoding and resizing all release the lock of the interpreter.
     with ThreadPoolExecutor(machine.cores()) as pool:
-        yield from pool.map(partial(_look, photos.root, max_pixels), photos.table["path"])
+        yield from pool.map(partial(_inspect, photos.root, max_pixels), photos.table["path"])
 
 
-def _look(root: Place, max_pixels: int, path: str) -> _Look:
+def _inspect(root: AnyPath, max_pixels: int, path: str) -> _Inspection:
     try:
         data = read_bytes(root, path)
     except OSError as error:
-        return _Look(_why_unread(error))
+        return _Inspection(_why_unread(error))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        head = header(data, max_pixels)
+        head = read_header(data, max_pixels)
         image = Image.fromarray(decode(data, LOOK_AT, max_pixels))
     except BadPhoto as error:
-        return _Look(str(error), sha256=digest)
+        return _Inspection(str(error), sha256=digest)
     bits = imagehash.phash(image, hash_size=HASH_SIDE).hash
     thumbnail = image.resize((8, 8), Image.Resampling.BOX)
-    return _Look(
+    return _Inspection(
         NO_FAULT,
         head.width,
         head.height,
@@ -163,7 +163,7 @@ def _why_unread(error: OSError) -> str:
 # ---- which photos are the same
 
 
-def _groups(looks: list[_Look]) -> npt.NDArray[np.int64]:
+def _groups(looks: list[_Inspection]) -> npt.NDArray[np.int64]:
     """A number for every photo, shared by those that are connected through exact or near duplicates."""
     first: dict[str, int] = {}  # of each file's content, so that copies are compared once
     same = np.arange(len(looks))
@@ -241,9 +241,9 @@ def _duplicates(table: pd.DataFrame) -> Iterator[Finding]:
         if not exact:
             yield Finding("near duplicates", "warning", tuple(rows["id"]), "look alike; kept in one fold")
         how = "the same file" if exact else "one photo or near copies"
-        labels = list(dict.fromkeys(rows["label"][rows["part"] == "train"]))
-        if len(labels) > 1:
-            named = ", ".join(f'"{label}"' for label in labels)
+        class_names = list(dict.fromkeys(rows["label"][rows["part"] == "train"]))
+        if len(class_names) > 1:
+            named = ", ".join(f'"{label}"' for label in class_names)
             labelled = tuple(rows["id"][rows["part"] == "train"])
             yield Finding("two labels", "error", labelled, f"{how} under {named}")
         if rows["part"].nunique() > 1:
@@ -259,18 +259,21 @@ def _tiny(table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding("tiny", "warning", tuple(table["id"][tiny]), detail)
 
 
-def _balance(table: pd.DataFrame, labels: tuple[str, ...]) -> Iterator[Finding]:
+def _balance(table: pd.DataFrame, class_names: tuple[str, ...]) -> Iterator[Finding]:
     usable = table[(table["part"] == "train") & (table["fault"] == NO_FAULT)]
     counts = Counter(usable["label"])
-    fewest, most = min(labels, key=lambda name: counts[name]), max(labels, key=lambda name: counts[name])
+    fewest, most = (
+        min(class_names, key=lambda name: counts[name]),
+        max(class_names, key=lambda name: counts[name]),
+    )
     detail = (
-        f"{len(usable)} readable labelled photos of {len(labels)} labels, from {counts[fewest]} "
+        f"{len(usable)} readable labelled photos of {len(class_names)} labels, from {counts[fewest]} "
         f'("{fewest}") to {counts[most]} ("{most}")'
     )
     yield Finding("class balance", "info", (), detail)
 
 
-def _notes(table: pd.DataFrame, looks: list[_Look]) -> Iterator[Finding]:
+def _notes(table: pd.DataFrame, looks: list[_Inspection]) -> Iterator[Finding]:
     for note in sorted({note for look in looks for note in look.notes}):
         ids = tuple(name for name, look in zip(table["id"], looks, strict=True) if note in look.notes)
         yield Finding("read as", "info", ids, f"{note}: read all the same")

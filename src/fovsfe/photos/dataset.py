@@ -17,10 +17,10 @@ from upath import UPath
 
 from fovsfe import machine
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.decode import BadPhoto, load
-from fovsfe.photos.files import ARCHIVES, local_copy, read_bytes
-from fovsfe.run import replacing
-from fovsfe.storage import Place
+from fovsfe.files import atomic_path
+from fovsfe.photos.decode import BadPhoto, load_photo
+from fovsfe.photos.reader import ARCHIVES, local_copy, read_bytes
+from fovsfe.storage.locations import AnyPath
 
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ FETCHES = 4  # archives that are fetched ahead at a time
 
 
 @dataclass(frozen=True)
-class FittedPhotos:
+class ResizedPhotos:
     """The readable photos of a run at one size. Indexing gives uint8 (height, width, 3) pixels;
     FovsfeError names a photo that has become unreadable since the audit.
 
@@ -37,7 +37,7 @@ class FittedPhotos:
     process itself stays small whatever the number of photos.
     """
 
-    root: Place
+    root: AnyPath
     paths: Sequence[str]
     size: tuple[int, int]
     how: str
@@ -64,13 +64,13 @@ class FittedPhotos:
 
     def _decoded(self, path: str) -> Pixels:
         try:
-            return load(read_bytes(self.root, path), self.size, self.how, self.max_pixels)
+            return load_photo(read_bytes(self.root, path), self.size, self.how, self.max_pixels)
         except (OSError, BadPhoto) as error:
             raise FovsfeError(
                 f"{self.root / path}: could be read when the run began, but not now: {error}; put it back"
             ) from error
 
-    def cached(self, file: Path, limit: float, progress: Callable[[int, int], None]) -> "FittedPhotos":
+    def cached(self, file: Path, limit: float, progress: Callable[[int, int], None]) -> "ResizedPhotos":
         """The same photos, read from `file`; decodes them into it first unless it is there.
 
         Where they would take more than `limit` bytes or half of the free disk, gives the photos as they are.
@@ -81,7 +81,7 @@ class FittedPhotos:
             if len(self) * photo > min(limit, shutil.disk_usage(file.parent).free / 2):
                 return self
             order = self.together(np.arange(len(self)))
-            with replacing(file) as temporary, temporary.open("wb") as out, ThreadPoolExecutor() as threads:
+            with atomic_path(file) as temporary, temporary.open("wb") as out, ThreadPoolExecutor() as threads:
                 for start in range(0, len(self), 64):  # threads.map alone would hold every photo at once
                     some = order[start : start + 64].tolist()
                     for index, pixels in zip(some, threads.map(self.__getitem__, some), strict=True):
@@ -121,15 +121,15 @@ def _fetch(archives: list[UPath]) -> None:
             local_copy(archive)
 
 
-class LearningPhotos(Dataset[tuple[Tensor, Tensor]]):
-    """Augmented photos with their targets, for one epoch: uint8 (height, width, 3) and float (labels,).
+class TrainDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Augmented photos with their targets, for one epoch: uint8 (height, width, 3) and float (classes,).
 
     What happens to a photo depends on the epoch's seed and the photo alone, not on the number of workers.
     """
 
     def __init__(
         self,
-        photos: FittedPhotos,
+        photos: ResizedPhotos,
         indices: npt.NDArray[np.int64],
         targets: npt.NDArray[np.float32],
         transform: nn.Module,

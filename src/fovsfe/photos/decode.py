@@ -53,7 +53,7 @@ class BadPhoto(Exception):
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What a file says about itself before its pixels are decoded; sides as seen upright."""
 
     width: int
@@ -61,14 +61,14 @@ class Header:
     notes: tuple[str, ...]  # what is unusual: "rotated by EXIF", "CMYK", "16-bit", "animated", ...
 
 
-def header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Size and peculiarities of an encoded photo, without decoding it. Raises BadPhoto."""
     with _bad_photos(data):
         image = _open(data, max_pixels)
         turn = _orientation(image)
         swapped = turn in _LYING and image.format != "TIFF"  # whose plugin has swapped them already
         width, height = image.size[::-1] if swapped else image.size
-        return Header(width, height, tuple(_notes(image, turn)))
+        return ImageHeader(width, height, tuple(_notes(image, turn)))
 
 
 def decode(data: bytes, at_least: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -82,7 +82,7 @@ def decode(data: bytes, at_least: tuple[int, int] | None = None, max_pixels: int
         return np.array(_upright_rgb(_opened(data, at_least, max_pixels)))
 
 
-def fit(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
+def fit_photo(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
     """Pixels resized to `size` = (height, width): uint8 (height, width, 3).
 
     `how`: "pad" keeps the aspect and adds a border, "squash" ignores the aspect, "crop" keeps the aspect
@@ -91,7 +91,7 @@ def fit(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
     return _fitted(Image.fromarray(pixels), size, how)
 
 
-def placed(
+def fit_boxes(
     photo: tuple[int, int], size: tuple[int, int], how: str
 ) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
     """Which part of a photo `fit` puts where: (left, top, right, bottom) in the photo, and in the fitted one.
@@ -115,12 +115,12 @@ def placed(
     return (0, 0, photo_width, photo_height), (x, y, x + inner_width, y + inner_height)
 
 
-def load(data: bytes, size: tuple[int, int], how: str, max_pixels: int = MAX_PIXELS) -> Pixels:
+def load_photo(data: bytes, size: tuple[int, int], how: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """`decode`, at reduced scale where that serves, and `fit`: uint8 (*size, 3). Raises BadPhoto."""
-    return load_each(data, [(size, how)], max_pixels)[0]
+    return load_photo_sizes(data, [(size, how)], max_pixels)[0]
 
 
-def load_each(
+def load_photo_sizes(
     data: bytes, wanted: Sequence[tuple[tuple[int, int], str]], max_pixels: int = MAX_PIXELS
 ) -> list[Pixels]:
     """`load` for several (size, how), decoding once for all that the same scale serves. Raises BadPhoto."""
@@ -138,7 +138,7 @@ def load_each(
 
 def _fitted(image: Image.Image, size: tuple[int, int], how: str) -> Pixels:
     height, width = size
-    box, (left, top, right, bottom) = placed((image.height, image.width), size, how)
+    box, (left, top, right, bottom) = fit_boxes((image.height, image.width), size, how)
     inner = _resized(image, right - left, bottom - top, box)
     if inner.size == (width, height):
         return np.array(inner)

@@ -16,8 +16,9 @@ from upath import UPath
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import shards
-from fovsfe.photos.files import is_hidden, is_photo_name, names_in, read_file
-from fovsfe.storage import Place, exists, is_dir, is_file, patiently
+from fovsfe.photos.reader import is_hidden, is_photo_name, names_in, read_file
+from fovsfe.storage.locations import AnyPath, exists, is_dir, is_file
+from fovsfe.storage.retry import retry
 
 TRAIN_NAMES = ("train", "train.zip")
 TEST_NAMES = ("test_upload", "test_upload.zip", "test", "test.zip")
@@ -33,7 +34,7 @@ LAYOUTS = (
 
 
 @dataclass(frozen=True)
-class Photos:
+class DataSet:
     """The photos of a folder: tables, no pixels.
 
     `table` has one row a photo, all columns str of dtype object, in a fixed order: `id` (unique; of a test
@@ -43,15 +44,15 @@ class Photos:
     `label_ids` what a submission writes for each. `sample` is the sample submission as read.
     """
 
-    root: Place
+    root: AnyPath
     layout: str  # "competition", "class folders", "csv" or "shards"
     table: pd.DataFrame
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     label_ids: dict[str, str]
     sample: pd.DataFrame | None
 
 
-def find(root: Place) -> Photos:
+def find_photos(root: AnyPath) -> DataSet:
     """The photos under `root`: a folder, here or at a URL, or the CSV that lists them.
 
     Raises FovsfeError, with what was found and what to do, where no one layout is recognised.
@@ -87,7 +88,7 @@ def find(root: Place) -> Photos:
 # ---- the layouts
 
 
-def _competition(root: Place, train: str, test: str | None) -> Photos:
+def _competition(root: AnyPath, train: str, test: str | None) -> DataSet:
     names = _class_names(root / "classes.csv")
     categories = _train_csv(root / "train.csv")
     train_prefix, train_paths = _part(root, train)
@@ -116,7 +117,7 @@ def _competition(root: Place, train: str, test: str | None) -> Photos:
     return _photos(root, "competition", rows, tested, names, sample)
 
 
-def _class_folders(root: Place) -> Photos:
+def _class_folders(root: AnyPath) -> DataSet:
     _, paths = _part(root, None)
     for path in paths:
         if "/" not in path and any("/" in other for other in paths):
@@ -129,7 +130,7 @@ def _class_folders(root: Place) -> Photos:
     return _photos(root, "class folders", rows, [], _class_names(root / "classes.csv"), None)
 
 
-def _listed(root: Place, file: Place) -> Photos:
+def _listed(root: AnyPath, file: AnyPath) -> DataSet:
     table = read_csv(file)
     path_column, label_column = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)
     if path_column is None or label_column is None:
@@ -139,18 +140,20 @@ def _listed(root: Place, file: Place) -> Photos:
         )
     _, paths = _part(root, None)
     known = _Names(paths)
-    labels: dict[str, str] = {}
+    class_names: dict[str, str] = {}
     rows, found = [], 0
     for number, (written, label) in enumerate(zip(table[path_column], table[label_column], strict=True), 2):
         name, label = written.strip().replace("\\", "/"), _nfc(label.strip())
         if not name or not label:
             raise FovsfeError(f"{file}: row {number} has no {'label' if name else 'path'}; fill it in")
         path = known.find(name) or str(PurePosixPath(name))
-        if path in labels:
-            if labels[path] != label:
-                raise FovsfeError(f'{file}: {path} has two labels, "{labels[path]}" and "{label}"; keep one')
+        if path in class_names:
+            if class_names[path] != label:
+                raise FovsfeError(
+                    f'{file}: {path} has two labels, "{class_names[path]}" and "{label}"; keep one'
+                )
             continue
-        labels[path] = label
+        class_names[path] = label
         found += path in known or exists(root / path)
         rows.append((path, path, "train", label))
     if rows and not found:
@@ -158,20 +161,20 @@ def _listed(root: Place, file: Place) -> Photos:
     return _photos(root, "csv", rows, [], _class_names(root / "classes.csv"), None)
 
 
-def _sharded(root: Place) -> Photos:
-    index, table = shards.read(root)
+def _sharded(root: AnyPath) -> DataSet:
+    index, table = shards.read_shards(root)
     sample = next((read_csv(root / name) for name in SAMPLE_NAMES if exists(root / name)), None)
-    return Photos(root, "shards", table[COLUMNS], tuple(index.labels), index.label_ids, sample)
+    return DataSet(root, "shards", table[COLUMNS], tuple(index.class_names), index.label_ids, sample)
 
 
 def _photos(
-    root: Place,
+    root: AnyPath,
     layout: str,
     train: list[tuple[str, str, str, str]],
     test: list[tuple[str, str, str, str]],
     names: dict[str, str],
     sample: pd.DataFrame | None,
-) -> Photos:
+) -> DataSet:
     """Checks what every layout must have and puts the tables together; `names`: category -> label name."""
     if not train:
         raise FovsfeError(f"{root}: no labelled photos; {_inventory(root)}; known layouts: {LAYOUTS}")
@@ -184,13 +187,13 @@ def _photos(
         label = names.get(category, category)
         counts[label] += 1
         rows.append((photo, path, part, label))
-    labels = tuple(name for name in ids if name in counts) or tuple(sorted(counts, key=_natural))
-    if len(labels) == 1:
+    class_names = tuple(name for name in ids if name in counts) or tuple(sorted(counts, key=_natural))
+    if len(class_names) == 1:
         raise FovsfeError(
-            f'{root}: only one class, "{labels[0]}", with {counts[labels[0]]} photos; '
+            f'{root}: only one class, "{class_names[0]}", with {counts[class_names[0]]} photos; '
             "at least two are needed, each a folder directly under the one that you give"
         )
-    single = [label for label in labels if counts[label] == 1]
+    single = [label for label in class_names if counts[label] == 1]
     if single:
         raise FovsfeError(
             f"{root}: a single photo of {_some(single)}, which cannot be both learned and checked; "
@@ -199,11 +202,13 @@ def _photos(
     rows = sorted(rows, key=lambda row: _natural(row[0])) + sorted(test, key=lambda row: _natural(row[0]))
     _check_names(root, rows)
     table = pd.DataFrame(rows, columns=pd.Index(COLUMNS), dtype=object)
-    return Photos(root, layout, table, labels, {label: ids.get(label, label) for label in labels}, sample)
+    return DataSet(
+        root, layout, table, class_names, {label: ids.get(label, label) for label in class_names}, sample
+    )
 
 
 def _test_rows(
-    prefix: str, paths: list[str], sample: pd.DataFrame | None, file: Place | None
+    prefix: str, paths: list[str], sample: pd.DataFrame | None, file: AnyPath | None
 ) -> list[tuple[str, str, str, str]]:
     names = Counter(PurePosixPath(path).name for path in paths)
     ids = {path: PurePosixPath(path).name for path in paths}
@@ -230,7 +235,7 @@ def _test_rows(
 # ---- folders and archives
 
 
-def _part(root: Place, name: str | None) -> tuple[str, list[str]]:
+def _part(root: AnyPath, name: str | None) -> tuple[str, list[str]]:
     """Where a part's photos begin, under root, and their paths from there. Unpacks train/train."""
     if name is None:
         return "", sorted(_walk(root, ""))
@@ -243,7 +248,7 @@ def _part(root: Place, name: str | None) -> tuple[str, list[str]]:
     return prefix, sorted(paths)
 
 
-def _walk(folder: Place, under: str, above: frozenset[Place] = frozenset()) -> Iterator[str]:
+def _walk(folder: AnyPath, under: str, above: frozenset[AnyPath] = frozenset()) -> Iterator[str]:
     """Paths of all that is named like a photo, whatever it is: the audit tells what is wrong with it."""
     here = folder.resolve()
     if here in above:  # a link that leads back up, through which a walk would never end
@@ -257,10 +262,10 @@ def _walk(folder: Place, under: str, above: frozenset[Place] = frozenset()) -> I
             yield path
 
 
-def _entries(folder: Place) -> list[os.DirEntry[str]] | list[UPath]:
+def _entries(folder: AnyPath) -> list[os.DirEntry[str]] | list[UPath]:
     try:
         if isinstance(folder, UPath):
-            listed = patiently(lambda: list(folder.iterdir()), str(folder))
+            listed = retry(lambda: list(folder.iterdir()), str(folder))
             return sorted((e for e in listed if not is_hidden(e.name)), key=lambda e: e.name)
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not is_hidden(e.name)), key=lambda e: e.name)
@@ -268,11 +273,11 @@ def _entries(folder: Place) -> list[os.DirEntry[str]] | list[UPath]:
         raise FovsfeError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _holds_photos(folder: Place) -> bool:
+def _holds_photos(folder: AnyPath) -> bool:
     return is_dir(folder) and any(is_photo_name(entry.name) for entry in _entries(folder))
 
 
-def _inventory(root: Place) -> str:
+def _inventory(root: AnyPath) -> str:
     kinds = Counter(PurePosixPath(e.name).suffix or e.name for e in _entries(root) if e.is_file())
     folders = [entry.name for entry in _entries(root) if entry.is_dir()]
     found = [f"{number} {kind}" for kind, number in kinds.most_common(3)]
@@ -301,7 +306,7 @@ class _Names:
 # ---- CSV files
 
 
-def read_csv(file: Place) -> pd.DataFrame:
+def read_csv(file: AnyPath) -> pd.DataFrame:
     """A CSV as str, whether UTF-8 (with or without BOM) or cp1251, with commas, semicolons or tabs."""
     try:
         data = read_file(file)
@@ -331,14 +336,14 @@ def _column(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def _is_list(file: Place) -> bool:
+def _is_list(file: AnyPath) -> bool:
     if file.name in SAMPLE_NAMES or file.name == "classes.csv" or not is_file(file):
         return False
     table = read_csv(file)
     return _column(table, PATH_COLUMNS) is not None and _column(table, LABEL_COLUMNS) is not None
 
 
-def _class_names(file: Place) -> dict[str, str]:
+def _class_names(file: AnyPath) -> dict[str, str]:
     """Category -> name from classes.csv; empty where there is none."""
     if not exists(file):
         return {}
@@ -354,7 +359,7 @@ def _class_names(file: Place) -> dict[str, str]:
     return dict(pairs)
 
 
-def _train_csv(file: Place) -> dict[str, str]:
+def _train_csv(file: AnyPath) -> dict[str, str]:
     """Photo -> category from train.csv, for photos that lie in no class folder."""
     if not exists(file):
         return {}
@@ -368,7 +373,7 @@ def _train_csv(file: Place) -> dict[str, str]:
 # ---- words
 
 
-def _check_names(root: Place, rows: list[tuple[str, str, str, str]]) -> None:
+def _check_names(root: AnyPath, rows: list[tuple[str, str, str, str]]) -> None:
     for photo, path, _, label in rows:
         for text in (photo, path, label):
             try:
@@ -380,7 +385,7 @@ def _check_names(root: Place, rows: list[tuple[str, str, str, str]]) -> None:
         raise FovsfeError(f"{root}: several photos are named {_some(twice)}; give each a name of its own")
 
 
-def _several(root: Place, found: list[str]) -> FovsfeError:
+def _several(root: AnyPath, found: list[str]) -> FovsfeError:
     return FovsfeError(
         f"{root}: several layouts at once ({_some(found)}); move all but one away, or give the path of one"
     )

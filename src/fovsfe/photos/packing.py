@@ -20,20 +20,22 @@ import pandas as pd
 from pydantic import ValidationError
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.files import read_bytes, read_file
-from fovsfe.photos.layouts import Photos
-from fovsfe.photos.shards import COLUMNS, FINDINGS, FORMAT, INDEX, TABLE, Index, Shard, Tick
-from fovsfe.storage import Place, exists, patiently, put
+from fovsfe.photos.layouts import DataSet
+from fovsfe.photos.reader import read_bytes, read_file
+from fovsfe.photos.shards import COLUMNS, FINDINGS, FORMAT, INDEX, TABLE, Progress, Shard, ShardIndex
+from fovsfe.storage.locations import AnyPath, exists
+from fovsfe.storage.retry import retry
+from fovsfe.storage.transfer import upload
 
 
-def pack(
-    photos: Photos,
+def pack_shards(
+    photos: DataSet,
     table: pd.DataFrame,
     findings: Sequence[dict[str, Any]],
     shard_of: npt.NDArray[np.int64],
-    out: Place,
-    tick: Tick,
-) -> Index:
+    out: AnyPath,
+    tick: Progress,
+) -> ShardIndex:
     """Packs photos into shards at `out`, a folder or a URL; what an interrupted call has packed stays.
 
     `table` and `findings` are those of the audit, `shard_of` (n,) the shard of every row. An entry is
@@ -58,12 +60,12 @@ def pack(
         made.append(_shard(photos.root, table, rows, out, name, paths))
         tick(done + 1, len(rows_of))
     labelled = Counter(table["label"][table["part"] == "train"])
-    index = Index(
+    index = ShardIndex(
         format=FORMAT,
         layout=photos.layout,
-        labels=list(photos.labels),
+        class_names=list(photos.class_names),
         label_ids=photos.label_ids,
-        photos_of_label={label: labelled[label] for label in photos.labels},
+        photos_of_label={label: labelled[label] for label in photos.class_names},
         shards=made,
     )
     packed = table.assign(path=np.array(paths, object))[COLUMNS]
@@ -76,16 +78,16 @@ def pack(
     return index
 
 
-def _tidy(out: Place, names: set[str]) -> None:
+def _tidy(out: AnyPath, names: set[str]) -> None:
     """Removes the notes, and tars that an interrupted call with other photos or sizes has left."""
-    there: list[Place] = patiently(lambda: list(out.iterdir()), str(out))
+    there: list[AnyPath] = retry(lambda: list(out.iterdir()), str(out))
     for file in there:
         stem, _, suffix = file.name.rpartition(".")
         if re.fullmatch(r"(train|test)-[0-9]{6}", stem) and (suffix == "json" or file.name not in names):
-            patiently(partial(file.unlink, missing_ok=True), str(file))
+            retry(partial(file.unlink, missing_ok=True), str(file))
 
 
-def _noted(out: Place, name: str) -> Shard | None:
+def _noted(out: AnyPath, name: str) -> Shard | None:
     """What an interrupted call has noted of a shard that it made; None where it made none."""
     try:
         note = Shard.model_validate_json(read_file(out / _note(name)))
@@ -95,7 +97,7 @@ def _noted(out: Place, name: str) -> Shard | None:
 
 
 def _shard(
-    root: Place, table: pd.DataFrame, rows: Sequence[int], out: Place, name: str, paths: list[str]
+    root: AnyPath, table: pd.DataFrame, rows: Sequence[int], out: AnyPath, name: str, paths: list[str]
 ) -> Shard:
     """One shard, made unless it is there, and its entries' places, which go into `paths`."""
     some = table.iloc[list(rows)]
@@ -116,12 +118,12 @@ def _shard(
         with file.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         shard = Shard(name=name, photos=len(rows), bytes=file.stat().st_size, sha256=digest, content=content)
-        put(file, out / name)
+        upload(file, out / name)
     _put_text(out, _note(name), shard.model_dump_json() + "\n")
     return shard
 
 
-def _entries(root: Place, some: pd.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def _entries(root: AnyPath, some: pd.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     for row, photo in zip(some.index, some.to_dict("records"), strict=True):
         if not paths[row]:
             continue
@@ -145,8 +147,8 @@ def _note(name: str) -> str:
     return f"{name.removesuffix('.tar')}.json"
 
 
-def _put_text(out: Place, name: str, text: str) -> None:
+def _put_text(out: AnyPath, name: str, text: str) -> None:
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
         file = Path(folder) / name
         file.write_text(text, encoding="utf-8", newline="")
-        put(file, out / name)
+        upload(file, out / name)

@@ -16,8 +16,8 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.files import local_copy, read_file
-from fovsfe.storage import Place
+from fovsfe.photos.reader import local_copy, read_file
+from fovsfe.storage.locations import AnyPath
 
 FORMAT = 1
 INDEX = "shards.json"
@@ -26,7 +26,7 @@ FINDINGS = "audit.json"
 COLUMNS = ["id", "path", "part", "label", "group", "fault", "width", "height", "sha256", "phash"]
 _TEXTS = ("id", "path", "part", "label", "fault", "sha256", "phash")
 
-Tick = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 class Shard(BaseModel):
@@ -40,25 +40,25 @@ class Shard(BaseModel):
     """the SHA-256 of the list of its photos: their ids, labels and own SHA-256"""
 
 
-class Index(BaseModel):
+class ShardIndex(BaseModel):
     """shards.json, which is written last: with it, the shards are complete."""
 
     format: int
     layout: str
     """of the folder that they were made of"""
-    labels: list[str]
+    class_names: list[str]
     label_ids: dict[str, str]
     photos_of_label: dict[str, int]
     shards: list[Shard]
 
 
-def read(root: Place) -> tuple[Index, pd.DataFrame]:
+def read_shards(root: AnyPath) -> tuple[ShardIndex, pd.DataFrame]:
     """The index and the table (COLUMNS, a row a photo) of the shards at `root`.
 
     Raises FovsfeError where they are damaged or of another version.
     """
     try:
-        index = Index.model_validate_json(read_file(root / INDEX))
+        index = ShardIndex.model_validate_json(read_file(root / INDEX))
         if index.format != FORMAT:
             raise FovsfeError(f"{root / INDEX}: format {index.format}, not {FORMAT}: make the shards anew")
         text = io.BytesIO(read_file(root / TABLE))
@@ -69,7 +69,7 @@ def read(root: Place) -> tuple[Index, pd.DataFrame]:
         raise FovsfeError(f"{root}: its {INDEX} or {TABLE} is damaged ({reason}); copy it again") from error
 
 
-def read_findings(root: Place) -> list[dict[str, Any]]:
+def read_findings(root: AnyPath) -> list[dict[str, Any]]:
     """What the audit found before the photos were packed. Raises FovsfeError."""
     try:
         findings: list[dict[str, Any]] = json.loads(read_file(root / FINDINGS))
@@ -78,7 +78,7 @@ def read_findings(root: Place) -> list[dict[str, Any]]:
         raise FovsfeError(f"{root / FINDINGS}: cannot be read ({error}); copy it again") from error
 
 
-def damaged(root: Place, index: Index, tick: Tick) -> dict[str, str]:
+def find_damaged_shards(root: AnyPath, index: ShardIndex, tick: Progress) -> dict[str, str]:
     """Which shards are not as they were written, and why. Reads each once; `tick(done, of)` counts photos."""
 
     def look(shard: Shard) -> str:

@@ -20,8 +20,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fovsfe.ensemble.blend import Floats
 from fovsfe.ensemble.metrics import Ints
-from fovsfe.report.comparing import Coverage, Reliability
-from fovsfe.report.reading import Curve
+from fovsfe.report.analysis import Coverage, Reliability
+from fovsfe.report.run_data import LearningCurve
 
 # Drawn in the first, shown as the second: the page's style has Okabe and Ito's colours for light and for dark
 # (https://jfly.uni-koeln.de/color/) under these names.
@@ -69,7 +69,7 @@ def class_balance(learned: Mapping[str, int], judged: Mapping[str, int]) -> Mark
         with _chart("balance", what, 2.6) as drawing:
             (axes,) = drawing.axes
             axes.hist(learns + judges, bins=30, color=BLUE)
-            axes.set(xlabel="readable photos of a label", ylabel="labels")
+            axes.set(xlabel="readable photos of a label", ylabel="class_names")
         return drawing.svg
     with _chart("balance", what, 0.8 + 0.26 * len(names)) as drawing:
         (axes,) = drawing.axes
@@ -96,7 +96,7 @@ def photo_sizes(sizes: Mapping[tuple[int, int], int]) -> Markup:
     return drawing.svg
 
 
-def learning_curves(name: str, title: str, curves: Sequence[Curve]) -> Markup:
+def learning_curves(name: str, title: str, curves: Sequence[LearningCurve]) -> Markup:
     """One member's log loss and accuracy, stage after stage, a line a fold; the kept epoch has a ring."""
     with _chart(name, f"Learning curves of {title}", 2.2, 1.7) as drawing:
         upper, lower = drawing.axes

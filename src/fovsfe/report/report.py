@@ -8,25 +8,26 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fovsfe.report import faults
-from fovsfe.report.reading import read
-from fovsfe.report.sections.page import page
-from fovsfe.run import Run, write_text
+from fovsfe.files import write_text
+from fovsfe.report import audit_page
+from fovsfe.report.run_data import read_run_data
+from fovsfe.report.sections.page import render_sections
+from fovsfe.run import Run
 
 SPACE = "\N{NO-BREAK SPACE}"
 
 
-def write(run: Run) -> Path:
+def write_report(run: Run) -> Path:
     """Writes the report of a run, finished or not, and gives its path.
 
     Raises:
         FovsfeError: the folder is no run, one of its files is damaged, or it cannot be written to.
     """
-    write_text(run.report, render(run))
+    write_text(run.report, render_report(run))
     return run.report
 
 
-def render(run: Run) -> str:
+def render_report(run: Run) -> str:
     """The report as HTML. Raises FovsfeError as `write` does."""
     environment = Environment(
         loader=PackageLoader("fovsfe.report"),
@@ -37,11 +38,14 @@ def render(run: Run) -> str:
     )
     environment.filters |= {"percent": percent, "number": number, "duration": duration}
     folder = resources.files("fovsfe.report") / "templates"
-    style = (folder / "report.css").read_text("utf-8") + faults.STYLE
+    style = (folder / "report.css").read_text("utf-8") + audit_page.STYLE
     script = (folder / "report.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html").render(
-        **page(read(run)), style=Markup(style), script=Markup(script), script_digest=digest
+        **render_sections(read_run_data(run)),
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=digest,
     )
 
 

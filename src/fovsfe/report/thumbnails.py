@@ -8,8 +8,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode
-from fovsfe.photos.files import read_bytes
-from fovsfe.storage import Place
+from fovsfe.photos.reader import read_bytes
+from fovsfe.storage.locations import AnyPath
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -26,7 +26,7 @@ PLACEHOLDER = "data:image/svg+xml;base64," + base64.b64encode(
 ).decode("ascii")
 
 
-def thumbnail(root: Place, path: str, side: int = SIDE, max_pixels: int = MAX_PIXELS) -> str:
+def thumbnail(root: AnyPath, path: str, side: int = SIDE, max_pixels: int = MAX_PIXELS) -> str:
     """A photo of the table as a data URI: upright, its longer side at most `side` pixels.
 
     `path` is under `root`, also into a zip. A photo that cannot be read, or has more than `max_pixels`, gives

@@ -21,16 +21,24 @@ from fovsfe import __version__, machine
 from fovsfe.bundle.card import licences
 from fovsfe.bundle.format import CARD, FILE, Bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
-from fovsfe.service import docs, pages
-from fovsfe.service.documents import OF_UPLOADS, UPLOAD, Answers, Model, Status, refusals, text
-from fovsfe.service.door import Door
-from fovsfe.service.engine import Engine, Reply
+from fovsfe.service import api_docs, pages
+from fovsfe.service.engine import Engine, PhotoResult
+from fovsfe.service.i18n import Language
 from fovsfe.service.limits import Keys, RateLimit, Uploads
-from fovsfe.service.metrics import SHARED, Metrics
+from fovsfe.service.metrics import SHARED, ServiceMetrics
+from fovsfe.service.middleware import RequestMiddleware
 from fovsfe.service.problems import MEDIA_TYPE, Problem
-from fovsfe.service.reading import photos_of
+from fovsfe.service.schemas import (
+    UPLOAD_BODY,
+    UPLOAD_PROBLEMS,
+    ModelInfo,
+    PredictResponse,
+    ServiceStatus,
+    refusals,
+    text,
+)
 from fovsfe.service.settings import Settings
-from fovsfe.service.texts import Language
+from fovsfe.service.uploads import read_photos
 
 router = APIRouter()
 
@@ -42,7 +50,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     `metrics`, `uploads`, `rate`, `keys`, and `stopping`, which the server sets. Raises FovsfeError where the
     bundle cannot be used, or there is too little memory for it.
     """
-    metrics = Metrics()
+    metrics = ServiceMetrics()
     predictor = Predictor(folder, threads=1)  # a core for each of the engine's threads
     loaded = machine.held()
     _warm_up(predictor)
@@ -76,12 +84,12 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     app.state.keys = Keys(settings.api_keys)
     app.state.stopping = False
     app.include_router(router)
-    app.include_router(docs.router)
+    app.include_router(api_docs.router)
     app.include_router(pages.router)
-    docs.complete(app)
+    api_docs.complete(app)
     for kind in (Problem, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _refuse)
-    app.add_middleware(Door, state=app.state, refuse=_refuse)
+    app.add_middleware(RequestMiddleware, state=app.state, refuse=_refuse)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return app
@@ -96,9 +104,9 @@ def _warm_up(predictor: Predictor) -> None:
 
 @router.post(
     "/api/predict",
-    response_model=Answers,
-    responses=refusals("no-key", "bad-parameter", *OF_UPLOADS),
-    openapi_extra=UPLOAD,
+    response_model=PredictResponse,
+    responses=refusals("no-key", "bad-parameter", *UPLOAD_PROBLEMS),
+    openapi_extra=UPLOAD_BODY,
 )
 async def predict(
     request: Request,
@@ -108,7 +116,7 @@ async def predict(
     """Tells which cars photos show: one or several in the form's field `photo`, or one as the body."""
     state = request.app.state
     state.keys.check(request.headers.get("authorization", ""))
-    async with photos_of(request, state.settings) as sent:
+    async with read_photos(request, state.settings) as sent:
         replies = await state.engine.answers(sent)
     if len(replies) == 1 and isinstance(replies[0], Problem):
         raise replies[0]
@@ -118,7 +126,7 @@ async def predict(
 
 
 async def _photo(
-    state: Any, reply: Reply | Problem, language: Language, top: int, heatmap: bool
+    state: Any, reply: PhotoResult | Problem, language: Language, top: int, heatmap: bool
 ) -> dict[str, Any]:
     if isinstance(reply, Problem):
         state.metrics.refusals.labels(reply.slug).inc()
@@ -127,8 +135,8 @@ async def _photo(
     probabilities = reply.answer.probabilities
     likeliest = [
         {
-            "label": bundle.labels[place],
-            "name": pages.name_of(bundle.labels[place], bundle, language),
+            "label": bundle.class_names[place],
+            "name": pages.name_of(bundle.class_names[place], bundle, language),
             "probability": float(probabilities[place]),
         }
         for place in np.argsort(-probabilities, kind="stable")[:top]
@@ -143,7 +151,7 @@ async def _photo(
     }
 
 
-@router.get("/api/model", response_model=Model, responses=refusals("no-key"))
+@router.get("/api/model", response_model=ModelInfo, responses=refusals("no-key"))
 async def model(request: Request) -> Response:
     """Tells what the service knows, by which networks, and how often they were right."""
     state = request.app.state
@@ -154,7 +162,8 @@ async def model(request: Request) -> Response:
         {
             "model": state.model,
             "labels": [
-                {"label": label, "name": pages.name_of(label, bundle, language)} for label in bundle.labels
+                {"label": label, "name": pages.name_of(label, bundle, language)}
+                for label in bundle.class_names
             ],
             "members": [
                 {"title": member.title, "backbone": member.backbone, "size": member.size, "fit": member.fit}
@@ -167,13 +176,13 @@ async def model(request: Request) -> Response:
     )
 
 
-@router.get("/healthz", response_model=Status, responses=refusals())
+@router.get("/healthz", response_model=ServiceStatus, responses=refusals())
 async def healthz() -> Response:
     """Tells that the process is alive."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", response_model=Status, responses=refusals("not-ready"))
+@router.get("/readyz", response_model=ServiceStatus, responses=refusals("not-ready"))
 async def readyz(request: Request) -> Response:
     """Tells whether to send photos: the networks have made a prediction, and the service is not stopping."""
     if request.app.state.stopping:

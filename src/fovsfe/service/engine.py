@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fovsfe import machine
-from fovsfe.bundle.heat import overlay
-from fovsfe.bundle.predictor import BATCH, Answer, Fitted, Predictor
-from fovsfe.photos.decode import BadPhoto, Header, Pixels, header, load
+from fovsfe.bundle.cam import cam_overlay
+from fovsfe.bundle.predictor import BATCH, ModelInputs, Prediction, Predictor
+from fovsfe.photos.decode import BadPhoto, ImageHeader, Pixels, load_photo, read_header
 from fovsfe.service import logs
-from fovsfe.service.metrics import Metrics
+from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import Problem, busy
 from fovsfe.service.settings import Settings
 
@@ -26,18 +26,18 @@ NICENESS = 5  # of the threads that answer; the loop's is 0, so that it reads an
 
 
 @dataclass(frozen=True)
-class Reply:
+class PhotoResult:
     """The answer for one photo."""
 
-    answer: Answer
+    answer: Prediction
     size: tuple[int, int]
     """height and width of the photo, upright"""
 
 
-class _Job:
+class _QueuedPhoto:
     """A photo that waits. Whoever claims it first, a thread or its visitor's patience, has it."""
 
-    def __init__(self, data: bytes, done: "asyncio.Future[Reply | Problem]") -> None:
+    def __init__(self, data: bytes, done: "asyncio.Future[PhotoResult | Problem]") -> None:
         self.data = data
         self.done = done
         self.since = time.perf_counter()
@@ -50,17 +50,17 @@ class Engine:
     Its coroutines belong to the loop that `start` was called in.
     """
 
-    def __init__(self, predictor: Predictor, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, predictor: Predictor, settings: Settings, metrics: ServiceMetrics) -> None:
         self._predictor = predictor
         self._settings = settings
         self._metrics = metrics
-        self._labels = predictor.bundle.labels
+        self._labels = predictor.bundle.class_names
         self._sides = max(max(member.size) for member in predictor.bundle.members)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_QueuedPhoto | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
         self._pace = 0.0  # seconds that a photo takes a thread, the mean of the last few
-        self._memory = _Memory(settings.decode_memory)
+        self._memory = _DecodeMemory(settings.decode_memory)
         self._threads: list[threading.Thread] = []
         self._drawing = ThreadPoolExecutor(1, "drawing")
 
@@ -86,9 +86,9 @@ class Engine:
         if self._waiting + photos > self._settings.queue_length or wait > self._settings.queue_seconds / 2:
             raise busy(wait)
 
-    async def answer(self, data: bytes) -> Reply:
+    async def answer(self, data: bytes) -> PhotoResult:
         """What the bundle says of an encoded photo. Raises Problem."""
-        job = _Job(data, self._loop.create_future())
+        job = _QueuedPhoto(data, self._loop.create_future())
         self._put(job)
         try:
             async with asyncio.timeout(self._settings.queue_seconds):
@@ -104,21 +104,21 @@ class Engine:
             raise found
         return found
 
-    async def answers(self, photos: Sequence[bytes]) -> list[Reply | Problem]:
+    async def answers(self, photos: Sequence[bytes]) -> list[PhotoResult | Problem]:
         """For each photo its reply, or what is wrong with it. Raises Problem where that is not its fault."""
         self.check_room(len(photos))
         found = await asyncio.gather(*map(self.answer, photos), return_exceptions=True)
-        replies: list[Reply | Problem] = []
+        replies: list[PhotoResult | Problem] = []
         for reply in found:
             if isinstance(reply, BaseException) and not (isinstance(reply, Problem) and reply.status < 500):
                 raise reply
             replies.append(reply)
         return replies
 
-    async def overlay(self, reply: Reply, label: int) -> bytes | None:
+    async def overlay(self, reply: PhotoResult, label: int) -> bytes | None:
         """`bundle.heat.overlay` of a reply, drawn in a thread."""
         return await self._loop.run_in_executor(
-            self._drawing, overlay, reply.answer, self._predictor.bundle, label, reply.size
+            self._drawing, cam_overlay, reply.answer, self._predictor.bundle, label, reply.size
         )
 
     async def small(self, data: bytes, size: tuple[int, int]) -> Pixels:
@@ -126,19 +126,19 @@ class Engine:
 
         def draw() -> Pixels:
             most = self._settings.max_pixels
-            with self._memory.taken(memory_needed(data, header(data, most), max(size))):
-                return load(data, size, "squash", most)
+            with self._memory.taken(memory_needed(data, read_header(data, most), max(size))):
+                return load_photo(data, size, "squash", most)
 
         return await self._loop.run_in_executor(self._drawing, draw)
 
-    def _put(self, job: _Job) -> None:
+    def _put(self, job: _QueuedPhoto) -> None:
         with self._lock:
             self.check_room(1)
             self._waiting += 1
             self._metrics.waiting.set(self._waiting)
         self._jobs.put(job)
 
-    def _claim(self, job: _Job) -> bool:
+    def _claim(self, job: _QueuedPhoto) -> bool:
         with self._lock:
             if job.claimed:
                 return False
@@ -162,7 +162,7 @@ class Engine:
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(_deliver, batch, found)
 
-    def _more(self) -> Iterator[_Job]:
+    def _more(self) -> Iterator[_QueuedPhoto]:
         """What else waits already, up to a batch."""
         for _ in range(BATCH - 1):
             try:
@@ -174,7 +174,7 @@ class Engine:
                 return
             yield job
 
-    def _results(self, batch: Sequence[_Job]) -> list[Reply | Problem]:
+    def _results(self, batch: Sequence[_QueuedPhoto]) -> list[PhotoResult | Problem]:
         fitted = [self._fitted(job) for job in batch]
         readable = [photo for photo in fitted if not isinstance(photo, Problem)]
         if not readable:
@@ -188,16 +188,16 @@ class Engine:
         self._metrics.infer.observe(time.perf_counter() - started)
         self._metrics.batch.observe(len(readable))
         return [
-            photo if isinstance(photo, Problem) else self._counted(Reply(next(answers), photo[1]))
+            photo if isinstance(photo, Problem) else self._counted(PhotoResult(next(answers), photo[1]))
             for photo in fitted
         ]
 
-    def _fitted(self, job: _Job) -> tuple[Fitted, tuple[int, int]] | Problem:
+    def _fitted(self, job: _QueuedPhoto) -> tuple[ModelInputs, tuple[int, int]] | Problem:
         """The photo as the members take it, and its height and width."""
         started = time.perf_counter()
         self._metrics.queue.observe(started - job.since)
         try:
-            about = header(job.data, self._settings.max_pixels)
+            about = read_header(job.data, self._settings.max_pixels)
             with self._memory.taken(memory_needed(job.data, about, self._sides)):
                 pixels = self._predictor.pixels(job.data, self._settings.max_pixels)
             return pixels, (about.height, about.width)
@@ -208,14 +208,14 @@ class Engine:
         finally:
             self._metrics.decode.observe(time.perf_counter() - started)
 
-    def _counted(self, reply: Reply) -> Reply:
+    def _counted(self, reply: PhotoResult) -> PhotoResult:
         self._metrics.answers.labels(self._labels[int(reply.answer.probabilities.argmax())]).inc()
         if not reply.answer.known:
             self._metrics.unknown.inc()
         return reply
 
 
-class _Memory:
+class _DecodeMemory:
     """Bytes that several threads may take together; who needs more than are free waits."""
 
     def __init__(self, most: int) -> None:
@@ -243,7 +243,7 @@ class _Memory:
                 self._freed.notify_all()
 
 
-def memory_needed(data: bytes, about: Header, side: int) -> int:
+def memory_needed(data: bytes, about: ImageHeader, side: int) -> int:
     """Bytes that decoding a photo takes at its peak, where `side` is the longest that is wanted of it.
 
     Rounded up from what Pillow 13 took for 12 and 24 million pixels of each kind. A JPEG is decoded at about
@@ -270,7 +270,7 @@ def _bad_photo(reason: str) -> Problem:
     return Problem("damaged-photo", f"The photo cannot be read: {reason}.")
 
 
-def _deliver(batch: Sequence[_Job], found: Sequence[Reply | Problem]) -> None:
+def _deliver(batch: Sequence[_QueuedPhoto], found: Sequence[PhotoResult | Problem]) -> None:
     for job, result in zip(batch, found, strict=True):
         if not job.done.done():
             job.done.set_result(result)

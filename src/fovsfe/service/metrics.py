@@ -12,7 +12,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 PHASES = ("read", "queue", "decode", "infer")
 
 
-class Metrics:
+class ServiceMetrics:
     """The counters of one application; with several workers, `text` adds up what all of them counted."""
 
     def __init__(self) -> None:

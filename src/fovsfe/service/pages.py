@@ -15,23 +15,23 @@ from PIL import Image
 
 from fovsfe.bundle.format import Bundle
 from fovsfe.photos.decode import FORMATS
-from fovsfe.service.engine import Engine, Reply
-from fovsfe.service.problems import KINDS, Problem
-from fovsfe.service.reading import photos_of
-from fovsfe.service.settings import Settings
-from fovsfe.service.texts import (
+from fovsfe.service.engine import Engine, PhotoResult
+from fovsfe.service.i18n import (
     AGAIN,
-    NAMES,
+    LANGUAGE_NAMES,
+    MESSAGES,
     PROBLEMS,
-    SAY,
     Language,
     language_of,
     megabytes,
     number,
     percent,
 )
+from fovsfe.service.problems import PROBLEM_TYPES, Problem
+from fovsfe.service.settings import Settings
+from fovsfe.service.uploads import read_photos
 
-LIKELIEST = 5
+TOP = 5
 THUMBNAIL = 720  # pixels of the longest side
 YEAR = 365 * 24 * 3600
 
@@ -60,7 +60,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Likely:
+class TopLabel:
     """A label and its probability."""
 
     name: str
@@ -69,7 +69,7 @@ class Likely:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class ProblemView:
     """A problem in a visitor's words."""
 
     slug: str
@@ -80,16 +80,16 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Card:
+class PhotoCard:
     """What the page says of one photo; with a `problem`, nothing but that."""
 
     of: str = ""
     name: str = ""
     known: bool = True
-    top: tuple[Likely, ...] = (Likely("", 0.0, ""),)
+    top: tuple[TopLabel, ...] = (TopLabel("", 0.0, ""),)
     photo: Photo | None = None
     heatmap: str | None = ""
-    problem: Trouble | None = None
+    problem: ProblemView | None = None
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
@@ -102,16 +102,16 @@ async def start(request: Request) -> Response:
 async def ask(request: Request) -> Response:
     """The same page with the answers for the form's photos. Raises Problem."""
     state = request.app.state
-    async with photos_of(request, state.settings) as photos:
+    async with read_photos(request, state.settings) as photos:
         replies = await state.engine.answers(photos)
         if len(replies) == 1 and isinstance(replies[0], Problem):
             raise replies[0]
         cards, language = [], language_for(request)
         for position, (data, reply) in enumerate(zip(photos, replies, strict=True), start=1):
-            of = SAY[language]["photo_number"].format(number=position) if len(photos) > 1 else ""
+            of = MESSAGES[language]["photo_number"].format(number=position) if len(photos) > 1 else ""
             if isinstance(reply, Problem):
                 state.metrics.refusals.labels(reply.slug).inc()
-                cards.append(Card(of, problem=_trouble(reply.slug, language, state.settings)))
+                cards.append(PhotoCard(of, problem=_trouble(reply.slug, language, state.settings)))
             else:
                 cards.append(await _answered(request, of, data, reply))
     return _start(request, cards)
@@ -128,7 +128,7 @@ async def about(request: Request) -> Response:
 @router.api_route("/problems/{slug}", methods=["GET", "HEAD"])
 async def explain(request: Request, slug: str) -> Response:
     """What the `type` of a problem leads to: what it means and what to do. Raises Problem."""
-    if slug not in KINDS:
+    if slug not in PROBLEM_TYPES:
         raise Problem("not-found", "There is no such problem.")
     return _with_problem(request, slug, 200, {})
 
@@ -151,7 +151,7 @@ def problem_page(request: Request, problem: Problem) -> Response:
 def language_for(request: Request) -> Language:
     """What the visitor chose, now (?lang=) or earlier (a cookie), or else what the browser asks for."""
     for chosen in (request.query_params.get("lang"), request.cookies.get("lang")):
-        for language in NAMES:
+        for language in LANGUAGE_NAMES:
             if chosen == language:
                 return language
     return language_of(request.headers.get("accept-language", ""))
@@ -162,22 +162,22 @@ def name_of(label: str, bundle: Bundle, language: Language) -> str:
     return bundle.translations.get(language, {}).get(label, label)
 
 
-async def _answered(request: Request, of: str, data: bytes, reply: Reply) -> Card:
+async def _answered(request: Request, of: str, data: bytes, reply: PhotoResult) -> PhotoCard:
     engine, bundle = request.app.state.engine, request.app.state.bundle
     language = language_for(request)
     probabilities = reply.answer.probabilities
-    likeliest = [int(label) for label in np.argsort(-probabilities, kind="stable")[:LIKELIEST]]
+    likeliest = [int(label) for label in np.argsort(-probabilities, kind="stable")[:TOP]]
     heatmap = await engine.overlay(reply, likeliest[0])
     thumbnail = await _thumbnail(engine, data, reply.size)
     top = tuple(
-        Likely(
-            name_of(bundle.labels[label], bundle, language),
+        TopLabel(
+            name_of(bundle.class_names[label], bundle, language),
             float(probabilities[label]),
             percent(float(probabilities[label]), language),
         )
         for label in likeliest
     )
-    return Card(
+    return PhotoCard(
         of=of,
         name=top[0].name,
         known=reply.answer.known,
@@ -201,18 +201,18 @@ def _address(kind: str, content: bytes) -> str:
 
 def _with_problem(request: Request, slug: str, status: int, headers: dict[str, str]) -> Response:
     trouble = _trouble(slug, language_for(request), request.app.state.settings)
-    return _start(request, [Card(problem=trouble)], status, headers)
+    return _start(request, [PhotoCard(problem=trouble)], status, headers)
 
 
-def _trouble(slug: str, language: Language, settings: Settings) -> Trouble:
+def _trouble(slug: str, language: Language, settings: Settings) -> ProblemView:
     title, cure = PROBLEMS[language][slug]
     facts = {
         "size": megabytes(settings.max_content_length, language),
         "photos": settings.max_photos,
         "formats": _formats(),
     }
-    status = KINDS[slug].status if slug in KINDS else None
-    return Trouble(slug, status, title, cure.format(**facts), slug in AGAIN)
+    status = PROBLEM_TYPES[slug].status if slug in PROBLEM_TYPES else None
+    return ProblemView(slug, status, title, cure.format(**facts), slug in AGAIN)
 
 
 def _formats() -> str:
@@ -220,7 +220,7 @@ def _formats() -> str:
 
 
 def _start(
-    request: Request, cards: list[Card], status: int = 200, headers: dict[str, str] | None = None
+    request: Request, cards: list[PhotoCard], status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     language, state = language_for(request), request.app.state
     first = cards[0] if cards else None
@@ -229,7 +229,7 @@ def _start(
     elif first.problem:
         headline = first.problem.title
     else:
-        headline = first.name if first.known else SAY[language]["unknown"]
+        headline = first.name if first.known else MESSAGES[language]["unknown"]
     return page(
         request,
         "index.html",
@@ -237,11 +237,11 @@ def _start(
         headers or {},
         headline=headline,
         cards=cards,
-        names=[name_of(label, state.bundle, language) for label in state.bundle.labels],
-        blank=Card(),
-        blank_unknown=Card(known=False),
+        names=[name_of(label, state.bundle, language) for label in state.bundle.class_names],
+        blank=PhotoCard(),
+        blank_unknown=PhotoCard(known=False),
         problems=[_trouble(slug, language, state.settings) for slug in PROBLEMS[language]],
-        likeliest=LIKELIEST,
+        likeliest=TOP,
         largest=state.settings.max_content_length,
         scripted=not state.settings.api_keys,  # the script asks the API, which is then not for everyone
     )
@@ -253,15 +253,15 @@ def page(request: Request, template: str, status: int, headers: dict[str, str], 
     settings: Settings = state.settings
     threshold = percent(state.bundle.blend.threshold, language)
     say = {
-        **SAY[language],
-        "accepted": SAY[language]["accepted"].format(
+        **MESSAGES[language],
+        "accepted": MESSAGES[language]["accepted"].format(
             formats=_formats(), size=megabytes(settings.max_content_length, language)
         ),
-        "unknown_why": SAY[language]["unknown_why"].format(threshold=threshold),
+        "unknown_why": MESSAGES[language]["unknown_why"].format(threshold=threshold),
     }
     html = _TEMPLATES.get_template(template).render(
         language=language,
-        languages=NAMES,
+        languages=LANGUAGE_NAMES,
         say=say,
         root=settings.app_root,
         static=lambda name: f"{settings.app_root}/static/{name}?v={_HASHES[name]}",
@@ -286,7 +286,7 @@ def page(request: Request, template: str, status: int, headers: dict[str, str], 
 
 def _model(bundle: Bundle, language: Language) -> dict[str, Any]:
     """What the page about the model tells: of `bundle.metrics`, what is there."""
-    say, metrics = SAY[language], bundle.metrics
+    say, metrics = MESSAGES[language], bundle.metrics
     alone = metrics.get("members", {})
     members = [
         {
@@ -300,21 +300,21 @@ def _model(bundle: Bundle, language: Language) -> dict[str, Any]:
     proof = bundle.proof and say["proof"].format(
         difference=number(f"{bundle.proof.greatest_difference:.7f}", language), photos=bundle.proof.photos
     )
-    judged = bundle.precision.judged
-    reduced = judged and say["reduced"].format(
+    check = bundle.precision.check
+    reduced = check and say["reduced"].format(
         kind=bundle.precision.kind,
-        after=percent(judged.after, language),
-        before=percent(judged.before, language),
-        photos=judged.photos,
+        after=percent(check.after, language),
+        before=percent(check.before, language),
+        photos=check.photos,
     )
     figures = _figures(bundle, language) if "accuracy" in metrics else None
-    names = [name_of(label, bundle, language) for label in bundle.labels]
+    names = [name_of(label, bundle, language) for label in bundle.class_names]
     facts = [fact for fact in (reduced, proof) if fact]
     return {"members": members, "facts": facts, "figures": figures, "names": names}
 
 
 def _figures(bundle: Bundle, language: Language) -> dict[str, Any]:
-    say, metrics = SAY[language], bundle.metrics
+    say, metrics = MESSAGES[language], bundle.metrics
     low, high = metrics["interval"]
     pair = metrics.get("hardest_pair")
     return {
@@ -338,6 +338,6 @@ def _figures(bundle: Bundle, language: Language) -> dict[str, Any]:
                 for key in ("recall", "precision")
                 for share in [metrics.get(key, {}).get(label)]
             }
-            for label in bundle.labels
+            for label in bundle.class_names
         ],
     }

@@ -6,34 +6,34 @@ from typing import Any, NamedTuple
 MEDIA_TYPE = "application/problem+json"
 
 
-class Kind(NamedTuple):
+class ProblemType(NamedTuple):
     """What all problems of a type have in common."""
 
     status: int
     title: str
 
 
-KINDS = {
-    "bad-request": Kind(400, "The request cannot be understood"),
-    "bad-form": Kind(400, "The form is damaged"),
-    "no-photo": Kind(400, "No photo was sent"),
-    "upload-stopped": Kind(400, "The upload stopped before its end"),
-    "no-key": Kind(401, "An API key is needed"),
-    "not-found": Kind(404, "There is nothing here"),
-    "wrong-method": Kind(405, "This cannot be done here"),
-    "too-slow": Kind(408, "The upload took too long"),
-    "too-large": Kind(413, "The upload is too large"),
-    "too-many-photos": Kind(413, "Too many photos at once"),
-    "not-an-image": Kind(415, "This is not a photo"),
-    "damaged-photo": Kind(422, "The photo cannot be read"),
-    "too-many-pixels": Kind(422, "The photo has too many pixels"),
-    "bad-parameter": Kind(422, "A parameter has a wrong value"),
-    "rate-limited": Kind(429, "Too many requests"),
-    "long-header": Kind(431, "The request's header is too long"),
-    "internal": Kind(500, "Something went wrong here"),
-    "busy": Kind(503, "Too many visitors at this moment"),
-    "long-wait": Kind(503, "The photo waited too long"),
-    "not-ready": Kind(503, "The service is not ready"),
+PROBLEM_TYPES = {
+    "bad-request": ProblemType(400, "The request cannot be understood"),
+    "bad-form": ProblemType(400, "The form is damaged"),
+    "no-photo": ProblemType(400, "No photo was sent"),
+    "upload-stopped": ProblemType(400, "The upload stopped before its end"),
+    "no-key": ProblemType(401, "An API key is needed"),
+    "not-found": ProblemType(404, "There is nothing here"),
+    "wrong-method": ProblemType(405, "This cannot be done here"),
+    "too-slow": ProblemType(408, "The upload took too long"),
+    "too-large": ProblemType(413, "The upload is too large"),
+    "too-many-photos": ProblemType(413, "Too many photos at once"),
+    "not-an-image": ProblemType(415, "This is not a photo"),
+    "damaged-photo": ProblemType(422, "The photo cannot be read"),
+    "too-many-pixels": ProblemType(422, "The photo has too many pixels"),
+    "bad-parameter": ProblemType(422, "A parameter has a wrong value"),
+    "rate-limited": ProblemType(429, "Too many requests"),
+    "long-header": ProblemType(431, "The request's header is too long"),
+    "internal": ProblemType(500, "Something went wrong here"),
+    "busy": ProblemType(503, "Too many visitors at this moment"),
+    "long-wait": ProblemType(503, "The photo waited too long"),
+    "not-ready": ProblemType(503, "The service is not ready"),
 }
 """slug -> status and English title; a slug, once published, keeps its meaning"""
 
@@ -50,7 +50,7 @@ class Problem(Exception):
         self.slug = slug
         self.detail = detail
         self.headers = dict(headers or {})
-        self.status, self.title = KINDS[slug]
+        self.status, self.title = PROBLEM_TYPES[slug]
 
     def document(self, app_root: str = "") -> dict[str, Any]:
         """The members of the RFC 9457 document; `type` is a path under `app_root`, where it is explained."""

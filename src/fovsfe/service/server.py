@@ -222,9 +222,9 @@ class _Workers:
     """Several workers on one socket. Who dies is replaced; what waits to be accepted is for the others."""
 
     def __init__(self, folder: Path, settings: Settings, listener: socket.socket) -> None:
-        from fovsfe.bundle.format import load
+        from fovsfe.bundle.format import load_bundle
 
-        load(folder)  # a damaged bundle is refused before anything is started
+        load_bundle(folder)  # a damaged bundle is refused before anything is started
         self._folder, self._settings, self._listener = folder, settings, listener
         self._workers: list[_Worker] = []
         self._served = False

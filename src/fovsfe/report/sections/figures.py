@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fovsfe.ensemble.metrics import Ints, confusion, measure
+from fovsfe.ensemble.metrics import Ints, compute_metrics, confusion
 from fovsfe.report import charts
-from fovsfe.report.comparing import answered_at, coverage, reliability
-from fovsfe.report.reading import Round, Story
-from fovsfe.report.sections.trusted import Section, Trusted, answers_of, side_by_side
+from fovsfe.report.analysis import coverage, coverage_at, reliability
+from fovsfe.report.run_data import RoundData, RunData
+from fovsfe.report.sections.selected import Section, SelectedPredictions, align_members, predictions_by_title
 
 PAIRS = 20
 
 
-def curves(story: Story) -> list[Section]:
+def curves(story: RunData) -> list[Section]:
     """Every member of every round: its learning curves, and what was kept of each fold."""
     return [
         {
@@ -37,7 +37,7 @@ def curves(story: Story) -> list[Section]:
     ]
 
 
-def compared(story: Story) -> Section | None:
+def compared(story: RunData) -> Section | None:
     """Members and blends of all rounds with their figures; of a finished run every blend that was tried."""
     rows = [row for each in story.rounds for row in _figures(story, each)]
     if not rows:
@@ -55,12 +55,12 @@ def compared(story: Story) -> Section | None:
     return {"chart": charts.comparison(drawn), "rows": rows, "candidates": candidates}
 
 
-def _figures(story: Story, each: Round) -> Iterator[Section]:
+def _figures(story: RunData, each: RoundData) -> Iterator[Section]:
     """The members of a round, then its blends."""
     stressed = _stressed(story, each.number)
     chosen_round = story.metrics["chosen"]["round"] if story.metrics else None
-    for title, answers, is_choice in answers_of(story, each):
-        figures = measure(answers.probabilities, answers.truth, story.labels)
+    for title, answers, is_choice in predictions_by_title(story, each):
+        figures = compute_metrics(answers.probabilities, answers.y_true, story.class_names)
         yield {
             "round": each.number,
             "title": title,
@@ -70,7 +70,7 @@ def _figures(story: Story, each: Round) -> Iterator[Section]:
         }
 
 
-def _stressed(story: Story, number: int) -> dict[str, float]:
+def _stressed(story: RunData, number: int) -> dict[str, float]:
     """Accuracy on strongly augmented copies, by member, where the recipe asks for it."""
     for each in (story.metrics or {}).get("rounds", []):
         if each["round"] == number:
@@ -82,15 +82,15 @@ def _stressed(story: Story, number: int) -> dict[str, float]:
     return {}
 
 
-def confusions(story: Story, trusted: Trusted | None) -> Section | None:
+def confusions(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
     """The matrices of members and blends, labels in one order, and the trusted answers' frequent mistakes."""
     if trusted is None:
         return None
-    names = [story.labels[i] for i in trusted.order]
+    names = [story.class_names[i] for i in trusted.order]
     each_one: list[Section] = []
     for each in story.rounds:
-        for title, answers, is_choice in answers_of(story, each):
-            counts = confusion(answers.probabilities, answers.truth)[np.ix_(trusted.order, trusted.order)]
+        for title, answers, is_choice in predictions_by_title(story, each):
+            counts = confusion(answers.probabilities, answers.y_true)[np.ix_(trusted.order, trusted.order)]
             name = f"confusion-{len(each_one)}"
             each_one.append(
                 {
@@ -100,35 +100,35 @@ def confusions(story: Story, trusted: Trusted | None) -> Section | None:
                     "shares": charts.confusion(f"{name}-shares", title, counts, names, shares=True),
                 }
             )
-    counts = confusion(trusted.answers.probabilities, trusted.answers.truth)
+    counts = confusion(trusted.answers.probabilities, trusted.answers.y_true)
     return {
         "each": each_one,
-        "pairs": list(_pairs(counts, story.labels)),
+        "pairs": list(_pairs(counts, story.class_names)),
         "title": trusted.title,
         "large": len(names) > charts.MOST_FOR_A_PHONE,
     }
 
 
-def _pairs(counts: Ints, labels: Sequence[str]) -> Iterator[Section]:
+def _pairs(counts: Ints, class_names: Sequence[str]) -> Iterator[Section]:
     wrong = counts - np.diag(np.diag(counts))
     for cell in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]:
         true, given = np.unravel_index(cell, wrong.shape)
         if wrong[true, given]:
             times, of = int(wrong[true, given]), int(counts[true].sum())
-            yield {"true": labels[true], "given": labels[given], "times": times, "of": of}
+            yield {"true": class_names[true], "given": class_names[given], "times": times, "of": of}
 
 
-def calibration(story: Story, trusted: Trusted | None) -> Section | None:
+def calibration(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
     """The choice beside the plain mean of its members; None before there is a choice."""
     if trusted is None or trusted.blend is None:
         return None
     members = {title: trusted.round.members[title] for title in trusted.blend.members}
-    _, answers, each_one = side_by_side(members)
+    _, answers, each_one = align_members(members)
     before = each_one.mean(axis=0)
-    after, truth = trusted.answers.probabilities, trusted.answers.truth
+    after, y_true = trusted.answers.probabilities, trusted.answers.y_true
     return {
-        "chart": charts.reliability(reliability(before, answers.truth), reliability(after, truth)),
-        "before": measure(before, answers.truth, story.labels),
+        "chart": charts.reliability(reliability(before, answers.y_true), reliability(after, y_true)),
+        "before": compute_metrics(before, answers.y_true, story.class_names),
         "after": trusted.figures,
         "temperature": trusted.blend.temperature,
         "kind": trusted.blend.kind,
@@ -137,14 +137,14 @@ def calibration(story: Story, trusted: Trusted | None) -> Section | None:
     }
 
 
-def unknown(story: Story, trusted: Trusted | None) -> Section | None:
+def unknown(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
     """What is answered, and how well, under the blend's threshold and under any other."""
     if trusted is None or trusted.blend is None:
         return None
-    said, truth, threshold = trusted.answers.probabilities, trusted.answers.truth, trusted.blend.threshold
-    answered, accuracy = answered_at(said, truth, threshold)
+    said, y_true, threshold = trusted.answers.probabilities, trusted.answers.y_true, trusted.blend.threshold
+    answered, accuracy = coverage_at(said, y_true, threshold)
     return {
-        "chart": charts.coverage(coverage(said, truth), threshold, (answered, accuracy)),
+        "chart": charts.coverage(coverage(said, y_true), threshold, (answered, accuracy)),
         "threshold": threshold,
         "answered": answered,
         "accuracy": accuracy,

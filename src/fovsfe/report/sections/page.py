@@ -4,35 +4,35 @@ import shlex
 
 from fovsfe.recipe import to_toml
 from fovsfe.report import charts
-from fovsfe.report.reading import Story
-from fovsfe.report.sections import figures, helped, pictures
-from fovsfe.report.sections.trusted import Section, Trusted, trusted_of
+from fovsfe.report.run_data import RunData
+from fovsfe.report.sections import ablation, figures, photos
+from fovsfe.report.sections.selected import Section, SelectedPredictions, select_predictions
 
 
-def page(story: Story) -> Section:
+def render_sections(story: RunData) -> Section:
     """Every section by its name; None (or an empty list) for what the run has not come to yet."""
-    trusted = trusted_of(story)
+    trusted = select_predictions(story)
     return {
         "name": story.run.root.resolve().name,
         "finished": story.metrics is not None,
         "answer": _answer(story, trusted),
-        "photos": pictures.photos(story, trusted),
-        "augmented": pictures.augmented(story),
+        "photos": photos.photos(story, trusted),
+        "augmented": photos.augmented(story),
         "curves": figures.curves(story),
         "compared": figures.compared(story),
         "confusions": figures.confusions(story, trusted),
-        "mistakes": pictures.mistakes(story, trusted),
+        "mistakes": photos.mistakes(story, trusted),
         "calibration": figures.calibration(story, trusted),
         "unknown": figures.unknown(story, trusted),
-        "brought": helped.brought(story),
-        "members": helped.members(story, trusted),
-        "suspects": pictures.suspected(story, trusted),
+        "brought": ablation.brought(story),
+        "members": ablation.members(story, trusted),
+        "suspects": photos.label_errors(story, trusted),
         "cost": _cost(story),
         "again": _again(story),
     }
 
 
-def _answer(story: Story, trusted: Trusted | None) -> Section:
+def _answer(story: RunData, trusted: SelectedPredictions | None) -> Section:
     done = sum(
         curve.kept is not None for each in story.rounds for some in each.curves.values() for curve in some
     )
@@ -43,9 +43,9 @@ def _answer(story: Story, trusted: Trusted | None) -> Section:
         "title": trusted.title if trusted else "",
         "is_choice": bool(trusted and trusted.blend),
         "round": trusted.round.number if trusted else 0,
-        "views": chosen.get("views", []),
+        "tta": chosen.get("tta", []),
         "reasons": chosen.get("reasons", []),
-        "labels": len(story.labels),
+        "labels": len(story.class_names),
         "seconds": story.seconds,
         "networks_done": done,
         "networks": story.networks * (story.recipe.rounds if tested else 1),
@@ -54,14 +54,14 @@ def _answer(story: Story, trusted: Trusted | None) -> Section:
     }
 
 
-def _cost(story: Story) -> Section | None:
+def _cost(story: RunData) -> Section | None:
     if not story.steps:
         return None
     seconds = {name: step["seconds"] for name, step in story.steps.items()}
     return {"chart": charts.seconds_by_step(seconds), "steps": story.steps, "seconds": story.seconds}
 
 
-def _again(story: Story) -> Section:
+def _again(story: RunData) -> Section:
     command = story.command
     words = ["fovsfe", "train", command["photos"], "--recipe", str(story.run.recipe)]
     words += ["--weights", command["weights"]]

@@ -1,0 +1,96 @@
+"""What a run remembers of its photos: photos.csv, a row a photo, and dataset.json, what holds for all of them.
+
+Both are written once, at the start of a run. Training, a resumed run, export and report read these and never
+list the photos again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fovsfe.errors import FovsfeError
+from fovsfe.files import atomic_path, write_text
+from fovsfe.photos.layouts import DataSet
+from fovsfe.storage.locations import AnyPath, as_path
+
+COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault", "width", "height"]
+_TEXTS = ("id", "path", "part", "label", "fault")
+
+
+class DataSetFacts(BaseModel):
+    """dataset.json: what holds for all photos of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str
+    """the path or URL that the manifest's paths are relative to"""
+    layout: str
+    """as `layouts.DataSet.layout`"""
+    class_names: tuple[str, ...]
+    """the labels, in the order of every column of probabilities"""
+    label_ids: dict[str, str]
+    """label -> what a submission writes for it"""
+    sample_columns: tuple[str, ...] | None
+    """the columns of the sample submission; None if there is none"""
+    sample_rows: tuple[tuple[str, ...], ...]
+    """the rows of the sample submission, in its order"""
+
+    @classmethod
+    def of(cls, dataset: DataSet) -> DataSetFacts:
+        """Returns the facts of a data set that was found."""
+        sample = dataset.sample
+        return cls(
+            root=str(dataset.root),
+            layout=dataset.layout,
+            class_names=dataset.class_names,
+            label_ids=dataset.label_ids,
+            sample_columns=None if sample is None else tuple(map(str, sample.columns)),
+            sample_rows=() if sample is None else tuple(map(tuple, sample.to_numpy(str).tolist())),
+        )
+
+    @property
+    def location(self) -> AnyPath:
+        """`root` as a path or URL."""
+        return as_path(self.root)
+
+    @property
+    def sample(self) -> pd.DataFrame | None:
+        """The sample submission as text, as it was read; None if there is none."""
+        if self.sample_columns is None:
+            return None
+        return pd.DataFrame(list(self.sample_rows), columns=pd.Index(self.sample_columns), dtype=object)
+
+
+def write_facts(file: Path, facts: DataSetFacts) -> None:
+    """Writes dataset.json. Raises FovsfeError if it cannot be written."""
+    write_text(file, facts.model_dump_json(indent=1) + "\n")
+
+
+def read_facts(file: Path) -> DataSetFacts:
+    """Reads dataset.json. Raises FovsfeError if it is missing or damaged."""
+    try:
+        return DataSetFacts.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FovsfeError(f"cannot read {file}: {reason}; it is written when a run starts") from error
+
+
+def write_manifest(file: Path, manifest: pd.DataFrame) -> None:
+    """Writes photos.csv, COLUMNS of `manifest`, whole or not at all. Raises FovsfeError if it cannot be written."""
+    with atomic_path(file) as temporary:
+        manifest[COLUMNS].to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def read_manifest(file: Path) -> pd.DataFrame:
+    """Returns the photos of a run: COLUMNS; ids, paths, parts, labels and faults are text, whatever they look like.
+
+    Raises:
+        FovsfeError: the file cannot be read.
+    """
+    try:
+        return pd.read_csv(file, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise FovsfeError(f"cannot read {file}: {error}") from error

@@ -1,0 +1,134 @@
+"""bundle.rows: rows are whole, of any name, and a file that has some is gone on with."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fovsfe.bundle.prediction_file import PredictionFile, open_prediction_file
+from fovsfe.bundle.predictor import Prediction
+from fovsfe.errors import FovsfeError, WrongUsage
+
+LABELS = ("ВАЗ-2109", 'a,"b"', "Ford")
+ANSWER = Prediction(np.array([0.25, 0.6, 0.15]), True, (None,))
+UNKNOWN = Prediction(np.array([0.3, 0.3, 0.4]), False, (None,))
+NAMES = ["a.jpg", 'b, "c".jpg', "папка/é.jpg", "\udcff.jpg", " ", "#", "x" * 5000]
+
+
+def read(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as text:
+        return list(csv.DictReader(text))
+
+
+def test_csv(tmp_path: Path) -> None:
+    with open_prediction_file(tmp_path / "deep" / "a.csv", LABELS, 2) as rows:
+        for name in NAMES:
+            rows.write(name, ANSWER)
+        rows.write("last", UNKNOWN)
+    table = read(tmp_path / "deep" / "a.csv")
+    assert [row["photo"] for row in table] == [*NAMES, "last"]
+    assert table[0] == {
+        "photo": "a.jpg",
+        "known": "yes",
+        "label": 'a,"b"',
+        "probability": "0.6",
+        "label_2": "ВАЗ-2109",
+        "probability_2": "0.25",
+    }
+    assert (table[-1]["label"], table[-1]["known"]) == ("Ford", "no")
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    with open_prediction_file(tmp_path / "a.jsonl", LABELS, 9) as rows:
+        for name in NAMES:
+            rows.write(name, ANSWER)
+    lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    each = [json.loads(line) for line in lines]
+    assert [row["photo"] for row in each] == NAMES
+    assert each[0]["known"] is True and each[0]["label"] == 'a,"b"'
+    assert [part["probability"] for part in each[0]["top"]] == [0.6, 0.25, 0.15]
+
+
+def test_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    with open_prediction_file(None, LABELS, 1) as rows:
+        rows.write("a.jpg", ANSWER)
+        assert capsysbinary.readouterr().out.splitlines() == [
+            b"photo,known,label,probability",
+            b'a.jpg,yes,"a,""b""",0.6',
+        ]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.JSONL"])
+@pytest.mark.parametrize("cut", [0, 1, 7])
+def test_goes_on(tmp_path: Path, name: str, cut: int) -> None:
+    """After any end: half a row is written anew, and no row is there twice."""
+    file = tmp_path / name
+    with open_prediction_file(file, LABELS, 2) as rows:
+        assert rows.done == set()
+        for photo in NAMES:
+            rows.write(photo, ANSWER)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) - cut])
+    with open_prediction_file(file, LABELS, 2) as rows:
+        assert rows.done == set(NAMES[:-1] if cut else NAMES)
+        for photo in NAMES:
+            if photo not in rows.done:
+                rows.write(photo, ANSWER)
+    assert file.read_bytes() == whole
+
+
+def test_a_row_can_be_read_before_the_next(tmp_path: Path) -> None:
+    with open_prediction_file(tmp_path / "a.csv", LABELS, 1) as rows:
+        rows.write("a.jpg", ANSWER)
+        assert len(read(tmp_path / "a.csv")) == 1
+
+
+def test_a_name_with_a_line_break_stays_one_line(tmp_path: Path) -> None:
+    with open_prediction_file(tmp_path / "a.csv", LABELS, 1) as rows:
+        rows.write("a\nb.jpg", ANSWER)
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").count("\n") == 2
+
+
+@pytest.mark.parametrize("text", ["my,own,table\n", "photo,known,label,probability,label_2,probability_2\n"])
+def test_another_table_is_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with (
+        pytest.raises(FovsfeError, match="other columns"),
+        open_prediction_file(tmp_path / "a.csv", LABELS, 1),
+    ):
+        pass
+    assert (tmp_path / "a.csv").read_text() == text
+
+
+@pytest.mark.parametrize("text", ["notes\n", "[1]\n", "{}\n", "3\n"])
+def test_other_lines_are_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.jsonl").write_text(text)
+    with (
+        pytest.raises(FovsfeError, match="other than answers"),
+        open_prediction_file(tmp_path / "a.jsonl", LABELS, 1),
+    ):
+        pass
+    assert (tmp_path / "a.jsonl").read_text() == text
+
+
+def test_a_file_that_cannot_be(tmp_path: Path) -> None:
+    with (
+        pytest.raises(WrongUsage, match=r"\.csv or \.jsonl"),
+        open_prediction_file(tmp_path / "a.txt", LABELS, 1),
+    ):
+        pass
+    (tmp_path / "a.csv").mkdir()
+    with (
+        pytest.raises(FovsfeError, match="cannot write"),
+        open_prediction_file(tmp_path / "a.csv", LABELS, 1),
+    ):
+        pass
+
+
+def test_a_full_disk() -> None:
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        rows = PredictionFile(full, "full.csv", False, LABELS, 1)
+        with pytest.raises(FovsfeError, match="cannot write full"):
+            rows.begin()

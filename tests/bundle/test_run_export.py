@@ -1,0 +1,150 @@
+"""bundle.from_run: what a run folder holds becomes a bundle of all members or of one, in 32 bits or fewer."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fovsfe.bundle import quantize
+from fovsfe.bundle.format import PrecisionName, load_bundle
+from fovsfe.bundle.predictor import Predictor
+from fovsfe.bundle.run_export import export_run, read_translations
+from fovsfe.ensemble import predictions
+from fovsfe.ensemble.blend import Blend
+from fovsfe.errors import FovsfeError
+from fovsfe.files import read_json
+from fovsfe.run import Run
+
+
+def test_the_chosen_blend(run: Run, made: Any, tmp_path: Path) -> None:
+    bundle = export_run(run, tmp_path / "bundle")
+    assert bundle == load_bundle(tmp_path / "bundle")
+    assert bundle.class_names == ("Волга", "Нива", "Ока")
+    assert bundle.blend == made.blend
+    assert bundle.tta == ("plain", "flip")
+    assert [len(member.networks) for member in bundle.members] == [2, 2]
+    assert bundle.metrics["accuracy"] == read_json(run.metrics)["chosen"]["accuracy"]
+    assert set(bundle.metrics["members"]) == set(made.blend.members)
+    assert bundle.proof.photos == 8 and bundle.proof.greatest_difference < 1e-5
+    card = (tmp_path / "bundle" / "card.md").read_text(encoding="utf-8")
+    assert "41 labelled photos" in card and "unreadable: 1 time" in card and "on 2 folds" in card
+    assert "/mine" not in card + (tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8")
+
+
+def test_it_answers_as_the_networks_did(run: Run, tmp_path: Path) -> None:
+    """The two networks of small are one and the same, so that its out-of-fold answers are the bundle's."""
+    export_run(run, tmp_path / "bundle", member="small")
+    predictor = Predictor(tmp_path / "bundle", threads=1)
+    saved = predictions.read_predictions(run.member(1, "small") / "out_of_fold.csv")
+    photos = Path(read_json(run.arguments)["photos"])
+    fitted = [predictor.pixels((photos / name).read_bytes()) for name in saved.index]
+    said = predictor.probabilities(fitted, ("plain", "flip"))[0]
+    np.testing.assert_allclose(said, saved.to_numpy(), atol=1e-5)
+
+
+def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: Path) -> None:
+    bundle = export_run(run, tmp_path / "bundle", member="test_resnet")
+    assert [member.title for member in bundle.members] == ["test_resnet"]
+    assert bundle.blend.name == "test_resnet"
+    assert bundle.blend.threshold not in (0, made.blend.threshold)
+    assert set(bundle.metrics["members"]) == {"test_resnet"}
+    assert bundle.metrics["accuracy"] == bundle.metrics["members"]["test_resnet"]["accuracy"] == 0.9
+    plain = Blend(kind="mean", members=("test_resnet",))
+    if bundle.blend.temperature != 1:  # kept only where it lowers the log loss
+        assert bundle.metrics["log_loss"] < bundle.metrics["members"]["test_resnet"]["log_loss"]
+    else:
+        assert bundle.blend.model_copy(update={"threshold": 0.0}) == plain
+
+
+def test_in_8_bits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "MARGIN", 0.1)  # one of 40 photos is more than the margin of users
+    whole, small = (export_run(run, tmp_path / name, precision=name) for name in ("fp32", "int8"))
+    assert (whole.precision.kind, small.precision.kind) == ("fp32", "int8")
+    judged = small.precision.check
+    assert judged.photos == 40
+    assert judged.after >= judged.before - judged.margin
+    size = [sum(f.stat().st_size for f in (tmp_path / n / "members").iterdir()) for n in ("fp32", "int8")]
+    assert size[1] < 0.45 * size[0]
+    assert whole.proof.greatest_difference < small.proof.greatest_difference < 0.5
+    assert small.proof.agreement >= 0.75
+    photo = next(Path(read_json(run.arguments)["photos"]).glob("*/00.jpg")).read_bytes()
+    first, second = (Predictor(tmp_path / name, threads=1).predict([photo])[0] for name in ("fp32", "int8"))
+    np.testing.assert_allclose(first.probabilities, second.probabilities, atol=0.3)
+    assert "compute in 8 bits" in (tmp_path / "int8" / "card.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("kind", "apart"), [("fp16", 5e-3), ("bf16", 5e-2)])
+def test_in_16_bits(run: Run, tmp_path: Path, kind: PrecisionName, apart: float) -> None:
+    """Half the size; and what is rounded to so many bits says the same, nearly."""
+    whole, small = (export_run(run, tmp_path / name, precision=name) for name in ("fp32", kind))
+    assert small.precision.kind == kind
+    size = [sum(f.stat().st_size for f in (tmp_path / n / "members").iterdir()) for n in ("fp32", kind)]
+    assert size[1] < 0.55 * size[0]
+    assert whole.proof.greatest_difference < small.proof.greatest_difference < apart
+    assert small.proof.agreement == 1
+    assert "weights in 16 bits" in (tmp_path / kind / "card.md").read_text(encoding="utf-8")
+
+
+def test_bfloat16_is_rounded_to_the_nearest() -> None:
+    values = np.array([1, -1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3e38], np.float32)
+    bits = quantize._as_bfloat16(values).astype(np.uint32) << 16
+    rounded = bits.view(np.float32).tolist()
+    assert rounded[:5] == [1, -1, 1, 1 + 2**-6, 1 + 2**-7]
+    assert rounded[5] == pytest.approx(3e38, rel=2**-8)
+
+
+def test_8_bits_that_cost_too_much(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "MARGIN", -1.0)
+    with pytest.raises(FovsfeError, match=r"at int8 .* of 40 held-out photos.* --precision") as caught:
+        export_run(run, tmp_path / "bundle", precision="int8")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_translations(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "names.toml"
+    file.write_text('[en]\n"Волга" = "Volga"\n[fi]\n"Нива" = "Niva"\n', encoding="utf-8")
+    names = read_translations(file, run)
+    assert export_run(run, tmp_path / "bundle", translations=names).translations == {
+        "en": {"Волга": "Volga"},
+        "fi": {"Нива": "Niva"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[ru]\nFiat = "Фиат"\n"Ока" = "Oka"',
+            r"\[ru\] names unknown labels: Fiat; there are Волга, Нива, Ока",
+        ),
+        ('"Ока" = "Oka"', "a language is a table"),
+        ("[ru]\n'Ока' = 3", "a language is a table"),
+        ("[ru", "cannot read"),
+    ],
+)
+def test_wrong_translations(run: Run, tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "names.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(FovsfeError, match=told):
+        read_translations(tmp_path / "names.toml", run)
+
+
+def test_what_cannot_be_exported(run: Run, tmp_path: Path) -> None:
+    copy = Run(Path(shutil.copytree(run.root, tmp_path / "run")))
+    with pytest.raises(FovsfeError, match='no member "big": it has test_resnet, small'):
+        export_run(copy, tmp_path / "bundle", member="big")
+    command = copy.arguments.read_text()
+    copy.arguments.write_text(command.replace("photos", "fotos").replace('"fotos":', '"photos":'))
+    with pytest.raises(FovsfeError, match="is gone"):
+        export_run(copy, tmp_path / "bundle")
+    copy.arguments.write_text(command)
+    metrics = copy.metrics.read_text()
+    copy.metrics.write_text(metrics.replace("Ока", "Окна"))
+    with pytest.raises(FovsfeError, match="other labels"):
+        export_run(copy, tmp_path / "bundle")
+    copy.metrics.unlink()
+    with pytest.raises(FovsfeError, match="no finished run; fovsfe resume"):
+        export_run(copy, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()

@@ -1,0 +1,218 @@
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from fovsfe.ensemble import selection as module
+from fovsfe.ensemble.blend import BLEND_KINDS, Blend, BlendKind, softmax
+from fovsfe.ensemble.metrics import log_losses
+from fovsfe.ensemble.selection import BlendSelection, accept_change, select_blend
+
+
+def members(
+    skills: Sequence[float], photos: int, num_classes: int, seed: int = 0, sharpness: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits are noise plus the skill at the truth; where sharpness equals skill, they are calibrated."""
+    random = np.random.default_rng(seed)
+    y_true = random.integers(0, num_classes, photos)
+    logits = random.normal(size=(len(skills), photos, num_classes))
+    logits[:, np.arange(photos), y_true] += np.asarray(skills)[:, None]
+    return softmax(logits * sharpness), y_true
+
+
+def chosen(probabilities: np.ndarray, y_true: np.ndarray, groups: np.ndarray | None = None) -> BlendSelection:
+    names = [f"m{i}" for i in range(len(probabilities))]
+    num_classes = [f"car {i}" for i in range(probabilities.shape[2])]
+    return select_blend(
+        probabilities, y_true, names, num_classes, np.arange(len(y_true)) if groups is None else groups, 0
+    )
+
+
+def test_equal_members_keep_the_mean_of_all() -> None:
+    probabilities, y_true = members([2.0, 2.0, 2.0], 500, 10, sharpness=2.0)
+    choice = chosen(probabilities, y_true)
+    assert choice.candidates[0].name == "mean-m0+m1+m2"
+    assert set(choice.blend.members) == {"m0", "m1", "m2"}
+    assert choice.metrics.accuracy >= choice.candidates[0].metrics.accuracy
+
+
+def test_every_kind_is_tried_over_every_subset() -> None:
+    probabilities, y_true = members([2.0, 2.0, 2.0], 150, 5)
+    names = [candidate.name for candidate in chosen(probabilities, y_true).candidates]
+    assert len(set(names)) == len(names) == 7 + 3 * 4
+    assert {"m0", "mean-m0+m2", "maximum-m0+m1", "precision-m1+m2", "stacking-m0+m1+m2"} < set(names)
+
+
+def test_useless_members_are_outvoted() -> None:
+    probabilities, y_true = members([3.0, 0.0, 0.0], 600, 10, sharpness=2.0)
+    choice = chosen(probabilities, y_true)
+    default = choice.candidates[0].metrics
+    assert choice.metrics.accuracy > default.accuracy + 0.1
+    assert choice.metrics.log_loss < default.log_loss - 0.1
+    assert choice.blend.name in choice.reasons[0]
+    assert "more than luck brings" in choice.reasons[0]
+
+
+def test_the_choice_holds_on_fresh_photos() -> None:
+    probabilities, y_true = members([2.5, 1.5, 0.5], 4500, 8, sharpness=3.0)
+    choice = chosen(probabilities[:, :500], y_true[:500])
+    picked = [int(name[1:]) for name in choice.blend.members]
+    fresh = choice.blend.apply(probabilities[picked, 500:])
+    default = Blend(kind="mean", members=("m0", "m1", "m2")).apply(probabilities[:, 500:])
+    low, high = choice.metrics.interval
+    assert low <= (fresh.argmax(axis=1) == y_true[500:]).mean() <= high
+    assert log_losses(fresh, y_true[500:]).mean() < log_losses(default, y_true[500:]).mean() - 0.2
+    assert log_losses(fresh, y_true[500:]).mean() == pytest.approx(choice.metrics.log_loss, abs=0.15)
+
+
+@pytest.mark.parametrize("kind", BLEND_KINDS)
+def test_no_answer_depends_on_the_truth_it_is_judged_by(kind: BlendKind) -> None:
+    probabilities, y_true = members([2.0, 1.0, 0.5], 120, 4, sharpness=8.0)
+    folds = np.arange(120) % 5
+    other_truth = np.where(folds == 0, (y_true + 1) % 4, y_true)
+    answers = []
+    for num_classes in (y_true, other_truth):
+        data = module._Labelled(probabilities, num_classes, folds)
+        judged, calibrated = module._cross_validate(
+            kind, (0, 2), ("a", "b", "c"), data, module._strengths(data)
+        )
+        assert calibrated == (kind != "stacking")
+        answers.append(judged)
+    assert (answers[0][folds == 0] == answers[1][folds == 0]).all()
+    if kind != "mean":
+        assert (answers[0][folds == 1] != answers[1][folds == 1]).any()
+
+
+def test_no_strength_depends_on_the_fold_it_is_judged_by() -> None:
+    probabilities, y_true = members([2.0, 2.0, 2.0], 200, 4, sharpness=2 / 3)
+    folds = np.where(np.arange(200) < 100, 0, 1 + np.arange(200) % 4)
+    other_truth = np.where(folds == 0, 0, y_true)
+    before, after = (
+        module._Labelled(probabilities, num_classes, folds) for num_classes in (y_true, other_truth)
+    )
+    assert module._strength(before) != module._strength(after)
+    assert module._strengths(before)[0] == module._strengths(after)[0]
+
+
+def test_pure_noise_is_at_chance_for_every_candidate() -> None:
+    y_true = np.arange(60) % 6
+    accuracies: dict[str, list[float]] = {}
+    for seed in range(6):
+        noise, _ = members([0.0, 0.0, 0.0], 60, 6, seed=seed)
+        for candidate in chosen(noise, y_true).candidates:
+            accuracies.setdefault(candidate.name, []).append(candidate.metrics.accuracy)
+            assert candidate.metrics.log_loss > np.log(6) - 0.05, candidate.name
+    standard_error = np.sqrt(1 / 6 * 5 / 6 / (6 * 60))
+    for name, shares in accuracies.items():
+        assert np.mean(shares) < 1 / 6 + 3 * standard_error, name
+
+
+def test_noise_rarely_replaces_the_default() -> None:
+    # members alike: with the best of 19 taken at face value, the default would lose nearly always
+    replaced = 0
+    for seed in range(12):
+        y_true = np.random.default_rng(seed).integers(0, 4, 120)
+        same, _ = members([0.0], 120, 4, seed=seed + 100, sharpness=0.5)
+        choice = chosen(
+            softmax(np.log(same) + np.random.default_rng(seed).normal(size=(3, 120, 4)) * 0.3), y_true
+        )
+        replaced += choice.blend.name != choice.candidates[0].name
+    assert replaced <= 2
+
+
+def test_temperature_is_kept_only_where_it_helps() -> None:
+    probabilities, y_true = members([2.0], 2000, 6, sharpness=6.0)
+    too_sure = chosen(probabilities, y_true)
+    assert too_sure.candidates[0].calibrated
+    assert too_sure.blend.temperature == pytest.approx(3.0, rel=0.15)
+    assert too_sure.metrics.calibration_error < 0.05
+    assert any("temperature 3" in reason or "temperature 2" in reason for reason in too_sure.reasons)
+
+
+def test_no_group_is_on_both_sides_of_a_fold() -> None:
+    groups = np.random.default_rng(0).integers(0, 60, 200)
+    folds = module._folds(groups % 4, groups, seed=0)
+    assert folds is not None
+    assert set(folds) == set(range(5))
+    assert all(len(set(folds[groups == group])) == 1 for group in groups)
+
+
+def test_copies_of_a_photo_are_one_piece_of_evidence() -> None:
+    gains = np.random.default_rng(0).normal(size=(2, 50))
+    once = module._standard_errors(gains, np.arange(50))
+    copied = module._standard_errors(np.repeat(gains, 4, axis=1), np.repeat(np.arange(50), 4))
+    np.testing.assert_allclose(once, copied)
+
+
+def test_the_same_seed_gives_the_same_choice() -> None:
+    probabilities, y_true = members([2.0, 1.0], 200, 5)
+    first, second = chosen(probabilities, y_true), chosen(probabilities, y_true)
+    assert first.blend == second.blend
+    assert first.candidates == second.candidates
+    assert first.reasons == second.reasons
+
+
+def test_many_members_are_searched_greedily() -> None:
+    probabilities, y_true = members([2.0] * 8, 200, 5, sharpness=2.0)
+    choice = chosen(probabilities, y_true)
+    means = [c for c in choice.candidates if c.kind == "mean"]
+    assert len(means) == 8 * 9 // 2
+    assert len(choice.candidates[0].members) == 8
+    assert sum(len(c.members) == 1 for c in means) == 8
+
+
+def test_one_member_alone_works() -> None:
+    probabilities, y_true = members([2.0], 60, 3)
+    choice = chosen(probabilities, y_true)
+    assert choice.blend.name == "m0"
+    assert choice.out_of_fold.shape == (60, 3)
+    assert 0 < choice.blend.threshold < 1
+
+
+def test_too_few_photos_give_the_plain_mean() -> None:
+    probabilities, _ = members([2.0, 2.0], 4, 4)
+    choice = chosen(probabilities, np.arange(4))
+    assert choice.blend.kind == "mean"
+    assert choice.blend.temperature == 1
+    assert "too few" in choice.reasons[0]
+
+
+def test_a_label_with_one_photo_is_no_trouble(recwarn: pytest.WarningsRecorder) -> None:
+    probabilities, y_true = members([2.0, 2.0], 80, 5)
+    y_true[y_true == 4] = 0
+    y_true[0] = 4
+    assert len(chosen(probabilities, y_true).candidates) == 6
+    assert not recwarn.list
+
+
+def test_the_figures_of_the_choice_are_those_of_its_answers() -> None:
+    probabilities, y_true = members([2.0, 1.0], 300, 5)
+    choice = chosen(probabilities, y_true)
+    assert log_losses(choice.out_of_fold, y_true).mean() == pytest.approx(choice.metrics.log_loss)
+    right = choice.out_of_fold.argmax(axis=1) == y_true
+    assert (~choice.blend.is_known(choice.out_of_fold))[right].mean() <= 0.02
+
+
+@pytest.mark.slow
+def test_choosing_is_fast_enough_for_a_ten_minute_run() -> None:
+    for size, photos, seconds in [(3, 514, 4), (5, 5000, 20)]:
+        probabilities, y_true = members([2.0] * size, photos, 16, sharpness=2.0)
+        start = time.process_time()
+        chosen(probabilities, y_true)
+        assert time.process_time() - start < seconds
+
+
+def test_accept_needs_lower_loss_and_no_lower_accuracy() -> None:
+    y_true = np.array([0, 0, 0])
+    baseline = np.array([[0.6, 0.4], [0.6, 0.4], [0.4, 0.6]])
+    surer = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
+    fewer_right = np.array([[0.99, 0.01], [0.49, 0.51], [0.49, 0.51]])
+    assert log_losses(fewer_right, y_true).mean() < log_losses(baseline, y_true).mean()
+    assert accept_change(baseline, surer, y_true)[0]
+    assert not accept_change(surer, baseline, y_true)[0]
+    assert not accept_change(baseline, baseline, y_true)[0]
+    assert not accept_change(baseline, fewer_right, y_true)[0]
+    assert accept_change(baseline, surer, y_true)[1] == (
+        "accepted: log loss 0.6460 -> 0.3757, accuracy 0.6667 -> 0.6667 on 3 photos with true labels"
+    )

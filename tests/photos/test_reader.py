@@ -1,0 +1,172 @@
+"""photos.files: the same bytes of a file, a zip or a tar, here or at a URL, and a cache with a limit."""
+
+import io
+import multiprocessing
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec
+import pytest
+
+from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.photos import reader
+from fovsfe.photos.reader import local_copy, names_in, read_bytes, read_file, read_named
+from fovsfe.storage.locations import as_path, cache_root
+
+PHOTOS = {"a/1.jpg": b"one", "a/Нива 2.PNG": b"two" * 1000, "b/3.webp": b""}
+
+
+def pack(file, entries=PHOTOS):
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, data in {**entries, "a/1.json": b"{}", ".hidden.jpg": b"x"}.items():
+                archive.writestr(name, data)
+        return
+    with tarfile.open(file, "w") as archive:
+        for name, data in {**entries, "a/1.json": b"{}", ".hidden.jpg": b"x"}.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            archive.addfile(about, io.BytesIO(data))
+
+
+@pytest.fixture(params=["here", "s3", "file"])
+def root(request, tmp_path, bucket):
+    """A folder with single photos, a zip and a tar: on this machine or at a URL."""
+    folder = tmp_path / "photos"
+    for name, data in PHOTOS.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    pack(folder / "train.zip")
+    pack(folder / "train-000000.tar")
+    if request.param == "here":
+        return as_path(str(folder))
+    if request.param == "file":
+        return as_path(f"file://{folder}")
+    fsspec.filesystem("s3").put(str(folder), f"{bucket}/", recursive=True)
+    return as_path(f"{bucket}/photos")
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize("archive", ["", "train.zip/", "train-000000.tar/"])
+def test_a_photo_is_read_wherever_it_is(root, archive):
+    for name, data in PHOTOS.items():
+        assert read_bytes(root, archive + name) == data
+        assert read_named(f"{root}/{archive}{name}") == data
+
+
+@pytest.mark.parametrize("path", ["a/none.jpg", "train.zip/a/none.jpg", "train-000000.tar/none.jpg", ""])
+def test_a_photo_that_is_not_there_is_an_error_of_the_system(root, path):
+    with pytest.raises(FileNotFoundError):
+        read_bytes(root, path)
+
+
+@pytest.mark.parametrize("name", ["train.zip", "train-000000.tar"])
+def test_an_archive_names_its_photos(root, name):
+    assert sorted(names_in(root / name)) == sorted(PHOTOS)
+
+
+@pytest.mark.parametrize("name", ["damaged.zip", "damaged.tar"])
+def test_what_is_no_archive_is_said_in_a_line(tmp_path, name):
+    (tmp_path / name).write_bytes(b"no archive" * 100)
+    with pytest.raises(FovsfeError, match=f"{name}: cannot be read as an archive"):
+        names_in(tmp_path / name)
+    with pytest.raises(OSError):
+        read_bytes(tmp_path, f"{name}/1.jpg")
+
+
+def test_a_tar_that_is_cut_off_is_damaged(tmp_path):
+    pack(tmp_path / "a.tar", {"1.jpg": b"x" * 5000, "2.jpg": b"y" * 5000})
+    data = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(data[: data.index(b"y" * 100) + 1000])
+    with pytest.raises(OSError, match="damaged in the archive"):
+        read_bytes(tmp_path, "b.tar/2.jpg")
+
+
+def test_a_folder_named_like_an_archive_is_a_folder(tmp_path):
+    (tmp_path / "x.tar").mkdir()
+    (tmp_path / "x.tar" / "1.jpg").write_bytes(b"one")
+    assert read_bytes(tmp_path, "x.tar/1.jpg") == b"one"
+    assert read_named(f"{tmp_path}/x.tar/1.jpg") == b"one"
+
+
+def _read(root, path, answers):
+    answers.put(read_bytes(root, path))
+
+
+def test_threads_and_forked_processes_read_at_once(root):
+    paths = [f"train-000000.tar/{name}" for name in PHOTOS] * 20
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda path: read_bytes(root, path), paths)) == list(PHOTOS.values()) * 20
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    children = [context.Process(target=_read, args=(root, path, answers)) for path in paths[:3]]
+    for child in children:
+        child.start()
+    assert {answers.get(timeout=60) for _ in children} == set(PHOTOS.values())
+    for child in children:
+        child.join(60)
+
+
+# ---- the cache
+
+
+def archives():
+    return sorted(file.name for file in (cache_root() / "archives").glob("*.tar"))
+
+
+@pytest.fixture
+def tars(bucket):
+    """Three tars of 20 kB in a bucket."""
+    system = fsspec.filesystem("s3")
+    for number in range(3):
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            about = tarfile.TarInfo("1.jpg")
+            about.size = 10_000
+            archive.addfile(about, io.BytesIO(bytes([number]) * 10_000))
+        system.pipe_file(f"{bucket}/{number}.tar", data.getvalue().ljust(20_480, b"\0"))
+    return as_path(bucket)
+
+
+def test_a_file_of_this_machine_is_not_copied(tmp_path):
+    (tmp_path / "x.tar").write_bytes(b"")
+    assert local_copy(tmp_path / "x.tar") == tmp_path / "x.tar"
+
+
+def test_an_archive_is_fetched_once(tars, monkeypatch):
+    first = local_copy(tars / "0.tar")
+    monkeypatch.setattr(reader, "replacing", lambda file: pytest.fail("fetched again"))
+    assert local_copy(tars / "0.tar") == first
+
+
+def test_an_archive_that_has_changed_is_fetched_anew(tars):
+    first = local_copy(tars / "0.tar")
+    fsspec.filesystem("s3").pipe_file(str(tars / "0.tar"), b"x" * 512)
+    fsspec.filesystem("s3").invalidate_cache()
+    assert local_copy(tars / "0.tar") != first
+    assert read_file(local_copy(tars / "0.tar")) == b"x" * 512
+
+
+def test_what_was_not_used_for_longest_gives_way(tars, monkeypatch):
+    monkeypatch.setenv("FOVSFE_CACHE_GB", "0.00005")
+    copies = [local_copy(tars / "0.tar"), local_copy(tars / "1.tar")]
+    local_copy(tars / "0.tar")
+    copies.append(local_copy(tars / "2.tar"))
+    assert [copy.exists() for copy in copies] == [True, False, True]
+    assert read_bytes(tars, "1.tar/1.jpg") == b"\1" * 10_000
+    assert len(archives()) == 2
+
+
+def test_an_archive_larger_than_the_cache_is_named(tars, monkeypatch):
+    monkeypatch.setenv("FOVSFE_CACHE_GB", "0.00001")
+    with pytest.raises(FovsfeError, match=r"0\.tar: has 2\.05e-05 GB; set FOVSFE_CACHE_GB"):
+        local_copy(tars / "0.tar")
+
+
+def test_a_wrong_limit_is_named(tars, monkeypatch):
+    monkeypatch.setenv("FOVSFE_CACHE_GB", "much")
+    with pytest.raises(WrongUsage, match="FOVSFE_CACHE_GB=much"):
+        local_copy(tars / "0.tar")

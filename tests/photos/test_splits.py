@@ -1,0 +1,87 @@
+"""photos.split: shares by label, groups together, the same for the same seed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fovsfe.errors import FovsfeError
+from fovsfe.photos.splits import assign_folds
+
+
+def table(labels, groups=None, parts=None, faults=None):
+    count = len(labels)
+    return pd.DataFrame(
+        {
+            "label": np.array(labels, object),
+            "group": range(count) if groups is None else groups,
+            "part": ["train"] * count if parts is None else parts,
+            "fault": [""] * count if faults is None else faults,
+        }
+    )
+
+
+def cars(*counts):
+    return [name for name, count in zip("абвгд", counts, strict=False) for _ in range(count)]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("seed", range(5))
+def test_hold_out_takes_its_share_of_each_label(share, seed):
+    labels = np.array(cars(100, 41, 7, 2))
+    held = assign_folds(table(labels), share, 0, seed) == 0
+    for name, count in zip("абвг", (100, 41, 7, 2), strict=True):
+        assert held[labels == name].sum() == max(1, round(count * share))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_stay_together_and_the_share_is_kept(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(cars(200, 150, 100))
+    groups = rng.integers(0, 300, len(labels))  # some hold photos of several labels
+    for folds in (0, 5):
+        fold = assign_folds(table(labels, groups), 0.25, folds, seed)
+        assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
+        for name in set(labels):
+            share = np.mean(fold[labels == name] == 0)
+            assert abs(share - (0.25 if folds == 0 else 0.2)) < 0.04
+
+
+def test_folds_cover_every_labelled_photo_once():
+    labels = cars(50, 33, 3)
+    fold = assign_folds(table(labels), 0.25, 5, 0)
+    assert set(fold) == set(range(5))
+    assert max(np.bincount(fold)) - min(np.bincount(fold)) <= 2
+
+
+def test_seeds():
+    photos = table(cars(60, 60))
+    for folds in (0, 4):
+        assert np.array_equal(assign_folds(photos, 0.25, folds, 7), assign_folds(photos, 0.25, folds, 7))
+        assert not np.array_equal(assign_folds(photos, 0.25, folds, 7), assign_folds(photos, 0.25, folds, 8))
+
+
+def test_test_photos_and_unreadable_ones_get_no_fold():
+    labels = [*cars(20, 20), "", ""]
+    parts = ["train"] * 40 + ["test"] * 2
+    faults = ["truncated"] * 3 + [""] * 38 + ["empty"]
+    for folds in (0, 3):
+        fold = assign_folds(table(labels, parts=parts, faults=faults), 0.25, folds, 0)
+        assert (fold[:3] == -1).all() and (fold[40:] == -1).all()
+        if folds:
+            assert (fold[3:40] >= 0).all()
+
+
+def test_labels_that_cannot_be_split_are_named():
+    with pytest.raises(FovsfeError, match=r'label "б".*near copies of one'):
+        assign_folds(table(cars(10, 3), [*range(10), 99, 99, 99]), 0.25, 0, 0)
+    with pytest.raises(FovsfeError, match='label "б": none of its photos can be read'):
+        assign_folds(table(cars(10, 3), faults=[""] * 10 + ["empty"] * 3), 0.25, 0, 0)
+    with pytest.raises(FovsfeError, match="folds = 30"):
+        assign_folds(table(cars(10, 3)), 0.25, 30, 0)
+
+
+def test_a_label_of_two_photos_learns_from_one_in_every_fold():
+    labels = np.array(cars(40, 2))
+    for folds in (0, 2, 5):
+        fold = assign_folds(table(labels), 0.25, folds, 0)
+        assert len(set(fold[labels == "б"])) == 2

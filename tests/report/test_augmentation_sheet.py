@@ -1,0 +1,62 @@
+"""report.augmented: what training draws, as pictures."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fovsfe.recipe import Recipe
+from fovsfe.report.augmentation_sheet import augmentation_sheet
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def recipe(**augment):
+    members = [
+        {"backbone": "test_resnet", "size": [48, 64]},
+        {"backbone": "test_vit", "size": [96, 128], "name": "large"},
+    ]
+    return Recipe.model_validate({"augment": augment, "members": members})
+
+
+def pixels(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))).astype(int)
+
+
+def test_each_row_is_one_photo_drawn_several_times(photos):
+    rows = augmentation_sheet(photos, ["0.png", "1.png", "2.png"], recipe(strength="strong"), draws=4)
+    assert [len(row) for row in rows] == [5, 5, 5]
+    assert len({uri for row in rows for uri in row}) == 15
+    original = np.asarray(Image.open(photos / "1.png").convert("RGB").resize((128, 96)))
+    assert pixels(rows[1][0]).shape == (96, 128, 3)  # as the largest member takes it
+    assert np.abs(pixels(rows[1][0]) - original).mean() < 12
+    assert rows == augmentation_sheet(photos, ["0.png", "1.png", "2.png"], recipe(strength="strong"), draws=4)
+
+
+def test_no_augmentation_changes_nothing(photos):
+    ((first, *drawn),) = augmentation_sheet(photos, ["0.png"], recipe(strength="none"), draws=3)
+    assert drawn == [first] * 3
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_photos_are_mixed_where_the_recipe_says_so(photos, kind):
+    rows = augmentation_sheet(photos, ["0.png", "1.png"], recipe(strength="none", **{kind: 1.0}), draws=6)
+    assert all(len(set(row)) > 2 for row in rows)
+    # Whatever the share, both pictures together hold what both photos hold.
+    before = pixels(rows[0][0]) + pixels(rows[1][0])
+    for first, second in zip(rows[0][1:], rows[1][1:], strict=True):
+        assert np.abs(pixels(first) + pixels(second) - before).mean() < 12
+
+
+def test_what_cannot_be_read_has_no_row(photos):
+    (photos / "1.png").write_bytes(b"")
+    assert len(augmentation_sheet(photos, ["0.png", "1.png", "gone.png"], recipe())) == 1
+    assert augmentation_sheet(photos, ["gone.png"], recipe()) == []

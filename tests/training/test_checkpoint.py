@@ -1,0 +1,124 @@
+"""learning.checkpoint: the best network is kept, files are whole, damage is named."""
+
+import csv
+import math
+
+import pytest
+import torch
+
+from fovsfe.errors import FovsfeError
+from fovsfe.training import checkpoint
+from fovsfe.training.checkpoint import TrainingState
+
+
+def row(log_loss, stage=0.5, epoch=0):
+    return {
+        "stage": stage,
+        "epoch": epoch,
+        "loss": 1.0,
+        "log_loss": log_loss,
+        "accuracy": 0.5,
+        "seconds": 0.1,
+    }
+
+
+def weights(value):
+    return {"w": torch.full((2,), float(value))}
+
+
+def test_without_a_file_the_state_is_fresh(tmp_path):
+    assert checkpoint.load_checkpoint(tmp_path / "none.pt") == TrainingState()
+
+
+def test_a_state_comes_back_whole(tmp_path):
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW([{"params": layer.parameters(), "full_lr": 0.1}], lr=0.1)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = TrainingState(stage=2, epoch=3, idle=1)
+    state.note(row(0.7), layer.state_dict(), 0.0)
+    state.learning = {"network": layer.state_dict(), "optimizer": optimizer.state_dict()}
+    checkpoint.save_checkpoint(tmp_path / "a" / "checkpoint.pt", state)
+    again = checkpoint.load_checkpoint(tmp_path / "a" / "checkpoint.pt")
+    assert (again.stage, again.epoch, again.idle, again.history) == (2, 3, 0, state.history)
+    assert (again.stage_loss, again.best_loss, again.best_stage) == (0.7, 0.7, 0.5)
+    assert all(torch.equal(again.best[name], value) for name, value in layer.state_dict().items())
+    saved, original = again.learning["optimizer"], optimizer.state_dict()
+    assert saved["param_groups"] == original["param_groups"]
+    assert torch.equal(saved["state"][0]["exp_avg"], original["state"][0]["exp_avg"])
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["checkpoint.pt"]
+
+
+def test_the_best_network_is_kept_as_it_was():
+    state, current = TrainingState(), weights(1)
+    state.note(row(0.9, 0.25), current, 0.0)
+    current["w"] += 1
+    state.note(row(0.5, 0.5), current, 0.0)
+    current["w"] += 1
+    state.note(row(0.6, 1.0), current, 0.0)
+    assert (state.best_loss, state.best_stage) == (0.5, 0.5)
+    assert torch.equal(state.best["w"], weights(2)["w"])
+    assert [each["log_loss"] for each in state.history] == [0.9, 0.5, 0.6]
+
+
+def test_idle_counts_epochs_without_enough_gain():
+    state = TrainingState()
+    idle = []
+    for loss in (1.0, 0.95, 0.80, 0.79, 0.5):
+        state.note(row(loss), weights(0), 0.1)
+        idle.append(state.idle)
+    assert idle == [0, 1, 0, 1, 0]
+
+
+def test_a_stage_starts_to_count_anew_but_the_best_stays():
+    state = TrainingState(learning={"network": weights(1)})
+    state.note(row(0.4), weights(1), 0.0)
+    state.end_stage()
+    assert (state.stage, state.epoch, state.idle, state.stage_loss, state.learning) == (1, 0, 0, math.inf, {})
+    state.note(row(0.5), weights(2), 0.0)
+    assert (state.idle, state.best_loss) == (0, 0.4)
+    assert torch.equal(state.best["w"], weights(1)["w"])
+
+
+def test_an_epoch_that_came_to_nothing_is_replaced_by_any_other():
+    state = TrainingState()
+    state.note(row(math.nan), weights(1), 0.0)
+    assert state.best
+    state.note(row(2.0), weights(2), 0.0)
+    state.note(row(math.nan), weights(3), 0.0)
+    assert state.best_loss == 2.0
+    assert torch.equal(state.best["w"], weights(2)["w"])
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    file = tmp_path / "checkpoint.pt"
+    checkpoint.save_checkpoint(file, TrainingState(best=weights(1)))
+    file.write_bytes(file.read_bytes()[:300] if damage is None else damage)
+    with pytest.raises(FovsfeError, match=r"checkpoint\.pt is damaged") as caught:
+        checkpoint.load_checkpoint(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    file = tmp_path / "checkpoint.pt"
+    checkpoint.save_checkpoint(file, TrainingState(stage=1))
+
+    def refuse(value, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed\nframes")
+
+    monkeypatch.setattr(checkpoint.torch, "save", refuse)
+    with pytest.raises(FovsfeError, match="cannot write") as caught:
+        checkpoint.save_checkpoint(file, TrainingState(stage=2))
+    assert "\n" not in str(caught.value)
+    assert checkpoint.load_checkpoint(file).stage == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_history_as_csv(tmp_path):
+    checkpoint.write_history(tmp_path / "history.csv", [row(0.5), row(0.25, 1.0, 1)])
+    with (tmp_path / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["stage", "epoch", "loss", "log_loss", "accuracy", "seconds"]
+    assert [float(each["log_loss"]) for each in rows] == [0.5, 0.25]
