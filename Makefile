@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.fovsfe-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-tpu check audit bench docs pictures container force
+.PHONY: help demo test test-slow test-tpu check audit bench docs pictures wheel container force
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -17,7 +17,7 @@ demo: $(INSTALLED)  ## draw photos of ten car models and train an ensemble on th
 	$(BIN)/fovsfe demo
 
 test: check  ## the checks, then every test but the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout=3600
@@ -43,6 +43,18 @@ check: $(INSTALLED)  ## style, types, and which room may import which
 
 audit: $(INSTALLED)  ## known vulnerabilities of the installed packages; needs PyPI itself, a mirror does not know
 	$(BIN)/python -m pip freeze --exclude-editable | $(BIN)/pip-audit --strict --no-deps --disable-pip -r /dev/stdin
+
+# Tried from another folder than the checkout's, so that what is imported is what was installed.
+wheel: $(INSTALLED)  ## the wheel and the source archive, into dist/; tried in a fresh environment, without PyTorch
+	rm -rf dist/*.whl dist/*.tar.gz dist/venv
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/python -m pip install --quiet "$$(echo dist/*.whl)[serve]"
+	cd dist && venv/bin/fovsfe --version
+	cd dist && venv/bin/fovsfe recipes
+	cd dist && venv/bin/python -c 'import fovsfe, fovsfe.service.server'
+	cd dist && ! venv/bin/python -c 'import torch' 2>/dev/null
 
 container: $(INSTALLED)  ## the image under load: with docker, podman or E2E=TOOL; of BUNDLE=FOLDER
 	PYTHON='$(abspath $(BIN))/python' tests/container/run.sh $(BUNDLE)

@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks` lists them and runs the quick ones; see README.md."""
+"""Benchmarks: `python -m benchmarks` lists them and runs the quick ones; README.md explains each."""

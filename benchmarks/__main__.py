@@ -1,12 +1,8 @@
-"""`python -m benchmarks [NAME [FLAGS]]`: runs one benchmark, or lists all and runs the quick ones."""
+"""`python -m benchmarks [NAME [OPTIONS]]`: runs one benchmark, or lists all of them and runs the quick ones."""
 
 import sys
 from importlib import import_module
 
-QUICK = {
-    "speed": ["--steps", "4", "--repeats", "2", "--photos-drawn", "160"],
-    "memory": ["--photos", "200", "2000"],
-}
 NAMES = (
     "peers",
     "speed",
@@ -17,26 +13,30 @@ NAMES = (
     "runtimes",
     "serving",
     "xla",
-    "suspects",
+    "label_errors",
     "cluster",
 )
+QUICK = {
+    "speed": ["--steps", "4", "--repeats", "2", "--photos-drawn", "160"],
+    "memory": ["--photos", "200", "2000"],
+}
 
 
 def main() -> None:
-    """Exit code 2 for a name that is none."""
+    """Exits with code 2 if there is no benchmark of the name that was given."""
     if len(sys.argv) > 1:
-        name, *flags = sys.argv[1:]
+        name, *argv = sys.argv[1:]
         if name not in NAMES:
             print(f'no benchmark "{name}": there are {", ".join(NAMES)}', file=sys.stderr)
             sys.exit(2)
-        import_module(f"benchmarks.{name}").main(flags)
+        import_module(f"benchmarks.{name}").main(argv)
         return
     for name in NAMES:
-        about = (import_module(f"benchmarks.{name}").__doc__ or "").splitlines()[0]
-        print(f"{name:11} {about}")
-    for name, flags in QUICK.items():
-        print(f"\n$ python -m benchmarks {' '.join([name, *flags])}", flush=True)
-        import_module(f"benchmarks.{name}").main(flags)
+        summary = (import_module(f"benchmarks.{name}").__doc__ or "").splitlines()[0]
+        print(f"{name:12} {summary}")
+    for name, argv in QUICK.items():
+        print(f"\n$ python -m benchmarks {' '.join([name, *argv])}", flush=True)
+        import_module(f"benchmarks.{name}").main(argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes docs/drawn.jpg, the README's picture: drawn photos of the ten car models, a column a model.
+"""Makes docs/drawn.jpg, the README's picture: drawn photos of the ten car models.
 
 python -m benchmarks.contact_sheet
 """
@@ -13,15 +13,16 @@ from fovsfe.synthetic.cars import MODELS
 from fovsfe.synthetic.dataset import draw_photo
 
 CELL = (160, 120)
-ROWS = 4
+COLUMNS, ROWS = 5, 4
 
 
 def main() -> None:
-    sheet = Image.new("RGB", (CELL[0] * 5, CELL[1] * ROWS))
-    for place in range(5 * ROWS):
-        photo = draw_photo(MODELS[place % 10], Random(f"sheet/{place}"))
+    """Writes the picture, two cells for each model."""
+    sheet = Image.new("RGB", (CELL[0] * COLUMNS, CELL[1] * ROWS))
+    for cell in range(COLUMNS * ROWS):
+        photo = draw_photo(MODELS[cell % len(MODELS)], Random(f"sheet/{cell}"))
         image = Image.open(io.BytesIO(photo)).convert("RGB").resize(CELL)
-        sheet.paste(image, (CELL[0] * (place % 5), CELL[1] * (place // 5)))
+        sheet.paste(image, (CELL[0] * (cell % COLUMNS), CELL[1] * (cell // COLUMNS)))
     sheet.save(Path(__file__).parent.parent / "docs" / "drawn.jpg", quality=85)
 
 

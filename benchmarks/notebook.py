@@ -1,6 +1,8 @@
 """Runs the notebook as it is, from top to bottom, and saves it with the outputs of that run.
 
-python -m benchmarks.notebook    # in a folder of its own; about five minutes
+    python -m benchmarks.notebook
+
+It runs in an empty folder, for about five minutes.
 """
 
 import os
@@ -15,6 +17,7 @@ NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "ford_vs_ferrari.ipynb"
 
 
 def main() -> None:
+    """Writes the notebook with its outputs. Raises CellExecutionError if a cell fails."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with tempfile.TemporaryDirectory() as folder:
@@ -28,7 +31,7 @@ def main() -> None:
         client.execute(env={**os.environ, "PATH": path})
     for cell in notebook.cells:
         if "report" in cell.metadata.get("tags", []):
-            cell.outputs = []  # megabytes, which the notebook says
+            cell.outputs = []  # they are megabytes; the notebook says so
     nbformat.write(notebook, NOTEBOOK)
 
 

@@ -1,4 +1,4 @@
-"""What the peers' scripts share. They run in their own environment, where there is no fovsfe."""
+"""What the peers' scripts share. They run in an environment of their own, in which fovsfe is not installed."""
 
 import argparse
 import csv
@@ -8,31 +8,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MARGIN = 0.96  # of the minutes are planned for: an epoch may take longer than the timed steps say
+PLANNED_FRACTION = 0.96  # of the time budget: an epoch may take longer than the timed steps suggest
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a peer is asked to do."""
+class PeerArguments:
+    """The command line of a peer's script."""
 
     photos: Path
     weights: Path
     backbone: str
     size: tuple[int, int]
+    """height and width of the photos, in pixels"""
     minutes: float
     seed: int
-    batch: int
+    batch_size: int
     out: Path
 
     @property
-    def normalisation(self) -> tuple[list[float], list[float]]:
-        """Mean and std that the backbone expects."""
+    def normalization(self) -> tuple[list[float], list[float]]:
+        """The mean and the standard deviation of each channel that the backbone expects."""
         config = json.loads((self.weights / f"{self.backbone}.json").read_text())
         return config["mean"], config["std"]
 
 
-def read_order() -> Order:
-    """The order on the command line."""
+def parse_peer_arguments() -> PeerArguments:
+    """Returns the arguments on the command line."""
     parser = argparse.ArgumentParser()
     for name in ("photos", "weights", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -40,38 +41,38 @@ def read_order() -> Order:
     parser.add_argument("--size", type=int, nargs=2, required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--batch", type=int, required=True)
-    given = vars(parser.parse_args())
-    return Order(**{**given, "size": tuple(given["size"])})
+    parser.add_argument("--batch-size", type=int, required=True)
+    arguments = vars(parser.parse_args())
+    return PeerArguments(**{**arguments, "size": tuple(arguments["size"])})
 
 
-class Clock:
-    """Seconds since the script began, less those of the trial steps that find out how many epochs fit.
+class BudgetClock:
+    """Counts the seconds since the script began, without those of the trial steps that time an epoch.
 
-    Trial steps are not counted, as someone who has done it before would know the number: to the peer's good.
+    Trial steps are not counted in the peer's favour: someone who has trained before knows how many epochs fit.
     """
 
     def __init__(self) -> None:
         self._start = time.monotonic()
 
-    def forgive(self, since: float) -> None:
-        """Does not count what has passed since that moment (time.monotonic seconds)."""
-        self._start += time.monotonic() - since
+    def exclude_since(self, moment: float) -> None:
+        """Does not count the time since `moment`, in seconds of time.monotonic."""
+        self._start += time.monotonic() - moment
 
     @property
     def seconds(self) -> float:
-        """Seconds counted so far."""
+        """The seconds counted so far."""
         return time.monotonic() - self._start
 
-    def left(self, minutes: float, afterwards: float) -> float:
-        """Seconds to train in, when what follows takes so many seconds."""
-        return MARGIN * 60 * minutes - self.seconds - afterwards
+    def training_seconds(self, minutes: float, prediction_seconds: float) -> float:
+        """Returns the seconds that are left for training if prediction takes `prediction_seconds`."""
+        return PLANNED_FRACTION * 60 * minutes - self.seconds - prediction_seconds
 
 
-def write_answers(
+def write_peer_submission(
     folder: Path, name: str, ids: Sequence[str], categories: Sequence[str], seconds: float
 ) -> None:
-    """Writes NAME.csv, a submission, and NAME.seconds."""
+    """Writes NAME.csv, a submission, and NAME.seconds, the time that it took."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("Id", "Category"), *zip(ids, categories, strict=True)])

@@ -1,14 +1,17 @@
-"""The peers' own virtual environments, made when they are needed."""
+"""The peers' virtual environments, which are made when they are first needed."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.places import SCRATCH
+from benchmarks.paths import SCRATCH
 
 
-def python(name: str) -> Path:
-    """The Python of the environment of `NAME-requirements.txt`; made anew where that file has changed."""
+def python_of(name: str) -> Path:
+    """Returns the Python of an environment with `NAME-requirements.txt` installed.
+
+    The environment is made anew if that file has changed. Raises CalledProcessError if the installation fails.
+    """
     requirements = Path(__file__).with_name(f"{name}-requirements.txt")
     folder = SCRATCH / f"{name}-venv"
     installed, wanted = folder / "requirements.txt", requirements.read_text()

@@ -1,4 +1,4 @@
-"""fastai's `fine_tune` as its documentation does it, in as many epochs as the minutes hold."""
+"""fastai's `fine_tune` as its documentation shows it, for as many epochs as fit into the time budget."""
 
 import copy
 import time
@@ -18,14 +18,15 @@ from fastai.vision.all import (  # type: ignore[import-not-found]
 )
 from safetensors.torch import load_file
 
-from benchmarks.peers_common import Clock, Order, read_order, write_answers
+from benchmarks.peers_common import BudgetClock, PeerArguments, parse_peer_arguments, write_peer_submission
 
 TRIAL_STEPS = 8
-AUGMENTED_VIEWS = 4  # fastai's default for test-time augmentation
+WARM_UP_STEPS = 2
+TTA_VARIANTS = 4  # fastai's default for test-time augmentation
 
 
-class _Trial(Callback):  # type: ignore[misc]
-    """Times the steps of a fit, then stops it. The first two warm up."""
+class _TrialSteps(Callback):  # type: ignore[misc]
+    """Times the first steps of a fit, then stops it."""
 
     def before_fit(self) -> None:
         self.times = [time.monotonic()]
@@ -36,57 +37,60 @@ class _Trial(Callback):  # type: ignore[misc]
             raise CancelFitException
 
     @property
-    def seconds_a_step(self) -> float:
-        warm = self.times[2:] if len(self.times) > 3 else self.times
-        return (warm[-1] - warm[0]) / (len(warm) - 1)
+    def seconds_per_step(self) -> float:
+        times = self.times[WARM_UP_STEPS:] if len(self.times) > WARM_UP_STEPS + 1 else self.times
+        return (times[-1] - times[0]) / (len(times) - 1)
 
 
 def main() -> None:
     """Writes plain.csv and tta.csv, both of one training."""
-    clock, order = Clock(), read_order()
-    set_seed(order.seed)
-    learner = _learner(order)
-    files = sorted(get_image_files(order.photos / "test_upload"))
-    epochs = _epochs(clock, order, learner, len(files))
+    clock, arguments = BudgetClock(), parse_peer_arguments()
+    set_seed(arguments.seed)
+    learner = _build_learner(arguments)
+    test_files = sorted(get_image_files(arguments.photos / "test_upload"))
+    epochs = _epochs_that_fit(clock, arguments, learner, len(test_files))
     print(f"fine_tune({epochs})", flush=True)
     learner.fine_tune(epochs)
 
-    loader = learner.dls.test_dl(files)
-    ids, vocabulary = [file.name for file in files], learner.dls.vocab
+    loader = learner.dls.test_dl(test_files)
+    ids, class_names = [file.name for file in test_files], learner.dls.vocab
     plain, _ = learner.get_preds(dl=loader)
-    write_answers(order.out, "plain", ids, [vocabulary[i] for i in plain.argmax(1)], clock.seconds)
-    augmented, _ = learner.tta(dl=loader)
-    write_answers(order.out, "tta", ids, [vocabulary[i] for i in augmented.argmax(1)], clock.seconds)
+    categories = [class_names[i] for i in plain.argmax(1)]
+    write_peer_submission(arguments.out, "plain", ids, categories, clock.seconds)
+    averaged, _ = learner.tta(dl=loader)
+    categories = [class_names[i] for i in averaged.argmax(1)]
+    write_peer_submission(arguments.out, "tta", ids, categories, clock.seconds)
 
 
-def _learner(order: Order) -> Any:
-    # A fixed number of epochs chooses nothing, so every labelled photo is learned from.
+def _build_learner(arguments: PeerArguments) -> Any:
+    # There are no validation photos: a fixed number of epochs chooses nothing by them.
     loaders = ImageDataLoaders.from_folder(
-        order.photos,
+        arguments.photos,
         valid="none",
-        bs=order.batch,
-        item_tfms=Resize(order.size, method=ResizeMethod.Squish),
-        batch_tfms=[*aug_transforms(), Normalize.from_stats(*order.normalisation)],
+        bs=arguments.batch_size,
+        item_tfms=Resize(arguments.size, method=ResizeMethod.Squish),
+        batch_tfms=[*aug_transforms(), Normalize.from_stats(*arguments.normalization)],
     )
-    learner = vision_learner(loaders, order.backbone, pretrained=False)
-    learner.model[0].model.load_state_dict(load_file(order.weights / f"{order.backbone}.safetensors"))
+    learner = vision_learner(loaders, arguments.backbone, pretrained=False)
+    learner.model[0].model.load_state_dict(load_file(arguments.weights / f"{arguments.backbone}.safetensors"))
     return learner
 
 
-def _epochs(clock: Clock, order: Order, learner: Any, asked: int) -> int:
-    """How many epochs fit after the frozen one, by a few steps that are undone again."""
-    began = time.monotonic()
-    before, trial = copy.deepcopy(learner.model.state_dict()), _Trial()
+def _epochs_that_fit(clock: BudgetClock, arguments: PeerArguments, learner: Any, test_photos: int) -> int:
+    """Returns how many epochs fit after the frozen one; times a few steps, which are undone again."""
+    start = time.monotonic()
+    weights, trial = copy.deepcopy(learner.model.state_dict()), _TrialSteps()
     learner.unfreeze()
     with learner.no_bar(), learner.no_logging():
         learner.fit(1, cbs=trial)
-    learner.model.load_state_dict(before)
+    learner.model.load_state_dict(weights)
     learner.opt = None
-    clock.forgive(began)
-    passes = 1 + 1 + AUGMENTED_VIEWS  # plain predictions, then test-time augmentation with its own plain ones
-    answering = 0.5 * trial.seconds_a_step * passes * asked / order.batch
-    seconds_an_epoch = trial.seconds_a_step * len(learner.dls.train)
-    return max(int(clock.left(order.minutes, answering) / seconds_an_epoch) - 1, 1)
+    clock.exclude_since(start)
+    passes = 1 + 1 + TTA_VARIANTS  # plain predictions, then `tta`, which repeats them, with its variants
+    prediction_seconds = 0.5 * trial.seconds_per_step * passes * test_photos / arguments.batch_size
+    seconds_per_epoch = trial.seconds_per_step * len(learner.dls.train)
+    seconds = clock.training_seconds(arguments.minutes, prediction_seconds)
+    return max(int(seconds / seconds_per_epoch) - 1, 1)
 
 
 if __name__ == "__main__":

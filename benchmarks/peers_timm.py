@@ -1,4 +1,4 @@
-"""timm's training recipe: layer decay, EMA, RandAugment, cosine; as many epochs as the minutes hold."""
+"""timm's training recipe: layer decay, EMA, RandAugment, cosine; as many epochs as fit the time budget."""
 
 import copy
 import time
@@ -15,44 +15,49 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3, random_seed
 
-from benchmarks.peers_common import Clock, Order, read_order, write_answers
+from benchmarks.peers_common import BudgetClock, PeerArguments, parse_peer_arguments, write_peer_submission
 
 TRIAL_STEPS = 6
-RATE, LAYER_DECAY, WEIGHT_DECAY = 1e-3, 0.9, 0.05
+LR, LAYER_DECAY, WEIGHT_DECAY = 1e-3, 0.9, 0.05
 WARMUP = 0.1  # of the epochs
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main() -> None:
-    """Writes plain.csv: the answers of the averaged network."""
-    clock, order = Clock(), read_order()
-    random_seed(order.seed)
-    learn, ask = ImageDataset(str(order.photos / "train")), ImageDataset(str(order.photos / "test_upload"))
-    categories: dict[str, int] = learn.reader.class_to_idx
-    loader, asking = _loader(order, learn, True), _loader(order, ask, False)
-    model = _model(order.backbone, len(categories), order.weights)
+    """Writes plain.csv: the predictions of the averaged network."""
+    clock, arguments = BudgetClock(), parse_peer_arguments()
+    random_seed(arguments.seed)
+    train_photos = ImageDataset(str(arguments.photos / "train"))
+    test_photos = ImageDataset(str(arguments.photos / "test_upload"))
+    category_index: dict[str, int] = train_photos.reader.class_to_idx
+    train_loader = _build_loader(arguments, train_photos, is_training=True)
+    test_loader = _build_loader(arguments, test_photos, is_training=False)
+    model = _build_model(arguments.backbone, len(category_index), arguments.weights)
 
-    began = time.monotonic()
-    seconds = {p: _seconds_a_step(copy.deepcopy(model), loader, p) for p in (torch.float32, torch.bfloat16)}
-    precision = min(seconds, key=lambda name: seconds[name])
-    clock.forgive(began)
-    answering = 0.5 * seconds[precision] * len(ask) / order.batch
-    fit = clock.left(order.minutes, answering) / (seconds[precision] * len(loader))
-    epochs = max(int(fit), 1)
+    start = time.monotonic()
+    seconds_per_step = {
+        precision: _seconds_per_step(copy.deepcopy(model), train_loader, precision)
+        for precision in (torch.float32, torch.bfloat16)
+    }
+    precision = min(seconds_per_step, key=lambda name: seconds_per_step[name])
+    clock.exclude_since(start)
+    prediction_seconds = 0.5 * seconds_per_step[precision] * len(test_photos) / arguments.batch_size
+    seconds = clock.training_seconds(arguments.minutes, prediction_seconds)
+    epochs = max(int(seconds / (seconds_per_step[precision] * len(train_loader))), 1)
     print(f"{epochs} epochs in {precision}", flush=True)
 
-    average = _train(model, loader, epochs, precision)
-    answers = []
+    average = _train(model, train_loader, epochs, precision)
+    predicted = []
     with torch.no_grad(), torch.autocast(DEVICE.type, precision, enabled=precision != torch.float32):
-        for photos, _ in asking:
-            answers += average(photos.to(DEVICE)).argmax(1).tolist()
-    names = {number: name for name, number in categories.items()}
-    ids = [Path(name).name for name in ask.filenames()]
-    write_answers(order.out, "plain", ids, [names[i] for i in answers], clock.seconds)
+        for photos, _ in test_loader:
+            predicted += average(photos.to(DEVICE)).argmax(1).tolist()
+    categories = {index: category for category, index in category_index.items()}
+    ids = [Path(name).name for name in test_photos.filenames()]
+    write_peer_submission(arguments.out, "plain", ids, [categories[i] for i in predicted], clock.seconds)
 
 
-def _model(backbone: str, num_classes: int, weights: Path) -> Any:
+def _build_model(backbone: str, num_classes: int, weights: Path) -> Any:
     model = timm.create_model(backbone, num_classes=num_classes)
     missing, unexpected = model.load_state_dict(load_file(weights / f"{backbone}.safetensors"), strict=False)
     classifier = {f"{model.pretrained_cfg['classifier']}.{name}" for name in ("weight", "bias")}
@@ -61,17 +66,17 @@ def _model(backbone: str, num_classes: int, weights: Path) -> Any:
     return model.to(DEVICE, memory_format=torch.channels_last)
 
 
-def _loader(order: Order, photos: Any, learning: bool) -> Any:
-    mean, std = order.normalisation
+def _build_loader(arguments: PeerArguments, photos: Any, is_training: bool) -> Any:
+    mean, std = arguments.normalization
     return create_loader(
         photos,
-        input_size=(3, *order.size),
-        batch_size=order.batch,
-        is_training=learning,
+        input_size=(3, *arguments.size),
+        batch_size=arguments.batch_size,
+        is_training=is_training,
         use_prefetcher=False,
         scale=(0.5, 1.0),
-        auto_augment="rand-m7-mstd0.5-inc1" if learning else None,
-        re_prob=0.25 if learning else 0.0,
+        auto_augment="rand-m7-mstd0.5-inc1" if is_training else None,
+        re_prob=0.25 if is_training else 0.0,
         interpolation="bicubic",
         mean=tuple(mean),
         std=tuple(std),
@@ -82,30 +87,28 @@ def _loader(order: Order, photos: Any, learning: bool) -> Any:
     )
 
 
-def _steps(model: Any, optimizer: Any, loader: Any, precision: torch.dtype) -> Iterator[float]:
+def _train_epoch(model: Any, optimizer: Any, loader: Any, precision: torch.dtype) -> Iterator[float]:
     """Trains for one epoch; yields the loss after each step."""
-    loss_of = LabelSmoothingCrossEntropy(0.1)
+    loss_function = LabelSmoothingCrossEntropy(0.1)
     model.train()
     for photos, targets in loader:
         with torch.autocast(DEVICE.type, precision, enabled=precision != torch.float32):
             photos = photos.to(DEVICE, memory_format=torch.channels_last)
-            loss = loss_of(model(photos), targets.to(DEVICE))
+            loss = loss_function(model(photos), targets.to(DEVICE))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         yield loss.item()
 
 
-def _optimizer(model: Any) -> Any:
-    return create_optimizer_v2(
-        model, opt="adamw", lr=RATE, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY
-    )
+def _build_optimizer(model: Any) -> Any:
+    return create_optimizer_v2(model, opt="adamw", lr=LR, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY)
 
 
-def _seconds_a_step(model: Any, loader: Any, precision: torch.dtype) -> float:
-    """By a few steps; the first warms up and starts the loader."""
+def _seconds_per_step(model: Any, loader: Any, precision: torch.dtype) -> float:
+    """Times a few steps after the first, which warms up and starts the loader."""
     times = []
-    for _ in _steps(model, _optimizer(model), loader, precision):
+    for _ in _train_epoch(model, _build_optimizer(model), loader, precision):
         times.append(time.monotonic())
         if len(times) > TRIAL_STEPS:
             break
@@ -113,7 +116,8 @@ def _seconds_a_step(model: Any, loader: Any, precision: torch.dtype) -> float:
 
 
 def _train(model: Any, loader: Any, epochs: int, precision: torch.dtype) -> Any:
-    optimizer = _optimizer(model)
+    """Trains the model; returns its averaged copy in evaluation mode."""
+    optimizer = _build_optimizer(model)
     average = ModelEmaV3(model, decay=0.998, use_warmup=True)
     schedule, _ = create_scheduler_v2(
         optimizer,
@@ -128,7 +132,7 @@ def _train(model: Any, loader: Any, epochs: int, precision: torch.dtype) -> Any:
     step = 0
     for epoch in range(epochs):
         losses = []
-        for loss in _steps(model, optimizer, loader, precision):
+        for loss in _train_epoch(model, optimizer, loader, precision):
             losses.append(loss)
             step += 1
             average.update(model, step=step)

@@ -1,8 +1,9 @@
-"""Makes the README's pictures of the report and the page from what `fovsfe demo` made: drawn photos only.
+"""Makes the README's pictures of the report and of the served page, which show drawn photos only.
 
-python -m benchmarks.pictures demo    # the folder of the demo; about half a minute
+    python -m benchmarks.pictures DEMO
 
-Needs a Chromium: the system's, or the one that `playwright install chromium` brings.
+DEMO is the folder that `fovsfe demo` made. Takes about half a minute, and needs a Chromium: the system's, or
+the one that `playwright install chromium` brings.
 """
 
 import shutil
@@ -22,41 +23,45 @@ from fovsfe.synthetic.dataset import draw_photo
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOVSFE = Path(sys.executable).with_name("fovsfe")
-MODEL, SEED = 5, "page 2"  # of the photo that the page is asked about: a whole car at an angle
-WIDTH, HEIGHT = 960, 620  # of a picture, at most
+MODEL, SEED = 5, "page 2"  # of the uploaded photo: a whole car at an angle
+WIDTH, MAX_HEIGHT = 960, 620  # of a picture, in CSS pixels
+MARGIN = 8  # above and below what a picture shows
 
 
 def main() -> None:
+    """Writes docs/report.jpg, docs/mistakes.jpg and docs/page.jpg."""
     run = Path(sys.argv[1]) / "run"
     subprocess.run([FOVSFE, "report", run], check=True)
-    with sync_playwright() as playwright, _served(run / "bundle") as address:
+    with sync_playwright() as playwright, _served_page(run / "bundle") as address:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), chromium_sandbox=False)
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.5)
+        viewport = {"width": WIDTH, "height": MAX_HEIGHT}
+        page = browser.new_page(viewport=viewport, device_scale_factor=1.5)
         page.goto((run / "report.html").resolve().as_uri())
-        _save(page.locator("header"), "report.jpg")
+        _save(page.locator("#summary"), "report.jpg")
         _save(page.locator("#mistakes"), "mistakes.jpg")
         page.goto(address)
         photo = draw_photo(MODELS[MODEL], Random(SEED))
         page.set_input_files("#photo", {"name": "car.jpg", "mimeType": "image/jpeg", "buffer": photo})
-        page.locator("#cards .answer .percent").first.wait_for()
+        page.locator("#cards .result .percent").first.wait_for()
         page.get_by_role("switch").check()
-        _save(page.locator("#answers"), "page.jpg")
+        _save(page.locator("#results"), "page.jpg")
         browser.close()
 
 
-def _save(place: Locator, name: str) -> None:
-    """Writes what is seen of `place`, from its top and HEIGHT at most, into docs/."""
-    box = place.bounding_box()
-    assert box is not None, f"{name}: it is not shown"
-    top = box["y"] + place.page.evaluate("window.scrollY") - 8  # the box is told from the window's edge
-    clip = {"x": 0, "y": max(top, 0), "width": WIDTH, "height": min(box["height"] + 16, HEIGHT)}
-    place.page.screenshot(path=DOCS / name, type="jpeg", quality=80, clip=clip, full_page=True)
+def _save(element: Locator, name: str) -> None:
+    """Writes a picture of an element into docs/, from its top and at most MAX_HEIGHT high."""
+    box = element.bounding_box()
+    assert box is not None, f"{name}: the element is not visible"
+    top = box["y"] + element.page.evaluate("window.scrollY") - MARGIN  # the box is relative to the viewport
+    height = min(box["height"] + 2 * MARGIN, MAX_HEIGHT)
+    clip = {"x": 0, "y": max(top, 0), "width": WIDTH, "height": height}
+    element.page.screenshot(path=DOCS / name, type="jpeg", quality=80, clip=clip, full_page=True)
     print(f"docs/{name}: {(DOCS / name).stat().st_size / 1000:.0f} kB")
 
 
 @contextmanager
-def _served(bundle: Path) -> Iterator[str]:
-    """The address of the page, while the block runs."""
+def _served_page(bundle: Path) -> Iterator[str]:
+    """Serves a bundle for the length of the block; yields the address of its page."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     server = subprocess.Popen([FOVSFE, "serve", bundle, "--port", port], stdout=subprocess.DEVNULL)

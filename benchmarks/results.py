@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: figures as JSON, tables as text, and the machine they come from."""
+"""How benchmarks present their results: the machine they ran on, Markdown tables, intervals."""
 
 import os
 import platform
@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 
-def machine() -> str:
-    """The machine in a line: every time and ratio goes with it."""
+def describe_machine() -> str:
+    """Returns the machine in one line, which stands beside every time and ratio."""
     cpuinfo = Path("/proc/cpuinfo")
     names = [
         line.partition(":")[2].strip()
@@ -21,14 +21,14 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {processor}{gpu}, torch {torch.__version__.partition('+')[0]}"
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the columns are as wide as their cells, so that it also reads well as it is."""
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table whose columns are padded, so that it also reads well as plain text."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
     lines.insert(1, ["-" * width for width in widths])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def percent(low: float, high: float) -> str:
-    """An interval of shares in percent."""
+def format_interval(low: float, high: float) -> str:
+    """Returns an interval of fractions in percent, such as "64.7 to 73.1"."""
     return f"{100 * low:.1f} to {100 * high:.1f}"

@@ -1,10 +1,10 @@
-"""The networks of a bundle on onnxruntime and on OpenVINO: time, memory, start, and how far they agree.
+"""ONNX Runtime against OpenVINO for the networks of a bundle: time, memory, start-up, and agreement.
 
     python -m benchmarks runtimes --bundle BUNDLE --photos PHOTOS
     python -m benchmarks runtimes --bundle BUNDLE INT8_BUNDLE --photos PHOTOS
 
-One thread, each member in a process of its own. Needs `pip install openvino`. Two minutes for three members
-on three folds.
+Runs each member on one thread, in a process of its own. Needs `pip install -e '.[openvino]'`. Takes two
+minutes for three members on three folds.
 """
 
 import argparse
@@ -16,131 +16,145 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.places import RESULTS, SCRATCH
-from benchmarks.results import machine, markdown
-from fovsfe.bundle import format
+from benchmarks.paths import RESULTS, SCRATCH
+from benchmarks.results import describe_machine, markdown_table
+from fovsfe.bundle.format import Bundle, BundleMember, load_bundle, write_bundle
 from fovsfe.bundle.runtime import VARIABLE
 from fovsfe.ensemble.blend import Blend
 from fovsfe.files import write_json
 from fovsfe.photos.decode import SUFFIXES
 
 PHOTOS, ROUNDS = 6, 8
-IN_BF16 = """
+USE_BF16 = """
 import openvino
-compiling = openvino.Core.compile_model
+original = openvino.Core.compile_model
 def compile_model(core, file, device, settings):
-    return compiling(core, file, device, settings | {"INFERENCE_PRECISION_HINT": "bf16"})
+    return original(core, file, device, settings | {"INFERENCE_PRECISION_HINT": "bf16"})
 openvino.Core.compile_model = compile_model
 """
-RUNTIMES = {  # the last where the processor has it
+RUNTIMES = {  # name -> environment variables of the process; the last one counts if the processor has bf16
     "onnxruntime": {VARIABLE: "onnxruntime"},
     "openvino": {VARIABLE: "openvino"},
-    "openvino, bf16": {VARIABLE: "openvino", "FIRST": IN_BF16},
+    "openvino, bf16": {VARIABLE: "openvino", "SETUP": USE_BF16},
 }
 PROGRAM = """
 import json, os, sys, time
 from pathlib import Path
 start = time.perf_counter()
-exec(os.environ.get("FIRST", ""))
+exec(os.environ.get("SETUP", ""))
 from fovsfe.bundle.predictor import Predictor
 folder, rounds, *files = sys.argv[1:]
 predictor = Predictor(Path(folder), threads=1)
-photos = [predictor.pixels(Path(file).read_bytes()) for file in files]
-predictor.answers(photos[:1])
-started = time.perf_counter() - start
+photos = [predictor.prepare(Path(file).read_bytes()) for file in files]
+predictor.predict_inputs(photos[:1])
+start_seconds = time.perf_counter() - start
 seconds = []
 for _ in range(int(rounds)):
     start = time.perf_counter()
-    said = predictor.probabilities(photos, ("plain",))
+    probabilities = predictor.member_probabilities(photos, ("plain",))
     seconds.append((time.perf_counter() - start) / len(photos))
 status = Path("/proc/self/status").read_text().split()
-kept = {key: int(status[status.index(key + ":") + 1]) / 1024 for key in ("VmHWM", "RssAnon")}
-print(json.dumps({"start": started, "seconds": seconds, **kept, "said": said[0].tolist()}))
+memory = {key: int(status[status.index(key + ":") + 1]) / 1024 for key in ("VmHWM", "RssAnon")}
+result = {"start": start_seconds, "seconds": seconds, "probabilities": probabilities[0].tolist()}
+print(json.dumps(result | memory))
 """
 
 
-def main(flags: Sequence[str]) -> None:
-    """Prints a row for each bundle, member and runtime; writes results/runtimes.json."""
+def main(argv: Sequence[str]) -> None:
+    """Prints a row for each bundle, member and runtime, and writes results/runtimes.json."""
     parser = argparse.ArgumentParser("python -m benchmarks runtimes", description=__doc__)
     parser.add_argument("--bundle", type=Path, nargs="+", required=True)
     parser.add_argument("--photos", type=Path, required=True)
-    asked = parser.parse_args(flags)
-    photos = [file for file in sorted(asked.photos.rglob("*")) if file.suffix.lower() in SUFFIXES][:PHOTOS]
-    begun = time.monotonic()
-    kept = []
-    for folder in asked.bundle:
-        bundle = format.load_bundle(folder)
-        for member in bundle.members:
-            alone = _alone(folder, bundle, member)
-            first: list[list[float]] = []
-            for runtime in RUNTIMES:
-                found = _measure(alone, runtime, photos)
-                said = found.pop("said")
-                first = first or said
-                found["differs"] = float(np.abs(np.array(said) - np.array(first)).max())
-                size = sum((folder / path).stat().st_size for path in member.networks) / 1e6
-                row = {"member": member.title, "networks": len(member.networks), "disk_mb": round(size, 1)}
-                kept.append({**row, "precision": bundle.precision.kind, "runtime": runtime, **found})
+    options = parser.parse_args(argv)
+    photos = [file for file in sorted(options.photos.rglob("*")) if file.suffix.lower() in SUFFIXES][:PHOTOS]
+    start = time.monotonic()
+    rows = [row for folder in options.bundle for row in _measure_bundle(folder, photos)]
+    print(_table(rows))
+    print(f"{describe_machine()}; {time.monotonic() - start:.0f} s")
+    write_json(RESULTS / "runtimes.json", {"machine": describe_machine(), "rows": rows})
+
+
+def _measure_bundle(folder: Path, photos: Sequence[Path]) -> list[dict[str, Any]]:
+    """Returns a row for each member and runtime; "differs" compares probabilities with the first runtime's."""
+    bundle = load_bundle(folder)
+    rows = []
+    for member in bundle.members:
+        single = _write_single_member_bundle(folder, bundle, member)
+        size = sum((folder / path).stat().st_size for path in member.networks) / 1e6
+        facts = {"member": member.title, "networks": len(member.networks), "disk_mb": round(size, 1)}
+        reference = None
+        for runtime in RUNTIMES:
+            figures, probabilities = _measure(single, runtime, photos)
+            reference = probabilities if reference is None else reference
+            differs = float(np.abs(probabilities - reference).max())
+            rows.append(
+                {
+                    **facts,
+                    "precision": bundle.precision.kind,
+                    "runtime": runtime,
+                    **figures,
+                    "differs": differs,
+                }
+            )
+    return rows
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
     header = (
         "member", "networks", "precision", "MB on disk", "runtime", "ms a photo", "start s", "MB held",
         "peak MB", "differs",
     )  # fmt: skip
-    rows = [
+    cells = [
         (
-            str(row["member"]),
+            row["member"],
             str(row["networks"]),
-            str(row["precision"]),
+            row["precision"],
             f"{row['disk_mb']:.0f}",
-            str(row["runtime"]),
+            row["runtime"],
             f"{1000 * row['seconds']:.1f}",
             f"{row['start']:.2f}",
             f"{row['held_mb']:.0f}",
             f"{row['peak_mb']:.0f}",
             f"{row['differs']:.0e}",
         )
-        for row in kept
+        for row in rows
     ]
-    print(markdown(header, rows))
-    print(f"{machine()}; {time.monotonic() - begun:.0f} s")
-    write_json(RESULTS / "runtimes.json", {"machine": machine(), "rows": kept})
+    return markdown_table(header, cells)
 
 
-def _alone(folder: Path, bundle: format.Bundle, member: format.BundleMember) -> Path:
-    """A bundle of one member, its files copied."""
-    alone = SCRATCH / "runtimes" / f"{member.title}-{bundle.precision.kind}"
-    shutil.rmtree(alone, ignore_errors=True)
-    (alone / "members").mkdir(parents=True)
+def _write_single_member_bundle(folder: Path, bundle: Bundle, member: BundleMember) -> Path:
+    """Copies one member of a bundle into a bundle of its own, and returns its folder."""
+    single = SCRATCH / "runtimes" / f"{member.title}-{bundle.precision.kind}"
+    shutil.rmtree(single, ignore_errors=True)
+    (single / "members").mkdir(parents=True)
     for path in member.networks:
-        shutil.copy(folder / path, alone / path)
+        shutil.copy(folder / path, single / path)
     blend = Blend(kind="mean", members=(member.title,))
-    format.write_bundle(alone, bundle.model_copy(update={"members": (member,), "blend": blend}))
-    return alone
+    write_bundle(single, bundle.model_copy(update={"members": (member,), "blend": blend}))
+    return single
 
 
-def _measure(bundle: Path, runtime: str, photos: Sequence[Path]) -> dict[str, object]:
-    """Without test-time tta: seconds a photo in the fastest round, seconds until the first answer, MB that
-    the process held for itself after the last one, and the most that was resident."""
+def _measure(bundle: Path, runtime: str, photos: Sequence[Path]) -> tuple[dict[str, float], Any]:
+    """Returns figures, and the probabilities (n, classes) of the plain photos.
+
+    The figures are "seconds" per photo in the fastest round, "start", the seconds until the first prediction,
+    and memory at the end: "held_mb", without mapped files, and "peak_mb", the most that was resident.
+    """
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            PROGRAM,
-            str(bundle),
-            str(ROUNDS),
-            *map(str, photos),
-        ],
+        [sys.executable, "-c", PROGRAM, str(bundle), str(ROUNDS), *map(str, photos)],
         env={**os.environ, **RUNTIMES[runtime]},
         check=True,
         stdout=subprocess.PIPE,
     )
-    raw = json.loads(done.stdout)
-    return {
-        "seconds": round(min(raw["seconds"]), 5),
-        "start": round(raw["start"], 3),
-        "held_mb": round(raw["RssAnon"], 1),
-        "peak_mb": round(raw["VmHWM"], 1),
-        "said": raw["said"],
+    result = json.loads(done.stdout)
+    figures = {
+        "seconds": round(min(result["seconds"]), 5),
+        "start": round(result["start"], 3),
+        "held_mb": round(result["RssAnon"], 1),
+        "peak_mb": round(result["VmHWM"], 1),
     }
+    return figures, np.array(result["probabilities"])

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from benchmarks.places import SCRATCH
 from fovsfe import recipe as recipes
 from fovsfe.bundle import format
-from fovsfe.bundle.export import export
+from fovsfe.bundle.export import ExportInputs, export_bundle
 from fovsfe.bundle.quantize import quantize_int8
 from fovsfe.ensemble.blend import Blend
 from fovsfe.files import write_json
@@ -44,8 +44,17 @@ def made(weights: Path) -> Path:
     photos = np.stack([load_photo(draw_photo(model, Random(model.name)), SIZE, "squash") for model in MODELS])
     bundle = folder / "bundle"
     blend = Blend(kind="mean", members=(title,))
-    ids = {label: label for label in LABELS}
-    export(bundle, {title: [folder / "ours"]}, recipe, blend, LABELS, ids, ("plain",), {}, lambda _: photos)
+    inputs = ExportInputs(
+        networks={title: [folder / "ours"]},
+        recipe=recipe,
+        blend=blend,
+        class_names=LABELS,
+        label_ids={label: label for label in LABELS},
+        tta=("plain",),
+        metrics={},
+        proof_photos=lambda _: photos,
+    )
+    export_bundle(bundle, inputs)
     (graph,) = (bundle / "members").iterdir()
     (folder / "model.onnx").write_bytes(graph.read_bytes())
     reduced = shutil.copytree(bundle, folder / "bundle-int8", dirs_exist_ok=True)

@@ -1,11 +1,12 @@
 """The head stage against one pass over the photos, and the training step against a bare loop.
 
-    python -m benchmarks speed                           # drawn photos, about ten minutes on two cores
+    python -m benchmarks speed
     python -m benchmarks speed --photos PHOTOS --steps 20
 
-Two ratios, each within one run. The head stage of N epochs against one look of the backbone at every photo,
-and the training steps a second through the photos' file, the augmentation and the training's own loop against
-forward, backward and optimiser on tensors in memory (goal: 0.9 or more). Recipe quick's sizes, no weights.
+Two ratios, each within one run. The head stage of N epochs is divided by one pass of the backbone over all
+photos. The training's steps per second, with the photos' file, the augmentation and the training's own loop,
+are divided by those of forward, backward and optimiser on tensors in memory (goal: 0.9 or more). The sizes are
+those of recipe quick, the weights random. Takes about ten minutes on two cores, with drawn photos.
 """
 
 import argparse
@@ -15,42 +16,42 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.places import RESULTS, SCRATCH, drawn
-from benchmarks.results import machine, markdown
-from benchmarks.speed_head import HeadTimes, head_times
-from benchmarks.speed_step import StepTimes, step_times
-from benchmarks.speed_task import tasks_of
+from benchmarks.paths import RESULTS, SCRATCH, drawn_photos
+from benchmarks.results import describe_machine, markdown_table
+from benchmarks.speed_head import HeadTimes, time_head_stage
+from benchmarks.speed_step import StepTimes, time_steps
+from benchmarks.speed_task import build_speed_tasks
 from fovsfe.files import write_json
 from fovsfe.training.device import tune_malloc
 
 BACKBONES = ("mobilenetv2_100", "densenet169")
 
 
-def main(flags: Sequence[str]) -> None:
-    """Prints both tables; writes results/speed.json."""
+def main(argv: Sequence[str]) -> None:
+    """Prints both tables and writes results/speed.json."""
     parser = argparse.ArgumentParser("python -m benchmarks speed", description=__doc__)
     parser.add_argument("--photos", type=Path, help="instead of drawn ones")
     parser.add_argument("--photos-drawn", type=int, default=320)
     parser.add_argument("--backbones", nargs="+", default=BACKBONES)
     parser.add_argument("--head-epochs", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=8, help="so many steps are timed at a time")
-    parser.add_argument("--repeats", type=int, default=3, help="times that the two loops take turns")
-    given = parser.parse_args(flags)
+    parser.add_argument("--steps", type=int, default=8, help="that are timed in each turn")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each of the two loops")
+    options = parser.parse_args(argv)
     tune_malloc()  # as a run does
-    photos = given.photos or drawn(given.photos_drawn, 0)
+    photos = options.photos or drawn_photos(options.photos_drawn, 0)
     SCRATCH.mkdir(parents=True, exist_ok=True)
     heads, steps = {}, {}
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
-        for backbone in given.backbones:
-            tasks = tasks_of(photos, backbone, Path(folder))
-            heads[backbone] = head_times(tasks.head(given.head_epochs))
-            steps[backbone] = step_times(tasks, given.steps, given.repeats)
-    print(_head_table(heads, given.head_epochs))
+        for backbone in options.backbones:
+            tasks = build_speed_tasks(photos, backbone, Path(folder))
+            heads[backbone] = time_head_stage(tasks.head(options.head_epochs))
+            steps[backbone] = time_steps(tasks, options.steps, options.repeats)
+    print(_head_table(heads, options.head_epochs))
     print(_step_table(steps))
     write_json(
         RESULTS / "speed.json",
         {
-            "machine": machine(),
+            "machine": describe_machine(),
             "head": {name: asdict(times) | {"ratio": times.ratio} for name, times in heads.items()},
             "step": {name: asdict(times) | {"ratio": times.ratio} for name, times in steps.items()},
         },
@@ -71,7 +72,7 @@ def _head_table(heads: dict[str, HeadTimes], epochs: int) -> str:
         )
         for name, times in heads.items()
     ]
-    return markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def _step_table(steps: dict[str, StepTimes]) -> str:
@@ -88,4 +89,4 @@ def _step_table(steps: dict[str, StepTimes]) -> str:
         )
         for name, times in steps.items()
     ]
-    return markdown(header, rows)
+    return markdown_table(header, rows)

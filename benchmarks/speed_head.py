@@ -1,25 +1,28 @@
-"""How long the head stage takes, beside one pass of the backbone over the photos."""
+"""How long the head stage takes, compared with one pass of the backbone over the photos."""
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from fovsfe.networks.network import build_network
-from fovsfe.training.device import make_fabric
-from fovsfe.training.features import BATCH, predict_outputs
-from fovsfe.training.loop import TrainingTask, train_network
+from fovsfe.training.device import PREDICTION_BATCH
+from fovsfe.training.features import predict_outputs
+from fovsfe.training.launch import best_device, train_network
+from fovsfe.training.task import Event, TrainingTask
 
 
 @dataclass(frozen=True)
 class HeadTimes:
-    """Seconds."""
+    """Times in seconds."""
 
     photos: int
-    one_pass: float  # the frozen backbone over every photo, in one view
-    stage: float  # the whole head stage: features, plain and mirrored, then all epochs
-    epochs: float  # the epochs alone
+    one_pass: float
+    """the frozen backbone over every photo, in one variant"""
+    stage: float
+    """the whole head stage: features, plain and mirrored, then all epochs"""
+    epochs: float
+    """the epochs alone"""
 
     @property
     def ratio(self) -> float:
@@ -27,31 +30,32 @@ class HeadTimes:
         return self.stage / self.one_pass
 
 
-def head_times(task: TrainingTask) -> HeadTimes:
+def time_head_stage(task: TrainingTask) -> HeadTimes:
     """Times a training that is the head stage alone; the pass is the mean of one before and one after."""
-    before = _one_pass(task)
-    looks: list[float] = []
-    epochs: list[float] = []
+    pass_before = _time_one_pass(task)
+    moments: dict[str, list[float]] = {"features": [], "epoch": []}
 
-    def note(event: dict[str, Any]) -> None:
-        (looks if event["doing"] == "features" else epochs).append(time.monotonic())
+    def on_event(event: Event) -> None:
+        moments[event["doing"]].append(time.monotonic())
 
-    train_network(task, 1, note)
-    # The first moment comes when the first batch is through: add that batch.
-    looking = (looks[-1] - looks[0]) * len(looks) / (len(looks) - 1)
-    learning = epochs[-1] - looks[-1]
-    after = _one_pass(task)
-    return HeadTimes(len(task.photos), (before + after) / 2, looking + learning, learning)
+    train_network(task, on_event)
+    features, epochs = moments["features"], moments["epoch"]
+    # The first moment is the end of the first batch, which has to be added.
+    feature_seconds = (features[-1] - features[0]) * len(features) / (len(features) - 1)
+    epoch_seconds = epochs[-1] - features[-1]
+    pass_after = _time_one_pass(task)
+    one_pass = (pass_before + pass_after) / 2
+    return HeadTimes(len(task.photos), one_pass, feature_seconds + epoch_seconds, epoch_seconds)
 
 
-def _one_pass(task: TrainingTask) -> float:
-    fabric = make_fabric(1, task.precision)
-    network = build_network(
-        task.member.backbone, task.member.size, task.member.head, task.num_classes, task.weights
+def _time_one_pass(task: TrainingTask) -> float:
+    device, member = best_device(task.precision), task.member
+    network = device.place(
+        build_network(member.backbone, member.size, member.head, task.num_classes, task.weights)
     )
-    network = network.to(fabric.device)
-    everyone = np.arange(len(task.photos))
-    predict_outputs(fabric, network, network.features, task.photos, everyone[:BATCH], "plain")  # warms up
+    all_idx = np.arange(len(task.photos))
+    warm_up_idx = all_idx[:PREDICTION_BATCH]
+    predict_outputs(device, network, network.features, task.photos, warm_up_idx, "plain")
     start = time.monotonic()
-    predict_outputs(fabric, network, network.features, task.photos, everyone, "plain")
+    predict_outputs(device, network, network.features, task.photos, all_idx, "plain")
     return time.monotonic() - start

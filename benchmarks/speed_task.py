@@ -1,69 +1,77 @@
-"""The training tasks whose speed is measured: as a run would make them, of recipe quick."""
+"""The training tasks that the benchmark of speed measures: as a run of recipe quick would build them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from fovsfe.networks.network import build_network
-from fovsfe.photos import layouts
+from fovsfe.callbacks import no_progress
 from fovsfe.photos.dataset import ResizedPhotos
+from fovsfe.photos.layouts import find_photos
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe
-from fovsfe.training.device import fastest_precision
-from fovsfe.training.loop import TrainingTask
+from fovsfe.training.launch import fastest_precision
+from fovsfe.training.task import NetworkKey, TrainingTask
 
-JUDGES = 8  # photos that validate: few, as it is training that is timed
+VAL_PHOTOS = 8  # few, because it is training that is timed
+CACHE_BYTES = 1e12  # no limit in practice
 
 
 @dataclass(frozen=True)
-class Tasks:
-    """One network on one set of photos."""
+class SpeedTasks:
+    """One network on one set of photos, as tasks of single stages."""
 
     task: TrainingTask
 
     def head(self, epochs: int) -> TrainingTask:
-        """The head stage alone, never stopped early."""
-        return self._with("head", stages=(0.0,), head_epochs=epochs, patience=1000)
+        """Returns the task of the head stage alone, which is never stopped early."""
+        return self._with_training("head", stages=(0.0,), head_epochs=epochs, patience=1000)
 
-    def whole(self, name: str) -> TrainingTask:
-        """One epoch of everything."""
-        return self._with(name, stages=(1.0,), epochs=1, patience=1000)
+    def all_layers(self, name: str) -> TrainingTask:
+        """Returns the task of one epoch of all layers, with results in a folder `name`."""
+        return self._with_training(name, stages=(1.0,), epochs=1, patience=1000)
 
-    def _with(self, name: str, **settings: object) -> TrainingTask:
+    def _with_training(self, name: str, **settings: object) -> TrainingTask:
         recipe = self.task.recipe
         changed = recipe.model_copy(update={"training": recipe.training.model_copy(update=settings)})
         return replace(self.task, recipe=changed, folder=self.task.folder / name)
 
 
-def tasks_of(root: Path, backbone: str, folder: Path) -> Tasks:
-    """The labelled photos under `root`, decoded into a file in `folder`, at recipe quick's size."""
+def build_speed_tasks(root: Path, backbone: str, folder: Path) -> SpeedTasks:
+    """Returns the tasks of a backbone on the labelled photos under `root`.
+
+    The photos have the size of recipe quick and are decoded into a file in `folder`.
+    """
     recipe = load_recipe("quick")
     sizes = {member.backbone: member.size for member in recipe.members}
     member = MemberSettings(backbone=backbone, size=sizes.get(backbone, recipe.members[0].size))
-    found = layouts.find_photos(root)
-    table = found.table[found.table["part"] == "train"]
+    dataset = find_photos(root)
+    table = dataset.table[dataset.table["part"] == "train"]
     height, width = member.size
+    photo_cache = folder / f"{height}x{width}.bin"
     photos = ResizedPhotos(
-        found.root, list(table["path"]), member.size, recipe.photos.fit, recipe.photos.max_pixels
-    ).cached(folder / f"{height}x{width}.bin", 1e12, lambda done, of: None)
-    number = {label: i for i, label in enumerate(found.class_names)}
+        dataset.root, list(table["path"]), member.size, recipe.photos.fit, recipe.photos.max_pixels
+    ).cached(photo_cache, CACHE_BYTES, no_progress)
+    number = {label: i for i, label in enumerate(dataset.class_names)}
     y_true = np.array([number[label] for label in table["label"]], np.int64)
-    order = np.random.default_rng(0).permutation(len(photos)).astype(np.int64)
-    val_idx, train_idx = order[:JUDGES], order[JUDGES:]
-    return Tasks(
+    shuffled = np.random.default_rng(0).permutation(len(photos)).astype(np.int64)
+    val_idx, train_idx = shuffled[:VAL_PHOTOS], shuffled[VAL_PHOTOS:]
+    return SpeedTasks(
         TrainingTask(
+            key=NetworkKey(folder, 1, 0, 0),
+            name=backbone,
             folder=folder / backbone,
             member=member,
             recipe=recipe,
             weights="none",
-            num_classes=len(found.class_names),
+            num_classes=len(dataset.class_names),
             photos=photos,
             train_idx=train_idx,
-            targets=np.eye(len(found.class_names), dtype=np.float32)[y_true[train_idx]],
+            targets=np.eye(len(dataset.class_names), dtype=np.float32)[y_true[train_idx]],
             val_idx=val_idx,
             y_true=y_true[val_idx],
             test_idx=np.zeros(0, np.int64),
-            features=folder / f"{backbone}.features",
+            photo_cache=photo_cache,
+            feature_cache=folder / f"{backbone}.features",
             precision=_precision(recipe, member),
             seed=0,
         )
@@ -73,4 +81,4 @@ def tasks_of(root: Path, backbone: str, folder: Path) -> Tasks:
 def _precision(recipe: Recipe, member: MemberSettings) -> str:
     if recipe.training.precision != "auto":
         return recipe.training.precision
-    return fastest_precision(build_network(member.backbone, member.size, member.head, 2, "none"), member.size)
+    return fastest_precision(member)

@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from benchmarks.techniques_list import VIEW_SETS, VIEWS, Variation
-from fovsfe.ensemble.blend import BLEND_KINDS, BlendKind, Floats
+from fovsfe.arrays import Floats, Ints
+from fovsfe.ensemble.blend import BLEND_KINDS, BlendKind
 from fovsfe.ensemble.fitting import fit_blend
-from fovsfe.ensemble.metrics import NORMAL_95, Ints, compute_metrics, mcnemar
+from fovsfe.ensemble.metrics import NORMAL_95, compute_metrics, mcnemar
 from fovsfe.ensemble.predictions import read_predictions, stack_predictions
 from fovsfe.files import read_json
 from fovsfe.run import Run
@@ -63,7 +64,7 @@ class Judged:
     @property
     def seconds(self) -> float:
         """Of the whole run."""
-        return self.run.spent.seconds
+        return self.run.stopwatch.seconds
 
     def members(self, number: int) -> Floats:
         """The members' out-of-fold answers in a round."""

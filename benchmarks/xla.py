@@ -1,10 +1,11 @@
-"""Whether a recipe's networks train on XLA: seconds to compile, seconds a step, graphs after the first step.
+"""A recipe's networks on XLA: seconds to compile, seconds per step, graphs compiled after the first step.
 
-    make test-tpu; PYTHONPATH=src PJRT_DEVICE=CPU .venv-tpu/bin/python -m benchmarks xla
+    PJRT_DEVICE=CPU .venv-tpu/bin/python -m benchmarks xla
 
-Trains the whole of each network (the largest graph) by our own training code on a few photos of noise, at a
-share of its size. On XLA's CPU device it says that a network compiles and steps, not how fast a TPU is; on a
-TPU, without PJRT_DEVICE, it says both. Ten minutes.
+`make test-tpu` makes the environment. Trains all layers of each network, which is the largest graph, with the
+training's own code on a few photos of noise, at half the network's size. On XLA's CPU device the result shows
+that a network compiles and trains, not how fast a TPU is; on a TPU, without PJRT_DEVICE, it shows both. Takes
+ten minutes.
 """
 
 import argparse
@@ -16,67 +17,71 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.places import RESULTS
-from benchmarks.results import machine, markdown
+from benchmarks.paths import RESULTS
+from benchmarks.results import describe_machine, markdown_table
+from fovsfe.arrays import Pixels
 from fovsfe.files import write_json
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe
-from fovsfe.training.device import accelerator
-from fovsfe.training.loop import TrainingTask, train_network
+from fovsfe.training import xla
+from fovsfe.training.launch import train_network
+from fovsfe.training.task import Event, NetworkKey, TrainingTask
 
-LEARN, JUDGE, LABELS = 12, 2, 2
+TRAIN_PHOTOS, VAL_PHOTOS, NUM_CLASSES = 12, 2, 2
 
 
-class Noise(ResizedPhotos):
-    """Photos of noise, of no file."""
+class NoisePhotos(ResizedPhotos):
+    """Photos of random noise, which need no files."""
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Pixels:
         return np.random.default_rng(index).integers(0, 256, (*self.size, 3), dtype=np.uint8)
 
 
-def main(flags: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+def main(argv: Sequence[str]) -> None:
+    """Prints a row for each network and writes results/xla.json."""
+    parser = argparse.ArgumentParser("python -m benchmarks xla", description=__doc__)
     parser.add_argument("--recipe", default="twas")
-    parser.add_argument("--share", type=float, default=0.5, help="of a network's height and width")
+    parser.add_argument("--scale", type=float, default=0.5, help="of each network's height and width")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    chosen = parser.parse_args(flags)
-    if accelerator() != "tpu":
+    options = parser.parse_args(argv)
+    if not xla.is_available():
         parser.error("there is no torch_xla with a TPU here; PJRT_DEVICE=CPU takes XLA's CPU device")
     rows = []
-    for member in load_recipe(chosen.recipe).members:
-        rows.append(_measured(member, chosen.share, chosen.batch, chosen.precision))
+    for member in load_recipe(options.recipe).members:
+        rows.append(_measure(member, options.scale, options.batch, options.precision))
         print(rows[-1], flush=True)
-    write_json(RESULTS / "xla.json", {"machine": machine(), "batch": chosen.batch, "networks": rows})
-    print(markdown(list(rows[0]), [[str(cell) for cell in row.values()] for row in rows]))
+    result = {"machine": describe_machine(), "batch": options.batch, "networks": rows}
+    write_json(RESULTS / "xla.json", result)
+    print(markdown_table(list(rows[0]), [[str(cell) for cell in row.values()] for row in rows]))
 
 
-def _measured(member: MemberSettings, share: float, batch: int, precision: str) -> dict[str, Any]:
+def _measure(member: MemberSettings, scale: float, batch: int, precision: str) -> dict[str, Any]:
     from torch_xla.debug import metrics
 
-    size = (round(share * member.size[0]), round(share * member.size[1]))
+    size = (round(scale * member.size[0]), round(scale * member.size[1]))
     member = member.model_copy(update={"size": size, "batch_size": batch})
-    seen: list[tuple[float, int]] = []
+    steps: list[tuple[float, int]] = []  # of each: its start in seconds, and the graphs compiled until then
 
-    def show(event: dict[str, Any]) -> None:
+    def on_event(event: Event) -> None:
         if event["doing"] == "step":
-            seen.append((time.perf_counter(), metrics.counter_value("UncachedCompile") or 0))
+            steps.append((time.perf_counter(), metrics.counter_value("UncachedCompile") or 0))
 
     with TemporaryDirectory() as folder:
-        train_network(_task(Path(folder), member, precision), 1, show)
-    (begun, _), (compiled, graphs) = seen[:2]  # the first step is done when the second begins
-    steps = np.diff([moment for moment, _ in seen[1:]])
+        train_network(_build_task(Path(folder), member, precision), on_event)
+    (first, _), (second, graphs) = steps[:2]  # the first step is done when the second begins
+    seconds = np.diff([moment for moment, _ in steps[1:]])
     return {
         "network": member.backbone,
         "size": f"{size[0]}x{size[1]}",
         "precision": precision,
-        "compiling and first step, s": round(compiled - begun, 1),
-        "a step, s": round(float(np.median(steps)), 2),
-        "graphs after the first step": seen[-1][1] - graphs,
+        "compiling and first step, s": round(second - first, 1),
+        "a step, s": round(float(np.median(seconds)), 2),
+        "graphs after the first step": steps[-1][1] - graphs,
     }
 
 
-def _task(folder: Path, member: MemberSettings, precision: str) -> TrainingTask:
+def _build_task(folder: Path, member: MemberSettings, precision: str) -> TrainingTask:
     recipe = Recipe.model_validate(
         {
             "augment": {"strength": "none"},
@@ -85,20 +90,23 @@ def _task(folder: Path, member: MemberSettings, precision: str) -> TrainingTask:
             "members": [member.model_dump()],
         }
     )
-    train_idx, val_idx = np.arange(LEARN), np.arange(LEARN, LEARN + JUDGE)
+    train_idx, val_idx = np.arange(TRAIN_PHOTOS), np.arange(TRAIN_PHOTOS, TRAIN_PHOTOS + VAL_PHOTOS)
     return TrainingTask(
+        key=NetworkKey(folder, 1, 0, 0),
+        name=member.title,
         folder=folder / "network",
         member=member,
         recipe=recipe,
         weights="none",
-        num_classes=LABELS,
-        photos=Noise(folder, [""] * (LEARN + JUDGE), member.size, "pad", 1),
+        num_classes=NUM_CLASSES,
+        photos=NoisePhotos(folder, [""] * (TRAIN_PHOTOS + VAL_PHOTOS), member.size, "pad", 1),
         train_idx=train_idx,
-        targets=np.eye(LABELS, dtype=np.float32)[train_idx % LABELS],
+        targets=np.eye(NUM_CLASSES, dtype=np.float32)[train_idx % NUM_CLASSES],
         val_idx=val_idx,
-        y_true=val_idx % LABELS,
+        y_true=val_idx % NUM_CLASSES,
         test_idx=np.arange(0),
-        features=folder / "features.bin",
+        photo_cache=folder / "photos.bin",
+        feature_cache=folder / "features.bin",
         precision=precision,
         seed=0,
     )

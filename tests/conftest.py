@@ -1,5 +1,8 @@
+import os
+import signal
 import sys
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +12,39 @@ import pytest
 from PIL import Image
 
 from fovsfe.cli import main
+
+ROOT = Path(__file__).parent
+
+# `make test` gives whole files to its processes; one that takes minutes must not be begun as the last.
+LONGEST_FIRST = (
+    "training/test_distributed.py",
+    "executors/test_ray_prediction.py",
+    "test_pipeline.py",
+    "service/test_browser.py",
+    "training/test_launch.py",
+    "report/test_report.py",
+    "test_notebook.py",
+    "executors/test_ray_executor.py",
+    "report/test_browser.py",
+    "executors/test_ray_cluster.py",
+    "test_places.py",
+    "service/test_server.py",
+)
+
+# Each process of pytest-xdist has about one core: threads beyond that only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What a shell starts in the background ignores Ctrl-C, and so would each program that a test starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {ROOT / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    if gone := [str(file) for file in ranks if not file.exists()]:
+        warnings.warn(pytest.PytestWarning(f"LONGEST_FIRST names files that are gone: {gone}"), stacklevel=2)
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,7 @@ def test_only_the_service_limits_bodies_and_nothing_is_buffered() -> None:
     [
         ("vendor.compose-spec", DEPLOY / "compose.yaml"),
         ("vendor.github-workflows", ROOT / ".github/workflows/ci.yml"),
+        ("vendor.github-workflows", ROOT / ".github/workflows/release.yml"),
     ],
 )
 def test_schema_of_others_is_kept(schema: str, file: Path) -> None:

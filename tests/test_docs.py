@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from fovsfe.bundle import format
 from fovsfe.cli import app as commands
-from fovsfe.recipe import MemberSettings, Recipe
+from fovsfe.recipe import AboutSettings, MemberSettings, Recipe
 from fovsfe.run import Run
 from fovsfe.service import app as service
 from fovsfe.service.metrics import ServiceMetrics
@@ -133,7 +133,7 @@ def test_every_variable_that_the_source_reads_by_name_is_documented_and_nothing_
 def test_every_path_of_a_run_is_documented(tmp_path: Path) -> None:
     run = Run(tmp_path)
     named = {"number": "K", "title": "MEMBER", "fold": "F", "name": "NAME"}
-    paths = [run.spent.path]
+    paths = [run.stopwatch.path]
     for name, member in inspect.getmembers(Run):
         if isinstance(member, property) and isinstance(found := getattr(run, name), Path):
             paths.append(found)
@@ -179,8 +179,10 @@ def _models(field: Any) -> list[type[BaseModel]]:
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """The service's application, for a bundle that is never asked."""
     (tmp_path / format.FILE).write_text("{}", encoding="utf-8")
-    bundle = SimpleNamespace(class_names=(), translations={}, members=(SimpleNamespace(size=(8, 8)),))
-    predictor = SimpleNamespace(bundle=bundle, probabilities=lambda photos, tta: np.zeros((1, 2, 0)))
+    bundle = SimpleNamespace(
+        class_names=(), translations={}, about=AboutSettings(), members=(SimpleNamespace(size=(8, 8)),)
+    )
+    predictor = SimpleNamespace(bundle=bundle, member_probabilities=lambda photos, tta: np.zeros((1, 2, 0)))
     monkeypatch.setattr(service, "Predictor", lambda folder, threads: predictor)
     return service.create_app(tmp_path, Settings())
 
@@ -218,7 +220,7 @@ def test_every_problem_is_documented_with_its_status_and_nothing_else() -> None:
 def test_every_metric_is_documented_and_nothing_else() -> None:
     lines = ServiceMetrics().text().decode().splitlines()
     own = {line.split()[2] for line in lines if line.startswith("# TYPE fovsfe_")}
-    documented = _names(_section(_page("http.md"), "ServiceMetrics"))
+    documented = _names(_section(_page("http.md"), "Metrics"))
     assert {name for name in documented if name.startswith("fovsfe_")} == {
         re.sub("_total$|_created$", "", name) for name in own
     }

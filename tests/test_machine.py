@@ -70,9 +70,9 @@ def test_memory_is_never_more_than_the_machines(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
 def test_what_is_held_grows_and_is_given_back() -> None:
-    before = machine.held()
+    before = machine.process_memory()
     taken = np.ones(64 * MIB, np.uint8)
-    assert machine.held() - before > 60 * MIB
+    assert machine.process_memory() - before > 60 * MIB
     del taken
-    machine.give_back()
-    assert machine.held() - before < 10 * MIB
+    machine.release_free_memory()
+    assert machine.process_memory() - before < 10 * MIB

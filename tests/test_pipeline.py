@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from PIL import Image, ImageColor
@@ -25,11 +26,13 @@ from fovsfe.context import RunArguments
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
+from fovsfe.executors import local
 from fovsfe.progress import Screen
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
-from fovsfe.synthetic.dataset import MODELS, draw_dataset
-from fovsfe.training.loop import TrainingTask, train_network
+from fovsfe.synthetic.dataset import CLASS_NAMES, draw_dataset
+from fovsfe.training.launch import train_network
+from fovsfe.training.task import TrainingTask
 
 MEMBERS = ("test_resnet", "маленькая")
 GONE, SPOILT = "900000.jpg", 3  # in the sample but not there; the test photo that cannot be read
@@ -58,7 +61,10 @@ def recipe(**changes):
 
 
 CONFIDENT = 0.7  # about two answers of three
-HELD_OUT, FOLDED = recipe(), recipe(split={"folds": 2}, pseudo_labels={"keep": "confident", "confidence": CONFIDENT})
+HELD_OUT, FOLDED = (
+    recipe(),
+    recipe(split={"folds": 2}, pseudo_labels={"keep": "confident", "confidence": CONFIDENT}),
+)
 
 
 def tint(file, label):
@@ -74,7 +80,7 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "photos"
     y_true = draw_dataset(folder, 8, 20, 0)
     for file in folder.rglob("*.jpg"):
-        label = MODELS.index(y_true[file.name]) if file.name in y_true else int(file.parent.name)
+        label = CLASS_NAMES.index(y_true[file.name]) if file.name in y_true else int(file.parent.name)
         tint(file, label)
     (folder.parent / "y_true.json").write_text(json.dumps(y_true))
     tested = sorted((folder / "test_upload").iterdir())
@@ -97,6 +103,7 @@ class Trained:
     recipe: Recipe
     tasks: list[TrainingTask]
     said: str
+    cpu_seconds: float
 
     @property
     def metrics(self):
@@ -112,7 +119,7 @@ class Trained:
         return table[table["fault"] == ""].reset_index(drop=True)
 
     @property
-    def judged(self):
+    def val(self):
         readable = self.readable
         return readable[readable["fold"] >= 0]
 
@@ -122,25 +129,29 @@ class Trained:
 
     def y_true(self):
         number = {label: i for i, label in enumerate(self.metrics["class_names"])}
-        return np.array([number[label] for label in self.judged["label"]])
+        return np.array([number[label] for label in self.val["label"]])
 
     def of_member(self, number, member, name):
         return predictions.read_predictions(self.run.member(number, member) / name)
 
 
+def arguments(photos):
+    return RunArguments(photos=str(photos), weights="none", minutes=None)
+
+
 def train(photos, folder, settings):
     tasks = []
 
-    def note(task, devices, show):
+    def note(task, on_event, group):
         tasks.append(task)
-        train_network(task, devices, show)
+        train_network(task, on_event, group)
 
     screen = Screen(Console(file=io.StringIO(), width=80))
-    command = RunArguments(photos=str(photos), weights="none", minutes=None, devices=1)
+    before = time.process_time()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "run_task", note)
-        run = pipeline.start(command, settings, folder, screen)
-    return Trained(run, settings, tasks, screen.console.file.getvalue())
+        patch.setattr(local, "train_network", note)
+        run = pipeline.train(settings, arguments(photos), str(folder), screen)
+    return Trained(run, settings, tasks, screen.console.file.getvalue(), time.process_time() - before)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +175,15 @@ def trained(request):
 def test_every_file_of_the_run_folder_is_there(trained):
     root = trained.run.root
     there = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    wanted = {"recipe.toml", "arguments.json", "photos.csv", "audit.json", "log.jsonl", "steps.json"}
+    wanted = {
+        "recipe.toml",
+        "arguments.json",
+        "dataset.json",
+        "photos.csv",
+        "audit.json",
+        "log.jsonl",
+        "steps.json",
+    }
     wanted |= {"pseudo_labels.csv", "metrics.json", "submission.csv", "bundle/bundle.json", "report.html"}
     for number in (1, 2):
         wanted |= {f"round-{number}/blends/{name}.csv" for name in ("mean", "chosen")}
@@ -212,7 +231,7 @@ def test_the_bundle_is_of_the_chosen_blend(trained):
     predictor = Predictor(trained.run.bundle)
     chosen = trained.metrics["chosen"]
     assert predictor.bundle.blend.name == chosen["blend"]
-    assert predictor.bundle.class_names == tuple(MODELS)
+    assert predictor.bundle.class_names == tuple(CLASS_NAMES)
     assert predictor.bundle.proof.greatest_difference < 1e-3
 
 
@@ -230,13 +249,13 @@ def test_seconds_and_memory_of_every_step(trained):
 
 def test_figures_of_members_are_those_of_their_predictions(trained):
     y_true, class_names = trained.y_true(), trained.metrics["class_names"]
-    assert class_names == list(MODELS)
+    assert class_names == list(CLASS_NAMES)
     for part in trained.metrics["rounds"]:
         assert set(part["members"]) == set(MEMBERS)
         for member in MEMBERS:
             table = trained.of_member(part["round"], member, "out_of_fold.csv")
             assert list(table.columns) == class_names
-            assert list(table.index) == list(trained.judged["id"])
+            assert list(table.index) == list(trained.val["id"])
             values = table.to_numpy()
             np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
             figures, right = part["members"][member], values.argmax(1) == y_true
@@ -269,7 +288,7 @@ def test_figures_of_blends(trained):
         blend = json.loads((trained.run.round(part["round"]) / "blend.json").read_text())
         assert Blend.model_validate(blend).name == part["chosen"]
         answers = predictions.read_predictions(trained.run.blend(part["round"], "chosen"))
-        assert list(answers.index) == list(trained.judged["id"])
+        assert list(answers.index) == list(trained.val["id"])
         right = answers.to_numpy().argmax(1) == y_true
         assert right.mean() == pytest.approx(part["blends"][part["chosen"]]["accuracy"])
         assert part["blends"].keys() >= {part["chosen"]}
@@ -292,7 +311,7 @@ def test_what_was_chosen_and_why(trained):
     assert any(reason.startswith("tta: ") for reason in chosen["reasons"])
     assert metrics["photos"] == {
         "labelled": 81,
-        "judged": len(trained.judged),
+        "val": len(trained.val),
         "test": 21,
         "unreadable": 3,
     }
@@ -315,7 +334,7 @@ def test_validation_is_on_true_labels_that_the_network_has_not_seen(trained):
     readable = trained.readable
     tested = readable["part"] == "test"
     assert len(trained.tasks) == 2 * len(MEMBERS) * trained.folds
-    assert len(trained.judged) == (80 if trained.recipe is FOLDED else 20)
+    assert len(trained.val) == (80 if trained.recipe is FOLDED else 20)
     judged = []
     for task in trained.tasks:
         number = int(task.folder.parent.parent.name.removeprefix("round-"))
@@ -336,7 +355,7 @@ def test_validation_is_on_true_labels_that_the_network_has_not_seen(trained):
         class_names = [trained.metrics["class_names"][i] for i in task.targets[: len(own)].argmax(1)]
         assert class_names == list(readable["label"][own])
         judged += list(task.val_idx)
-    assert sorted(judged) == sorted(list(trained.judged.index) * (2 * len(MEMBERS)))
+    assert sorted(judged) == sorted(list(trained.val.index) * (2 * len(MEMBERS)))
     assert len({task.seed for task in trained.tasks}) == 2 * trained.folds  # members differ by backbone
 
 
@@ -370,13 +389,13 @@ def test_pseudo_labels_of_a_fold_come_from_its_own_networks(trained):
         assert len(mine) == 19 if trained.recipe is HELD_OUT else 5 < len(mine) < 19
         np.testing.assert_allclose(mine[columns].to_numpy(), answers.to_numpy(), rtol=1e-6)
         assert list(mine["label"]) == [class_names[i] for i in answers.to_numpy().argmax(1)]
-        learners = [
+        trainings = [
             task
             for task in trained.tasks
             if task.folder.parent.parent.name == "round-2" and task.folder.name == f"fold-{fold}"
         ]
-        assert len(learners) == len(MEMBERS)
-        for task in learners:
+        assert len(trainings) == len(MEMBERS)
+        for task in trainings:
             extra = task.train_idx[len(task.train_idx) - len(mine) :]
             assert list(readable["id"][extra]) == list(mine.index)
             np.testing.assert_allclose(
@@ -390,7 +409,7 @@ def test_pseudo_labels_of_a_fold_come_from_its_own_networks(trained):
 def test_the_submission_has_every_row_in_the_sample_s_order(trained, photos):
     sample = pd.read_csv(photos / "sample-submission.csv", dtype=str)
     table = trained.table
-    ids = {label: str(number) for number, label in enumerate(MODELS)}
+    ids = {label: str(number) for number, label in enumerate(CLASS_NAMES)}
     most = ids[table["label"][table["part"] == "train"].mode()[0]]
     spoilt = sorted((photos / "test_upload").iterdir())[SPOILT].name
     files = [trained.run.submission, *sorted((trained.run.root / "submissions").iterdir())]
@@ -401,7 +420,9 @@ def test_the_submission_has_every_row_in_the_sample_s_order(trained, photos):
         assert set(submission["Category"]) <= set(ids.values())
         answers = submission.set_index("Id")["Category"]
         assert answers[GONE] == answers[spoilt] == most
-    assert f'2 test photos could not be read and got the most frequent class, "{MODELS[0]}"' in trained.said
+    assert (
+        f'2 test photos could not be read and got the most frequent class, "{CLASS_NAMES[0]}"' in trained.said
+    )
     chosen = trained.run.named_submission(f"round-{trained.metrics['chosen']['round']}-chosen")
     assert trained.run.submission.read_bytes() == chosen.read_bytes()
 
@@ -427,7 +448,7 @@ def test_submissions_are_the_likeliest_labels(trained):
 def test_the_submission_is_good(folded, photos):
     y_true = json.loads((photos.parent / "y_true.json").read_text())
     answers = pd.read_csv(folded.run.submission).set_index("Id")["Category"]
-    right = [MODELS[answers[photo]] == label for photo, label in y_true.items()]
+    right = [CLASS_NAMES[answers[photo]] == label for photo, label in y_true.items()]
     assert np.mean(right) >= 0.6
 
 
@@ -459,15 +480,14 @@ def snapshot(folder):
 
 
 def test_a_folder_that_is_not_empty_is_refused(held_out, photos, tmp_path):
-    command = RunArguments(photos=str(photos), weights="none", minutes=None, devices=1)
     screen = Screen(Console(file=io.StringIO()))
     before = snapshot(held_out.run.root)
     with pytest.raises(FovsfeError, match=f"fovsfe resume {held_out.run.root}"):
-        pipeline.start(command, HELD_OUT, held_out.run.root, screen)
+        pipeline.train(HELD_OUT, arguments(photos), str(held_out.run.root), screen)
     assert snapshot(held_out.run.root) == before
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FovsfeError, match="not empty; choose another --out"):
-        pipeline.start(command, HELD_OUT, tmp_path, screen)
+        pipeline.train(HELD_OUT, arguments(photos), str(tmp_path), screen)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -537,8 +557,16 @@ class Program:
             env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
 
+    def alive(self):
+        return self.process.poll() is None
+
+    def cpu_seconds(self):
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
     def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
     def end(self):
@@ -553,7 +581,8 @@ def starts(run):
 
 
 def kill_and_resume(photos, folder, kills, seconds, seed):
-    """Kills a run `kills` times, at random moments of its work; returns how often it was still alive."""
+    """Kills a run `kills` times, each at a random moment within so many seconds of its work; returns how
+    often it was still alive. The seconds are the processor's, as a clock's depend on how busy it is."""
     random, killed = Random(seed), 0
     (folder / "mine.toml").write_text(to_toml(HELD_OUT))
     run = Run(folder / "run")
@@ -561,10 +590,12 @@ def kill_and_resume(photos, folder, kills, seconds, seed):
     for _ in range(kills):
         before = starts(run)
         program = Program(*(["resume", run.root] if run.arguments.exists() else train))
-        while starts(run) == before and program.process.poll() is None:
+        while starts(run) == before and program.alive():
             time.sleep(0.01)
-        time.sleep(random.uniform(0, seconds))
-        killed += program.process.poll() is None
+        end = program.cpu_seconds() + random.uniform(0, seconds)
+        while program.alive() and program.cpu_seconds() < end:
+            time.sleep(0.01)
+        killed += program.alive()
         program.kill()
         if run.metrics.exists():
             break
@@ -572,19 +603,15 @@ def kill_and_resume(photos, folder, kills, seconds, seed):
     return killed
 
 
-def work_seconds(trained):
-    return trained.run.spent.seconds
-
-
 def test_killed_and_resumed_a_run_ends_the_same(held_out, photos, tmp_path):
-    assert kill_and_resume(photos, tmp_path, 2, work_seconds(held_out) / 2, seed=1) == 2
+    assert kill_and_resume(photos, tmp_path, 2, held_out.cpu_seconds / 2, seed=1) == 2
     same(tmp_path / "run", held_out.run.root)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_ten_times_a_run_ends_the_same(held_out, photos, tmp_path, seed):
-    assert kill_and_resume(photos, tmp_path, 10, work_seconds(held_out) / 8, seed) >= 5
+    assert kill_and_resume(photos, tmp_path, 10, held_out.cpu_seconds / 8, seed) >= 5
     same(tmp_path / "run", held_out.run.root)
 
 

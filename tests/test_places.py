@@ -1,6 +1,5 @@
 """A run is the same from a folder, from shards and from a bucket, and goes on elsewhere after a kill."""
 
-import io
 import json
 import shutil
 import signal
@@ -14,20 +13,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from fovsfe import context
 from fovsfe.context import RunArguments, RunContext
+from fovsfe.executors.tasks import build_task
 from fovsfe.photos import sampler
 from fovsfe.photos.audit import audit_photos
 from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.manifest import DataSetFacts
 from fovsfe.photos.sampler import ShardSampler, assign_shards
 from fovsfe.photos.splits import assign_folds
-from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, PhotoSettings, Recipe, TrainingSettings
 from fovsfe.run import Run
 from fovsfe.storage.locations import as_path
-from fovsfe.training.loop import TrainingTask, train_network
+from fovsfe.training.launch import train_network
+from fovsfe.training.task import NetworkKey
 
 A_SHARD = 6
 
@@ -59,47 +59,31 @@ def folder(tmp_path_factory):
 
 
 def first_epoch(photos, workers, folder):
-    """The ids in the order of the first epoch, its loss, and answers for the test photos."""
+    """The ids in the order of the first epoch, its loss, and predictions for the test photos."""
     member = MemberSettings(backbone="test_resnet", size=(48, 64))
-    settings = Recipe(
+    recipe = Recipe(
         photos=PhotoSettings(loader_workers=workers, cache_gb=0),
         training=TrainingSettings(stages=(1.0,), epochs=1, batch_size=8, precision="fp32"),
         members=(member,),
     )
-    found = find_photos(as_path(str(photos)))
-    table = audit_photos(found).table
-    table["fold"] = assign_folds(table, 0.25, 0, 0)
-    command = RunArguments(photos=str(photos), weights="none", minutes=None, devices=1)
-    some = RunContext(Run(folder), settings, command, Screen(Console(file=io.StringIO())), found, table, None)
-    train_idx, val_idx = some.rows((table["part"] == "train") & (table["fold"] < 0)), some.val_idx
-    task = TrainingTask(
-        folder=folder,
-        member=member,
-        recipe=settings,
-        weights="none",
-        num_classes=len(found.class_names),
-        photos=some.fitted(member),
-        train_idx=train_idx,
-        targets=np.eye(len(found.class_names), dtype=np.float32)[some.y_true(train_idx)],
-        val_idx=val_idx,
-        y_true=some.y_true(val_idx),
-        test_idx=some.test_idx,
-        features=folder / "features",
-        precision="fp32",
-        seed=1,
-    )
-    train_network(task, 1, lambda event: None)
-    order = ShardSampler(task.photos, train_idx, task.seed)
-    with np.load(folder / "predictions.npz") as saved:
-        answers = saved["test"].tolist()
-    loss = (folder / "history.csv").read_text().splitlines()[1].split(",")[2]
-    return [table["id"][train_idx[i]] for i in order], loss, answers
+    dataset = find_photos(as_path(str(photos)))
+    audited = audit_photos(dataset).table
+    audited["fold"] = assign_folds(audited, 0.25, 0, 0)
+    arguments = RunArguments(photos=str(photos), weights="none", minutes=None)
+    run_context = RunContext(Run(folder), recipe, arguments, DataSetFacts.of(dataset), audited)
+    task = build_task(run_context, NetworkKey(folder, 1, 0, 0), "fp32")
+    train_network(task, lambda event: None)
+    sampler_ = ShardSampler(task.photos, task.train_idx, task.seed)
+    with np.load(task.folder / "predictions.npz") as saved:
+        predictions = saved["test"].tolist()
+    loss = (task.folder / "history.csv").read_text().splitlines()[1].split(",")[2]
+    return [run_context.manifest["id"][task.train_idx[i]] for i in sampler_], loss, predictions
 
 
 def test_the_same_photos_in_the_same_order_and_the_same_loss_from_everywhere(
     fovsfe, folder, bucket, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(context, "shard_numbers", partial(assign_shards, a_shard=A_SHARD))
+    monkeypatch.setattr(context, "assign_shards", partial(assign_shards, photos_per_shard=A_SHARD))
     monkeypatch.setattr(sampler, "POOL", 2)
     fsspec.filesystem("s3").put(str(folder), f"{bucket}/", recursive=True)
     places = [folder, f"{bucket}/photos", tmp_path / "shards", f"{bucket}/shards"]

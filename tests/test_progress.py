@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fovsfe.progress import ROWS, Screen, print_event
+from fovsfe.progress import ROWS, Screen
 
 
 def epoch(stage=0.5, number=0, loss=1.25):
@@ -35,20 +35,21 @@ def text(screen):
 
 def test_a_long_line_stays_one_line(plain):
     long = "warning: [bold]unreadable[/bold] :car: " + "слово " * 40 + "end"
-    with plain.opened():
-        plain.say(long)
+    with plain.live():
+        plain.notify(long)
     assert text(plain) == long + "\n"
 
 
 def test_without_a_terminal_there_are_only_plain_lines(plain):
-    with plain.opened() as screen:
+    with plain.live() as screen:
         for done in range(0, 101, 10):
-            screen.bar("looking at photos", done, 100)
-        screen.network("densenet169, round 1", 2, 5)
-        screen.event({"doing": "features", "done": 3, "of": 9})
+            screen.show_progress("auditing photos", done, 100)
+        screen.start_networks(3, 2, 5)
+        screen.on_network_event("densenet169, round 1", {"doing": "begin", "where": "here"})
+        screen.on_network_event("densenet169, round 1", {"doing": "features", "done": 3, "of": 9})
         for number in range(3):
-            screen.event(step(number / 3))
-            screen.event(epoch(number=number))
+            screen.on_network_event("densenet169, round 1", step(number / 3))
+            screen.on_network_event("densenet169, round 1", epoch(number=number))
     lines = text(plain).splitlines()
     assert lines[0] == "training densenet169, round 1 (3 of 5)"
     assert lines[1:] == [
@@ -60,10 +61,11 @@ def test_without_a_terminal_there_are_only_plain_lines(plain):
 
 
 def test_the_head_stage_s_many_epochs_make_no_lines(plain):
-    with plain.opened() as screen:
-        screen.network("densenet169", 0, 1)
+    with plain.live() as screen:
+        screen.start_networks(1, 0, 1)
+        screen.on_network_event("densenet169", {"doing": "begin", "where": "here"})
         for number in range(40):
-            screen.event(epoch(stage=0.0, number=number))
+            screen.on_network_event("densenet169", epoch(stage=0.0, number=number))
     assert len(text(plain).splitlines()) == 1
 
 
@@ -71,10 +73,11 @@ def test_colour_that_is_forced_on_a_file_makes_no_terminal_of_it(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     screen = Screen(Console(file=io.StringIO(), width=80))
     assert screen.console.is_terminal
-    with screen.opened():
-        screen.bar("looking at photos", 50, 100)
-        screen.network("densenet169", 0, 1)
-        screen.event(epoch())
+    with screen.live():
+        screen.show_progress("auditing photos", 50, 100)
+        screen.start_networks(1, 0, 1)
+        screen.on_network_event("densenet169", {"doing": "begin", "where": "here"})
+        screen.on_network_event("densenet169", epoch())
     assert text(screen).splitlines()[0] == "training densenet169 (1 of 1)"
     assert "\x1b" not in text(screen)
 
@@ -90,58 +93,49 @@ def terminal():
 
 
 def test_on_a_terminal_bars_and_the_last_epochs_are_shown(terminal):
-    with terminal.opened() as screen:
-        screen.network("densenet169", 0, 2)
-        screen.bar("decoding", 5, 10)
+    with terminal.live() as screen:
+        screen.start_networks(2, 0, 2)
+        screen.on_network_event("densenet169", {"doing": "begin", "where": "here"})
+        screen.show_progress("decoding", 5, 10)
         for number in range(ROWS + 3):
-            screen.event(step())
-            screen.event(epoch(number=number, loss=1 + number / 1000))
+            screen.on_network_event("densenet169", step())
+            screen.on_network_event("densenet169", epoch(number=number, loss=1 + number / 1000))
         picture = Console(width=120, file=io.StringIO())
-        picture.print(screen._picture())
+        picture.print(screen._display())
         shown = picture.file.getvalue()
     assert f"{1 + (ROWS + 2) / 1000:.3f}" in shown
     assert "1.002" not in shown
-    assert "the whole training" in shown
+    assert "all networks" in shown
     assert shown.count("densenet169") == ROWS + 1  # the rows, and the bar
     assert "training densenet169 (1 of 2)" in text(terminal)
     assert "  stage 50%" not in text(terminal)  # the table has it
 
 
 def test_an_error_takes_the_live_picture_down(terminal):
-    with pytest.raises(ValueError, match="wrong"), terminal.opened() as screen:
-        screen.bar("decoding", 5, 10)
+    with pytest.raises(ValueError, match="wrong"), terminal.live() as screen:
+        screen.show_progress("decoding", 5, 10)
         raise ValueError("wrong")
     assert "\x1b[?25h" in text(terminal)  # the cursor is back
-
-
-def test_events_of_processes_without_a_screen(capsys):
-    print_event(step())
-    print_event({"doing": "features", "done": 1, "of": 2})
-    assert capsys.readouterr().out == ""
-    print_event(epoch())
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    assert "0.875" in out
 
 
 # ---- several networks at a time
 
 
 def several(screen):
-    screen.networks(2, 2, 4)
+    screen.start_networks(2, 2, 4, "the cluster")
     for name, where in (("one, round 2", "a-host"), ("two, round 2", "b-host")):
-        screen.one_of_many(name, {"doing": "begin", "where": where})
-        screen.one_of_many(name, {"doing": "decoding", "done": 1, "of": 2})
-        screen.one_of_many(name, {"doing": "features", "done": 1, "of": 4})
-    screen.one_of_many("one, round 2", step())
-    screen.one_of_many("one, round 2", epoch())
-    screen.one_of_many("two, round 2", {"doing": "say", "text": "s3://x: is back"})
+        screen.on_network_event(name, {"doing": "begin", "where": where})
+        screen.on_network_event(name, {"doing": "decoding", "done": 1, "of": 2})
+        screen.on_network_event(name, {"doing": "features", "done": 1, "of": 4})
+    screen.on_network_event("one, round 2", step())
+    screen.on_network_event("one, round 2", epoch())
+    screen.on_network_event("two, round 2", {"doing": "say", "text": "s3://x: is back"})
 
 
 def test_lines_name_their_network_where_several_learn_at_a_time(plain):
-    with plain.opened() as screen:
+    with plain.live() as screen:
         several(screen)
-        screen.one_of_many("one, round 2", {"doing": "end"})
+        screen.on_network_event("one, round 2", {"doing": "end"})
     assert text(plain).splitlines() == [
         "training 2 networks on the cluster (2 of 4 are trained)",
         "one, round 2: on a-host",
@@ -157,14 +151,14 @@ def test_a_terminal_has_a_row_for_each_network_that_learns():
 
     def drawn():
         screen.console.file.truncate(0)
-        screen.console.print(screen._picture())
+        screen.console.print(screen._display())
         return screen.console.file.getvalue()
 
-    with screen.opened():
+    with screen.live():
         several(screen)
         rows = [line for line in drawn().splitlines() if "round 2" in line]
         assert ["a-host" in rows[0], "b-host" in rows[1]] == [True, True]
         assert "50% of the layers, epoch 1" in rows[0] and "0.875" in rows[0]
         assert "features 25%" in rows[1]
-        screen.one_of_many("one, round 2", {"doing": "end"})
+        screen.on_network_event("one, round 2", {"doing": "end"})
         assert not [line for line in drawn().splitlines() if "a-host" in line]

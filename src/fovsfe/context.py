@@ -1,123 +1,146 @@
-"""What every step of a training needs to know, and what a round of it leaves behind."""
+"""What every step of a run needs: what was asked for, and what the run remembers of its photos."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel
 
+from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.selection import BlendSelection
-from fovsfe.photos import layouts
+from fovsfe.errors import FovsfeError
+from fovsfe.files import read_json
 from fovsfe.photos.dataset import ResizedPhotos
+from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest
 from fovsfe.photos.sampler import assign_shards
-from fovsfe.progress import Screen
-from fovsfe.recipe import MemberSettings, Recipe
+from fovsfe.recipe import MemberSettings, Recipe, load_recipe
 from fovsfe.run import Run
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class RunArguments(BaseModel):
-    """What was asked for, beside the recipe."""
+    """arguments.json: what was asked for, beside the recipe."""
 
     photos: str
     """a path of this machine, or a URL"""
     weights: str
+    """"hub", "none", or a folder of pretrained weights"""
     minutes: float | None
-    devices: int
+    """the time budget of the whole command; None: no limit"""
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every step of a training needs to know."""
+    """A run whose photos have been audited and split."""
 
     run: Run
     recipe: Recipe
     arguments: RunArguments
-    screen: Screen
-    dataset: layouts.DataSet
-    manifest: pd.DataFrame  # one row a readable photo: photos.table.COLUMNS
-    deadline: float | None  # of the last network, time.monotonic seconds
+    facts: DataSetFacts
+    photos: pd.DataFrame
+    """photos.csv: a row a photo, unreadable ones too"""
+    deadline: float | None = None
+    """when the last network must be trained, in seconds of time.monotonic"""
 
-    def rows(self, chosen: "pd.Series[bool]") -> Ints:
-        """Positions in `table`, and so in the fitted photos, where `chosen` is true."""
+    @classmethod
+    def open(cls, run: Run, deadline: float | None = None) -> "RunContext":
+        """Reads what the run wrote at its start. Raises FovsfeError if a file is missing or damaged."""
+        arguments = RunArguments.model_validate(read_json(run.arguments))
+        facts, photos = read_facts(run.dataset), read_manifest(run.photos)
+        return cls(run, load_recipe(str(run.recipe)), arguments, facts, photos, deadline)
+
+    @cached_property
+    def manifest(self) -> pd.DataFrame:
+        """The readable photos; all positions are rows of it."""
+        return self.photos[self.photos["fault"] == ""].reset_index(drop=True)
+
+    def positions(self, chosen: "pd.Series[bool]") -> Ints:
+        """Returns the positions of the photos for which `chosen` is true."""
         return np.flatnonzero(chosen.to_numpy())
 
     @property
     def val_idx(self) -> Ints:
-        """Positions of the photos that validate in some fold."""
-        return self.rows(self.manifest["fold"] >= 0)
+        """Positions of the photos that are validation photos of some fold."""
+        return self.positions(self.manifest["fold"] >= 0)
 
     @property
     def test_idx(self) -> Ints:
         """Positions of the test photos."""
-        return self.rows(self.manifest["part"] == "test")
+        return self.positions(self.manifest["part"] == "test")
 
     @property
     def folds(self) -> range:
-        """The folds that are trained: one where photos are held out."""
+        """The folds that are trained: one if photos are held out."""
         return range(int(self.manifest["fold"].max()) + 1)
 
+    @property
+    def rounds(self) -> int:
+        """How many rounds there are: without test photos there is nothing to pseudo-label."""
+        return self.recipe.rounds if len(self.test_idx) else 1
+
+    @property
+    def member_titles(self) -> list[str]:
+        """The members' titles, in the recipe's order."""
+        return [member.title for member in self.recipe.members]
+
     def y_true(self, positions: Ints) -> Ints:
-        """True labels as positions in `found.labels`."""
-        number = {label: i for i, label in enumerate(self.dataset.class_names)}
+        """Returns the labels of photos, as positions in the class names."""
+        number = {label: i for i, label in enumerate(self.facts.class_names)}
         return np.array([number[label] for label in self.manifest["label"].iloc[positions]], np.int64)
 
     def ids(self, positions: Ints) -> list[str]:
-        """The photos' ids."""
+        """Returns the ids of photos."""
         return list(self.manifest["id"].iloc[positions])
 
-    def photos(self, member: MemberSettings) -> ResizedPhotos:
-        """The photos at a member's size, decoded whenever one is asked for."""
+    def resized(self, member: MemberSettings) -> ResizedPhotos:
+        """Returns the readable photos at a member's size."""
         settings = self.recipe.photos
         return ResizedPhotos(
-            self.dataset.root,
+            self.facts.location,
             list(self.manifest["path"]),
             member.size,
             settings.fit,
             settings.max_pixels,
-            shards=self._shards(),
+            shards=self._shards,
             workers=settings.loader_workers,
         )
 
-    def fitted(self, member: MemberSettings) -> ResizedPhotos:
-        """The same, decoded once into the cache."""
-        settings = self.recipe.photos
-        height, width = member.size
-        with self.run.spent.step("decode"):
-            return self.photos(member).cached(
-                self.run.cache / f"{height}x{width}.bin",
-                settings.cache_gb * 1e9,
-                lambda done, of: self.screen.bar(f"decoding to {height}x{width}", done, of),
-            )
-
+    @cached_property
     def _shards(self) -> Ints:
-        """For each row of `table`, the shard that the photo is in, or would be in if they were sharded."""
-        if self.dataset.layout == "shards":
+        """For each readable photo, the shard that it is in, or would be in if the photos were sharded."""
+        if self.facts.layout == "shards":
             archives = self.manifest["path"].str.partition("/")[0]
             return np.unique(archives.to_numpy(str), return_inverse=True)[1].astype(np.int64)
-        every = self.dataset.table
-        numbers = assign_shards(list(every["id"]), list(every["part"]))
-        of_photo = dict(zip(every["id"], numbers, strict=True))
-        return np.array([of_photo[photo] for photo in self.manifest["id"]], np.int64)
+        numbers = assign_shards(list(self.photos["id"]), list(self.photos["part"]))
+        return numbers[self.positions(self.photos["fault"] == "")]
 
-    def of_blend(self, blend: Blend, probabilities: Floats) -> Floats:
-        """The rows of (members, n, classes) that the blend takes, in its order."""
-        members = [member.title for member in self.recipe.members]
-        return probabilities[[members.index(name) for name in blend.members]]
+    def members_of(self, blend: Blend, probabilities: Floats) -> Floats:
+        """Returns the rows of (members, n, classes) probabilities that a blend takes, in its order."""
+        titles = self.member_titles
+        return probabilities[[titles.index(name) for name in blend.members]]
 
 
 @dataclass(frozen=True)
 class RoundResult:
-    """A round that is done: what the members say, side by side, and the blend of them."""
+    """A round that is done: its members' predictions side by side, and the blend that was selected."""
 
     number: int
-    out_of_fold: Floats  # (members, judged, classes)
-    test: Floats  # (members, folds, asked, classes)
+    out_of_fold: Floats
+    """(members, val, classes), each photo predicted by networks that were not trained on it"""
+    test: Floats
+    """(members, folds, test, classes)"""
     tta: tuple[str, ...]
+    """the test-time variants that the predictions are the mean of"""
     tta_reason: str
-    choice: BlendSelection
-    kept_stages: dict[str, list[dict[str, float]]]
+    selection: BlendSelection
+    network_results: dict[str, list[dict[str, float]]]
+    """member title -> result.json of each fold's network"""
+
+
+def require_run(run: Run) -> None:
+    """Raises FovsfeError unless the folder is a run that was started."""
+    if not run.arguments.exists():
+        raise FovsfeError(
+            f"{run.root} is not a run: it has no {run.arguments.name}; start one with fovsfe train"
+        )

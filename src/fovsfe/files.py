@@ -1,4 +1,4 @@
-"""Files of this machine, written whole or not at all: what was there before stays until the new one is whole."""
+"""Local files that are written whole or not at all: the old content stays until the new one is complete."""
 
 import json
 import os
@@ -9,15 +9,18 @@ from typing import Any
 
 from fovsfe.errors import FovsfeError
 
-GONE = (0, 0)
+GONE = (0, 0)  # the stamp of a file that does not exist
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; renamed to `path` at the end, removed on failure.
+    """Yields a temporary path beside `path` to write to, and renames it to `path` at the end of the block.
+
+    If the block fails, the temporary file is removed and `path` is left as it was. Missing folders are
+    created.
 
     Raises:
-        FovsfeError: the folder cannot be written or the disk is full; what `path` held before is whole.
+        FovsfeError: the folder cannot be written or the disk is full; `path` still holds what it held before.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -27,27 +30,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise FovsfeError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
-            " (what was there before is untouched)"
+            " (its old content is untouched)"
         ) from error
     finally:
-        # A disk that has just refused us may refuse this too; the first error is the one to report.
+        # A disk that has just refused to write may refuse to delete too; the first error is to be reported.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text whole or not at all. Raises FovsfeError where it cannot be written."""
+    """Writes UTF-8 text, whole or not at all. Raises FovsfeError if it cannot be written."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, indented, UTF-8, whole or not at all. Raises FovsfeError where it cannot be written."""
+    """Writes indented UTF-8 JSON, whole or not at all. Raises FovsfeError if it cannot be written."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON. Raises FovsfeError where the file is missing or damaged."""
+    """Reads JSON. Raises FovsfeError if the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -55,7 +58,7 @@ def read_json(path: Path) -> Any:
 
 
 def file_stamp(file: Path) -> tuple[int, int]:
-    """When a file was written (nanoseconds) and its size (bytes); GONE where it is no more."""
+    """Returns when a file was last written (nanoseconds) and its size (bytes); GONE if it does not exist."""
     try:
         status = file.stat()
     except FileNotFoundError:

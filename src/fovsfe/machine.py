@@ -1,4 +1,4 @@
-"""What this process may use of its machine or container, and how it keeps to it: cores and memory."""
+"""The cores and memory that this process may use, in its machine or container, and how it saves memory."""
 
 import ctypes
 import math
@@ -12,37 +12,45 @@ _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
 
 
 def cores() -> int:
-    """Whole cores: its affinity, or its container's quota where that is less; at least one."""
-    asked = getattr(os, "sched_getaffinity", None)  # there is none on macOS and Windows
-    own = len(asked(0)) if asked else os.cpu_count() or 1
+    """Returns how many cores this process may use, at least one.
+
+    That is its CPU affinity, or its container's quota, rounded down, if that is less.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # there is none on macOS and Windows
+    own = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, math.floor(min([own, *_quotas(_CGROUPS)])))
 
 
 def memory() -> int | None:
-    """Bytes: the machine's, or the container's limit where that is less; None where nothing tells."""
+    """Returns the machine's memory in bytes, or the container's limit if that is less; None if unknown."""
     limits = [*_limits(_CGROUPS, Path("/proc/self/cgroup"))]
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(limits, default=None)
 
 
-def held() -> int:
-    """Bytes that this process holds for itself: not what it maps from files. 0 where nothing tells."""
+def process_memory() -> int:
+    """Returns the memory in bytes that this process uses, without the files it maps; 0 if unknown."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
-def give_back() -> None:
-    """Hands the memory that is free in the process back to the system, which glibc does not by itself."""
+def release_free_memory() -> None:
+    """Returns freed memory of this process to the system, which glibc does not do by itself."""
     trim = _of_glibc("malloc_trim")
     if trim:
         trim(0)
 
 
 def save_memory() -> None:
-    """Two malloc arenas for all threads, and what is freed goes back to the system. Before numpy's import."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy only blends where this is asked for
+    """Makes malloc use two arenas for all threads and return freed memory to the system.
+
+    It must be called before numpy is imported.
+    """
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # a process that saves memory uses numpy for small sums only
     option = _of_glibc("mallopt")
     if option:
         option(_M_ARENA_MAX, 2)
@@ -51,12 +59,12 @@ def save_memory() -> None:
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:
-    """None with another C library."""
+    """Returns a function of glibc, or None if the C library is another one."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def _quotas(groups: Path) -> Iterator[float]:
-    """Cores that the container may use by its cgroup, version 2 or 1."""
+    """Yields the cores that the container's cgroup (version 2 or 1) allows, if it sets a limit."""
     file = groups / "cpu.max"
     if file.is_file() and (words := file.read_text().split())[0] != "max":
         yield int(words[0]) / int(words[1])
@@ -66,9 +74,9 @@ def _quotas(groups: Path) -> Iterator[float]:
 
 
 def _limits(groups: Path, own: Path) -> Iterator[int]:
-    """Bytes that the cgroups of this process may have: its own and those above, version 2 or 1.
+    """Yields the memory limits in bytes of this process's cgroup (version 2 or 1) and of those above it.
 
-    In a container its own is usually the root of what it sees; where it is not, `own` tells the path.
+    In a container its own cgroup is usually the root of what it sees; otherwise the file `own` names it.
     """
     lines = own.read_text().splitlines() if own.is_file() else []
     for number, controllers, path in (line.split(":", 2) for line in lines):

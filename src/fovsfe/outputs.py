@@ -1,4 +1,4 @@
-"""What a training hands in at its end: submissions, figures, and the bundle."""
+"""What a run leaves at its end: submissions, metrics, and the bundle."""
 
 import platform
 from importlib.metadata import version
@@ -6,128 +6,139 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from fovsfe.bundle.run_export import export_run
-from fovsfe.context import Floats, RoundResult, RunContext
-from fovsfe.ensemble import submission
+from fovsfe.arrays import Floats
+from fovsfe.bundle.run_export import RunSource, export_run
+from fovsfe.callbacks import Notify
+from fovsfe.context import RoundResult, RunContext
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.metrics import compute_metrics
 from fovsfe.ensemble.selection import accept_change
+from fovsfe.ensemble.submission import write_submission
 from fovsfe.files import write_json
 
+LIBRARIES = (
+    "fovsfe",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning-fabric",
+    "scikit-learn",
+    "pillow",
+    "numpy",
+)
 
-def write_outputs(context: RunContext, table: pd.DataFrame, rounds: list[RoundResult]) -> None:
-    """Which round counts; then submissions, bundle, and last metrics.json, which says that all is done."""
-    chosen, round_reason = rounds[0], "there is one round"
+
+def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify) -> None:
+    """Decides which round counts, and writes submissions, the bundle and, last, metrics.json, which makes the
+    run complete.
+
+    Raises:
+        FovsfeError: the run folder cannot be written, or as `export_run` does.
+    """
+    run = context.run
+    best, reason = rounds[0], "there is one round"
     if len(rounds) == 2:
-        before, after = rounds[0].choice.out_of_fold, rounds[1].choice.out_of_fold
-        wins, round_reason = accept_change(before, after, context.y_true(context.val_idx))
-        round_reason = f"round 2 {round_reason}"
-        chosen = rounds[1] if wins else rounds[0]
-    _submissions(context, table, rounds, chosen)
-    metrics = _metrics(context, table, rounds, chosen, round_reason)
-    if not (context.run.bundle / "bundle.json").exists():
-        context.screen.say("exporting the bundle")
-        export_run(context.run, context.run.bundle, metrics)
-    write_json(context.run.metrics, {**metrics, "steps": context.run.spent.read(), "versions": _versions()})
+        first, second = (each.selection.out_of_fold for each in rounds)
+        wins, reason = accept_change(first, second, context.y_true(context.val_idx))
+        best, reason = rounds[int(wins)], f"round 2 {reason}"
+    if (context.photos["part"] == "test").any():
+        _write_submissions(context, rounds, best, notify)
+    metrics = _metrics(context, rounds, best, reason)
+    if not (run.bundle / "bundle.json").exists():
+        notify("exporting the bundle")
+        source = RunSource(
+            run, context.recipe, context.facts, context.photos, context.arguments.weights, metrics
+        )
+        export_run(source, run.bundle)
+    write_json(run.metrics, {**metrics, "steps": run.stopwatch.read(), "versions": _versions()})
 
 
-def _submissions(
-    context: RunContext, table: pd.DataFrame, rounds: list[RoundResult], chosen: RoundResult
+def _write_submissions(
+    context: RunContext, rounds: list[RoundResult], best: RoundResult, notify: Notify
 ) -> None:
-    most_frequent = str(table.loc[table["part"] == "train", "label"].mode()[0])
-    everyone = list(table.loc[table["part"] == "test", "id"])
-    place = {photo: i for i, photo in enumerate(everyone)}
-    rows = [place[photo] for photo in context.ids(context.test_idx)]
+    """Writes a submission of every member and every blend of all members, of each round's selected blend, and
+    submission.csv, that of the best round."""
+    run, photos = context.run, context.photos
+    most_frequent = str(photos.loc[photos["part"] == "train", "label"].mode()[0])
+    test_ids = list(photos.loc[photos["part"] == "test", "id"])
+    row_of = {photo: row for row, photo in enumerate(test_ids)}
+    readable_rows = [row_of[photo] for photo in context.ids(context.test_idx)]
 
-    def write(file: Path, answers: Floats) -> list[str]:
-        every = np.full((len(everyone), len(context.dataset.class_names)), np.nan)
-        every[rows] = answers
-        found = context.dataset
-        return submission.write_submission(
-            file, found.sample, everyone, every, found.class_names, found.label_ids, most_frequent
+    def write(file: Path, blend: Blend, result: RoundResult) -> list[str]:
+        facts = context.facts
+        probabilities = np.full((len(test_ids), len(facts.class_names)), np.nan)
+        probabilities[readable_rows] = blend.apply(_averaged_test(context, blend, result))
+        return write_submission(
+            file, facts.sample, test_ids, probabilities, facts.class_names, facts.label_ids, most_frequent
         )
 
-    if not everyone:
-        return
     for each in rounds:
-        test = each.test.mean(1)
-        blends = [Blend(kind="mean", members=(member.title,)) for member in context.recipe.members]
-        named = {blend.name: blend for blend in blends} | {blend.kind: blend for blend in each.choice.fitted}
-        for name, blend in (named | {"chosen": each.choice.blend}).items():
-            file = context.run.named_submission(f"round-{each.number}-{name}")
-            write(file, blend.apply(context.of_blend(blend, test)))
-    blend = chosen.choice.blend
-    filled = write(context.run.submission, blend.apply(context.of_blend(blend, chosen.test.mean(1))))
+        members = [Blend(kind="mean", members=(title,)) for title in context.member_titles]
+        blends = {blend.name: blend for blend in members}
+        blends |= {blend.kind: blend for blend in each.selection.fitted}
+        for name, blend in (blends | {"chosen": each.selection.blend}).items():
+            write(run.named_submission(f"round-{each.number}-{name}"), blend, each)
+    filled = write(run.submission, best.selection.blend, best)
     if filled:
-        context.screen.say(
+        notify(
             f"warning: {len(filled)} test photos could not be read and got the most frequent class, "
             f'"{most_frequent}": {", ".join(filled[:4])}'
         )
-        context.run.log("filled", ids=filled, label=most_frequent)
+        run.log("filled", ids=filled, label=most_frequent)
+
+
+def _averaged_test(context: RunContext, blend: Blend, result: RoundResult) -> Floats:
+    """Returns what the blend takes: (members, test, classes), the mean over each member's folds."""
+    return context.members_of(blend, result.test.mean(1))
 
 
 def _metrics(
-    context: RunContext,
-    table: pd.DataFrame,
-    rounds: list[RoundResult],
-    chosen: RoundResult,
-    round_reason: str,
+    context: RunContext, rounds: list[RoundResult], best: RoundResult, reason: str
 ) -> dict[str, Any]:
-    y_true, class_names = context.y_true(context.val_idx), context.dataset.class_names
-    members = [member.title for member in context.recipe.members]
+    photos, y_true = context.photos, context.y_true(context.val_idx)
     return {
         "measured_on": f"{len(y_true)} photos with true labels",
         "photos": {
-            "labelled": int((table["part"] == "train").sum()),
-            "judged": len(y_true),
-            "test": int((table["part"] == "test").sum()),
-            "unreadable": int((table["fault"] != "").sum()),
+            "labelled": int((photos["part"] == "train").sum()),
+            "val": len(y_true),
+            "test": int((photos["part"] == "test").sum()),
+            "unreadable": int((photos["fault"] != "").sum()),
         },
-        "class_names": list(class_names),
+        "class_names": list(context.facts.class_names),
         "chosen": {
-            "round": chosen.number,
-            "blend": chosen.choice.blend.name,
-            "tta": list(chosen.tta),
-            **chosen.choice.metrics.model_dump(mode="json"),
-            "reasons": [round_reason, f"tta: {chosen.tta_reason}", *chosen.choice.reasons],
+            "round": best.number,
+            "blend": best.selection.blend.name,
+            "tta": list(best.tta),
+            **best.selection.metrics.model_dump(mode="json"),
+            "reasons": [reason, f"tta: {best.tta_reason}", *best.selection.reasons],
         },
-        "rounds": [
-            {
-                "round": each.number,
-                "members": {
-                    name: {
-                        **compute_metrics(each.out_of_fold[m], y_true, class_names).model_dump(mode="json"),
-                        "networks": each.kept_stages[name],
-                    }
-                    for m, name in enumerate(members)
-                },
-                "blends": {
-                    candidate.name: {
-                        "calibrated": candidate.calibrated,
-                        **candidate.metrics.model_dump(mode="json"),
-                    }
-                    for candidate in each.choice.candidates
-                },
-                "chosen": each.choice.blend.name,
-                "reasons": [f"tta: {each.tta_reason}", *each.choice.reasons],
-            }
-            for each in rounds
-        ],
+        "rounds": [_round_metrics(context, each) for each in rounds],
+    }
+
+
+def _round_metrics(context: RunContext, result: RoundResult) -> dict[str, Any]:
+    y_true, class_names = context.y_true(context.val_idx), context.facts.class_names
+    members = {
+        title: {
+            **compute_metrics(result.out_of_fold[m], y_true, class_names).model_dump(mode="json"),
+            "networks": result.network_results[title],
+        }
+        for m, title in enumerate(context.member_titles)
+    }
+    blends = {
+        candidate.name: {"calibrated": candidate.calibrated, **candidate.metrics.model_dump(mode="json")}
+        for candidate in result.selection.candidates
+    }
+    return {
+        "round": result.number,
+        "members": members,
+        "blends": blends,
+        "chosen": result.selection.blend.name,
+        "reasons": [f"tta: {result.tta_reason}", *result.selection.reasons],
     }
 
 
 def _versions() -> dict[str, str]:
-    """Of what the figures depend on."""
-    libraries = (
-        "fovsfe",
-        "torch",
-        "torchvision",
-        "timm",
-        "lightning-fabric",
-        "scikit-learn",
-        "pillow",
-        "numpy",
-    )
-    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
+    """Returns the versions of what the figures depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}

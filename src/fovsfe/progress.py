@@ -1,4 +1,4 @@
-"""What a person sees while it runs: bars and a live table on a terminal, plain lines elsewhere."""
+"""What a person sees while long work runs: bars and a live table on a terminal, plain lines elsewhere."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,142 +6,167 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBars
 from rich.table import Table
 
 ROWS = 12  # of the live table
 
 
 def print_plain(console: Console, text: str, style: str = "") -> None:
-    """One line as it is: a label or a path is neither markup nor wrapped."""
+    """Prints a line as it is: labels and paths are not read as markup, and long lines are not wrapped."""
     console.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 class Screen:
-    """Shows steps, bars and the epochs of the network under way. Use `opened()` around the work."""
+    """Shows the progress of a run: its steps, and the epochs of the networks in training.
+
+    Use `live()` around the work. Without a terminal there are only plain lines.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._progress = Progress(
+        self._bars = ProgressBars(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             TimeRemainingColumn(),
             console=console,
         )
-        self._whole = self._progress.add_task("the whole training", total=None, visible=False)
-        self._step = self._progress.add_task("", total=None, visible=False)
-        self._rows: list[tuple[str, ...]] = []
+        self._training_bar = self._bars.add_task("all networks", total=None, visible=False)
+        self._step_bar = self._bars.add_task("", total=None, visible=False)
         self._network = ""
-        self._before = (0, 1)
-        self._many: dict[str, tuple[str, ...]] = {}  # networks that learn at a time, as rows of the table
-        self._parts: dict[str, float] = {}  # of each, how much is done: 0 to 1
+        self._in_turn = True
+        self._total = 0
+        self._started = 0
+        self._networks_done = 0
+        self._epochs: list[tuple[str, ...]] = []  # the last epochs of networks trained in turn
+        self._parallel: dict[str, tuple[str, ...]] = {}  # a row for each of the networks trained in parallel
+        self._fractions: dict[str, float] = {}  # how much of each of them is done, 0 to 1
         self._live: Live | None = None
 
     @contextmanager
-    def opened(self) -> Iterator["Screen"]:
-        """Keeps the live display up for the length of the block, on a terminal."""
-        # FORCE_COLOR, which a notebook sets, makes a terminal of any file; there every frame would stay.
+    def live(self) -> Iterator["Screen"]:
+        """Keeps the live display up for the length of the block, if the console is a terminal."""
+        # FORCE_COLOR, which notebooks set, makes any file a terminal for rich; every frame would stay in it.
         if not (self.console.is_terminal and self.console.file.isatty()):
             yield self
             return
-        with Live(self._picture(), console=self.console, refresh_per_second=4, transient=True) as self._live:
+        with Live(self._display(), console=self.console, refresh_per_second=4, transient=True) as self._live:
             yield self
         self._live = None
 
-    def say(self, text: str) -> None:
-        """One line that stays."""
+    def notify(self, text: str) -> None:
+        """Prints one line, which stays."""
         print_plain(self.console, text)
 
-    def bar(self, text: str, done: int, of: int) -> None:
-        """How far a step is."""
-        self._progress.update(self._step, description=text, completed=done, total=of, visible=done < of)
-        self._draw()
+    def show_progress(self, description: str, done: int, total: int) -> None:
+        """Shows how far the current step is; its bar goes when `done` reaches `total`."""
+        visible = done < total
+        self._bars.update(
+            self._step_bar, description=description, completed=done, total=total, visible=visible
+        )
+        self._refresh()
 
-    def network(self, title: str, number: int, of: int) -> None:
-        """The network that is trained next, the `number`-th (from 0) `of` all."""
-        self._network, self._before = title, (number, of)
-        self._progress.update(self._whole, total=of, completed=number, visible=True)
-        self.say(f"training {title} ({number + 1} of {of})")
+    def start_networks(self, count: int, done: int, total: int, place: str = "") -> None:
+        """Announces that `count` networks are trained next, after `done` of `total`.
 
-    def event(self, event: dict[str, Any]) -> None:
-        """What the training of a network tells: see `learning.training`."""
+        With a `place`, such as "the cluster", they are trained there in parallel; without, here in turn.
+        """
+        self._parallel, self._fractions, self._in_turn, self._started = {}, {}, not place, 0
+        self._total = total
+        self._start_training(done, total)
+        if place:
+            self.notify(f"training {count} networks on {place} ({done} of {total} are trained)")
+
+    def on_network_event(self, name: str, event: dict[str, Any]) -> None:
+        """Shows an event of the training of one of the networks that were announced."""
+        if self._in_turn:
+            self._on_event_in_turn(name, event)
+        else:
+            self._on_parallel_event(name, event)
+
+    def _on_event_in_turn(self, name: str, event: dict[str, Any]) -> None:
         match event["doing"]:
+            case "begin":
+                self._network = name
+                self._networks_done += self._started > 0
+                self._started += 1
+                self._start_training(self._networks_done, self._total)
+                self.notify(f"training {name} ({self._networks_done + 1} of {self._total})")
+            case "decoding":
+                self.show_progress(f"decoding photos for {name}", event["done"], event["of"])
             case "features":
-                self.bar(f"features of {self._network}", event["done"], event["of"])
+                self.show_progress(f"features of {name}", event["done"], event["of"])
             case "step":
-                stage = f"{self._network}: {event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
-                self.bar(stage, int(1000 * event["progress"]), 1000)
-                self._progress.update(self._whole, completed=self._before[0] + event["whole"])
+                stage = f"{name}: {event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
+                self.show_progress(stage, int(1000 * event["progress"]), 1000)
+                self._bars.update(self._training_bar, completed=self._networks_done + event["whole"])
             case "epoch":
-                self._epoch(event)
-        self._draw()
+                self._show_epoch(event)
+        self._refresh()
 
-    def networks(self, count: int, done: int, of: int) -> None:
-        """So many networks are trained next, at a time, when `done` of all are trained."""
-        self._many, self._parts, self._before = {}, {}, (done, of)
-        self._progress.update(self._whole, total=of, completed=done, visible=True)
-        self.say(f"training {count} networks on the cluster ({done} of {of} are trained)")
-
-    def one_of_many(self, name: str, event: dict[str, Any]) -> None:
-        """What the training of one of them tells: see `cluster.training`."""
-        _, where, *before = self._many.get(name, ("", "", "", "", "", ""))
+    def _on_parallel_event(self, name: str, event: dict[str, Any]) -> None:
+        _, machine, *cells = self._parallel.get(name, ("", "", "", "", "", ""))
         match event["doing"]:
             case "say":
-                self.say(f"{name}: {event['text']}")
+                self.notify(f"{name}: {event['text']}")
                 return
             case "begin":
-                where = event["where"]
-                self.say(f"{name}: on {where}")
+                machine = event["where"]
+                self.notify(f"{name}: on {machine}")
             case "end":
-                self._parts[name] = 1.0
-                self.say(f"{name}: done")
+                self._fractions[name] = 1.0
+                self.notify(f"{name}: done")
             case "decoding" | "features":
-                before[0] = f"{event['doing']} {event['done'] / event['of']:.0%}"
+                cells[0] = f"{event['doing']} {event['done'] / event['of']:.0%}"
             case "step":
-                before[0] = f"{event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
-                self._parts[name] = event["whole"]
+                cells[0] = f"{event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
+                self._fractions[name] = event["whole"]
             case "epoch":
-                before[1:] = [f"{event[figure]:.3f}" for figure in ("loss", "log_loss", "accuracy")]
-                if self._live is None and event["stage"] > 0:
-                    told = "  {}: stage {:.0%}, epoch {}: loss {}, validation log loss {}, accuracy {}"
-                    self.say(told.format(name, event["stage"], int(event["epoch"]) + 1, *before[1:]))
-        self._many[name] = (name, where, *before)
+                cells[1:] = _figures(event)
+                self._print_epoch(f"{name}: ", event)
+        self._parallel[name] = (name, machine, *cells)
         if event["doing"] == "end":
-            del self._many[name]
-        self._progress.update(self._whole, completed=self._before[0] + sum(self._parts.values()))
-        self._draw()
+            del self._parallel[name]
+        completed = self._networks_done + sum(self._fractions.values())
+        self._bars.update(self._training_bar, completed=completed)
+        self._refresh()
 
-    def _epoch(self, row: dict[str, Any]) -> None:
-        cells = (
-            self._network,
-            f"{row['stage']:.0%}",
-            str(int(row["epoch"]) + 1),
-            f"{row['loss']:.3f}",
-            f"{row['log_loss']:.3f}",
-            f"{row['accuracy']:.3f}",
-        )
-        self._rows = [*self._rows, cells][-ROWS:]
-        if self._live is None and row["stage"] > 0:
-            self.say("  stage {1}, epoch {2}: loss {3}, validation log loss {4}, accuracy {5}".format(*cells))
+    def _start_training(self, done: int, total: int) -> None:
+        self._networks_done = done
+        self._bars.update(self._training_bar, total=total, completed=done, visible=True)
 
-    def _draw(self) -> None:
+    def _show_epoch(self, event: dict[str, Any]) -> None:
+        row = (self._network, f"{event['stage']:.0%}", str(int(event["epoch"]) + 1), *_figures(event))
+        self._epochs = [*self._epochs, row][-ROWS:]
+        self._print_epoch("", event)
+
+    def _print_epoch(self, prefix: str, event: dict[str, Any]) -> None:
+        """Prints an epoch as a line if there is no live table; not of the head alone, which has many."""
+        if self._live is None and event["stage"] > 0:
+            loss, log_loss, accuracy = _figures(event)
+            self.notify(
+                f"  {prefix}stage {event['stage']:.0%}, epoch {int(event['epoch']) + 1}: loss {loss}, "
+                f"validation log loss {log_loss}, accuracy {accuracy}"
+            )
+
+    def _refresh(self) -> None:
         if self._live is not None:
-            self._live.update(self._picture())
+            self._live.update(self._display())
 
-    def _picture(self) -> Group:
-        if self._many:
+    def _display(self) -> Group:
+        if self._parallel:
             table = Table("network", "machine", "doing", "loss", "validation log loss", "accuracy")
-            for row in self._many.values():
-                table.add_row(*row)
-            return Group(table, self._progress)
-        table = Table("network", "layers", "epoch", "loss", "validation log loss", "accuracy")
-        for row in self._rows:
+            rows = list(self._parallel.values())
+        else:
+            table = Table("network", "layers", "epoch", "loss", "validation log loss", "accuracy")
+            rows = self._epochs
+        for row in rows:
             table.add_row(*row)
-        return Group(table, self._progress) if self._rows else Group(self._progress)
+        return Group(table, self._bars) if rows else Group(self._bars)
 
 
-def print_event(event: dict[str, Any]) -> None:
-    """The same as plain lines, for processes that have no screen of their own."""
-    if event["doing"] == "epoch":
-        print({key: value for key, value in event.items() if key != "doing"}, flush=True)
+def _figures(event: dict[str, Any]) -> tuple[str, str, str]:
+    """Returns loss, validation log loss and accuracy of an epoch as text."""
+    return f"{event['loss']:.3f}", f"{event['log_loss']:.3f}", f"{event['accuracy']:.3f}"

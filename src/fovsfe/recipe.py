@@ -1,30 +1,34 @@
-"""What decides a run: a recipe, typed and checked, read from TOML."""
+"""Recipes: everything that decides a run, read from TOML and checked.
 
-import difflib
+A new key is a field of one of the classes below; its constraints are also what error messages say.
+"""
+
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fovsfe.errors import WrongUsage
+from fovsfe.validation import explain, nearest
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PixelSide = Annotated[int, Field(ge=32, le=2048)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]  # what a run makes of it fits into the 64 bits of torch
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the seeds derived from it fit into the 64 bits of torch
 
 
 class RecipeSection(BaseModel):
-    """A table of the recipe: unknown keys are refused, nothing changes after reading."""
+    """A table of a recipe: unknown keys are refused, and nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PhotoSettings(RecipeSection):
-    """`[photos]`: how a photo becomes pixels."""
+    """`[photos]`: how photos are decoded, resized and loaded."""
 
     fit: Literal["pad", "squash", "crop"] = "pad"
     max_pixels: Annotated[int, Field(ge=10_000, le=1_000_000_000)] = 100_000_000
@@ -34,15 +38,16 @@ class PhotoSettings(RecipeSection):
 
 
 class SplitSettings(RecipeSection):
-    """`[split]`: which photos judge. `folds = 0` holds out one share; otherwise every fold judges once."""
+    """`[split]`: the validation photos. `folds = 0` holds out the part `holdout`; k folds are k-fold
+    cross-validation."""
 
     holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.25
     folds: Annotated[int, Field(ge=0, le=20)] = 0
 
     @model_validator(mode="after")
-    def _one_fold_is_none(self) -> Self:
+    def _check_folds(self) -> Self:
         if self.folds == 1:
-            raise ValueError("folds is 0 (one hold-out) or at least 2")
+            raise ValueError("folds must be 0 (one hold-out) or at least 2")
         return self
 
 
@@ -76,7 +81,7 @@ class TrainingSettings(RecipeSection):
     tensorboard: bool = False
 
     @model_validator(mode="after")
-    def _stages_grow(self) -> Self:
+    def _check_stages(self) -> Self:
         if list(self.stages) != sorted(set(self.stages)):
             raise ValueError("stages must grow, as in [0, 0.25, 0.5, 0.75, 1.0]")
         return self
@@ -89,7 +94,7 @@ class EnsembleSettings(RecipeSection):
 
 
 class PseudoLabelSettings(RecipeSection):
-    """`[pseudo_labels]`: which answers of round 1 round 2 learns from."""
+    """`[pseudo_labels]`: which predictions of round 1 for test photos round 2 is trained on."""
 
     keep: Literal["all", "confident"] = "confident"
     confidence: Fraction = 0.8
@@ -97,7 +102,7 @@ class PseudoLabelSettings(RecipeSection):
 
 
 class AboutWords(RecipeSection):
-    """What pages and reports call the things on the photos, in one language. Empty: they say it in general."""
+    """What pages and reports call the things on the photos, in one language; if empty, general words."""
 
     title: Annotated[str, Field(max_length=80)] = ""
     noun: Annotated[str, Field(max_length=40)] = ""
@@ -105,22 +110,42 @@ class AboutWords(RecipeSection):
 
 
 class AboutSettings(AboutWords):
-    """`[about]`: what the photos show, for the pages and the report: the heading `title`, the `noun` and its
-    `plural` in English and, in `[about.ru]`, in Russian; an `icon` (one emoji) and an `accent` colour."""
+    """`[about]`: what the photos show, for the pages and the report.
+
+    The heading `title`, the `noun` and its `plural` are English here and Russian in `[about.ru]`; `icon` is
+    one emoji, `accent` a colour.
+    """
 
     icon: Annotated[str, Field(max_length=16)] = ""
-    accent: Annotated[str, Field(pattern=r"^(#[0-9a-fA-F]{6})?$")] = ""
+    accent: Annotated[
+        str, Field(pattern=r"^(#[0-9a-fA-F]{6})?$", description='a colour such as "#0b5cad", or ""')
+    ] = ""
     ru: AboutWords = AboutWords()
 
 
 class MemberSettings(RecipeSection):
-    """One `[[members]]`: a network of the ensemble. `size` is height and width in
-    pixels; `time_share` weighs its part of `--minutes`."""
+    """One of `[[members]]`: a network of the ensemble.
 
-    # Both end in what no "." or ".." ends in: the title names a folder.
-    backbone: Annotated[str, Field(pattern=r"^[\w.:/@+-]*[\w+-]$")]
+    `size` is height and width in pixels; `time_share` weighs the network's part of `--minutes`.
+    """
+
+    # The title names a folder: therefore neither may be "." or "..", nor end in a dot.
+    backbone: Annotated[
+        str,
+        Field(
+            pattern=r"^[\w.:/@+-]*[\w+-]$",
+            description='the name of a timm backbone, such as "convnext_tiny"',
+        ),
+    ]
     size: tuple[PixelSide, PixelSide]
-    name: Annotated[str, Field(pattern=r"^([\w.+-]*[\w+-])?$", max_length=80)] = ""
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^([\w.+-]*[\w+-])?$",
+            max_length=80,
+            description='at most 80 letters, digits, "_", ".", "+" and "-", not ending in a dot',
+        ),
+    ] = ""
     head: Literal["linear", "hidden"] = "linear"
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None
@@ -133,7 +158,7 @@ class MemberSettings(RecipeSection):
 
 
 class Recipe(RecipeSection):
-    """Everything that decides a run. See `fovsfe recipes` for the ready ones."""
+    """Everything that decides a run. `fovsfe recipes` lists the built-in ones."""
 
     seed: Seed = 0
     rounds: Annotated[int, Field(ge=1, le=2)] = 1
@@ -147,7 +172,7 @@ class Recipe(RecipeSection):
     members: Annotated[tuple[MemberSettings, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Self:
+    def _check_titles(self) -> Self:
         titles = [member.title for member in self.members]
         for title in titles:
             if titles.count(title) > 1:
@@ -156,35 +181,41 @@ class Recipe(RecipeSection):
 
 
 def builtin_recipes() -> dict[str, str]:
-    """The ready recipes: name -> TOML text."""
+    """Returns the built-in recipes: name -> TOML text."""
     folder = resources.files("fovsfe") / "recipes"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
     return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
 
 
 def recipe_text(name_or_file: str) -> str:
-    """The TOML text of a ready recipe or of a file.
+    """Returns the TOML text of a built-in recipe or of a file.
 
     Raises:
-        WrongUsage: there is neither a recipe of that name nor such a file.
+        WrongUsage: there is neither a recipe of that name nor a readable file.
     """
     recipes = builtin_recipes()
     if name_or_file in recipes:
         return recipes[name_or_file]
     try:
         return Path(name_or_file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
+        near = nearest(Path(name_or_file).stem, list(recipes))
+        hint = f'; did you mean "{near}"?' if near else ";"
         raise WrongUsage(
-            f'no recipe "{name_or_file}": neither one of {", ".join(recipes)} nor a readable TOML file'
+            f'no recipe "{name_or_file}"{hint} give a readable TOML file, or one of {", ".join(recipes)}'
         ) from error
 
 
 def load_recipe(name_or_file: str, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe by name or file, with `key=value` changes applied (dotted keys, values as in TOML).
+    """Returns a recipe by name or file, with changes applied.
+
+    Args:
+        name_or_file: a built-in recipe or a TOML file.
+        changes: each `key=value`, with a dotted key and a value as in TOML.
 
     Raises:
-        WrongUsage: no such recipe, broken TOML, an unknown key, or a value out of range; the line names the
-            key, what is allowed and the nearest right key.
+        WrongUsage: no such recipe, broken TOML, an unknown key, or a wrong value; the line names the key,
+            what is allowed and the nearest right key.
     """
     try:
         raw = tomllib.loads(recipe_text(name_or_file))
@@ -195,37 +226,12 @@ def load_recipe(name_or_file: str, changes: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise WrongUsage(f"recipe {name_or_file}: " + "; ".join(_explain(error))) from error
+        raise WrongUsage(f"recipe {name_or_file}: " + "; ".join(explain(error, Recipe))) from error
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The recipe as TOML, every key spelled out; `read` gives the same recipe back."""
-    return "\n".join(_toml_lines(recipe.model_dump(exclude_none=True))) + "\n"
-
-
-def _toml_lines(raw: dict[str, Any]) -> Iterator[str]:
-    for key, value in raw.items():
-        if not isinstance(value, dict) and key != "members":
-            yield f"{key} = {_toml_value(value)}"
-    for key, value in raw.items():
-        if isinstance(value, dict):
-            yield f"\n[{key}]"
-            yield from (f"{k} = {_toml_value(v)}" for k, v in value.items())
-    for member in raw["members"]:
-        yield "\n[[members]]"
-        yield from (f"{k} = {_toml_value(v)}" for k, v in member.items())
-
-
-def _toml_value(value: Any) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        case tuple() | list():
-            return "[" + ", ".join(map(_toml_value, value)) + "]"
-        case _:
-            return repr(value)
+    """Returns the recipe as TOML with every key spelled out; `load_recipe` gives the same recipe back."""
+    return tomli_w.dumps(recipe.model_dump(exclude_none=True))
 
 
 def _apply(raw: dict[str, Any], change: str) -> None:
@@ -237,66 +243,18 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()
     *parents, last = key.strip().split(".")
-    place: Any = raw
+    table: Any = raw
     for name in parents:
-        place = _step_into(place, name, key)
-    _step_into(place, last, key)
-    place[int(last) if isinstance(place, list) else last] = value
+        table = _step_into(table, name, key)
+    _step_into(table, last, key)
+    table[int(last) if isinstance(table, list) else last] = value
 
 
-def _step_into(place: Any, name: str, key: str) -> Any:
-    if isinstance(place, list):
-        if not name.isdecimal() or int(name) >= len(place):
-            raise WrongUsage(f'--set {key}: "{name}" is not one of 0 to {len(place) - 1}')
-        return place[int(name)]
-    if not isinstance(place, dict):
+def _step_into(table: Any, name: str, key: str) -> Any:
+    if isinstance(table, list):
+        if not name.isdecimal() or int(name) >= len(table):
+            raise WrongUsage(f'--set {key}: "{name}" is not one of 0 to {len(table) - 1}')
+        return table[int(name)]
+    if not isinstance(table, dict):
         raise WrongUsage(f"--set {key}: there is no table to set {name} in")
-    return place.setdefault(name, {})
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    for fault in error.errors():
-        if fault["type"] == "too_short" and fault["input"]:
-            continue  # pydantic counts right entries only: a wrong member, named already, is also one too few
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            allowed = _keys_beside(fault["loc"])
-            near = _nearest(str(fault["loc"][-1]), allowed)
-            hint = f'did you mean "{near}"? ' if near else ""
-            yield f'unknown key "{key}": {hint}allowed are {", ".join(allowed)}'
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            given = fault["input"]
-            shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
-            yield f"{key}: {message}{shown}" if key else f"{message}"
-
-
-def _nearest(name: str, beside: list[str]) -> str | None:
-    """The key most like `name`: one of its own table, or else one of another, with that table before it."""
-    elsewhere: dict[str, str] = {}
-    for key in _every_key():
-        elsewhere.setdefault(key.rpartition(".")[2], key)
-    for keys in ({key: key for key in beside}, elsewhere):
-        for match in difflib.get_close_matches(name, keys, n=1):
-            return keys[match]
-    return None
-
-
-def _every_key() -> Iterator[str]:
-    yield from Recipe.model_fields
-    for table, field in Recipe.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, RecipeSection):
-            yield from (f"{table}.{key}" for key in field.annotation.model_fields)
-    yield from (f"members.0.{key}" for key in MemberSettings.model_fields)
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Recipe
-    for part in location[:-1]:
-        if part == "members":
-            model = MemberSettings
-        elif isinstance(part, str):
-            annotation = model.model_fields[part].annotation
-            assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-            model = annotation
-    return list(model.model_fields)
+    return table.setdefault(name, {})

@@ -1,4 +1,4 @@
-"""The run folder: the path of every file of a run, and its log."""
+"""A run folder: the path of each of its files, its log and its stopwatch."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from fovsfe.stopwatch import Stopwatch
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. Every path of a run is named here and nowhere else."""
+    """A run folder. Every path in a run folder is defined here and nowhere else."""
 
     root: Path
 
     @property
     def arguments(self) -> Path:
-        """What was asked for: photos, weights, minutes, devices."""
+        """What the run was started with: photos, weights and minutes."""
         return self.root / "arguments.json"
 
     @property
@@ -30,81 +30,81 @@ class Run:
 
     @property
     def photos(self) -> Path:
-        """One row a photo: id, path, part, label, group, fold, fault, width, height."""
+        """The manifest: one row for each photo (see photos.manifest)."""
         return self.root / "photos.csv"
 
     @property
     def dataset(self) -> Path:
-        """What holds for all photos: their root, layout, class names and the sample submission."""
+        """The facts of the data set: root, layout, class names, sample submission (see photos.manifest)."""
         return self.root / "dataset.json"
 
     @property
     def audit(self) -> Path:
-        """What the audit found."""
+        """The findings of the audit."""
         return self.root / "audit.json"
 
     @property
     def metrics(self) -> Path:
-        """Figures of every member, blend and round; its being there means that the run is done."""
+        """The figures of every member, blend and round. A run that has this file is complete."""
         return self.root / "metrics.json"
 
     @property
     def pseudo_labels(self) -> Path:
-        """What round 2 learns from beside the true labels."""
+        """The pseudo-labels that round 2 is trained on, besides the true labels."""
         return self.root / "pseudo_labels.csv"
 
     @property
     def submission(self) -> Path:
-        """The chosen submission."""
+        """The submission of the selected blend."""
         return self.root / "submission.csv"
 
     @property
     def bundle(self) -> Path:
-        """The folder that is served."""
+        """The folder of the bundle, which `fovsfe serve` and `fovsfe predict` use."""
         return self.root / "bundle"
 
     @property
     def report(self) -> Path:
-        """What happened, for people: one file that needs no network."""
+        """The report for people, one HTML file that loads nothing from elsewhere."""
         return self.root / "report.html"
 
     @property
     def tensorboard(self) -> Path:
-        """For TensorBoard, where the recipe asks for it: `tensorboard --logdir` takes it."""
+        """The folder for `tensorboard --logdir`, if the recipe asks for it."""
         return self.root / "tensorboard"
 
     @property
     def cache(self) -> Path:
-        """Fitted photos and features; removed at the end of a run, made anew where missing."""
+        """Resized photos and features; removed at the end of a run, computed again if missing."""
         return self.root / "cache"
 
     def named_submission(self, name: str) -> Path:
-        """The submission of one member or blend."""
+        """Returns the path of the submission of one member or blend."""
         return self.root / "submissions" / f"{name}.csv"
 
     def round(self, number: int) -> Path:
-        """The folder of a round."""
+        """Returns the folder of a round."""
         return self.root / f"round-{number}"
 
     def blend(self, number: int, name: str) -> Path:
-        """A blend's out-of-fold answers: of a kind over all members, or "chosen"."""
+        """Returns the path of a blend's out-of-fold predictions."""
         return self.round(number) / "blends" / f"{name}.csv"
 
     def member(self, number: int, title: str) -> Path:
-        """The folder of a member in a round."""
+        """Returns the folder of a member in a round."""
         return self.round(number) / title
 
     def fold(self, number: int, title: str, fold: int) -> Path:
-        """The folder of one network: a member's training on one fold."""
+        """Returns the folder of one network: a member trained on one fold."""
         return self.member(number, title) / f"fold-{fold}"
 
-    def is_hardly_begun(self) -> bool:
-        """Whether the folder is empty, or holds no more than a start that was killed at once left there."""
+    def is_unstarted(self) -> bool:
+        """Returns whether the folder is empty but for what a start that was killed at once may have left."""
         names = {path.name for path in self.root.iterdir() if not path.name.endswith(".part")}
         return names <= {self.recipe.name}
 
-    def sweep(self) -> None:
-        """Removes what a killed process had half written."""
+    def remove_unfinished_files(self) -> None:
+        """Removes the files that a killed process has left half written."""
         for unfinished in list(self.root.rglob(".*.part")):
             if unfinished.is_dir():
                 shutil.rmtree(unfinished)
@@ -112,18 +112,20 @@ class Run:
                 unfinished.unlink(missing_ok=True)
 
     def log(self, event: str, **facts: Any) -> None:
-        """Appends one line to log.jsonl. Raises FovsfeError where the folder cannot be written."""
+        """Appends one line to log.jsonl. Raises FovsfeError if it cannot be written."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
         try:
             with (self.root / "log.jsonl").open("ab+") as file:
-                # A process killed in mid-line leaves it open: it must not swallow the next one.
+                # A process that was killed in the middle of a line must not spoil the next one.
                 if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                     file.write(b"\n")
                 file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
-            raise FovsfeError(f"cannot write {self.root / 'log.jsonl'}: {error.strerror}") from error
+            raise FovsfeError(
+                f"cannot write {self.root / 'log.jsonl'}: {error.strerror}; free some space"
+            ) from error
 
     @property
-    def spent(self) -> Stopwatch:
-        """What each step has taken, over all sessions of this run."""
+    def stopwatch(self) -> Stopwatch:
+        """How much time and memory each step has taken, over all sessions of this run."""
         return Stopwatch(self.root / "steps.json")

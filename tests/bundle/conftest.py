@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fovsfe.bundle.export import export
+from fovsfe.bundle.export import ExportInputs, export_bundle
 from fovsfe.bundle.format import Bundle
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
@@ -19,6 +19,7 @@ from fovsfe.ensemble.metrics import compute_metrics
 from fovsfe.files import write_json, write_text
 from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.decode import load_photo
+from fovsfe.photos.manifest import COLUMNS, DataSetFacts, write_facts, write_manifest
 from fovsfe.photos.tta import apply_tta
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
@@ -60,7 +61,7 @@ def fitted(title: str) -> np.ndarray:
 
 
 def network(title: str, seed: int) -> Network:
-    """A network as if trained: its batch norms have seen photos, and it answers one so and another so."""
+    """A network as if trained: its batch norms have statistics, and it predicts different labels."""
     torch.manual_seed(seed)
     member = next(member for member in RECIPE.members if member.title == title)
     made = build_network(member.backbone, member.size, member.head, len(LABELS), "none")
@@ -88,8 +89,8 @@ class Made:
     photos = tuple(PHOTOS)
 
     def export(self, folder: Path, **changes: Any) -> Bundle:
-        """`export` with what the bundle was made of, but for `changes`."""
-        arguments: dict[str, Any] = {
+        """`export_bundle` with what the bundle was made of, but for `changes`."""
+        inputs: dict[str, Any] = {
             "networks": self.files,
             "recipe": RECIPE,
             "blend": BLEND,
@@ -97,9 +98,9 @@ class Made:
             "label_ids": {label: str(number) for number, label in enumerate(LABELS)},
             "tta": ("plain", "flip"),
             "metrics": {},
-            "proof": fitted,
+            "proof_photos": fitted,
         }
-        return export(folder, **(arguments | changes))
+        return export_bundle(folder, ExportInputs(**(inputs | changes)))
 
 
 @pytest.fixture(scope="session")
@@ -123,13 +124,13 @@ def bundle(made: Made, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run on two folds, as if it had trained the networks of `made`, with 40 photos that they are right of.
+    """A run on two folds, as if it had trained the networks of `made`, with 40 labelled photos.
 
-    Each photo lies in the folder of what test_resnet says of it, but for every tenth.
+    Each photo has the label that test_resnet predicts, but for every tenth.
     """
     root = tmp_path_factory.mktemp("run")
     run, names, rows = Run(root / "run"), ("Волга", "Нива", "Ока"), []
-    answers: dict[str, list[np.ndarray]] = {title: [] for title in made.networks}
+    out_of_fold: dict[str, list[np.ndarray]] = {title: [] for title in made.networks}
     for number in range(40):
         data, fold = jpeg(100 + number), number % 2
         for title, networks in made.networks.items():
@@ -138,30 +139,43 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
             both = np.concatenate([photo, apply_tta(photo, "flip")])
             with torch.no_grad():
                 logits = networks[fold % len(networks)](torch.from_numpy(both))
-            answers[title].append(logits.double().softmax(-1).mean(0).numpy())
-        said = int(answers["test_resnet"][-1].argmax())
-        label = names[said if number % 10 else (said + 1) % 3]
+            out_of_fold[title].append(logits.double().softmax(-1).mean(0).numpy())
+        predicted = int(out_of_fold["test_resnet"][-1].argmax())
+        label = names[predicted if number % 10 else (predicted + 1) % 3]
         file = root / "photos" / label / f"{number:02}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-        rows.append((f"{label}/{file.name}", f"{label}/{file.name}", "train", label, number, fold, ""))
+        path = f"{label}/{file.name}"
+        rows.append((path, path, "train", label, number, fold, "", 480, 360))
     spoilt = root / "photos" / names[0] / "99.jpg"
     spoilt.write_bytes(b"no photo")
-    rows.append((f"{names[0]}/99.jpg", f"{names[0]}/99.jpg", "train", names[0], 99, -1, "not an image"))
-    table = pd.DataFrame(rows, columns=["id", "path", "part", "label", "group", "fold", "fault"])
-    predictions.write_csv(run.photos, table)
-    y_true = np.array([names.index(label) for label in table["label"][:-1]])
+    path = f"{names[0]}/99.jpg"
+    rows.append((path, path, "train", names[0], 99, -1, "not an image", 0, 0))
+    manifest = pd.DataFrame(rows, columns=COLUMNS)
+    write_manifest(run.photos, manifest)
+    write_facts(
+        run.dataset,
+        DataSetFacts(
+            root=str(root / "photos"),
+            layout="folders",
+            class_names=names,
+            label_ids={name: name for name in names},
+            sample_columns=None,
+            sample_rows=(),
+        ),
+    )
+    y_true = np.array([names.index(label) for label in manifest["label"][:-1]])
     measured = {}
     for title, networks in made.files.items():
-        said_of = np.stack(answers[title])
-        frame = predictions.predictions_frame(list(table["id"][:-1]), names, said_of)
+        probabilities = np.stack(out_of_fold[title])
+        frame = predictions.predictions_frame(list(manifest["id"][:-1]), names, probabilities)
         predictions.write_predictions(run.member(1, title) / "out_of_fold.csv", frame)
-        measured[title] = compute_metrics(said_of, y_true, names).model_dump(mode="json")
+        measured[title] = compute_metrics(probabilities, y_true, names).model_dump(mode="json")
         for fold in range(2):
             folder = run.fold(1, title, fold)
             folder.mkdir(parents=True)
             shutil.copy(networks[fold % len(networks)], folder / "network.safetensors")
-    blended = BLEND.apply(np.stack([np.stack(answers[title]) for title in BLEND.members]))
+    blended = BLEND.apply(np.stack([np.stack(out_of_fold[title]) for title in BLEND.members]))
     write_json(run.round(1) / "blend.json", BLEND.model_dump(mode="json"))
     write_json(
         run.arguments, {"photos": str(root / "photos"), "weights": "/mine", "minutes": None, "devices": 1}
@@ -176,7 +190,7 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
         run.metrics,
         {
             "measured_on": "40 photos with true labels",
-            "photos": {"labelled": 41, "judged": 40, "test": 0, "unreadable": 1},
+            "photos": {"labelled": 41, "val": 40, "test": 0, "unreadable": 1},
             "class_names": names,
             "chosen": chosen,
             "rounds": [{"round": 1, "members": measured}],

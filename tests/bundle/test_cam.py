@@ -1,4 +1,4 @@
-"""bundle.heat: what is laid over a photo lies where the members looked, whatever was done to fit it."""
+"""What is laid over a photo lies where the members' maps are high, however the photo was fitted."""
 
 import io
 from typing import Any
@@ -23,7 +23,7 @@ def shown(png: bytes | None) -> np.ndarray:
     return np.asarray(image)[..., 3].astype(float)
 
 
-def answer(*maps: np.ndarray | None) -> Prediction:
+def prediction(*maps: np.ndarray | None) -> Prediction:
     return Prediction(np.full(3, 1 / 3), True, maps)
 
 
@@ -51,7 +51,7 @@ def test_a_blob_comes_back_where_it_was(made: Any, how: str, photo: tuple[int, i
     maps[..., 1] = fitted.reshape(size[0] // SHARP, SHARP, size[1] // SHARP, SHARP).mean((1, 3))
 
     opacity = shown(
-        cam_overlay(answer(None, maps), changed(load_bundle(made.folder), size=size, fit=how), 1, photo)
+        cam_overlay(prediction(None, maps), changed(load_bundle(made.folder), size=size, fit=how), 1, photo)
     )
     height, width = opacity.shape
     assert max(height, width) == min(320, max(photo))
@@ -68,7 +68,7 @@ def test_what_was_cut_off_stays_clear(made: Any) -> None:
     bundle = changed(load_bundle(made.folder), size=(64, 64), fit="crop")
     maps = np.zeros((2, 2, 3), np.float32)
     maps[..., 0] = 1
-    opacity = shown(cam_overlay(answer(None, maps), bundle, 0, (300, 600)))
+    opacity = shown(cam_overlay(prediction(None, maps), bundle, 0, (300, 600)))
     assert opacity.shape == (160, 320)
     assert (opacity[:, 80:240] > 200).all()
     assert (opacity[:, :80] == 0).all() and (opacity[:, 240:] == 0).all()
@@ -80,9 +80,9 @@ def test_only_what_tells_labels_apart(made: Any) -> None:
     maps[0, 0] = 9  # speaks for every label alike
     maps[1, 2, 1] = 3
     for label, somewhere in ((0, False), (1, True), (2, False)):
-        opacity = shown(cam_overlay(answer(None, maps), bundle, label, (64, 96)))
+        opacity = shown(cam_overlay(prediction(None, maps), bundle, label, (64, 96)))
         assert opacity.any() == somewhere
-    opacity = shown(cam_overlay(answer(None, maps), bundle, 1, (64, 96)))
+    opacity = shown(cam_overlay(prediction(None, maps), bundle, 1, (64, 96)))
     assert np.unravel_index(opacity.argmax(), opacity.shape) > (32, 64)
     assert (opacity[:16, :32] == 0).all()
 
@@ -93,13 +93,13 @@ def test_members_weigh_what_they_weigh_in_the_blend(made: Any) -> None:
     left[:, 0, 0], right[:, 1, 0] = 1, 1
     assert bundle.blend.weights == (0.4, 0.7)
     bundle = changed(bundle, size=(48, 48))
-    opacity = shown(cam_overlay(answer(left, right), bundle, 0, (48, 48)))
+    opacity = shown(cam_overlay(prediction(left, right), bundle, 0, (48, 48)))
     assert opacity[24, 2] > 0
     assert opacity[24, -2] > 1.2 * opacity[24, 2]
 
 
 def test_without_maps(made: Any) -> None:
-    assert cam_overlay(answer(None, None), load_bundle(made.folder), 0, (10, 10)) is None
+    assert cam_overlay(prediction(None, None), load_bundle(made.folder), 0, (10, 10)) is None
 
 
 def test_of_real_answers(made: Any) -> None:

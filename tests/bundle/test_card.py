@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from huggingface_hub import ModelCard
 from fovsfe.bundle.card import licences, render_card
 from fovsfe.bundle.format import Bundle, load_bundle
 from fovsfe.ensemble.metrics import compute_metrics
+from fovsfe.recipe import AboutSettings
 
 
 def measured(made: Any, **more: Any) -> Bundle:
@@ -34,13 +36,14 @@ def test_figures_with_their_intervals(made: Any) -> None:
     assert f"{100 * accuracy:.1f} %" in row
     assert f"{100 * low:.1f} % to {100 * high:.1f} %" in row
     assert row.replace("the blend", "small") in text
-    first, second, times = bundle.metrics["hardest_pair"]
+    first, second, times = bundle.metrics["most_confused"]
     assert f"- {first} and {second}: {times} times by the blend".replace("|", r"\|") in text
     assert "| ВАЗ-2109 | " in text
     assert "| a\\|b | " in text
     assert "| Ford | - | " in text
     assert "200 held-out photos" in text
-    assert "probabilities of 6 photos differ by at most" in text
+    assert "compared on 6 photos" in text
+    assert "probabilities differ by at most" in text
 
 
 def test_front_matter_is_what_hubs_read(made: Any) -> None:
@@ -65,25 +68,34 @@ def test_the_hub_s_own_reader_takes_it(made: Any) -> None:
     assert ModelCard(render_card(load_bundle(made.folder))).data.eval_results is None
 
 
+def test_it_says_what_the_photos_show(made: Any) -> None:
+    bundle = measured(made)
+    assert "# 3 labels, 2 members\n\nTells which of these a photo shows: ВАЗ-2109, " in render_card(bundle)
+    flowers = AboutSettings(title="Which *flower* is it?", noun="flower", plural="flowers")
+    text = render_card(bundle.model_copy(update={"about": flowers}))
+    assert "# Which \\*flower\\* is it?\n\nTells which of these flowers a photo shows: ВАЗ-2109, " in text
+    assert not re.search(r"\bcars?\b", text, re.IGNORECASE)
+
+
 def test_without_figures(made: Any) -> None:
     text = render_card(load_bundle(made.folder))
-    assert "has not been measured" in text
+    assert "has not been evaluated" in text
     assert "model-index" not in front_matter(text)
 
 
 def test_without_mistakes(made: Any) -> None:
-    assert "taken for each other" not in render_card(measured(made, hardest_pair=None))
+    assert "taken for each other" not in render_card(measured(made, most_confused=None))
 
 
-def test_each_members_hardest_pair(made: Any) -> None:
+def test_each_members_most_confused(made: Any) -> None:
     bundle = measured(made)
     members = {title: {**bundle.metrics["members"]["small"]} for title in made.blend.members}
-    members["test_resnet"]["hardest_pair"] = ("Ford", "a|b", 1)
+    members["test_resnet"]["most_confused"] = ("Ford", "a|b", 1)
     text = render_card(bundle.model_copy(update={"metrics": bundle.metrics | {"members": members}}))
     assert "- Ford and a\\|b: 1 time by test_resnet" in text
 
 
-def test_what_it_learned_from_and_how(made: Any) -> None:
+def test_training_data_and_procedure(made: Any) -> None:
     counts = dict(zip(made.class_names, (30, 40, 1234), strict=True))
     data = {"labelled": 1304, "test": 77, "unreadable": 2, "of_label": counts, "findings": {"two labels": 3}}
     training = {
@@ -97,15 +109,16 @@ def test_what_it_learned_from_and_how(made: Any) -> None:
         "found two labels: 3 times.",
         "| Ford | 1234 |",
         "on 3 folds: 3 networks",
-        "began from pretrained weights. Stages, in shares of the layers counted from the output: 0%, 50%;",
+        "Backbones started from pretrained weights. First the head alone was trained, for up to 40 epochs, "
+        "then these fractions of the layers, counted from the output, each for up to 6 epochs: 0%, 50%.",
         "augmentation light, mixup 0.2, seed 5.",
-        "A second round",
+        "The second of two rounds",
         "- a \\< b.",
     ):
         assert words in text
     held_out = render_card(measured(made, data=data, training=training | {"folds": 0, "weights": "none"}))
     assert "- 25.0 % of the labelled photos were held out" in held_out
-    assert "began from nothing" in held_out
+    assert "Backbones started without pretrained weights" in held_out
 
 
 def test_names_are_no_markup(made: Any) -> None:
@@ -115,7 +128,7 @@ def test_names_are_no_markup(made: Any) -> None:
     recall = {class_names[label]: share for label, share in bundle.metrics["recall"].items()}
     changed = {
         "class_names": names,
-        "metrics": bundle.metrics | {"recall": recall, "hardest_pair": (*names[:2], 2)},
+        "metrics": bundle.metrics | {"recall": recall, "most_confused": (*names[:2], 2)},
     }
     text = (
         render_card(bundle.model_copy(update=changed))

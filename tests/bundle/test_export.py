@@ -18,7 +18,7 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.networks.network import build_network
 from fovsfe.photos.tta import apply_tta
-from fovsfe.recipe import Recipe
+from fovsfe.recipe import AboutSettings, Recipe
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -36,17 +36,17 @@ def exported(folder: Path, backbone: str, size: tuple[int, int], head: str = "li
     network = build_network(backbone, size, head, 3, "none").eval()
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "network.safetensors")
     photos = np.random.default_rng(0).integers(0, 256, (3, *size, 3), dtype=np.uint8)
-    exporting.export(
-        folder / "bundle",
-        {backbone: [folder / "network.safetensors"]},
-        recipe,
-        Blend(kind="mean", members=(backbone,)),
-        ("a", "b", "c"),
-        {"a": "a", "b": "b", "c": "c"},
-        ("plain",),
-        {},
-        lambda title: photos,
+    inputs = exporting.ExportInputs(
+        networks={backbone: [folder / "network.safetensors"]},
+        recipe=recipe,
+        blend=Blend(kind="mean", members=(backbone,)),
+        class_names=("a", "b", "c"),
+        label_ids={"a": "a", "b": "b", "c": "c"},
+        tta=("plain",),
+        metrics={},
+        proof_photos=lambda title: photos,
     )
+    exporting.export_bundle(folder / "bundle", inputs)
     return network, folder / "bundle"
 
 
@@ -59,9 +59,9 @@ def test_the_proof_is_kept(made: Any, tmp_path: Path) -> None:
     assert proof.agreement == 1
 
 
-def test_the_bundle_answers_as_the_networks_do(made: Any) -> None:
+def test_the_bundle_predicts_what_the_networks_do(made: Any) -> None:
     predictor = Predictor(made.folder)
-    photos = [predictor.pixels(photo) for photo in made.photos]
+    photos = [predictor.prepare(photo) for photo in made.photos]
     members = []
     for number, title in enumerate(made.blend.members):
         pixels = np.stack([photo[number] for photo in photos])
@@ -74,8 +74,16 @@ def test_the_bundle_answers_as_the_networks_do(made: Any) -> None:
         members.append(np.mean(each, axis=0))
     wanted = made.blend.apply(np.stack(members))
     assert len(set(wanted.argmax(axis=1))) > 1
-    answers = np.stack([answer.probabilities for answer in predictor.answers(photos)])
-    np.testing.assert_allclose(answers, wanted, atol=1e-5)
+    exported = np.stack([each.probabilities for each in predictor.predict_inputs(photos)])
+    np.testing.assert_allclose(exported, wanted, atol=1e-5)
+
+
+def test_what_the_photos_show_comes_from_the_recipe(made: Any, tmp_path: Path) -> None:
+    recipe = made.recipe.model_copy(update={"about": AboutSettings(plural="flowers", icon="🌷")})
+    made.export(tmp_path / "bundle", recipe=recipe)
+    assert load_bundle(tmp_path / "bundle").about == recipe.about
+    assert "which of these flowers" in (tmp_path / "bundle" / "card.md").read_text(encoding="utf-8")
+    assert load_bundle(made.folder).about == AboutSettings()
 
 
 def test_the_same_networks_give_the_same_bytes(made: Any, tmp_path: Path) -> None:
@@ -146,8 +154,8 @@ def test_an_older_bundle_is_replaced(made: Any, bundle: Path) -> None:
 
 def test_an_older_bundle_outlives_a_failure(made: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(bundle)
-    monkeypatch.setattr(exporting, "LARGEST_DIFFERENCE", -1)
-    with pytest.raises(FovsfeError, match="otherwise than the trained"):
+    monkeypatch.setattr(exporting, "MAX_DIFFERENCE", -1)
+    with pytest.raises(FovsfeError, match="do not predict what the trained ones do"):
         made.export(bundle)
     assert contents(bundle) == before
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
@@ -168,7 +176,7 @@ def test_nothing_but_a_bundle_is_replaced(made: Any, tmp_path: Path, kind: str) 
         (mine / "thesis.txt").write_text("years of work")
     else:
         mine.write_text("years of work")
-    with pytest.raises(FovsfeError, match="is no bundle"):
+    with pytest.raises(FovsfeError, match="is not a bundle"):
         made.export(mine)
     assert kind == "file" or (mine / "thesis.txt").exists()
 
@@ -190,7 +198,7 @@ def test_a_folder_that_cannot_be_written(made: Any, tmp_path: Path) -> None:
 def test_json_is_the_same_whatever_the_hash_seed(made: Any, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from fovsfe.bundle import format;"
-        "folder = Path(sys.argv[1]); format.write(folder, format.load(folder))"
+        "folder = Path(sys.argv[1]); format.write_bundle(folder, format.load_bundle(folder))"
     )
     before = (made.folder / "bundle.json").read_bytes()
     environment = {"PYTHONHASHSEED": "7", "PATH": ""}

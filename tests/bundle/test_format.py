@@ -89,7 +89,7 @@ def test_a_later_format(bundle: Path) -> None:
 
 def test_an_earlier_format(bundle: Path) -> None:
     edit(bundle, format=0)
-    assert "export it anew" in refusal(bundle)
+    assert "export it again" in refusal(bundle)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""bundle.rows: rows are whole, of any name, and a file that has some is gone on with."""
+"""Rows are whole, photos may have any name, and a file that has rows is resumed."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from fovsfe.bundle.predictor import Prediction
 from fovsfe.errors import FovsfeError, WrongUsage
 
 LABELS = ("ВАЗ-2109", 'a,"b"', "Ford")
-ANSWER = Prediction(np.array([0.25, 0.6, 0.15]), True, (None,))
+PREDICTION = Prediction(np.array([0.25, 0.6, 0.15]), True, (None,))
 UNKNOWN = Prediction(np.array([0.3, 0.3, 0.4]), False, (None,))
 NAMES = ["a.jpg", 'b, "c".jpg', "папка/é.jpg", "\udcff.jpg", " ", "#", "x" * 5000]
 
@@ -25,7 +25,7 @@ def read(file: Path) -> list[dict[str, str]]:
 def test_csv(tmp_path: Path) -> None:
     with open_prediction_file(tmp_path / "deep" / "a.csv", LABELS, 2) as rows:
         for name in NAMES:
-            rows.write(name, ANSWER)
+            rows.write(name, PREDICTION)
         rows.write("last", UNKNOWN)
     table = read(tmp_path / "deep" / "a.csv")
     assert [row["photo"] for row in table] == [*NAMES, "last"]
@@ -43,7 +43,7 @@ def test_csv(tmp_path: Path) -> None:
 def test_json_lines(tmp_path: Path) -> None:
     with open_prediction_file(tmp_path / "a.jsonl", LABELS, 9) as rows:
         for name in NAMES:
-            rows.write(name, ANSWER)
+            rows.write(name, PREDICTION)
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     each = [json.loads(line) for line in lines]
     assert [row["photo"] for row in each] == NAMES
@@ -53,41 +53,53 @@ def test_json_lines(tmp_path: Path) -> None:
 
 def test_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     with open_prediction_file(None, LABELS, 1) as rows:
-        rows.write("a.jpg", ANSWER)
+        rows.write("a.jpg", PREDICTION)
         assert capsysbinary.readouterr().out.splitlines() == [
             b"photo,known,label,probability",
             b'a.jpg,yes,"a,""b""",0.6',
         ]
 
 
+def test_json_lines_on_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    with open_prediction_file(None, LABELS, 1, as_json=True) as rows:
+        rows.write("a.jpg", PREDICTION)
+        (line,) = capsysbinary.readouterr().out.splitlines()
+    assert json.loads(line) == {
+        "photo": "a.jpg",
+        "label": 'a,"b"',
+        "known": True,
+        "top": [{"label": 'a,"b"', "probability": 0.6}],
+    }
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.JSONL"])
 @pytest.mark.parametrize("cut", [0, 1, 7])
-def test_goes_on(tmp_path: Path, name: str, cut: int) -> None:
+def test_resumes(tmp_path: Path, name: str, cut: int) -> None:
     """After any end: half a row is written anew, and no row is there twice."""
     file = tmp_path / name
     with open_prediction_file(file, LABELS, 2) as rows:
         assert rows.done == set()
         for photo in NAMES:
-            rows.write(photo, ANSWER)
+            rows.write(photo, PREDICTION)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) - cut])
     with open_prediction_file(file, LABELS, 2) as rows:
         assert rows.done == set(NAMES[:-1] if cut else NAMES)
         for photo in NAMES:
             if photo not in rows.done:
-                rows.write(photo, ANSWER)
+                rows.write(photo, PREDICTION)
     assert file.read_bytes() == whole
 
 
 def test_a_row_can_be_read_before_the_next(tmp_path: Path) -> None:
     with open_prediction_file(tmp_path / "a.csv", LABELS, 1) as rows:
-        rows.write("a.jpg", ANSWER)
+        rows.write("a.jpg", PREDICTION)
         assert len(read(tmp_path / "a.csv")) == 1
 
 
 def test_a_name_with_a_line_break_stays_one_line(tmp_path: Path) -> None:
     with open_prediction_file(tmp_path / "a.csv", LABELS, 1) as rows:
-        rows.write("a\nb.jpg", ANSWER)
+        rows.write("a\nb.jpg", PREDICTION)
     assert (tmp_path / "a.csv").read_text(encoding="utf-8").count("\n") == 2
 
 
@@ -106,7 +118,7 @@ def test_another_table_is_left_alone(tmp_path: Path, text: str) -> None:
 def test_other_lines_are_left_alone(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(text)
     with (
-        pytest.raises(FovsfeError, match="other than answers"),
+        pytest.raises(FovsfeError, match="something other than predictions"),
         open_prediction_file(tmp_path / "a.jsonl", LABELS, 1),
     ):
         pass

@@ -14,7 +14,7 @@ from fovsfe.bundle import format
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.dataset import ResizedPhotos
-from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, load_photo
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, fit_photo, load_photo
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def predictor(made: Any) -> Predictor:
 
 def test_pixels_are_trainings_to_the_bit(predictor: Predictor, made: Any) -> None:
     for photo in made.photos:
-        small, wide = predictor.pixels(photo)
+        small, wide = predictor.prepare(photo)
         np.testing.assert_array_equal(small, load_photo(photo, (48, 48), "pad"))
         np.testing.assert_array_equal(wide, load_photo(photo, (64, 96), "pad"))
 
@@ -72,10 +72,10 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_pixels_are_those_that_judge_in_training(predictor: Predictor, tmp_path: Path, name: str) -> None:
+def test_pixels_are_those_of_validation_in_training(predictor: Predictor, tmp_path: Path, name: str) -> None:
     """To the bit, for every kind of file: from a folder by way of the cache, and from a request's bytes."""
     (tmp_path / "photo").write_bytes(FILES[name])
-    for member, served in zip(predictor.bundle.members, predictor.pixels(FILES[name]), strict=True):
+    for member, served in zip(predictor.bundle.members, predictor.prepare(FILES[name]), strict=True):
         photos = ResizedPhotos(tmp_path, ["photo"], member.size, member.fit, MAX_PIXELS)
         cached = photos.cached(tmp_path / f"{member.title}.bin", 1e9, lambda done, of: None)
         assert cached.cache is not None
@@ -88,20 +88,20 @@ def test_members_of_one_size_share_the_pixels(bundle: Path, made: Any) -> None:
     raw = json.loads(file.read_text())
     raw["members"][1] |= {"size": [48, 48]}
     file.write_text(json.dumps(raw))
-    first, second = Predictor(bundle).pixels(made.photos[0])
+    first, second = Predictor(bundle).prepare(made.photos[0])
     assert first is second
 
 
-def test_an_answer(predictor: Predictor, made: Any) -> None:
-    answers = predictor.predict(made.photos)
-    assert len(answers) == len(made.photos)
-    for answer in answers:
-        assert answer.probabilities.shape == (3,)
-        assert answer.probabilities.dtype == np.float64
-        np.testing.assert_allclose(answer.probabilities.sum(), 1)
-        assert answer.known == (answer.probabilities.max() >= made.blend.threshold)
-        assert answer.maps[0] is None  # its head is not linear
-        assert answer.maps[1].shape == (2, 3, 3)
+def test_a_prediction(predictor: Predictor, made: Any) -> None:
+    predictions = predictor.predict(made.photos)
+    assert len(predictions) == len(made.photos)
+    for prediction in predictions:
+        assert prediction.probabilities.shape == (3,)
+        assert prediction.probabilities.dtype == np.float64
+        np.testing.assert_allclose(prediction.probabilities.sum(), 1)
+        assert prediction.known == (prediction.probabilities.max() >= made.blend.threshold)
+        assert prediction.cams[0] is None  # its head is not linear
+        assert prediction.cams[1].shape == (2, 3, 3)
 
 
 def test_no_photos(predictor: Predictor) -> None:
@@ -109,35 +109,48 @@ def test_no_photos(predictor: Predictor) -> None:
 
 
 def test_members_are_means_over_networks_and_views(predictor: Predictor, made: Any) -> None:
-    photos = [predictor.pixels(photo) for photo in made.photos]
-    plain, flip = (predictor.probabilities(photos, (name,)) for name in ("plain", "flip"))
-    both = predictor.probabilities(photos, ("plain", "flip"))
+    photos = [predictor.prepare(photo) for photo in made.photos]
+    plain, flip = (predictor.member_probabilities(photos, (name,)) for name in ("plain", "flip"))
+    both = predictor.member_probabilities(photos, ("plain", "flip"))
     assert both.shape == (2, len(photos), 3)
     np.testing.assert_allclose(both, (plain + flip) / 2, atol=1e-12)
     blended = made.blend.apply(both)
-    np.testing.assert_allclose(blended, [a.probabilities for a in predictor.answers(photos)], atol=1e-12)
+    np.testing.assert_allclose(
+        blended, [a.probabilities for a in predictor.predict_inputs(photos)], atol=1e-12
+    )
 
 
 def test_alone_or_among_others(predictor: Predictor, made: Any) -> None:
-    photos = [predictor.pixels(photo) for photo in made.photos]
+    photos = [predictor.prepare(photo) for photo in made.photos]
     assert len(photos) > BATCH
-    together = np.stack([answer.probabilities for answer in predictor.answers(photos)])
-    alone = np.stack([predictor.answers([photo])[0].probabilities for photo in photos])
+    together = np.stack([prediction.probabilities for prediction in predictor.predict_inputs(photos)])
+    alone = np.stack([predictor.predict_inputs([photo])[0].probabilities for photo in photos])
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 def test_from_many_threads(predictor: Predictor, made: Any) -> None:
-    wanted = [answer.probabilities for answer in predictor.predict(made.photos)]
+    wanted = [prediction.probabilities for prediction in predictor.predict(made.photos)]
     with ThreadPoolExecutor(8) as pool:
-        for answers in pool.map(predictor.predict, [made.photos] * 32):
-            np.testing.assert_allclose([answer.probabilities for answer in answers], wanted, atol=1e-6)
+        for predictions in pool.map(predictor.predict, [made.photos] * 32):
+            np.testing.assert_allclose(
+                [prediction.probabilities for prediction in predictions], wanted, atol=1e-6
+            )
 
 
 def test_bad_photos(predictor: Predictor, made: Any) -> None:
     with pytest.raises(BadPhoto, match="not an image"):
         predictor.predict([made.photos[0], b"%PDF-1.4"])
     with pytest.raises(BadPhoto, match="limit"):
-        predictor.pixels(made.photos[0], max_pixels=1000)
+        predictor.prepare(made.photos[0], max_pixels=1000)
+
+
+def test_an_array_is_a_photo_too(predictor: Predictor, made: Any) -> None:
+    pixels = decode(made.photos[0])
+    for member, fitted in zip(predictor.bundle.members, predictor.prepare(pixels), strict=True):
+        np.testing.assert_array_equal(fitted, fit_photo(pixels, member.size, member.fit))
+    for wrong in (pixels[0], pixels[..., :2], pixels.astype(np.float32), pixels[:0]):
+        with pytest.raises(ValueError, match="is not a photo: it must be uint8"):
+            predictor.prepare(wrong)
 
 
 def test_a_damaged_bundle(bundle: Path) -> None:
@@ -166,7 +179,8 @@ def test_a_network_for_other_labels(bundle: Path) -> None:
 
 def test_needs_no_training_library(made: Any) -> None:
     program = (
-        "import sys; from pathlib import Path; from fovsfe.bundle import card, predict, predictor;"
+        "import sys; from pathlib import Path;"
+        "from fovsfe.bundle import batch, cam, card, photo_paths, prediction_file, predictor;"
         "predictor.Predictor(Path(sys.argv[1]));"
         "print(*sorted({'torch', 'timm', 'pandas', 'sklearn', 'onnx'} & set(sys.modules)))"
     )
@@ -185,15 +199,15 @@ def test_on_openvino(predictor: Predictor, made: Any, monkeypatch: pytest.Monkey
     monkeypatch.setenv("FOVSFE_RUNTIME", "openvino")
     other = Predictor(made.folder, threads=1)
     with ThreadPoolExecutor(4) as pool:
-        for answers in pool.map(other.predict, [made.photos] * 8):
-            for one, same in zip(answers, predictor.predict(made.photos), strict=True):
+        for predictions in pool.map(other.predict, [made.photos] * 8):
+            for one, same in zip(predictions, predictor.predict(made.photos), strict=True):
                 np.testing.assert_allclose(one.probabilities, same.probabilities, atol=1e-4)
-                np.testing.assert_allclose(one.maps[1], same.maps[1], atol=1e-3)
+                np.testing.assert_allclose(one.cams[1], same.cams[1], atol=1e-3)
 
 
 def test_a_runtime_that_is_none(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOVSFE_RUNTIME", "tflite")
-    with pytest.raises(FovsfeError, match="FOVSFE_RUNTIME=tflite: there are onnxruntime and openvino"):
+    with pytest.raises(FovsfeError, match="FOVSFE_RUNTIME=tflite: it must be onnxruntime or openvino"):
         Predictor(made.folder)
     monkeypatch.setenv("FOVSFE_RUNTIME", "openvino")
     monkeypatch.setitem(sys.modules, "openvino", None)

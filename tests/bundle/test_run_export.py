@@ -1,4 +1,4 @@
-"""bundle.from_run: what a run folder holds becomes a bundle of all members or of one, in 32 bits or fewer."""
+"""A run becomes a bundle of all members or of one, in 32 bits or fewer."""
 
 import shutil
 from pathlib import Path
@@ -10,18 +10,21 @@ import pytest
 from fovsfe.bundle import quantize
 from fovsfe.bundle.format import PrecisionName, load_bundle
 from fovsfe.bundle.predictor import Predictor
-from fovsfe.bundle.run_export import export_run, read_translations
+from fovsfe.bundle.run_export import RunSource, export_run, read_translations
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
+from fovsfe.photos.manifest import read_facts, write_facts
 from fovsfe.run import Run
+
+NAMES = ("Волга", "Нива", "Ока")
 
 
 def test_the_chosen_blend(run: Run, made: Any, tmp_path: Path) -> None:
-    bundle = export_run(run, tmp_path / "bundle")
+    bundle = export_run(RunSource.read(run), tmp_path / "bundle")
     assert bundle == load_bundle(tmp_path / "bundle")
-    assert bundle.class_names == ("Волга", "Нива", "Ока")
+    assert bundle.class_names == NAMES
     assert bundle.blend == made.blend
     assert bundle.tta == ("plain", "flip")
     assert [len(member.networks) for member in bundle.members] == [2, 2]
@@ -33,19 +36,19 @@ def test_the_chosen_blend(run: Run, made: Any, tmp_path: Path) -> None:
     assert "/mine" not in card + (tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8")
 
 
-def test_it_answers_as_the_networks_did(run: Run, tmp_path: Path) -> None:
-    """The two networks of small are one and the same, so that its out-of-fold answers are the bundle's."""
-    export_run(run, tmp_path / "bundle", member="small")
+def test_it_predicts_what_the_networks_did(run: Run, tmp_path: Path) -> None:
+    """Both networks of small are the same, so that its out-of-fold predictions are the bundle's."""
+    export_run(RunSource.read(run), tmp_path / "bundle", member="small")
     predictor = Predictor(tmp_path / "bundle", threads=1)
     saved = predictions.read_predictions(run.member(1, "small") / "out_of_fold.csv")
     photos = Path(read_json(run.arguments)["photos"])
-    fitted = [predictor.pixels((photos / name).read_bytes()) for name in saved.index]
-    said = predictor.probabilities(fitted, ("plain", "flip"))[0]
-    np.testing.assert_allclose(said, saved.to_numpy(), atol=1e-5)
+    fitted = [predictor.prepare((photos / name).read_bytes()) for name in saved.index]
+    exported = predictor.member_probabilities(fitted, ("plain", "flip"))[0]
+    np.testing.assert_allclose(exported, saved.to_numpy(), atol=1e-5)
 
 
 def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: Path) -> None:
-    bundle = export_run(run, tmp_path / "bundle", member="test_resnet")
+    bundle = export_run(RunSource.read(run), tmp_path / "bundle", member="test_resnet")
     assert [member.title for member in bundle.members] == ["test_resnet"]
     assert bundle.blend.name == "test_resnet"
     assert bundle.blend.threshold not in (0, made.blend.threshold)
@@ -60,11 +63,13 @@ def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: 
 
 def test_in_8_bits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "MARGIN", 0.1)  # one of 40 photos is more than the margin of users
-    whole, small = (export_run(run, tmp_path / name, precision=name) for name in ("fp32", "int8"))
+    whole, small = (
+        export_run(RunSource.read(run), tmp_path / name, precision=name) for name in ("fp32", "int8")
+    )
     assert (whole.precision.kind, small.precision.kind) == ("fp32", "int8")
-    judged = small.precision.check
-    assert judged.photos == 40
-    assert judged.after >= judged.before - judged.margin
+    check = small.precision.check
+    assert check.photos == 40
+    assert check.after >= check.before - check.margin
     size = [sum(f.stat().st_size for f in (tmp_path / n / "members").iterdir()) for n in ("fp32", "int8")]
     assert size[1] < 0.45 * size[0]
     assert whole.proof.greatest_difference < small.proof.greatest_difference < 0.5
@@ -78,7 +83,9 @@ def test_in_8_bits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("kind", "apart"), [("fp16", 5e-3), ("bf16", 5e-2)])
 def test_in_16_bits(run: Run, tmp_path: Path, kind: PrecisionName, apart: float) -> None:
     """Half the size; and what is rounded to so many bits says the same, nearly."""
-    whole, small = (export_run(run, tmp_path / name, precision=name) for name in ("fp32", kind))
+    whole, small = (
+        export_run(RunSource.read(run), tmp_path / name, precision=name) for name in ("fp32", kind)
+    )
     assert small.precision.kind == kind
     size = [sum(f.stat().st_size for f in (tmp_path / n / "members").iterdir()) for n in ("fp32", kind)]
     assert size[1] < 0.55 * size[0]
@@ -98,7 +105,7 @@ def test_bfloat16_is_rounded_to_the_nearest() -> None:
 def test_8_bits_that_cost_too_much(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "MARGIN", -1.0)
     with pytest.raises(FovsfeError, match=r"at int8 .* of 40 held-out photos.* --precision") as caught:
-        export_run(run, tmp_path / "bundle", precision="int8")
+        export_run(RunSource.read(run), tmp_path / "bundle", precision="int8")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "bundle").exists()
 
@@ -106,15 +113,15 @@ def test_8_bits_that_cost_too_much(run: Run, tmp_path: Path, monkeypatch: pytest
 def test_translations(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "names.toml"
     file.write_text('[en]\n"Волга" = "Volga"\n[fi]\n"Нива" = "Niva"\n', encoding="utf-8")
-    names = read_translations(file, run)
-    assert export_run(run, tmp_path / "bundle", translations=names).translations == {
+    names = read_translations(file, NAMES)
+    assert export_run(RunSource.read(run), tmp_path / "bundle", translations=names).translations == {
         "en": {"Волга": "Volga"},
         "fi": {"Нива": "Niva"},
     }
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             '[ru]\nFiat = "Фиат"\n"Ока" = "Oka"',
@@ -125,26 +132,24 @@ def test_translations(run: Run, tmp_path: Path) -> None:
         ("[ru", "cannot read"),
     ],
 )
-def test_wrong_translations(run: Run, tmp_path: Path, text: str, told: str) -> None:
+def test_wrong_translations(run: Run, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "names.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(FovsfeError, match=told):
-        read_translations(tmp_path / "names.toml", run)
+    with pytest.raises(FovsfeError, match=message):
+        read_translations(tmp_path / "names.toml", NAMES)
 
 
 def test_what_cannot_be_exported(run: Run, tmp_path: Path) -> None:
     copy = Run(Path(shutil.copytree(run.root, tmp_path / "run")))
     with pytest.raises(FovsfeError, match='no member "big": it has test_resnet, small'):
-        export_run(copy, tmp_path / "bundle", member="big")
-    command = copy.arguments.read_text()
-    copy.arguments.write_text(command.replace("photos", "fotos").replace('"fotos":', '"photos":'))
-    with pytest.raises(FovsfeError, match="is gone"):
-        export_run(copy, tmp_path / "bundle")
-    copy.arguments.write_text(command)
-    metrics = copy.metrics.read_text()
-    copy.metrics.write_text(metrics.replace("Ока", "Окна"))
-    with pytest.raises(FovsfeError, match="other labels"):
-        export_run(copy, tmp_path / "bundle")
+        export_run(RunSource.read(copy), tmp_path / "bundle", member="big")
+    facts = read_facts(copy.dataset)
+    write_facts(copy.dataset, facts.model_copy(update={"root": str(tmp_path / "fotos")}))
+    with pytest.raises(FovsfeError, match=r"fotos/.*put it back"):
+        export_run(RunSource.read(copy), tmp_path / "bundle")
+    copy.dataset.unlink()
+    with pytest.raises(FovsfeError, match=r"dataset\.json"):
+        RunSource.read(copy)
     copy.metrics.unlink()
-    with pytest.raises(FovsfeError, match="no finished run; fovsfe resume"):
-        export_run(copy, tmp_path / "bundle")
+    with pytest.raises(FovsfeError, match=r"not a complete run.*fovsfe resume"):
+        RunSource.read(copy)
     assert not (tmp_path / "bundle").exists()

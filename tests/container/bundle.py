@@ -13,15 +13,16 @@ import torch
 from safetensors.torch import save_file
 
 from fovsfe import recipe as recipes
-from fovsfe.bundle.export import export
+from fovsfe.arrays import Pixels
+from fovsfe.bundle.export import ExportInputs, export_bundle
 from fovsfe.ensemble.blend import Blend
 from fovsfe.networks.network import build_network
-from fovsfe.photos.decode import Pixels, load_photo
-from fovsfe.synthetic.dataset import MODELS, cars, draw_photo
+from fovsfe.photos.decode import load_photo
+from fovsfe.synthetic.dataset import CLASS_NAMES, cars, draw_photo
 
 
 def make(folder: Path) -> None:
-    """Writes the bundle to `folder`, with a network for each member and fold and a flipped view."""
+    """Writes the bundle to `folder`, with a network for each member and fold, and with the recipe's tta."""
     recipe = recipes.load_recipe("quick")
     photos = [draw_photo(model, Random(model.name)) for model in cars.MODELS[:4]]
 
@@ -37,22 +38,22 @@ def make(folder: Path) -> None:
             for seed, file in enumerate(files):
                 torch.manual_seed(seed)
                 network = build_network(
-                    member.backbone, member.size, member.head, len(MODELS), "none"
+                    member.backbone, member.size, member.head, len(CLASS_NAMES), "none"
                 ).train()
                 with torch.no_grad():  # its batch norms have seen photos, or every answer is the same
                     network(torch.from_numpy(fitted(member.title)))
                 save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
-        export(
-            folder,
-            networks,
-            recipe,
-            Blend(kind="mean", members=tuple(networks)),
-            MODELS,
-            {label: str(number) for number, label in enumerate(MODELS)},
-            ("plain", *recipe.ensemble.tta),
-            {},
-            fitted,
+        inputs = ExportInputs(
+            networks=networks,
+            recipe=recipe,
+            blend=Blend(kind="mean", members=tuple(networks)),
+            class_names=CLASS_NAMES,
+            label_ids={label: str(number) for number, label in enumerate(CLASS_NAMES)},
+            tta=("plain", *recipe.ensemble.tta),
+            metrics={},
+            proof_photos=fitted,
         )
+        export_bundle(folder, inputs)
 
 
 if __name__ == "__main__":

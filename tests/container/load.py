@@ -1,11 +1,11 @@
-"""Visitors upload photos, one after the other, some as large as phones make them; counts what they get.
+"""Simulates visitors that upload photos one after the other, some as large as phones make them.
 
-    python tests/container/load.py URL 60               for a minute: every photo must be answered with 200
-    python tests/container/load.py URL until-stopped    until nobody listens: no accepted request may be lost
-    python tests/container/load.py URL flood 60         for a minute 32 more send some 15 MB each
+    python tests/container/load.py URL 60               for a minute: every photo must get status 200
+    python tests/container/load.py URL until-stopped    until it stops: no accepted request may be lost
+    python tests/container/load.py URL flood 60         for a minute, while 32 more clients send 15 MB each
 
-They are eight, of whom half keep their connection from photo to photo; beside a flood it is one, who must get
-an answer or a polite refusal each time, and an answer when it is over. Exit code 1 where anything else came.
+There are eight visitors, and half of them keep their connection from photo to photo. In a flood there is one,
+who must get 200 or 503 each time, and 200 when it is over. Exit code 1 if anything else came.
 """
 
 import io
@@ -30,22 +30,22 @@ from fovsfe.synthetic.dataset import draw_photo
 
 CLIENTS = 8
 PHONE = (4000, 3000)
-PATIENCE = 60.0  # seconds without a byte
-LONGEST_STOP = 120.0  # seconds
-FLOODING = 32
+TIMEOUT = 60.0  # seconds without a byte
+MAX_STOP_SECONDS = 120.0
+FLOOD_CLIENTS = 32
 LARGE = 15_000_000  # bytes
 
 Upload = tuple[str, bytes]  # "common" or "phone", a photo
-Note = tuple[str, str, float]  # the same, what came of it, seconds
+Attempt = tuple[str, str, float]  # "common" or "phone", the status or what went wrong, seconds
 
 
 def common_photos() -> list[Upload]:
-    """Nine drawn photos."""
+    """Returns nine drawn photos."""
     return [("common", draw_photo(model, Random(model.name))) for model in MODELS[:9]]
 
 
 def phone_photos() -> list[Upload]:
-    """Three drawn photos of 12 megapixels: JPEGs on their side, one a HEIC."""
+    """Returns three drawn photos of 12 megapixels, rotated by their EXIF data: two JPEGs and a HEIC."""
     noise = np.random.default_rng(0).integers(-9, 10, (*PHONE[::-1], 1), dtype=np.int16)
     pillow_heif.register_heif_opener()
     phone: list[Upload] = []
@@ -61,7 +61,7 @@ def phone_photos() -> list[Upload]:
 
 
 def large_uploads() -> list[Upload]:
-    """Noise in several formats, which nothing makes smaller than 15 MB, and as many bytes of no format."""
+    """Returns noise of some 15 MB in several formats, and as many bytes of no format."""
     rng = np.random.default_rng(0)
     kinds: dict[str, tuple[int, str, dict[str, object]]] = {  # with the pixels of a side
         "jpeg": (3900, "RGB", {"format": "JPEG", "quality": 92}),
@@ -79,45 +79,47 @@ def large_uploads() -> list[Upload]:
     return uploads
 
 
-def visitor(url: str, uploads: list[Upload], keeps: bool, over: float) -> list[Note]:
-    """Uploads until `over`, or until nobody listens: the last outcome is then "refused"."""
-    to = urlsplit(url)
-    noted: list[Note] = []
+def visitor(url: str, uploads: list[Upload], keeps_connection: bool, end: float) -> list[Attempt]:
+    """Uploads until the time `end`, or until nobody listens: the last outcome is then "refused"."""
+    parts = urlsplit(url)
+    attempts: list[Attempt] = []
     connection = None
     for kind, data in cycle(uploads):
         start = time.monotonic()
-        if start > over:
+        if start > end:
             break
         if connection is None:
-            connection = HTTPConnection(to.hostname or "", to.port, timeout=PATIENCE)
+            connection = HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
             try:
                 connection.connect()
             except ConnectionRefusedError:
-                return [*noted, (kind, "refused", 0.0)]
+                return [*attempts, (kind, "refused", 0.0)]
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        outcome = ask(connection, f"{to.path.rstrip('/')}/api/predict", data)
-        noted.append((kind, outcome, time.monotonic() - start))
-        if not keeps or connection.sock is None or not outcome.isdigit():  # sock is None: the server closes
+        outcome = send(connection, f"{parts.path.rstrip('/')}/api/predict", data)
+        attempts.append((kind, outcome, time.monotonic() - start))
+        if (
+            not keeps_connection or connection.sock is None or not outcome.isdigit()
+        ):  # sock is None: the server closes
             connection.close()
             connection = None
-    return noted
+    return attempts
 
 
-def ask(connection: HTTPConnection, path: str, data: bytes) -> str:
-    """The status of a whole answer, or in words why there was none."""
+def send(connection: HTTPConnection, path: str, data: bytes) -> str:
+    """Returns the status of a complete response, or in words why there was none."""
     try:
         connection.request("POST", path, data, {"Content-Type": "application/octet-stream"})
-        answer = connection.getresponse()
-        body = answer.read()
+        response = connection.getresponse()
+        body = response.read()
     except (OSError, HTTPException) as error:
         return f"lost: {type(error).__name__}"
-    if answer.status == 200 and "label" not in json.loads(body)["photos"][0]:
+    if response.status == 200 and "label" not in json.loads(body)["photos"][0]:
         return "200 without a label"
-    return str(answer.status)
+    return str(response.status)
 
 
 def load(url: str, seconds: float) -> Counter[str]:
-    """Lets all visitors upload for so long; prints and counts what they got."""
+    """Lets all visitors upload for so long. Prints and counts the outcomes."""
     uploads = common_photos() + phone_photos()
     print("under way", flush=True)
     start = time.monotonic()
@@ -128,13 +130,13 @@ def load(url: str, seconds: float) -> Counter[str]:
             )
             for number in range(CLIENTS)
         ]
-    noted = [note for job in jobs for note in job.result()]
+    attempts = [attempt for job in jobs for attempt in job.result()]
     took = time.monotonic() - start
-    outcomes = Counter(outcome for _, outcome, _ in noted)
-    print(f"{len(noted)} requests in {took:.0f} s, {outcomes['200'] / took:.2f} answered a second")
+    outcomes = Counter(outcome for _, outcome, _ in attempts)
+    print(f"{len(attempts)} requests in {took:.0f} s, {outcomes['200'] / took:.2f} answered a second")
     print(f"  outcomes: {', '.join(f'{outcome} {times}' for outcome, times in sorted(outcomes.items()))}")
     for kind in ("common", "phone"):
-        times = [seconds for of, outcome, seconds in noted if of == kind and outcome == "200"]
+        times = [seconds for of, outcome, seconds in attempts if of == kind and outcome == "200"]
         if len(times) > 1:
             cuts = quantiles(times, n=100, method="inclusive")
             print(f"  {kind} photos: {len(times)}, p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s", flush=True)
@@ -142,15 +144,15 @@ def load(url: str, seconds: float) -> Counter[str]:
 
 
 def flood(url: str, seconds: float) -> bool:
-    """Whether the honest visitor had an answer or a polite refusal each time, and an answer at the end."""
+    """Returns whether the visitor got 200 or 503 each time, and 200 when the flood was over."""
     common, large = common_photos(), large_uploads()
     print("flood:", ", ".join(f"{kind} {len(data) / 1e6:.0f} MB" for kind, data in large), flush=True)
-    over = time.monotonic() + seconds
-    with ThreadPoolExecutor(FLOODING + 1) as pool:
-        honest = pool.submit(visitor, url, common, False, over)
+    end = time.monotonic() + seconds
+    with ThreadPoolExecutor(FLOOD_CLIENTS + 1) as pool:
+        honest = pool.submit(visitor, url, common, False, end)
         jobs = [
-            pool.submit(visitor, url, Random(number).sample(large, len(large)), number % 2 == 0, over)
-            for number in range(FLOODING)
+            pool.submit(visitor, url, Random(number).sample(large, len(large)), number % 2 == 0, end)
+            for number in range(FLOOD_CLIENTS)
         ]
     outcomes = Counter(outcome for job in jobs for _, outcome, _ in job.result())
     print(f"  sent {outcomes.total()}: {', '.join(f'{o} {times}' for o, times in sorted(outcomes.items()))}")
@@ -162,12 +164,12 @@ def flood(url: str, seconds: float) -> bool:
 
 
 def main(url: str, until: str, seconds: str = "60") -> int:
-    """The exit code."""
+    """Returns the exit code."""
     if until == "flood":
         return 0 if flood(url, float(seconds)) else 1
     if until != "until-stopped":
         return 0 if set(load(url, float(until))) == {"200"} else 1
-    outcomes = load(url, LONGEST_STOP)
+    outcomes = load(url, MAX_STOP_SECONDS)
     # 503 is a refusal, too: the client knows that its photo was not taken.
     good = outcomes["200"] and outcomes["refused"] == CLIENTS and set(outcomes) <= {"200", "503", "refused"}
     print("no request was lost" if good else "requests were lost, or it did not stop")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The image as it will run: within 512 MB, on a read-only root, not as root. It must answer within three
-# seconds, answer every photo of a minute's load, live through a minute's flood of large uploads, and lose no
-# request when it is stopped under load.
+# Runs the image as in production: within 512 MB, on a read-only file system, not as root. It must answer within
+# three seconds of its start, answer every photo of a minute's load, survive a minute's flood of large uploads, and
+# lose no request when it is stopped under load.
 #
 #   tests/container/run.sh [BUNDLE]      a folder; by default untrained networks of recipe quick
 #

@@ -11,7 +11,7 @@ from fovsfe.ensemble.blend import BLEND_KINDS, Blend, at_temperature, blend_name
 from fovsfe.ensemble.fitting import fit_blend
 
 
-def answers(members: int, photos: int, num_classes: int, seed: int, sharpness: float = 2.0) -> np.ndarray:
+def drawn(members: int, photos: int, num_classes: int, seed: int, sharpness: float = 2.0) -> np.ndarray:
     logits = np.random.default_rng(seed).normal(size=(members, photos, num_classes)) * sharpness
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
@@ -26,7 +26,7 @@ def test_rows_sum_to_one(
     shape: tuple[int, int, int, int], kind: str, temperature: float, sharpness: float
 ) -> None:
     members, photos, num_classes, seed = shape
-    probabilities = answers(*shape, sharpness=sharpness)
+    probabilities = drawn(*shape, sharpness=sharpness)
     y_true = np.random.default_rng(seed).integers(0, num_classes, photos)
     names = tuple(f"m{i}" for i in range(members))
     blend = fit_blend(kind, names, probabilities, y_true, 1.0).model_copy(update={"temperature": temperature})
@@ -41,7 +41,7 @@ def test_rows_sum_to_one(
 @given(shapes, st.sampled_from(BLEND_KINDS))
 def test_the_order_of_members_does_not_matter(shape: tuple[int, int, int, int], kind: str) -> None:
     members, photos, num_classes, seed = shape
-    probabilities = answers(*shape)
+    probabilities = drawn(*shape)
     y_true = np.random.default_rng(seed).integers(0, num_classes, photos)
     order = np.random.default_rng(seed + 1).permutation(members)
     names = np.array([f"m{i}" for i in range(members)])
@@ -55,7 +55,7 @@ def test_the_order_of_members_does_not_matter(shape: tuple[int, int, int, int], 
 @settings(deadline=None)
 @given(shapes)
 def test_one_member_alone_is_left_as_it_is(shape: tuple[int, int, int, int]) -> None:
-    probabilities = answers(1, *shape[1:])
+    probabilities = drawn(1, *shape[1:])
     for kind in ("mean", "maximum"):
         blended = Blend(kind=kind, members=("a",)).apply(probabilities)
         np.testing.assert_allclose(blended, probabilities[0])
@@ -73,15 +73,15 @@ def test_worked_examples_of_the_four_kinds() -> None:
 
 
 def test_a_blend_survives_json() -> None:
-    blend = fit_blend("stacking", ("a", "b"), answers(2, 30, 4, 0), np.arange(30) % 4, 1.0)
+    blend = fit_blend("stacking", ("a", "b"), drawn(2, 30, 4, 0), np.arange(30) % 4, 1.0)
     blend = blend.model_copy(update={"temperature": 1.3, "threshold": 0.2})
     again = Blend.model_validate_json(blend.model_dump_json())
     assert again == blend
-    assert (again.apply(answers(2, 5, 4, 1)) == blend.apply(answers(2, 5, 4, 1))).all()
+    assert (again.apply(drawn(2, 5, 4, 1)) == blend.apply(drawn(2, 5, 4, 1))).all()
 
 
-def test_temperature_keeps_the_answer_and_changes_how_sure_it_is() -> None:
-    blended = answers(1, 50, 5, 0)[0]
+def test_temperature_keeps_the_prediction_and_changes_its_confidence() -> None:
+    blended = drawn(1, 50, 5, 0)[0]
     softer, surer = at_temperature(blended, 2.0), at_temperature(blended, 0.5)
     assert (softer.argmax(axis=1) == blended.argmax(axis=1)).all()
     assert (softer.max(axis=1) < blended.max(axis=1)).all()
@@ -116,7 +116,7 @@ def test_a_blend_without_its_parameters_is_refused(wrong: dict[str, object]) -> 
 def test_apply_refuses_other_shapes() -> None:
     blend = Blend(kind="stacking", members=("a", "b"), weights=(1.0, 1.0), bias=(0.0, 0.0, 0.0))
     for shape in [(3, 4, 3), (2, 4, 5), (4, 3)]:
-        with pytest.raises(ValueError, match="labels"):
+        with pytest.raises(ValueError, match="classes"):
             blend.apply(np.full(shape, 0.2))
 
 

@@ -35,15 +35,15 @@ def test_pool_recovers_its_weights_and_bias() -> None:
     weights, bias = np.array([0.9, 0.3, 0.0]), np.array([0.5, 0.0, -0.5, 0.0])
     pooled = np.tensordot(weights, log_probabilities(members), axes=1) + bias
     y_true = (pooled + stats.gumbel_r.rvs(size=pooled.shape, random_state=random)).argmax(axis=1)
-    found_weights, found_bias = fit_pool(log_probabilities(members), y_true, strength=1.0)
-    np.testing.assert_allclose(found_weights, weights, atol=0.03)
-    np.testing.assert_allclose(found_bias - found_bias.mean(), bias, atol=0.06)
+    fitted_weights, fitted_bias = fit_pool(log_probabilities(members), y_true, regularization=1.0)
+    np.testing.assert_allclose(fitted_weights, weights, atol=0.03)
+    np.testing.assert_allclose(fitted_bias - fitted_bias.mean(), bias, atol=0.06)
 
 
 def test_pool_held_back_hard_is_the_geometric_mean() -> None:
     _, y_true = calibrated(200, 4, seed=0)
     members = softmax(np.random.default_rng(1).normal(size=(2, 200, 4)))
-    weights, bias = fit_pool(log_probabilities(members), y_true, strength=1e9)
+    weights, bias = fit_pool(log_probabilities(members), y_true, regularization=1e9)
     np.testing.assert_allclose(weights, 0.5, atol=1e-4)
     np.testing.assert_allclose(bias, 0, atol=1e-4)
 
@@ -51,7 +51,7 @@ def test_pool_held_back_hard_is_the_geometric_mean() -> None:
 def test_pool_gives_a_misleading_member_no_say() -> None:
     honest, y_true = calibrated(500, 4, seed=0)
     misleading = np.roll(honest, 1, axis=1)
-    weights, _ = fit_pool(log_probabilities(np.stack([honest, misleading])), y_true, strength=1.0)
+    weights, _ = fit_pool(log_probabilities(np.stack([honest, misleading])), y_true, regularization=1.0)
     assert weights[1] == 0
     assert weights[0] > 0.8
 
@@ -69,8 +69,8 @@ def test_stacking_beats_its_members_on_fresh_photos() -> None:
 
 
 def test_precisions_are_shares_of_right_answers_drawn_towards_the_accuracy() -> None:
-    answers = np.array([0, 0, 0, 1])
-    member = np.where(np.eye(3, dtype=bool)[answers], 0.8, 0.1)
+    predicted = np.array([0, 0, 0, 1])
+    member = np.where(np.eye(3, dtype=bool)[predicted], 0.8, 0.1)
     accuracy = (3 + 1) / (4 + 2)
     expected = [(2 + accuracy) / 4, (1 + accuracy) / 2, accuracy]
     np.testing.assert_allclose(fit_precisions(member[None], np.array([0, 0, 1, 1])), [expected])

@@ -10,36 +10,36 @@ from fovsfe.ensemble.metrics import (
     calibration_error,
     compute_metrics,
     confusion,
-    hardest_pair,
     mcnemar,
+    most_confused,
     wilson_interval,
 )
 
 LABELS = ("Нива", "ВАЗ-2109", "ВАЗ-21099")
 
 
-def sure_of(answers: list[int], num_classes: int = 3, confidence: float = 0.8) -> np.ndarray:
+def confident(predicted: list[int], num_classes: int = 3, confidence: float = 0.8) -> np.ndarray:
     others = (1 - confidence) / (num_classes - 1)
-    return np.where(np.eye(num_classes, dtype=bool)[answers], confidence, others)
+    return np.where(np.eye(num_classes, dtype=bool)[predicted], confidence, others)
 
 
 def test_measure_of_a_worked_example() -> None:
     y_true = np.array([0, 0, 1, 1, 1, 2])
-    metrics = compute_metrics(sure_of([0, 1, 1, 2, 2, 1]), y_true, LABELS)
+    metrics = compute_metrics(confident([0, 1, 1, 2, 2, 1]), y_true, LABELS)
     assert metrics.photos == 6
     assert metrics.accuracy == pytest.approx(2 / 6)
     assert metrics.log_loss == pytest.approx(-(2 * math.log(0.8) + 4 * math.log(0.1)) / 6)
     assert metrics.recall == pytest.approx({"Нива": 1 / 2, "ВАЗ-2109": 1 / 3, "ВАЗ-21099": 0})
     assert metrics.precision == pytest.approx({"Нива": 1, "ВАЗ-2109": 1 / 3, "ВАЗ-21099": 0})
-    assert metrics.hardest_pair == ("ВАЗ-2109", "ВАЗ-21099", 3)
+    assert metrics.most_confused == ("ВАЗ-2109", "ВАЗ-21099", 3)
     assert metrics.calibration_error == pytest.approx(0.8 - 2 / 6)
 
 
 def test_measure_survives_json_with_labels_that_never_occur() -> None:
-    metrics = compute_metrics(sure_of([0, 0]), np.array([0, 0]), LABELS)
+    metrics = compute_metrics(confident([0, 0]), np.array([0, 0]), LABELS)
     assert metrics.recall["ВАЗ-2109"] is None
     assert metrics.precision["ВАЗ-2109"] is None
-    assert metrics.hardest_pair is None
+    assert metrics.most_confused is None
     assert Metrics.model_validate_json(metrics.model_dump_json()) == metrics
 
 
@@ -86,40 +86,40 @@ def test_wilson_covers_the_true_share_19_times_of_20() -> None:
 
 def test_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
     y_true = np.zeros(10, dtype=np.int64)
-    answers = sure_of([0] * 7 + [1] * 3, num_classes=2, confidence=0.7)
-    assert calibration_error(answers, y_true) == pytest.approx(0, abs=1e-12)
+    probabilities = confident([0] * 7 + [1] * 3, num_classes=2, confidence=0.7)
+    assert calibration_error(probabilities, y_true) == pytest.approx(0, abs=1e-12)
     assert calibration_error(
-        sure_of([0] * 7 + [1] * 3, num_classes=2, confidence=0.95), y_true
+        confident([0] * 7 + [1] * 3, num_classes=2, confidence=0.95), y_true
     ) == pytest.approx(0.25)
 
 
 def test_calibration_error_does_not_let_bins_cancel() -> None:
     sure_and_wrong, unsure_and_right = [0.05, 0.95], [0.55, 0.45]
-    answers = np.array([sure_and_wrong, unsure_and_right])
-    assert calibration_error(answers, np.array([0, 0])) == pytest.approx((0.95 + 0.45) / 2)
+    probabilities = np.array([sure_and_wrong, unsure_and_right])
+    assert calibration_error(probabilities, np.array([0, 0])) == pytest.approx((0.95 + 0.45) / 2)
 
 
 def test_confusion_has_truth_in_rows() -> None:
-    counts = confusion(sure_of([1, 1, 0]), np.array([0, 0, 2]))
+    counts = confusion(confident([1, 1, 0]), np.array([0, 0, 2]))
     assert counts.tolist() == [[0, 2, 0], [0, 0, 0], [1, 0, 0]]
 
 
-def test_hardest_pair_counts_both_ways() -> None:
+def test_most_confused_counts_both_ways() -> None:
     counts = np.array([[9, 3, 0], [0, 9, 2], [0, 2, 9]])
-    assert hardest_pair(counts, LABELS) == ("ВАЗ-2109", "ВАЗ-21099", 4)
+    assert most_confused(counts, LABELS) == ("ВАЗ-2109", "ВАЗ-21099", 4)
 
 
 def test_compare_is_the_exact_mcnemar_test() -> None:
     y_true = np.zeros(20, dtype=np.int64)
-    first = sure_of([0] * 10 + [1] * 10)
-    second = sure_of([1] * 2 + [0] * 8 + [0] * 8 + [1] * 2)
-    found = mcnemar(first, second, y_true)
-    assert (found.only_first, found.only_second) == (2, 8)
-    assert found.difference == pytest.approx(6 / 20)
-    assert found.p_value == pytest.approx(2 * (1 + 10 + 45) / 1024)  # binomial(10, 1/2), 2 or fewer, doubled
+    first = confident([0] * 10 + [1] * 10)
+    second = confident([1] * 2 + [0] * 8 + [0] * 8 + [1] * 2)
+    result = mcnemar(first, second, y_true)
+    assert (result.only_first, result.only_second) == (2, 8)
+    assert result.difference == pytest.approx(6 / 20)
+    assert result.p_value == pytest.approx(2 * (1 + 10 + 45) / 1024)  # binomial(10, 1/2), 2 or fewer, doubled
 
 
 def test_compare_of_equals_finds_nothing() -> None:
     y_true = np.arange(3)
-    answers = sure_of([0, 1, 1])
-    assert mcnemar(answers, answers, y_true).p_value == 1
+    probabilities = confident([0, 1, 1])
+    assert mcnemar(probabilities, probabilities, y_true).p_value == 1

@@ -23,9 +23,9 @@ def members(
 
 def chosen(probabilities: np.ndarray, y_true: np.ndarray, groups: np.ndarray | None = None) -> BlendSelection:
     names = [f"m{i}" for i in range(len(probabilities))]
-    num_classes = [f"car {i}" for i in range(probabilities.shape[2])]
+    class_names = [f"car {i}" for i in range(probabilities.shape[2])]
     return select_blend(
-        probabilities, y_true, names, num_classes, np.arange(len(y_true)) if groups is None else groups, 0
+        probabilities, y_true, names, class_names, np.arange(len(y_true)) if groups is None else groups, 0
     )
 
 
@@ -51,7 +51,7 @@ def test_useless_members_are_outvoted() -> None:
     assert choice.metrics.accuracy > default.accuracy + 0.1
     assert choice.metrics.log_loss < default.log_loss - 0.1
     assert choice.blend.name in choice.reasons[0]
-    assert "more than luck brings" in choice.reasons[0]
+    assert "more than chance would explain" in choice.reasons[0]
 
 
 def test_the_choice_holds_on_fresh_photos() -> None:
@@ -67,32 +67,32 @@ def test_the_choice_holds_on_fresh_photos() -> None:
 
 
 @pytest.mark.parametrize("kind", BLEND_KINDS)
-def test_no_answer_depends_on_the_truth_it_is_judged_by(kind: BlendKind) -> None:
+def test_no_prediction_depends_on_the_labels_it_is_evaluated_on(kind: BlendKind) -> None:
     probabilities, y_true = members([2.0, 1.0, 0.5], 120, 4, sharpness=8.0)
     folds = np.arange(120) % 5
-    other_truth = np.where(folds == 0, (y_true + 1) % 4, y_true)
-    answers = []
-    for num_classes in (y_true, other_truth):
-        data = module._Labelled(probabilities, num_classes, folds)
-        judged, calibrated = module._cross_validate(
-            kind, (0, 2), ("a", "b", "c"), data, module._strengths(data)
+    other_labels = np.where(folds == 0, (y_true + 1) % 4, y_true)
+    predictions = []
+    for labels in (y_true, other_labels):
+        data = module._LabelledPredictions(probabilities, labels, folds)
+        out_of_fold, calibrated = module._cross_validate(
+            kind, (0, 2), ("a", "b", "c"), data, module._regularization_by_fold(data)
         )
         assert calibrated == (kind != "stacking")
-        answers.append(judged)
-    assert (answers[0][folds == 0] == answers[1][folds == 0]).all()
+        predictions.append(out_of_fold)
+    assert (predictions[0][folds == 0] == predictions[1][folds == 0]).all()
     if kind != "mean":
-        assert (answers[0][folds == 1] != answers[1][folds == 1]).any()
+        assert (predictions[0][folds == 1] != predictions[1][folds == 1]).any()
 
 
-def test_no_strength_depends_on_the_fold_it_is_judged_by() -> None:
+def test_no_regularization_depends_on_the_fold_it_is_evaluated_on() -> None:
     probabilities, y_true = members([2.0, 2.0, 2.0], 200, 4, sharpness=2 / 3)
     folds = np.where(np.arange(200) < 100, 0, 1 + np.arange(200) % 4)
-    other_truth = np.where(folds == 0, 0, y_true)
+    other_labels = np.where(folds == 0, 0, y_true)
     before, after = (
-        module._Labelled(probabilities, num_classes, folds) for num_classes in (y_true, other_truth)
+        module._LabelledPredictions(probabilities, labels, folds) for labels in (y_true, other_labels)
     )
-    assert module._strength(before) != module._strength(after)
-    assert module._strengths(before)[0] == module._strengths(after)[0]
+    assert module._choose_regularization(before) != module._choose_regularization(after)
+    assert module._regularization_by_fold(before)[0] == module._regularization_by_fold(after)[0]
 
 
 def test_pure_noise_is_at_chance_for_every_candidate() -> None:

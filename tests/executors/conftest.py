@@ -1,11 +1,20 @@
-"""Ray clusters on this machine: real raylets."""
+"""A run to make tasks of; and Ray clusters on this machine: real raylets."""
 
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
+
+from fovsfe.context import RunArguments, RunContext
+from fovsfe.files import write_json, write_text
+from fovsfe.photos.manifest import DataSetFacts, write_facts, write_manifest
+from fovsfe.recipe import Recipe, to_toml
+from fovsfe.run import Run
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -40,3 +49,44 @@ def kill() -> Callable:
             os.kill(pid, signal.SIGKILL)
 
     return kill
+
+
+@pytest.fixture
+def context(tmp_path):
+    """A run of two members on two folds that has photos, facts and pseudo-labels, and no network yet."""
+    random, root = np.random.default_rng(0), tmp_path / "photos"
+    rows = []
+    for number in range(12):
+        part, label = ("train", "ab"[number % 2]) if number < 9 else ("test", "")
+        file = root / part / label / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(file)
+        path, fold = file.relative_to(root).as_posix(), number // 2 % 2 if part == "train" else -1
+        row = {"id": file.name, "path": path, "part": part, "label": label, "group": number, "fold": fold}
+        rows.append(row | {"fault": "truncated" if number == 8 else "", "width": 16, "height": 12})
+    members = [{"backbone": f"test_{name}", "size": [48, 64]} for name in ("resnet", "efficientnet")]
+    recipe = Recipe.model_validate({"rounds": 2, "split": {"folds": 2}, "members": members})
+    run = Run(tmp_path / "run")
+    write_text(run.recipe, to_toml(recipe))
+    arguments = RunArguments(photos=str(root), weights="none", minutes=None)
+    write_json(run.arguments, arguments.model_dump())
+    names = ("a", "b")
+    facts = DataSetFacts(
+        root=str(root),
+        layout="class folders",
+        class_names=names,
+        label_ids={name: name for name in names},
+        sample_columns=None,
+        sample_rows=(),
+    )
+    write_facts(run.dataset, facts)
+    write_manifest(run.photos, pd.DataFrame(rows))
+    probabilities = [0.1, 1 / 3, 0.7]
+    pseudo = [
+        (fold, f"{9 + i}.png", "ab"[p < 0.5], max(p, 1 - p), p, 1 - p)
+        for fold in (0, 1)
+        for i, p in enumerate(probabilities)
+    ]
+    columns = ["fold", "id", "label", "confidence", "p:a", "p:b"]
+    pd.DataFrame(pseudo[:-1], columns=columns).to_csv(run.pseudo_labels, index=False)
+    return RunContext.open(run)

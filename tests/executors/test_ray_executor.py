@@ -1,4 +1,4 @@
-"""cluster.training: a run on a cluster ends as one on this machine does, also when machines are lost."""
+"""executors.ray_executor: a run on a cluster ends as one on this machine does, also if machines are lost."""
 
 import io
 import json
@@ -18,11 +18,9 @@ from fovsfe.context import RunArguments
 from fovsfe.progress import Screen
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
-from fovsfe.storage.folders import synced_folder
-from fovsfe.synthetic.dataset import MODELS, draw_dataset
+from fovsfe.synthetic.dataset import CLASS_NAMES, draw_dataset
 
 pytest.importorskip("ray")
-from fovsfe.executors.ray_executor import ray_executor, time_shares
 
 PROGRAM = "from fovsfe.cli import main; main()"
 
@@ -52,7 +50,7 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "photos"
     y_true = draw_dataset(folder, 6, 10, 0)
     for file in folder.rglob("*.jpg"):
-        label = MODELS.index(y_true[file.name]) if file.name in y_true else int(file.parent.name)
+        label = CLASS_NAMES.index(y_true[file.name]) if file.name in y_true else int(file.parent.name)
         with Image.open(file) as photo:
             colour = ImageColor.getrgb(f"hsl({36 * label}, 100%, {35 if label % 2 else 65}%)")
             Image.blend(photo.convert("RGB"), Image.new("RGB", photo.size, colour), 0.5).save(file)
@@ -68,8 +66,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def command(photos, minutes=None):
-    return RunArguments(photos=str(photos), weights="none", minutes=minutes, devices=1)
+def arguments(photos, minutes=None):
+    return RunArguments(photos=str(photos), weights="none", minutes=minutes)
 
 
 def screen():
@@ -90,16 +88,6 @@ def epochs(root):
     return [(e["network"], e["stage"], e["epoch"]) for e in lines if e["event"] == "epoch"]
 
 
-# ---- time
-
-
-def test_shares_of_time_are_those_of_the_waves_that_are_left():
-    assert time_shares([1, 1, 1, 1, 1], [], 2) == pytest.approx([1 / 3, 1 / 3, 1 / 2, 1 / 2, 1])
-    assert time_shares([1, 1], [1, 1], 2) == pytest.approx([1 / 2, 1 / 2])
-    assert time_shares([1, 3], [], 1) == pytest.approx([1 / 4, 1])
-    assert time_shares([1, 3], [], 2) == pytest.approx([1 / 3, 1])
-
-
 # ---- runs
 
 
@@ -109,7 +97,7 @@ def alone(photos, tmp_path_factory):
     root = tmp_path_factory.mktemp("alone") / "run"
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    pipeline.start(command(photos), recipe(), root, screen())
+    pipeline.train(recipe(), arguments(photos), str(root), screen())
     torch.set_num_threads(before)
     return root
 
@@ -137,7 +125,7 @@ def test_a_machine_lost_in_a_run_in_a_bucket_costs_at_most_an_epoch(
     """Three machines, twelve networks; what ends is the same run to the last digit."""
     nodes, (*_, lost) = ray_cluster(1, 1, 1)
     settings = recipe(epochs=8, split={"folds": 3})
-    pipeline.start(command(photos), settings, tmp_path / "alone", screen())
+    pipeline.train(settings, arguments(photos), str(tmp_path / "alone"), screen())
     seen = screen()
     stop = threading.Event()
 
@@ -148,15 +136,14 @@ def test_a_machine_lost_in_a_run_in_a_bucket_costs_at_most_an_epoch(
 
     url = f"{bucket}/run"
     striker = threading.Thread(target=strike)
-    with synced_folder(url) as root, ray_executor(nodes.address, url) as machines:
-        striker.start()
-        try:
-            pipeline.start(command(photos), settings, root, seen, machines)
-        finally:
-            stop.set()
-            striker.join()
-        assert figures(root) == figures(tmp_path / "alone")
-        assert sorted(epochs(root)) == sorted(epochs(tmp_path / "alone"))
+    striker.start()
+    try:
+        run = pipeline.train(settings, arguments(photos), url, seen, nodes.address)
+    finally:
+        stop.set()
+        striker.join()
+    assert figures(run.root) == figures(tmp_path / "alone")
+    assert sorted(epochs(run.root)) == sorted(epochs(tmp_path / "alone"))
     begun = said(seen).count(": on ")
     print(said(seen))
     assert begun == 12 + 1, said(seen)  # every network, and one of them once more
@@ -166,7 +153,7 @@ def test_a_machine_lost_in_a_run_in_a_bucket_costs_at_most_an_epoch(
 def test_stopped_by_ctrl_c_a_run_goes_on_without_a_cluster(photos, tmp_path, ray_cluster, fovsfe, one_thread):
     nodes, _ = ray_cluster(1, 1)
     settings, root = recipe(epochs=12, rounds=1), tmp_path / "run"
-    pipeline.start(command(photos), settings, tmp_path / "alone", screen())
+    pipeline.train(settings, arguments(photos), str(tmp_path / "alone"), screen())
     (tmp_path / "mine.toml").write_text(to_toml(settings))
     train = ["train", photos, "--recipe", tmp_path / "mine.toml", "--weights", "none", "--out", root]
     program = subprocess.Popen(
@@ -181,7 +168,7 @@ def test_stopped_by_ctrl_c_a_run_goes_on_without_a_cluster(photos, tmp_path, ray
             break
     _, err = program.communicate(timeout=120)
     assert program.returncode == 1
-    assert err.splitlines()[-1] == f"fovsfe: stopped; go on with: fovsfe resume {root}"
+    assert err.splitlines()[-1] == f"fovsfe: stopped; continue with: fovsfe resume {root}"
     assert any(root.rglob("checkpoint.pt"))
     assert fovsfe("resume", root).code == 0
     assert figures(root) == figures(tmp_path / "alone")
@@ -204,7 +191,6 @@ def test_what_ends_one_network_ends_the_run_in_a_line(photos, tmp_path, ray_clus
     ended = fovsfe(*train, "--out", tmp_path / "run")
     assert ended.code == 1
     assert str(tmp_path) in ended.line
-    assert fovsfe(*train, "--out", tmp_path / "two", "--devices", 2).code == 2
 
 
 @pytest.mark.slow
@@ -215,8 +201,7 @@ def test_the_minutes_hold_on_a_cluster_too(photos, tmp_path, ray_cluster):
         epochs=1000, rounds=1, split={"folds": 3}, members=[{"backbone": "test_resnet", "size": [48, 64]}]
     )
     root, began = tmp_path / "run", time.monotonic()
-    with ray_executor(nodes.address, str(root)) as machines:
-        pipeline.start(command(photos, minutes=2.5), settings, root, screen(), machines)
+    pipeline.train(settings, arguments(photos, minutes=2.5), str(root), screen(), nodes.address)
     assert 60 < time.monotonic() - began < 150
     networks = [file.parent for file in root.rglob("result.json")]
     assert len(networks) == 3

@@ -15,8 +15,9 @@ from rich.console import Console
 pytest.importorskip("ray")
 from pyarrow import parquet
 
-from fovsfe.bundle.batch import expand_paths, predict_files
+from fovsfe.bundle.batch import predict_files
 from fovsfe.bundle.format import load_bundle
+from fovsfe.bundle.photo_paths import expand_paths
 from fovsfe.bundle.predictor import Prediction, Predictor
 from fovsfe.errors import FovsfeError, WrongUsage
 from fovsfe.executors import part_files as tables
@@ -140,8 +141,8 @@ def bundle(tmp_path_factory):
         {"backbone": "test_efficientnet", "size": [64, 64]},
     ]
     settings = Recipe.model_validate({"rounds": 1, "training": training, "members": members})
-    command = RunArguments(photos=str(root / "photos"), weights="none", minutes=None, devices=1)
-    pipeline.start(command, settings, root / "run", Screen(Console(file=io.StringIO())))
+    arguments = RunArguments(photos=str(root / "photos"), weights="none", minutes=None)
+    pipeline.train(settings, arguments, str(root / "run"), Screen(Console(file=io.StringIO())))
     return root / "run" / "bundle"
 
 

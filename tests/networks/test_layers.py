@@ -40,9 +40,9 @@ def test_groups_are_complete_and_in_order(name):
     assert sorted(parameter for group in groups for parameter in group) == sorted(registered)
     assert all(groups)
     assert len(groups) > 10
-    place = {parameter: number for number, group in enumerate(groups) for parameter in group}
+    depth = {parameter: number for number, group in enumerate(groups) for parameter in group}
     # timm registers modules in the order in which photos go through them
-    order = [place[parameter] for parameter in registered]
+    order = [depth[parameter] for parameter in registered]
     assert order == sorted(order)
 
 

@@ -63,7 +63,7 @@ def test_normalisation_is_inside(trained, weights):
     made = build_network("test_resnet", SIZE, "linear", 4, str(weights)).eval()
     pixels = photos().permute(0, 3, 1, 2) / 255
     normal = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    assert torch.allclose(made.normalised(photos()), normal, atol=1e-5)
+    assert torch.allclose(made.normalize(photos()), normal, atol=1e-5)
     assert torch.allclose(made.features(photos()), made.backbone(normal), atol=1e-4)
     assert torch.allclose(made(photos()), made.head(made.backbone(normal)), atol=1e-4)
 
@@ -170,7 +170,7 @@ def test_a_missing_json(weights):
 def test_an_unknown_backbone_and_those_near_it():
     line = fault("mobilenetv1_1000", SIZE, "linear", 4, "none")
     assert "mobilenetv1_1000" in line
-    assert "mobilenetv1_100" in line.removeprefix('backbone "mobilenetv1_1000"')
+    assert "mobilenetv1_100" in line.removeprefix('timm has no backbone "mobilenetv1_1000"')
 
 
 def test_an_unknown_tag_of_a_known_backbone():
@@ -183,7 +183,7 @@ def test_a_size_that_a_backbone_cannot_take(monkeypatch):
 
     monkeypatch.setattr(network.timm, "create_model", refuse)
     line = fault("test_vit", (50, 70), "linear", 4, "none")
-    assert line.startswith("cannot make backbone test_vit at 50x70: Input height (50)")
+    assert line.startswith("cannot create backbone test_vit at 50x70: Input height (50)")
 
 
 @pytest.mark.parametrize(

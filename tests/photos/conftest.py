@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pack():
-    """Packs a folder's photos at a place; gives the index."""
+    """Packs a folder's photos at a location; returns the index."""
     return _pack
 
 

@@ -135,9 +135,9 @@ def test_findings_name_what_was_planted(planted):
     found = {}
     for finding in audit_photos(planted).findings:
         found.setdefault(finding.kind, []).append(finding)
-    told = {photo: f.detail for f in found["unreadable"] for photo in f.ids}
-    assert told.keys() == {photo for photo, reason in UNREADABLE.items() if reason != "missing"}
-    assert all(told[photo].startswith(UNREADABLE[photo]) for photo in told)
+    details = {photo: f.detail for f in found["unreadable"] for photo in f.ids}
+    assert details.keys() == {photo for photo, reason in UNREADABLE.items() if reason != "missing"}
+    assert all(details[photo].startswith(UNREADABLE[photo]) for photo in details)
     assert {f.severity for f in found["unreadable"]} == {"error"}
     assert [set(f.ids) for f in found["missing"]] == [{"Нива/link.jpg", "gone.jpg"}]
 

@@ -83,7 +83,7 @@ def test_on_a_nearly_full_disk_there_is_no_cache(photos, tmp_path, monkeypatch):
     assert not file.exists()
 
 
-def test_a_disk_that_fills_up_is_told_in_a_line(photos, tmp_path):
+def test_a_disk_that_fills_up_is_reported_in_a_line(photos, tmp_path):
     def fill(done, of):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -184,4 +184,6 @@ def test_a_photo_that_is_gone_is_one_line_from_a_loader_s_process_too(folder, ph
     with pytest.raises(FovsfeError) as caught:
         list(DataLoader(learning, 4, num_workers=1))
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith(f"{folder / '3.jpg'}: could be read when the run began, but not now")
+    assert str(caught.value).startswith(
+        f"{folder / '3.jpg'}: could be read when the run started, but not now"
+    )

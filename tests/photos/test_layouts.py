@@ -12,7 +12,7 @@ from fovsfe.photos.layouts import find_photos
 from fovsfe.photos.reader import read_bytes
 
 
-def place(root, *names):
+def touch(root, *names):
     """Files whose content is their own name: the layout never looks inside."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ CLASSES = ["a/1.jpg", "a/2.JPG", "b/10.png", "b/9.jpeg"]
 
 
 def competition(root, train="train", test="test_upload"):
-    place(root, *(f"{train}/{name}" for name in CLASSES), *(f"{test}/{i}.jpg" for i in (10, 9, 8)))
+    touch(root, *(f"{train}/{name}" for name in CLASSES), *(f"{test}/{i}.jpg" for i in (10, 9, 8)))
     write(root / "sample-submission.csv", ("Id", "Category"), ("9.jpg", 0), ("10.jpg", 0), ("8.jpg", 0))
 
 
@@ -45,7 +45,7 @@ def competition(root, train="train", test="test_upload"):
 @pytest.mark.parametrize("test", ["test_upload", "test_upload/test_upload", "test"])
 def test_competition(tmp_path, train, test):
     competition(tmp_path, train, test)
-    place(tmp_path, "train/.DS_Store", "__MACOSX/train/a/._1.jpg", "train/a/._1.jpg", "train/a/Thumbs.db")
+    touch(tmp_path, "train/.DS_Store", "__MACOSX/train/a/._1.jpg", "train/a/._1.jpg", "train/a/Thumbs.db")
     photos = find_photos(tmp_path)
     assert photos.layout == "competition" and photos.class_names == ("a", "b")
     table = photos.table
@@ -64,7 +64,7 @@ def test_without_classes_csv_the_folder_names_are_the_labels(tmp_path):
 
 
 def test_classes_csv_gives_names_and_their_order(tmp_path):
-    place(tmp_path, "train/0/1.jpg", "train/0/2.jpg", "train/10/1.jpg", "train/10/2.jpg")
+    touch(tmp_path, "train/0/1.jpg", "train/0/2.jpg", "train/10/1.jpg", "train/10/2.jpg")
     write(tmp_path / "classes.csv", ("Category", "Name"), (10, "Приора"), (0, 'Жигули "<b>"'), (3, "Нива"))
     photos = find_photos(tmp_path)
     assert photos.class_names == ("Приора", 'Жигули "<b>"')
@@ -111,12 +111,12 @@ def test_sample_that_names_none(tmp_path):
 
 
 def test_train_csv_labels_photos_outside_of_folders(tmp_path):
-    place(tmp_path, *(f"train/{i}.jpg" for i in range(4)), "test_upload/0.jpg")
+    touch(tmp_path, *(f"train/{i}.jpg" for i in range(4)), "test_upload/0.jpg")
     write(tmp_path / "train.csv", ("Id", "Category"), *((f"{i}.jpg", i % 2) for i in range(4)))
     photos = find_photos(tmp_path)
     assert photos.table["label"].tolist() == ["0", "1", "0", "1", ""]
     assert photos.table["id"].is_unique
-    place(tmp_path, "train/7.jpg")
+    touch(tmp_path, "train/7.jpg")
     refused(tmp_path, "7.jpg", "train.csv")
 
 
@@ -176,11 +176,11 @@ def test_a_damaged_zip(tmp_path):
 
 def test_class_folders(tmp_path):
     long = "Ж" * 100
-    place(
+    touch(
         tmp_path,
         *(f"{c}/{n}.{e}" for c in ("Lada 10", "Lada 9", long) for n, e in ((1, "HEIC"), (2, "avif"))),
     )
-    place(tmp_path, "Lada 9/deeper/3.webp", "notes.txt", ".cache/x/1.jpg", "empty/readme.md")
+    touch(tmp_path, "Lada 9/deeper/3.webp", "notes.txt", ".cache/x/1.jpg", "empty/readme.md")
     photos = find_photos(tmp_path)
     assert photos.layout == "class folders" and photos.class_names == ("Lada 9", "Lada 10", long)
     assert photos.sample is None and set(photos.table["part"]) == {"train"}
@@ -188,7 +188,7 @@ def test_class_folders(tmp_path):
 
 
 def test_a_folder_and_a_broken_link_named_like_photos_are_rows(tmp_path):
-    place(tmp_path, *CLASSES)
+    touch(tmp_path, *CLASSES)
     (tmp_path / "a" / "x.jpg").mkdir()
     (tmp_path / "a" / "y.jpg").symlink_to("nowhere")
     (tmp_path / "b" / "around").symlink_to(tmp_path)
@@ -197,7 +197,7 @@ def test_a_folder_and_a_broken_link_named_like_photos_are_rows(tmp_path):
 
 
 def test_composed_and_decomposed_letters_are_one_name(tmp_path):
-    place(tmp_path, "train/0/1.jpg", "train/0/2.jpg", "train/Йод/1.jpg", "train/Йод/2.jpg")
+    touch(tmp_path, "train/0/1.jpg", "train/0/2.jpg", "train/Йод/1.jpg", "train/Йод/2.jpg")
     write(tmp_path / "classes.csv", ("Category", "Name"), (0, "Нива"), (1, "Йод"))
     assert find_photos(tmp_path).class_names == ("Нива", "Йод")
 
@@ -206,7 +206,7 @@ def test_composed_and_decomposed_letters_are_one_name(tmp_path):
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("columns", [("path", "label"), ("Image", "Class"), (" FileName", "category ")])
 def test_csv(tmp_path, encoding, separator, columns):
-    place(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
+    touch(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
     rows = [(f"images/{i}.jpg", "x, y", ("Приора", "Ока; новая")[i % 2]) for i in range(4)]
     write(
         tmp_path / "cars.csv", (columns[0], "note", columns[1]), *rows, encoding=encoding, separator=separator
@@ -219,7 +219,7 @@ def test_csv(tmp_path, encoding, separator, columns):
 
 
 def test_csv_with_file_names_only_and_a_missing_photo(tmp_path):
-    place(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
+    touch(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
     rows = [(f"{i}.jpg", i % 2) for i in range(5)]
     write(tmp_path / "cars.csv", ("file", "label"), *rows)
     assert find_photos(tmp_path).table["path"].tolist() == [*(f"images/{i}.jpg" for i in range(4)), "4.jpg"][
@@ -228,7 +228,7 @@ def test_csv_with_file_names_only_and_a_missing_photo(tmp_path):
 
 
 def test_csv_refusals(tmp_path):
-    place(tmp_path, "images/1.jpg", "images/2.jpg")
+    touch(tmp_path, "images/1.jpg", "images/2.jpg")
     file = tmp_path / "cars.csv"
     write(file, ("file", "colour"), ("1.jpg", "red"))
     refused(file, "file, colour", "label")
@@ -244,27 +244,27 @@ def test_csv_refusals(tmp_path):
 
 def test_no_such_folder(tmp_path):
     refused(tmp_path / "none", "no such file or folder")
-    place(tmp_path, "photo.jpg")
-    refused(tmp_path / "photo.jpg", "is no folder")
+    touch(tmp_path, "photo.jpg")
+    refused(tmp_path / "photo.jpg", "is not a folder")
 
 
 def test_no_photos(tmp_path):
     refused(tmp_path, "no labelled photos", "CLASS/PHOTO")
-    place(tmp_path, "a/notes.txt", "b/notes.doc", "x.pdf")
+    touch(tmp_path, "a/notes.txt", "b/notes.doc", "x.pdf")
     refused(tmp_path, "no labelled photos", '"a", "b"', ".pdf")
 
 
 def test_photos_without_labels(tmp_path):
-    place(tmp_path, "1.jpg", "2.jpg")
+    touch(tmp_path, "1.jpg", "2.jpg")
     refused(tmp_path, "2 photos without labels")
-    place(tmp_path, *CLASSES)
+    touch(tmp_path, *CLASSES)
     refused(tmp_path, "1.jpg", "beside the class folders")
 
 
 def test_one_class_and_single_photos(tmp_path):
-    place(tmp_path, "a/1.jpg", "a/2.jpg")
-    refused(tmp_path, 'only one class, "a"', "2 photos")
-    place(tmp_path, "b/1.jpg")
+    touch(tmp_path, "a/1.jpg", "a/2.jpg")
+    refused(tmp_path, 'only one label, "a"', "2 photos")
+    touch(tmp_path, "b/1.jpg")
     refused(tmp_path, 'single photo of "b"')
 
 
@@ -273,21 +273,21 @@ def test_several_layouts(tmp_path):
     zipped(tmp_path / "train.zip", "", *CLASSES)
     refused(tmp_path, "several layouts", '"train"', '"train.zip"')
     (tmp_path / "train.zip").unlink()
-    place(tmp_path, "Lada/1.jpg", "Ford/1.jpg")
+    touch(tmp_path, "Lada/1.jpg", "Ford/1.jpg")
     refused(tmp_path, "several layouts", '"train"', '"Ford/" and 1 more')
 
 
 def test_class_folders_beside_a_list_or_a_test_part(tmp_path):
-    place(tmp_path, *CLASSES)
+    touch(tmp_path, *CLASSES)
     write(tmp_path / "cars.csv", ("file", "label"), ("a/1.jpg", "x"), ("a/2.JPG", "y"))
     refused(tmp_path, "several layouts", '"a/"', '"cars.csv"')
     (tmp_path / "cars.csv").rename(tmp_path / "elsewhere.txt")
-    place(tmp_path, "test_upload/1.jpg")
+    touch(tmp_path, "test_upload/1.jpg")
     refused(tmp_path, "several layouts", '"test_upload"')
 
 
 def test_several_lists(tmp_path):
-    place(tmp_path, "images/1.jpg")
+    touch(tmp_path, "images/1.jpg")
     for name in ("one.csv", "two.csv"):
         write(tmp_path / name, ("file", "label"), ("1.jpg", "x"))
     refused(tmp_path, "one.csv", "two.csv")
@@ -296,7 +296,7 @@ def test_several_lists(tmp_path):
 def test_classes_csv_refusals(tmp_path):
     competition(tmp_path)
     write(tmp_path / "classes.csv", ("Category", "Name"), ("a", "Нива"))
-    refused(tmp_path, "classes.csv", 'lacks the class "b"')
+    refused(tmp_path, "classes.csv", 'lacks the category "b"')
     write(tmp_path / "classes.csv", ("Category", "Name"), ("a", "Нива"), ("b", "Нива"))
     refused(tmp_path, "classes.csv", '"Нива"', "several rows")
     write(tmp_path / "classes.csv", ("One", "Two"), ("a", "Нива"))

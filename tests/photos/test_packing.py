@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import webdataset
 
+from fovsfe.callbacks import no_progress
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import packing, shards
 from fovsfe.photos.audit import audit_photos
@@ -121,7 +122,9 @@ def test_what_an_interrupted_call_with_another_size_left_is_removed(folder, tmp_
 
 
 def test_photos_of_more_pixels_than_the_recipe_allows_are_left_out(folder, packed):
-    one, other = (audit_photos(find_photos(place), max_pixels=10_000).table for place in (folder, packed))
+    one, other = (
+        audit_photos(find_photos(location), max_pixels=10_000).table for location in (folder, packed)
+    )
     assert list(one["fault"] != "") == list(other["fault"] != "")
     assert (other["fault"] != "").sum() > 40
 
@@ -130,7 +133,7 @@ def test_photos_of_more_pixels_than_the_recipe_allows_are_left_out(folder, packe
 
 
 def test_shards_that_are_there_are_not_overwritten(folder, packed, pack):
-    with pytest.raises(FovsfeError, match="holds shards already; choose another --out"):
+    with pytest.raises(FovsfeError, match="has shards already; choose another --out"):
         pack(folder, packed)
 
 
@@ -138,9 +141,9 @@ def test_a_photo_that_changes_meanwhile_is_named(folder, tmp_path, pack):
     found = find_photos(folder)
     audited = audit_photos(found)
     audited.table.loc[5, "sha256"] = "0" * 64
-    with pytest.raises(FovsfeError, match="has changed since it was looked at"):
-        packing.pack_shards(found, audited.table, [], assign_shards(audited.table["id"], audited.table["part"]),
-                     tmp_path, lambda *tick: None)  # fmt: skip
+    shard_of = assign_shards(audited.table["id"], audited.table["part"])
+    with pytest.raises(FovsfeError, match="has changed since the audit"):
+        packing.pack_shards(found, audited.table, [], shard_of, tmp_path, no_progress)
 
 
 def test_labels_in_any_script_survive(tmp_path, pack):

@@ -14,7 +14,7 @@ from fovsfe.photos.sampler import ShardSampler, assign_shards, shuffled_pools
 
 def photos(shards, fetched=None):
     fetched = [] if fetched is None else fetched
-    return SimpleNamespace(shards=np.asarray(shards), fetch_ahead=lambda some: fetched.append(some.tolist()))
+    return SimpleNamespace(shards=np.asarray(shards), prefetch=lambda some: fetched.append(some.tolist()))
 
 
 # ---- shards

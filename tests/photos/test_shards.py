@@ -41,5 +41,5 @@ def test_a_damaged_index_is_named(copied, name):
 def test_another_version_is_named(copied):
     index = json.loads((copied / "shards.json").read_text())
     (copied / "shards.json").write_text(json.dumps({**index, "format": 2}))
-    with pytest.raises(FovsfeError, match="format 2, not 1"):
+    with pytest.raises(FovsfeError, match="format 2, but 1 is needed"):
         find_photos(copied)

@@ -11,8 +11,8 @@ PHOTOS = np.random.default_rng(0).integers(0, 256, (3, 40, 64, 3), np.uint8)
 
 @pytest.mark.parametrize("name", TTA_NAMES)
 def test_shape_and_type(name):
-    seen = apply_tta(PHOTOS, name)
-    assert seen.shape == PHOTOS.shape and seen.dtype == np.uint8 and seen.flags.c_contiguous
+    variant = apply_tta(PHOTOS, name)
+    assert variant.shape == PHOTOS.shape and variant.dtype == np.uint8 and variant.flags.c_contiguous
 
 
 def test_plain_and_flip():

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend, softmax
 from fovsfe.ensemble.metrics import compute_metrics
 from fovsfe.files import write_json, write_text
-from fovsfe.photos import layouts
+from fovsfe.networks.network import Network, build_network
+from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.manifest import DataSetFacts, write_facts
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
 
@@ -28,10 +31,10 @@ WILD = (
 )
 
 
-def draw(root: Path, class_names: int, each: int, different: int = 12) -> None:
+def draw(root: Path, num_classes: int, each: int, different: int = 12) -> None:
     """A competition's folder: small photos in train/NUMBER/, `different` ones of a label, the rest links."""
     random = np.random.default_rng(0)
-    for label in range(class_names):
+    for label in range(num_classes):
         folder = root / "train" / str(label)
         folder.mkdir(parents=True)
         for number in range(each):
@@ -44,37 +47,36 @@ def draw(root: Path, class_names: int, each: int, different: int = 12) -> None:
 
 
 def finished(
-    root: Path, names: tuple[str, ...] = WILD, each: int = 12, folds: int = 0, rounds: int = 2
+    root: Path, names: tuple[str, ...] = WILD, each: int = 12, folds: int = 0, rounds: int = 2, **about: str
 ) -> Run:
-    """A finished run, but for networks and bundle, as a training leaves it: real photos, drawn answers."""
+    """A finished run of random photos and predictions, as training leaves it but for networks and bundle."""
     photos, run = root / "photos", Run(root / "run")
     draw(photos, len(names), each)
     with (photos / "classes.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("Category", "Name"), *enumerate(names)])
-    found = layouts.find_photos(photos)
-    table = found.table.assign(group=range(len(found.table)), fault="", width=96, height=64)
-    place = table.groupby("label").cumcount()
-    table["fold"] = place % folds if folds else np.where(place % 4 == 0, 0, -1)
-    write_text(run.recipe, to_toml(recipe(folds, rounds)))
-    write_json(run.arguments, {"photos": str(photos), "weights": "none", "minutes": None, "devices": 1})
-    predictions.write_csv(run.photos, table)
+    dataset = find_photos(photos)
+    manifest = dataset.table.assign(group=range(len(dataset.table)), fault="", width=96, height=64)
+    rank = manifest.groupby("label").cumcount()
+    manifest["fold"] = rank % folds if folds else np.where(rank % 4 == 0, 0, -1)
+    write_text(run.recipe, to_toml(recipe(folds, rounds, about)))
+    write_json(run.arguments, {"photos": str(photos), "weights": "none", "minutes": None})
+    write_facts(run.dataset, DataSetFacts.of(dataset))
+    predictions.write_csv(run.photos, manifest)
     write_json(run.audit, [])
-    number = {name: i for i, name in enumerate(found.class_names)}
-    judged = np.flatnonzero(table["fold"] >= 0)
-    y_true = np.array([number[label] for label in table["label"].iloc[judged]], np.int64)
-    told = [_round(run, r, table, judged, y_true, found.class_names, folds) for r in range(1, rounds + 1)]
-    chosen = {"round": rounds, "blend": told[-1]["chosen"], "tta": ["plain"], "reasons": ["because"]}
-    metrics = {"class_names": list(found.class_names), "rounds": told, "versions": {"fovsfe": "0.1.0"}}
-    best = {**told[-1]["blends"][told[-1]["chosen"]]}
+    figures = [_round(run, number, manifest, dataset.class_names, folds) for number in range(1, rounds + 1)]
+    chosen = {"round": rounds, "blend": figures[-1]["chosen"], "tta": ["plain"], "reasons": ["because"]}
+    metrics = {"class_names": list(dataset.class_names), "rounds": figures, "versions": {"fovsfe": "0.1.0"}}
+    best = {**figures[-1]["blends"][figures[-1]["chosen"]]}
     write_json(run.metrics, {**metrics, "chosen": {**best, **chosen}})
-    write_json(run.spent.path, {"audit": {"seconds": 61.2, "peak_mb": 321.0}})
+    write_json(run.stopwatch.path, {"audit": {"seconds": 61.2, "peak_mb": 321.0}})
     return run
 
 
-def recipe(folds: int, rounds: int) -> Recipe:
+def recipe(folds: int, rounds: int, about: dict[str, str]) -> Recipe:
     return Recipe.model_validate(
         {
             "rounds": rounds,
+            "about": about,
             "split": {"folds": folds},
             "members": [
                 {"backbone": "test_resnet", "size": [48, 64]},
@@ -84,39 +86,44 @@ def recipe(folds: int, rounds: int) -> Recipe:
     )
 
 
-def _round(run, number, table, judged, y_true, class_names, folds):
+def _round(run, number, manifest, class_names, folds):
     random = np.random.default_rng(number)
+    val_idx = np.flatnonzero(manifest["fold"] >= 0)
+    ids = list(manifest["id"].iloc[val_idx])
+    y_true = np.array([class_names.index(label) for label in manifest["label"].iloc[val_idx]], np.int64)
     right = 2.5 * np.eye(len(class_names))[y_true]
     # photos are harder or easier for both members: (tta, members, n, classes)
-    said = softmax(right + random.normal(size=right.shape) + random.normal(size=(2, 2, *right.shape)))
+    probabilities = softmax(
+        right + random.normal(size=right.shape) + random.normal(size=(2, 2, *right.shape))
+    )
     for m, title in enumerate(MEMBERS):
         for fold in range(max(folds, 1)):
             folder = run.fold(number, title, fold)
             folder.mkdir(parents=True)
-            here = table["fold"].to_numpy()[judged] == fold
-            np.savez(folder / "predictions.npz", val=said[:, m, here].astype(np.float32))
+            of_fold = manifest["fold"].to_numpy()[val_idx] == fold
+            np.savez(folder / "predictions.npz", val=probabilities[:, m, of_fold].astype(np.float32))
             losses = [2.0, 1.0, 1.5, 1.2]
             history = {"stage": [0.0, 0.0, 1.0, 1.0], "epoch": [0, 1, 0, 1], "loss": losses}
             history |= {"log_loss": losses, "accuracy": [0.1, 0.5, 0.4, 0.45], "seconds": [1.0] * 4}
             pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
             write_json(folder / "result.json", {"stage": 0.0, "log_loss": 1.0})
-        frame = predictions.predictions_frame(list(table["id"].iloc[judged]), class_names, said[0, m])
+        frame = predictions.predictions_frame(ids, class_names, probabilities[0, m])
         predictions.write_predictions(run.member(number, title) / "out_of_fold.csv", frame)
     blend = Blend(kind="mean", members=MEMBERS, temperature=1.2, threshold=0.3)
-    answers = blend.apply(said[0])
+    blended = blend.apply(probabilities[0])
     for name in ("mean", "chosen"):
-        frame = predictions.predictions_frame(list(table["id"].iloc[judged]), class_names, answers)
+        frame = predictions.predictions_frame(ids, class_names, blended)
         predictions.write_predictions(run.blend(number, name), frame)
     write_json(run.round(number) / "blend.json", blend.model_dump(mode="json"))
 
-    def figures(probabilities):
-        return compute_metrics(probabilities, y_true, class_names).model_dump(mode="json")
+    def figures(of):
+        return compute_metrics(of, y_true, class_names).model_dump(mode="json")
 
     networks = [{"stage": 0.0, "log_loss": 1.0}] * max(folds, 1)
     return {
         "round": number,
-        "members": {t: {**figures(said[0, m]), "networks": networks} for m, t in enumerate(MEMBERS)},
-        "blends": {blend.name: {"calibrated": True, **figures(answers)}},
+        "members": {t: {**figures(probabilities[0, m]), "networks": networks} for m, t in enumerate(MEMBERS)},
+        "blends": {blend.name: {"calibrated": True, **figures(blended)}},
         "chosen": blend.name,
         "reasons": ["because"],
     }
@@ -134,3 +141,18 @@ def wild(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, tuple[str, ...]
     run = finished(tmp_path_factory.mktemp("wild"))
     assert tuple(json.loads(run.metrics.read_text("utf-8"))["class_names"]) == WILD
     return run, WILD
+
+
+@pytest.fixture(scope="session")
+def make_network() -> Callable[..., Network]:
+    """Builds a network of random weights in evaluation mode, whose batch norms have statistics."""
+
+    def make(backbone: str, size: tuple[int, int], head: str, num_classes: int, seed: int) -> Network:
+        torch.manual_seed(seed)
+        network = build_network(backbone, size, head, num_classes, "none")
+        with torch.no_grad():
+            for _ in range(10):
+                network.train()(torch.randint(0, 256, (8, *size, 3), dtype=torch.uint8))
+        return network.eval()
+
+    return make

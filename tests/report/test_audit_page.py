@@ -1,4 +1,4 @@
-"""report.faults: every finding is on the page, names are text, and the page stays small."""
+"""report.audit_page: every finding is on the page, names are text, and the page stays small."""
 
 import base64
 import html
@@ -39,7 +39,7 @@ def fill(root, clouds):
 
 
 @pytest.fixture
-def looked(tmp_path, clouds):
+def audited(tmp_path, clouds):
     """Root, findings and table of a folder with faults."""
     fill(tmp_path, clouds)
     result = audit_photos(find_photos(tmp_path))
@@ -48,29 +48,29 @@ def looked(tmp_path, clouds):
 
 def section(page, kind):
     """The HTML of one kind."""
-    found = re.search(f'<section id="faults-{kind.replace(" ", "-")}".*?</section>', page, re.S)
+    found = re.search(f'<section id="findings-{kind.replace(" ", "-")}".*?</section>', page, re.S)
     assert found, kind
     return found[0]
 
 
-def test_every_kind_is_there_the_errors_first(looked):
-    page = audit_page.render_audit_page("photos", *looked)
-    kinds = [finding["kind"] for finding in looked[1]]
+def test_every_kind_is_there_the_errors_first(audited):
+    page = audit_page.render_audit_page("photos", *audited)
+    kinds = [finding["kind"] for finding in audited[1]]
     assert set(audit_page.FINDING_KINDS) | {audit_page.NOT_SHOWN} == set(kinds)
-    shown = re.findall(r'<section id="faults-([\w-]+)" class="faults-kind faults-(\w+)"', page)
+    shown = re.findall(r'<section id="findings-([\w-]+)" class="findings-kind findings-(\w+)"', page)
     assert [kind for kind, _ in shown] == [kind.replace(" ", "-") for kind in audit_page.FINDING_KINDS]
     severities = [severity for _, severity in shown]
     assert severities == sorted(severities, key=["error", "warning", "info"].index)
     assert "There are errors" in page
 
 
-def test_each_fault_has_its_photos_its_reason_and_their_files(looked):
-    page = html.unescape(audit_page.render_audit_page("photos", *looked))
+def test_each_fault_has_its_photos_its_reason_and_their_files(audited):
+    page = html.unescape(audit_page.render_audit_page("photos", *audited))
     both = section(page, "two labels")
     assert f"train/{WILD}/0.jpg" in both and "train/Ford/stray.jpg" in both
     assert both.count("data:image/jpeg") == 2 and f'the same file under "Ford", "{WILD}"' in both
     leaked = section(page, "in both parts")
-    assert "test_upload/known.jpg" in leaked and "test part" in leaked and "train/Ford/1.jpg" in leaked
+    assert "test_upload/known.jpg" in leaked and ">test photo<" in leaked and "train/Ford/1.jpg" in leaked
     unreadable = section(page, "unreadable")
     assert "empty" in unreadable and PLACEHOLDER in unreadable and "1 photo<" in unreadable
     assert "gone.jpg" in section(page, "missing")
@@ -78,28 +78,28 @@ def test_each_fault_has_its_photos_its_reason_and_their_files(looked):
     assert "CMYK" in section(page, "read as")
 
 
-def test_names_are_text_and_nothing_is_fetched(looked):
-    page = audit_page.render_audit_page(WILD, *looked)
+def test_names_are_text_and_nothing_is_fetched(audited):
+    page = audit_page.render_audit_page(WILD, *audited)
     assert not re.search(r"<script|<b onmouseover", page)
     assert html.escape(WILD, quote=True).replace("&quot;", "&#34;").replace("&#x27;", "&#39;") in page
-    assert set(re.findall(r'(?:src|href)="(.*?)[,"]', page)) >= {"data:image/jpeg;base64", "faults.csv"}
-    assert not re.search(r'(?:src|href)="(?!data:|#|faults\.csv|photos\.csv)', page)
+    assert set(re.findall(r'(?:src|href)="(.*?)[,"]', page)) >= {"data:image/jpeg;base64", "findings.csv"}
+    assert not re.search(r'(?:src|href)="(?!data:|#|findings\.csv|photos\.csv)', page)
     assert "url(" not in page and "@import" not in page
 
 
-def test_rows_list_every_photo_of_every_finding(looked):
-    _, findings, table = looked
+def test_rows_list_every_photo_of_every_finding(audited):
+    _, findings, table = audited
     rows = audit_page.findings_frame(findings, table)
     assert len(rows) == sum(len(finding["ids"]) for finding in findings)
-    class_names = rows[rows["kind"] == "two labels"]
-    assert set(class_names["label"]) == {WILD, "Ford"} and class_names["finding"].nunique() == 1
-    assert set(class_names["path"]) == {f"train/{WILD}/0.jpg", "train/Ford/stray.jpg"}
+    contradictory = rows[rows["kind"] == "two labels"]
+    assert set(contradictory["label"]) == {WILD, "Ford"} and contradictory["finding"].nunique() == 1
+    assert set(contradictory["path"]) == {f"train/{WILD}/0.jpg", "train/Ford/stray.jpg"}
     assert rows[rows["kind"] == "unreadable"]["detail"].tolist() == ["empty"]
     assert set(rows["severity"]) == {"error", "warning", "info"}
 
 
-def test_fragment_takes_what_a_run_keeps(looked):
-    root, findings, table = looked
+def test_fragment_takes_what_a_run_keeps(audited):
+    root, findings, table = audited
     kept = table[["id", "path", "part", "label", "group", "fault"]]
     part = audit_page.render_findings(root, findings, kept)
     assert part.count("<section") == len(audit_page.FINDING_KINDS) and "<html" not in part
@@ -114,7 +114,7 @@ def test_no_fault(tmp_path, clouds):
     page = audit_page.render_audit_page(
         "fine", tmp_path, [asdict(finding) for finding in result.findings], result.table
     )
-    assert "Nothing speaks against" in page and "found no fault" in page and "<section" not in page
+    assert "found no reason not to train" in page and "found no problem" in page and "<section" not in page
 
 
 def many(root, count, photo):
@@ -142,9 +142,9 @@ def test_thousands_of_findings_stay_small_and_what_is_left_out_is_told(tmp_path,
     findings, table = many(tmp_path, 20_000, clouds(0))
     page = audit_page.render_audit_page("many", tmp_path, findings, table)
     assert len(page) < 5_000_000
-    assert page.count("data:image/jpeg") == len(audit_page.FINDING_KINDS) * audit_page.ON_PAGE[0]
+    assert page.count("data:image/jpeg") == len(audit_page.FINDING_KINDS) * audit_page.ON_PAGE.of_kind
     two = section(page, "two labels")
-    assert "20,000 photos" in two and "9,970 more findings" in two and "faults.csv has all" in two
+    assert "20,000 photos" in two and "9,970 more findings" in two and "findings.csv has all" in two
     assert "and 19,988 more" in section(page, "tiny")
     part = audit_page.render_findings(tmp_path, findings, table)
     assert len(part) < 1_500_000 and "audit.json has all" in part
@@ -159,20 +159,20 @@ def test_of_many_photos_some_of_each_label_are_shown(tmp_path, clouds):
     assert "<bdi>rare</bdi></b>" in section(page, "two labels")
 
 
-def test_pictures_are_of_the_photos(looked):
-    page = audit_page.render_audit_page("photos", *looked)
+def test_pictures_are_of_the_photos(audited):
+    page = audit_page.render_audit_page("photos", *audited)
     ((picture, _),) = re.findall(r'src="(data:image/jpeg[^"]*)"[^~]*?(40 × 30)', section(page, "tiny"))
     assert base64.b64decode(picture.partition(",")[2]).startswith(b"\xff\xd8")
 
 
-def test_check_writes_the_page_and_its_table(fovsfe, looked, tmp_path):
-    root, _, table = looked
+def test_check_writes_the_page_and_its_table(fovsfe, audited, tmp_path):
+    root, _, table = audited
     ended = fovsfe("check", root, "--out", tmp_path / "audit")
     assert ended.code == 1
     names = {file.name for file in (tmp_path / "audit").iterdir()}
-    assert names == {"index.html", "faults.csv", "photos.csv", "audit.json"}
+    assert names == {"index.html", "findings.csv", "photos.csv", "audit.json"}
     page = (tmp_path / "audit" / "index.html").read_text(encoding="utf-8")
     assert page.count("<section") == len(audit_page.FINDING_KINDS)
-    listed = pd.read_csv(tmp_path / "audit" / "faults.csv", keep_default_na=False)
+    listed = pd.read_csv(tmp_path / "audit" / "findings.csv", keep_default_na=False)
     assert set(listed["kind"]) == set(audit_page.FINDING_KINDS)
     assert set(listed["id"]) <= set(table["id"])

@@ -1,4 +1,4 @@
-"""report.augmented: what training draws, as pictures."""
+"""report.augmentation_sheet: photos as training augments them, as pictures."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The report and the audit's page in a browser: nothing is fetched, fails or overlaps, whatever its width and
+"""The report and the audit page in a browser: nothing is fetched, fails or overlaps, whatever its width and
 colours.
 
 Skipped where there is no Chromium; with FOVSFE_NEED_CHROMIUM=1 that is a failure.
@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 
 from fovsfe.files import write_text
-from fovsfe.photos import manifest as photo_table
+from fovsfe.photos.manifest import read_manifest
 from fovsfe.report import audit_page
 from fovsfe.report.report import write_report
 
@@ -46,8 +46,8 @@ def browser():
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_it_can_be_looked_at(browser, wild, width, scheme):
-    page = looked_at(browser, write_report(wild[0]), width, scheme)
+def test_the_report_can_be_open_page(browser, wild, width, scheme):
+    page = open_page(browser, write_report(wild[0]), width, scheme)
     assert page.evaluate(OVERLAPS) == []
     whole = "document.querySelector('nav').scrollWidth <= document.documentElement.clientWidth"
     assert page.evaluate(whole) == (width == 1280)  # on a phone it scrolls
@@ -56,10 +56,10 @@ def test_it_can_be_looked_at(browser, wild, width, scheme):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_audit_s_page_can_be_looked_at(browser, wild, width, scheme, tmp_path):
+def test_the_audit_page_can_be_open_page(browser, wild, width, scheme, tmp_path):
     run, names = wild
-    table = photo_table.read_manifest(run.photos)
-    ids = [table["id"][table["label"] == name].iloc[0] for name in names]
+    manifest = read_manifest(run.photos)
+    ids = [manifest["id"][manifest["label"] == name].iloc[0] for name in names]
     kinds = {"two labels": "error", "in both parts": "error", "tiny": "warning", "read as": "info"}
     findings = [
         {"kind": kind, "severity": severity, "ids": ids, "detail": f"under {', '.join(names)}"}
@@ -67,16 +67,16 @@ def test_the_audit_s_page_can_be_looked_at(browser, wild, width, scheme, tmp_pat
     ]
     write_text(
         tmp_path / "index.html",
-        audit_page.render_audit_page(names[1], run.root.parent / "photos", findings, table),
+        audit_page.render_audit_page(names[1], run.root.parent / "photos", findings, manifest),
     )
-    page = looked_at(browser, tmp_path / "index.html", width, scheme)
+    page = open_page(browser, tmp_path / "index.html", width, scheme)
     text = page.inner_text("body")
     assert all(text.count(name) > len(kinds) for name in names)
-    assert all(text.count(path) == len(kinds) for path in table.set_index("id")["path"][ids])
+    assert all(text.count(path) == len(kinds) for path in manifest.set_index("id")["path"][ids])
     page.close()
 
 
-def looked_at(browser, file, width, scheme):
+def open_page(browser, file, width, scheme):
     """The page of a file, on which nothing is fetched, fails or is wider than the window."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     requests, failures, dialogs = [], [], []

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from fovsfe.report import charts
+from fovsfe.report.charts import MAX_NAMED, class_balance_chart, confusion_chart
 
 NAMES = ("<script>alert(1)</script>", '$x^2$ & "Нива"', "д" * 200, "#010203")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def matrix(name="m", names=NAMES):
     counts = np.random.default_rng(0).integers(0, 9, (len(names), len(names)))
-    return charts.confusion(name, "a <b>", counts, names, shares=False)
+    return confusion_chart(name, "a <b>", counts, names, as_shares=False)
 
 
 def texts(svg):
@@ -31,7 +31,7 @@ def test_names_are_text_and_keep_their_dollars():
 
 
 def test_two_charts_share_no_id_and_refer_to_their_own():
-    balance = charts.class_balance({"a": 3, "b": 2}, {"a": 1, "b": 1})
+    balance = class_balance_chart({"a": 3, "b": 2}, {"a": 1, "b": 1})
     ids = []
     for svg in (matrix("one"), matrix("two"), balance):
         root = ElementTree.fromstring(svg)
@@ -44,7 +44,7 @@ def test_two_charts_share_no_id_and_refer_to_their_own():
 
 
 def test_colours_are_the_pages_own():
-    svg = charts.class_balance({"a": 3, "b": 2}, {"a": 1, "b": 0})
+    svg = class_balance_chart({"a": 3, "b": 2}, {"a": 1, "b": 0})
     assert "currentColor" in svg and "var(--blue)" in svg and "var(--vermilion)" in svg
     assert "<style" not in svg and "#000000" not in svg
 
@@ -58,9 +58,9 @@ def test_a_matrix_of_any_size_is_small(num_classes):
     names = [f"label {number}" for number in range(num_classes)]
     svg = matrix(names=names)
     assert len(svg) < 450_000
-    assert (names[-1] in texts(svg)) == (num_classes <= charts.MOST_NAMED)
+    assert (names[-1] in texts(svg)) == (num_classes <= MAX_NAMED)
 
 
 def test_an_empty_matrix_can_be_drawn():
-    svg = charts.confusion("m", "none", np.zeros((3, 3), int), ["a", "b", "c"], shares=True)
+    svg = confusion_chart("m", "none", np.zeros((3, 3), int), ["a", "b", "c"], as_shares=True)
     assert [text for text in texts(svg) if text.isdecimal()] == []

@@ -42,6 +42,6 @@ def test_every_file_has_them_whole(fovsfe, wild, tmp_path):
     for file in (run.member(1, "test_resnet") / "out_of_fold.csv", run.blend(1, "chosen")):
         assert header(file) == ["id", *names]
     assert list(format.load_bundle(run.bundle).class_names) == names
-    answered = fovsfe("predict", run.bundle, photos / "train" / "1", "--out", tmp_path / "answers.csv")
-    assert answered.code == 0 and column(tmp_path / "answers.csv", "label") <= set(names)
+    predicted = fovsfe("predict", run.bundle, photos / "train" / "1", "--out", tmp_path / "predictions.csv")
+    assert predicted.code == 0 and column(tmp_path / "predictions.csv", "label") <= set(names)
     assert "<script>alert" not in render_report(run)

@@ -11,17 +11,17 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from fovsfe.files import write_text
-from fovsfe.photos.manifest import read_manifest as read_photos
-from fovsfe.recipe import PhotoSettings, to_toml
-from fovsfe.recipe import load_recipe as read_recipe
-from fovsfe.report import report
+from fovsfe.errors import FovsfeError
+from fovsfe.files import write_json, write_text
+from fovsfe.photos.manifest import read_manifest
+from fovsfe.recipe import PhotoSettings, load_recipe, to_toml
 from fovsfe.report.report import render_report, write_report
+from fovsfe.report.theme import icon_link
 from fovsfe.report.thumbnails import PLACEHOLDER
 
 SECTIONS = {
-    "answer", "photos", "augmentation", "learning", "compared", "confusion", "mistakes", "calibration",
-    "unknown", "brought", "members", "suspects", "cost", "again",
+    "summary", "photos", "augmentation", "learning-curves", "comparison", "confusion", "mistakes",
+    "calibration", "unknown", "ablation", "members", "label-errors", "cost", "reproduce",
 }  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_nothing_is_fetched(page):
 
 def test_names_are_text_everywhere(page, wild):
     assert page.tags["script"] == 1 and page.handlers == []
-    assert page.tags["b"] <= 1  # the member that is missed most
+    assert page.tags["b"] <= 1  # the member that adds most
     for name in wild[1]:
         assert page.seen.count(" ".join(name.split())) >= 2, name
     assert page.tags["img"] and "49" not in page.seen.split("Жигули <b onmouseover=alert(2)>'\"")[1][:12]
@@ -84,13 +84,13 @@ def agree(page, run):
     """The figures of a page and of a finished run."""
     metrics = json.loads(run.metrics.read_text("utf-8"))
     chosen = metrics["chosen"]
-    assert page.seen.index(percent(chosen["accuracy"])) < page.seen.index("Why this one")
-    first, second, times = chosen["hardest_pair"]
-    assert f"{first} and {second} , taken for each other {times} time" in page.seen
+    assert page.seen.index(percent(chosen["accuracy"])) < page.seen.index("Why this one was chosen")
+    first, second, times = chosen["most_confused"]
+    assert f"{first} and {second} , confused with each other {times} time" in page.seen
     for each in metrics["rounds"]:
         members = list(each["members"].values())
-        everyone = "-" + "+".join(each["members"])
-        for figures in members + [of for name, of in each["blends"].items() if name.endswith(everyone)]:
+        all_members = "-" + "+".join(each["members"])
+        for figures in members + [of for name, of in each["blends"].items() if name.endswith(all_members)]:
             low, high = figures["interval"]
             row = f"{each['round']} {percent(figures['accuracy'])} {100 * low:.1f} – {percent(high)}"
             error = percent(figures["calibration_error"])
@@ -98,12 +98,12 @@ def agree(page, run):
         for name, figures in each["blends"].items():
             row = f"{name} {each['round']} {percent(figures['accuracy'])} {figures['log_loss']:.4f}"
             assert f"{row} {'yes' if figures['calibrated'] else 'no'}" in page.seen
-    photos = read_photos(run.photos).query("part == 'train' and fault == ''")["label"].value_counts()
+    photos = read_manifest(run.photos).query("part == 'train' and fault == ''")["label"].value_counts()
     for label in metrics["class_names"]:
         row = f"{' '.join(label.split())} {photos[label]} {percent(chosen['recall'][label])}"
         assert f"{row} {percent(chosen['precision'][label])}" in page.seen
     wrong = round((1 - chosen["accuracy"]) * chosen["photos"])
-    assert f"{wrong} of {chosen['photos']} photos got a wrong label" in page.seen
+    assert f"{wrong} of {chosen['photos']} validation photos are misclassified" in page.seen
 
 
 def test_mistakes_are_mistakes(wild):
@@ -111,9 +111,9 @@ def test_mistakes_are_mistakes(wild):
     cards = text.split('id="mistakes"')[1].split("</section>")[0].split("<figure>")[1:]
     assert cards
     for card in cards:
-        true, given = re.findall(r"<dd[^>]*><bdi>(.*?)</bdi></dd>", card)
+        label, predicted = re.findall(r"<dd[^>]*><bdi>(.*?)</bdi></dd>", card)
         low, high = re.findall(r"<dd>([\d.]+)\xa0%</dd>", card)
-        assert true != given and float(low) <= float(high)
+        assert label != predicted and float(low) <= float(high)
 
 
 def test_the_same_run_gives_the_same_report(wild):
@@ -133,33 +133,33 @@ def test_an_unfinished_run_has_what_there_is(finish, tmp_path):
     (run.round(1) / "blend.json").unlink()
     shutil.rmtree(run.round(1) / "blends")
     members = Page(render_report(run))
-    assert {"compared", "confusion", "mistakes", "members"} <= set(members.ids)
+    assert {"comparison", "confusion", "mistakes", "members"} <= set(members.ids)
     assert "calibration" not in members.ids
     shutil.rmtree(run.member(1, "second"))
     assert "3 of 6 networks are trained" in Page(render_report(run)).seen
     shutil.rmtree(run.round(1))
-    looked = Page(render_report(run))
-    assert "No figures yet" in looked.seen and {"photos", "augmentation"} <= set(looked.ids)
+    audited = Page(render_report(run))
+    assert "No figures yet" in audited.seen and {"photos", "augmentation"} <= set(audited.ids)
     run.photos.unlink()
     run.audit.unlink()
-    run.spent.path.unlink()
-    assert set(Page(render_report(run)).ids) & SECTIONS == {"answer", "again"}
+    run.stopwatch.path.unlink()
+    assert set(Page(render_report(run)).ids) & SECTIONS == {"summary", "reproduce"}
 
 
-def test_photos_that_have_gone_are_told_of(finish, tmp_path):
+def test_missing_photos_are_mentioned(finish, tmp_path):
     run = finish(tmp_path, ("a", "b"), rounds=1)
     shutil.rmtree(tmp_path / "photos")
     seen = Page(render_report(run)).seen
-    assert "no pictures" in seen and "got a wrong label" in seen
+    assert "no pictures" in seen and "are misclassified" in seen
 
 
-def test_photos_are_looked_at_under_the_recipes_limit_of_pixels(finish, tmp_path):
+def test_thumbnails_keep_the_recipes_limit_of_pixels(finish, tmp_path):
     run = finish(tmp_path, ("a", "b"), rounds=1)
     Image.new("RGB", (150, 100)).save(tmp_path / "photos" / "train" / "0" / "0.jpg")
     assert PLACEHOLDER not in render_report(run)
-    limited = read_recipe(str(run.recipe)).model_copy(update={"photos": PhotoSettings(max_pixels=10_000)})
+    limited = load_recipe(str(run.recipe)).model_copy(update={"photos": PhotoSettings(max_pixels=10_000)})
     write_text(run.recipe, to_toml(limited))
-    sheet = render_report(run).partition("Some of each label")[2].partition("</section>")[0]
+    sheet = render_report(run).partition("Examples of each label")[2].partition("</section>")[0]
     assert sheet.count(PLACEHOLDER) == 1
 
 
@@ -179,13 +179,35 @@ def test_the_command_writes_it(finish, tmp_path, fovsfe):
     assert nothing.code == 1 and "is not a run" in nothing.line
 
 
-def test_durations_read_well():
-    assert [report.duration(s).replace("\xa0", " ") for s in (0.2, 59.6, 252.3, 7261)] == [
-        "0 s",
-        "1 min",
-        "4 min 12 s",
-        "2 h 1 min",
-    ]
+def test_a_run_without_dataset_json_yet_has_a_report(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b"), rounds=1)
+    run.metrics.unlink()
+    run.dataset.unlink()
+    page = Page(render_report(run))
+    assert "No figures yet" in page.seen and {"summary", "cost", "reproduce"} <= set(page.ids)
+
+
+def test_a_finished_run_without_dataset_json_is_an_error(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b"), rounds=1)
+    run.dataset.unlink()
+    with pytest.raises(FovsfeError, match=r"dataset\.json"):
+        render_report(run)
+
+
+def test_a_report_on_flowers_never_says_car(finish, tmp_path):
+    about = {"title": "Which flower is it?", "noun": "flower", "plural": "flowers", "icon": "🌼"}
+    run = finish(tmp_path, ("rose", "tulip"), accent="#ffd54a", **about)
+    write_json(run.audit, [{"kind": "tiny", "severity": "warning", "ids": ["0/0.jpg"], "detail": "small"}])
+    page = Page(render_report(run))
+    assert not re.search(r"\bcars?\b|badge", page.seen, re.IGNORECASE)
+    assert "🌼 Which flower is it?" in page.seen and "Most confused of 2 flowers" in page.seen
+    assert "the details that tell flowers apart" in page.seen
+    assert icon_link("🌼") in page.links
+
+
+def test_a_report_says_it_in_general_by_default(page, wild):
+    assert not re.search(r"\bcars?\b|badge", page.seen, re.IGNORECASE)
+    assert f"Most confused of {len(wild[1])} labels" in page.seen and "data:," in page.links
 
 
 @pytest.mark.slow
@@ -194,8 +216,8 @@ def test_twenty_thousand_photos_take_flat_memory_and_a_small_file(finish, tmp_pa
     for each in (200, 2000):
         run = finish(tmp_path / str(each), tuple(f"label {i}" for i in range(10)), each=each)
         script = (
-            "import resource, sys; from fovsfe.report.report import write; from fovsfe.run import Run;"
-            "from pathlib import Path; write(Run(Path(sys.argv[1])));"
+            "import resource, sys; from fovsfe.report.report import write_report; from fovsfe.run import Run;"
+            "from pathlib import Path; write_report(Run(Path(sys.argv[1])));"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
         )
         done = subprocess.run([sys.executable, "-c", script, run.root], capture_output=True, check=True)

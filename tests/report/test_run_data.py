@@ -1,13 +1,14 @@
-"""report.reading: what is there of a run, whenever one looks."""
+"""report.run_data: what is there of a run at any time, and its predictions as data frames."""
 
 import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fovsfe.errors import FovsfeError
-from fovsfe.report.run_data import read_run_data
+from fovsfe.report.run_data import PREDICTION_COLUMNS, mistakes, predictions, read_run_data
 from fovsfe.run import Run
 
 
@@ -17,19 +18,19 @@ def folded(finish, tmp_path):
 
 
 def test_members_are_put_together_from_the_folds_that_are_done(folded):
-    whole = read_run_data(folded).rounds[0].members["second"]
+    complete = read_run_data(folded).rounds[0].members["second"]
     folded.metrics.unlink()
     (folded.member(1, "second") / "out_of_fold.csv").unlink()
-    (folded.fold(1, "second", 1) / "result.json").unlink()  # as if it were still under way
-    story = read_run_data(folded)
-    part = story.rounds[0].members["second"]
-    assert (story.table["fold"].iloc[part.rows] != 1).all() and len(part.rows) == 18
-    here = np.isin(whole.rows, part.rows)
-    np.testing.assert_allclose(part.probabilities, whole.probabilities[here], atol=1e-6)
-    np.testing.assert_array_equal(part.y_true, whole.y_true[here])
+    (folded.fold(1, "second", 1) / "result.json").unlink()  # as if it were still training
+    run_data = read_run_data(folded)
+    part = run_data.rounds[0].members["second"]
+    assert (run_data.manifest["fold"].iloc[part.val_idx] != 1).all() and len(part.val_idx) == 18
+    common = np.isin(complete.val_idx, part.val_idx)
+    np.testing.assert_allclose(part.probabilities, complete.probabilities[common], atol=1e-6)
+    np.testing.assert_array_equal(part.y_true, complete.y_true[common])
 
 
-def test_a_network_under_way_is_read_from_the_log(folded):
+def test_a_network_that_is_still_training_is_read_from_the_log(folded):
     history = folded.fold(1, "second", 2) / "history.csv"
     history.unlink()
     name = "second, round 1, fold 2"
@@ -38,16 +39,16 @@ def test_a_network_under_way_is_read_from_the_log(folded):
     with (folded.root / "log.jsonl").open("a") as file:
         file.write('{"event": "epo')  # killed in mid-line
     curve = read_run_data(folded).rounds[0].curves["second"][2]
-    assert curve.kept is None and curve.epochs["log_loss"].tolist() == [3.0, 1.5]
-    assert read_run_data(folded).rounds[0].curves["second"][1].kept == 1
+    assert curve.best_epoch is None and curve.epochs["log_loss"].tolist() == [3.0, 1.5]
+    assert read_run_data(folded).rounds[0].curves["second"][1].best_epoch == 1
 
 
-def test_no_run_is_told_so(tmp_path):
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(FovsfeError, match="is not a run"):
         read_run_data(Run(tmp_path))
 
 
-def test_answers_for_other_photos_are_refused(folded):
+def test_predictions_for_other_photos_are_refused(folded):
     lines = folded.photos.read_text("utf-8").splitlines()
     folded.photos.write_text("\n".join(lines[:-1]) + "\n", "utf-8")
     with pytest.raises(FovsfeError, match="photos"):
@@ -60,7 +61,43 @@ def test_a_damaged_file_is_named(folded):
         read_run_data(folded)
 
 
-def test_photos_that_have_gone_leave_the_figures(folded):
+def test_the_figures_do_not_need_the_photos(folded):
     before = read_run_data(folded).rounds[0].members
-    shutil.rmtree(read_run_data(folded).photos)
+    shutil.rmtree(read_run_data(folded).root)
     assert list(read_run_data(folded).rounds[0].members) == list(before)
+
+
+def test_the_photos_are_not_listed(folded, monkeypatch):
+    monkeypatch.setattr("fovsfe.photos.layouts.find_photos", lambda root: pytest.fail("it lists the photos"))
+    assert read_run_data(folded).class_names == ("a", "b", "c")
+
+
+def test_predictions_are_those_of_the_chosen_blend(folded):
+    frame = predictions(read_run_data(folded))
+    assert list(frame) == PREDICTION_COLUMNS and frame["id"].is_unique
+    blend = pd.read_csv(folded.blend(1, "chosen"), index_col="id").loc[frame["id"]]
+    assert frame["predicted"].tolist() == blend.idxmax(axis=1).tolist()
+    np.testing.assert_allclose(frame["probability"], blend.max(axis=1))
+    p_label = [blend.loc[row.id, row.label] for row in frame.itertuples()]
+    np.testing.assert_allclose(frame["p_label"], p_label)
+    photos = pd.read_csv(folded.photos, dtype={"label": str}).set_index("id").loc[frame["id"]]
+    for column in ("path", "label", "fold"):
+        assert frame[column].tolist() == photos[column].tolist()
+    chosen = json.loads(folded.metrics.read_text("utf-8"))["chosen"]
+    assert (frame["label"] == frame["predicted"]).mean() == pytest.approx(chosen["accuracy"])
+
+
+def test_mistakes_are_the_wrong_predictions_the_most_confident_first(folded):
+    run_data = read_run_data(folded)
+    frame, wrong = predictions(run_data), mistakes(run_data)
+    assert set(wrong["id"]) == set(frame["id"][frame["label"] != frame["predicted"]])
+    assert len(wrong) and wrong["probability"].is_monotonic_decreasing
+    assert wrong.index.tolist() == list(range(len(wrong)))
+
+
+def test_without_a_trained_network_there_are_no_predictions(folded):
+    folded.metrics.unlink()
+    shutil.rmtree(folded.round(1))
+    run_data = read_run_data(folded)
+    for frame in (predictions(run_data), mistakes(run_data)):
+        assert frame.empty and list(frame) == PREDICTION_COLUMNS

@@ -11,6 +11,7 @@ from PIL import Image
 from fovsfe.bundle import format
 from fovsfe.bundle.format import Bundle, BundleMember
 from fovsfe.ensemble.blend import Blend
+from fovsfe.recipe import AboutSettings, AboutWords
 
 # One of each kind that could be shown wrongly, and the colour that the bundle knows it by.
 COLOURS = {
@@ -23,21 +24,74 @@ COLOURS = {
 }
 
 
+# The same network with other names, and what its photos show.
+FLOWERS = {
+    "Rose": "Роза",
+    "Iris": "Ирис",
+    "Fern": "Папоротник",
+    "Lily": "Лилия",
+    "Tulip": "Тюльпан",
+    "Daffodil": "Нарцисс",
+}
+FLOWER_WORDS = AboutSettings(
+    title="Which flower is in bloom?",
+    noun="flower",
+    plural="flowers",
+    icon="🌸",
+    accent="#ffd400",  # in which nobody could read a word on white
+    ru=AboutWords(title="Что это за цветок?", noun="цветок", plural="цветы"),
+)
+CAR_WORDS = AboutSettings(
+    noun="car",
+    plural="cars",
+    icon="🚗",
+    accent="#0b5cad",
+    ru=AboutWords(title="Что за машина?", noun="машина", plural="машины"),
+)
+
+
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that tells colours, so its answers are known: sure of a pure one, never of a grey photo."""
     folder = tmp_path_factory.mktemp("colours") / "bundle"
+    return write_bundle(folder, tuple(COLOURS), {"Red car": "Красная машина"}, AboutSettings())
+
+
+@pytest.fixture(scope="session")
+def flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for flowers, which it says."""
+    folder = tmp_path_factory.mktemp("flowers") / "bundle"
+    return write_bundle(folder, tuple(FLOWERS), FLOWERS, FLOWER_WORDS)
+
+
+@pytest.fixture(scope="session")
+def unnamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for flowers, but it does not say what they are."""
+    folder = tmp_path_factory.mktemp("unnamed") / "bundle"
+    return write_bundle(folder, tuple(FLOWERS), FLOWERS, AboutSettings())
+
+
+@pytest.fixture(scope="session")
+def cars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for cars, which it says."""
+    folder = tmp_path_factory.mktemp("cars") / "bundle"
+    names = ("Ford", "Lada", "Opel", "Audi", "Seat", "Ferrari")
+    return write_bundle(folder, names, {}, CAR_WORDS)
+
+
+def write_bundle(folder: Path, names: tuple[str, ...], russian: dict[str, str], about: AboutSettings) -> Path:
     (folder / "members").mkdir(parents=True)
     onnx.save(_network(), folder / "members/colours.onnx")
     figures = {"photos": 400, "accuracy": 0.9125, "interval": [0.88, 0.936], "log_loss": 0.25}
-    figures |= {"calibration_error": 0.031, "hardest_pair": ["Red car", "ВАЗ-2109 «Спутник»", 7]}
-    shares = dict(zip(COLOURS, (1.0, 0.9, 0.8, 0.7, None, 0.5), strict=True))
+    figures |= {"calibration_error": 0.031, "most_confused": [names[0], names[2], 7]}
+    shares = dict(zip(names, (1.0, 0.9, 0.8, 0.7, None, 0.5), strict=True))
     format.write_bundle(
         folder,
         Bundle(
-            class_names=tuple(COLOURS),
-            label_ids={label: str(number) for number, label in enumerate(COLOURS)},
-            translations={"ru": {"Red car": "Красная машина"}},
+            class_names=names,
+            label_ids={label: str(number) for number, label in enumerate(names)},
+            translations={"ru": russian},
+            about=about,
             members=(
                 BundleMember(
                     title="colours",

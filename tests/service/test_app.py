@@ -73,7 +73,7 @@ def test_a_refused_upload_is_not_kept_while_the_answer_is_sent(
             raise Problem("too-slow", "") from None
         yield []
 
-    monkeypatch.setattr(app, "photos_of", refused)
+    monkeypatch.setattr(app, "read_photos", refused)
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -155,7 +155,9 @@ def test_the_networks_have_answered_before_it_is_ready(
     colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(Predictor, "probabilities", lambda self, photos, tta: asked.append(len(photos)))
+    monkeypatch.setattr(
+        Predictor, "member_probabilities", lambda self, photos, tta: asked.append(len(photos))
+    )
     create_app(colours, Settings(threads=3))
     assert asked == [BATCH]
 
@@ -205,7 +207,7 @@ def test_an_unexpected_failure_is_a_problem(
     opened: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = opened()
-    monkeypatch.setattr(type(client.app.state.engine), "answers", lambda *_: 1 / 0)  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(client.app.state.engine), "predict_all", lambda *_: 1 / 0)  # type: ignore[attr-defined]
     response = client.post("/api/predict", content=b"x")
     assert (response.status_code, slug(response)) == (500, "internal")
 
@@ -217,7 +219,7 @@ def test_a_full_queue_is_told_before_anything_else(
         raise busy(3)
 
     client = opened(api_keys=("0" * 64,), app_root="/cars")
-    monkeypatch.setattr(type(client.app.state.engine), "check_room", full)  # type: ignore[attr-defined]
+    monkeypatch.setattr(client.app.state.admission, "check_queue", full)  # type: ignore[attr-defined]
     response = client.post("/cars/api/predict", content=b"x")
     assert (response.status_code, response.headers["retry-after"]) == (503, "3")
     assert response.json()["type"] == "/cars/problems/busy"

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,10 @@ Photo = Callable[..., bytes]
 Visit = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
-def address(colours: Path) -> Iterator[str]:
-    """Of a service that tells colours."""
-    app = create_app(colours, Settings(app_root="/cars", max_photos=3, max_content_length=LIMIT))
+@contextmanager
+def serving(bundle: Path) -> Iterator[str]:
+    """The address of a service of this bundle."""
+    app = create_app(bundle, Settings(app_root="/cars", max_photos=3, max_content_length=LIMIT))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -51,6 +52,13 @@ def address(colours: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/cars/"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(colours: Path) -> Iterator[str]:
+    """Of a service that tells colours."""
+    with serving(colours) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +149,7 @@ def test_a_photo_is_answered(
     if not scripted:
         page.click("[type=submit]")
 
-    card = page.locator("#cards .answer")
+    card = page.locator("#cards .result")
     expect(card.locator("h3")).to_have_text({"en": "Red car", "ru": "Красная машина"}[language])
     (answer,) = Predictor(colours).predict([sent])
     likeliest = sorted(answer.probabilities, reverse=True)[:5]
@@ -155,10 +163,10 @@ def test_a_photo_is_answered(
     assert longest == pytest.approx(likeliest[0], abs=0.01)
     assert shortest == pytest.approx(likeliest[-1], abs=0.01)
 
-    heat = card.locator(".heat")
+    heat = card.locator(".heatmap")
     expect(heat).to_be_hidden()
     check(page)
-    card.get_by_role("switch", name=MESSAGES[language]["heat"]).check()
+    card.get_by_role("switch", name=MESSAGES[language]["heatmap"]).check()
     expect(heat).to_be_visible()
     for picture in (card.locator(".photo"), heat):
         assert picture.evaluate("one => one.complete && one.naturalWidth > 0")
@@ -183,7 +191,7 @@ def test_each_fault_of_a_photo_is_told(visit: Visit, photo: Photo, language: str
             page.click("[type=submit]")
         expect(page.locator("#cards h3").first).to_have_text(PROBLEMS[language][slug][0])
     check(page)
-    assert page.locator("#cards .answer").count() == 0
+    assert page.locator("#cards .result").count() == 0
 
 
 @pytest.mark.parametrize("language", LANGUAGE_NAMES)
@@ -238,7 +246,7 @@ def test_it_says_when_it_is_probably_none_of_them(visit: Visit, photo: Photo, sc
     if not scripted:
         page.click("[type=submit]")
     expect(page.locator("#cards h3")).to_have_text(MESSAGES["en"]["unknown"])
-    expect(page.locator("#cards .answer")).to_contain_text("50.0%")
+    expect(page.locator("#cards .result")).to_contain_text("50.0%")
     check(page)
 
 
@@ -266,10 +274,10 @@ def test_photos_are_dropped_and_pasted(visit: Visit, photo: Photo) -> None:
     }"""
     dropped = page.evaluate_handle(transfer, list(photo("Black")))
     page.dispatch_event("h1", "dragover", {"dataTransfer": dropped})
-    expect(page.locator("#form")).to_have_class("over")
+    expect(page.locator("#form")).to_have_class("dragover")
     page.dispatch_event("h1", "drop", {"dataTransfer": dropped})
     expect(page.locator("#cards h3")).to_have_text(["Black"])
-    expect(page.locator("#form")).not_to_have_class("over")
+    expect(page.locator("#form")).not_to_have_class("dragover")
     page.evaluate(
         "(data) => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))",
         page.evaluate_handle(transfer, list(photo("Red car"))),
@@ -294,7 +302,7 @@ def test_a_keyboard_is_enough_and_a_screen_reader_is_told(
     expect(page.get_by_role("status")).to_have_text(f"Red car {percent(likeliest, 'en')}")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Space")
-    expect(page.locator(".heat")).to_be_visible()
+    expect(page.locator(".heatmap")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
@@ -335,3 +343,20 @@ def test_the_language_is_switched_and_remembered(visit: Visit, language: str, sc
 @pytest.mark.parametrize("path", ["about", "docs", "problems/busy", "nothing"])
 def test_the_other_pages_are_without_fault(visit: Visit, screen: str, path: str) -> None:
     check(visit(screen=screen, path=path))
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_accent_of_a_bundle_can_be_read_whatever_it_is(
+    browser: Browser, flowers: Path, photo: Photo, screen: str
+) -> None:
+    with serving(flowers) as address, browser.new_context(**SCREENS[screen]) as context:
+        page = context.new_page()
+        page.goto(address)
+        page.set_input_files("#photo", files(photo("Red car")))
+        expect(page.locator("#cards h3")).to_have_text("Rose")
+        page.get_by_role("switch").check()
+        page.wait_for_timeout(300)  # until it has faded in
+        check(page)
+        for path in ("about", "docs"):
+            page.goto(address + path)
+            check(page)

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from fovsfe.bundle.predictor import BATCH, Prediction, Predictor
-from fovsfe.photos.decode import ImageHeader, read_header
-from fovsfe.service.engine import Engine, PhotoResult, _DecodeMemory, memory_needed
+from fovsfe.service.engine import Engine, PhotoResult
 from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import Problem
 from fovsfe.service.settings import MIB, Settings
@@ -30,16 +29,16 @@ class Gated(Predictor):
         self.gate = threading.Event()
         self.asked: list[int] = []
 
-    def answers(self, photos: Any) -> list[Prediction]:
+    def predict_inputs(self, photos: Any) -> list[Prediction]:
         self.gate.wait(10)
         self.asked.append(len(photos))
-        return super().answers(photos)
+        return super().predict_inputs(photos)
 
 
 class Broken(Predictor):
     """A predictor whose runtime fails."""
 
-    def answers(self, photos: Any) -> list[Prediction]:
+    def predict_inputs(self, photos: Any) -> list[Prediction]:
         raise RuntimeError("out of order")
 
 
@@ -81,11 +80,11 @@ def test_the_answers_are_the_predictors(colours: Path, photo: Photo, metrics: Se
     predictor = Predictor(colours, threads=1)
     photos = [photo("Red car"), photo("Black", (100, 300)), photo((128, 128, 128))]
     wanted = predictor.predict(photos)
-    found = played(predictor, lambda engine: engine.answers(photos), metrics)
+    found = played(predictor, lambda engine: engine.predict_all(photos), metrics)
     assert [reply.size for reply in found] == [(240, 320), (300, 100), (240, 320)]
     for reply, answer in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(reply.answer.probabilities, answer.probabilities, atol=1e-6)
-        assert reply.answer.known == answer.known
+        np.testing.assert_allclose(reply.prediction.probabilities, answer.probabilities, atol=1e-6)
+        assert reply.prediction.known == answer.known
     assert sample(metrics, 'fovsfe_answers_total{label="Red car"}') == 1
     assert sample(metrics, "fovsfe_unknown_answers_total") == 1
     assert sample(metrics, 'fovsfe_phase_seconds_count{phase="decode"}') == 3
@@ -95,9 +94,9 @@ def test_what_waits_is_answered_in_batches(colours: Path, photo: Photo, metrics:
     predictor, photos = Gated(colours), [photo("Black")] * (1 + 2 * BATCH)
 
     async def story(engine: Engine) -> list[PhotoResult]:
-        first = asyncio.create_task(engine.answer(photos[0]))
+        first = asyncio.create_task(engine.predict(photos[0]))
         await _until(lambda: sample(metrics, BEGUN) == 1)
-        others = [asyncio.create_task(engine.answer(data)) for data in photos[1:]]
+        others = [asyncio.create_task(engine.predict(data)) for data in photos[1:]]
         await _until(lambda: sample(metrics, "fovsfe_queue_photos") == 2 * BATCH)
         predictor.gate.set()
         return await asyncio.gather(first, *others)
@@ -110,19 +109,19 @@ def test_a_full_queue_refuses_at_once(colours: Path, photo: Photo, metrics: Serv
     predictor, data = Gated(colours), photo("Black")
 
     async def story(engine: Engine) -> None:
-        first = asyncio.create_task(engine.answer(data))
+        first = asyncio.create_task(engine.predict(data))
         await _until(lambda: sample(metrics, BEGUN) == 1)
-        waiting = [asyncio.create_task(engine.answer(data)) for _ in range(3)]
+        waiting = [asyncio.create_task(engine.predict(data)) for _ in range(3)]
         await asyncio.sleep(0)
         started = time.perf_counter()
-        for refused in (engine.answer(data), engine.answers([data])):
+        for refused in (engine.predict(data), engine.predict_all([data])):
             with pytest.raises(Problem) as caught:
                 await refused
             assert (caught.value.slug, caught.value.headers) == ("busy", {"Retry-After": "1"})
         assert time.perf_counter() - started < 0.05
         predictor.gate.set()
         await asyncio.gather(first, *waiting)
-        assert isinstance(await engine.answer(data), PhotoResult)
+        assert isinstance(await engine.predict(data), PhotoResult)
 
     played(predictor, story, metrics, queue_length=3, max_photos=3)
 
@@ -130,9 +129,9 @@ def test_a_full_queue_refuses_at_once(colours: Path, photo: Photo, metrics: Serv
 class Slow(Predictor):
     """A predictor that takes its time."""
 
-    def answers(self, photos: Any) -> list[Prediction]:
+    def predict_inputs(self, photos: Any) -> list[Prediction]:
         time.sleep(0.3)
-        return super().answers(photos)
+        return super().predict_inputs(photos)
 
 
 def test_who_would_wait_too_long_is_refused_at_once(
@@ -141,8 +140,8 @@ def test_who_would_wait_too_long_is_refused_at_once(
     data = photo("Black")
 
     async def story(engine: Engine) -> None:
-        await engine.answer(data)
-        under_way = asyncio.create_task(engine.answer(data))
+        await engine.predict(data)
+        under_way = asyncio.create_task(engine.predict(data))
         await _until(lambda: sample(metrics, BEGUN) == 2)
         waiting = []
         for _ in range(10):
@@ -151,7 +150,7 @@ def test_who_would_wait_too_long_is_refused_at_once(
             except Problem as problem:
                 assert problem.slug == "busy"
                 break
-            waiting.append(asyncio.create_task(engine.answer(data)))
+            waiting.append(asyncio.create_task(engine.predict(data)))
             await asyncio.sleep(0)
         assert 2 <= len(waiting) <= 4  # half of the two seconds, at 0.3 s each
         await asyncio.gather(under_way, *waiting)
@@ -163,10 +162,10 @@ def test_a_photo_waits_only_so_long(colours: Path, photo: Photo, metrics: Servic
     predictor, data = Gated(colours), photo("Black")
 
     async def story(engine: Engine) -> None:
-        begun = asyncio.create_task(engine.answer(data))
+        begun = asyncio.create_task(engine.predict(data))
         await _until(lambda: sample(metrics, BEGUN) == 1)
         with pytest.raises(Problem) as caught:
-            await engine.answer(data)
+            await engine.predict(data)
         assert (caught.value.slug, caught.value.headers) == ("long-wait", {"Retry-After": "5"})
         assert not begun.done()  # what is under way is not given up
         predictor.gate.set()
@@ -181,17 +180,17 @@ def test_a_bad_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: Se
     photos = [b"%PDF-1.4", photo("Black")[:400], photo("Red car"), b"", big]
     predictor = Predictor(colours, threads=1)
     found = played(
-        predictor, lambda engine: engine.answers(photos), metrics, max_pixels=2_000_000, max_photos=5
+        predictor, lambda engine: engine.predict_all(photos), metrics, max_pixels=2_000_000, max_photos=5
     )
     slugs = [reply.slug if isinstance(reply, Problem) else "" for reply in found]
     assert slugs == ["not-an-image", "damaged-photo", "", "not-an-image", "too-many-pixels"]
-    assert found[2].answer.probabilities.argmax() == 0
+    assert found[2].prediction.probabilities.argmax() == 0
 
 
 def test_a_photo_that_takes_too_much_memory(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     photos = [photo("Black", (3000, 1000), "PNG"), photo("Black", (6000, 4000), "JPEG")]
     predictor = Predictor(colours, threads=1)
-    found = played(predictor, lambda engine: engine.answers(photos), metrics, decode_memory=16 * MIB)
+    found = played(predictor, lambda engine: engine.predict_all(photos), metrics, decode_memory=16 * MIB)
     assert isinstance(found[0], Problem)
     assert found[0].slug == "too-many-pixels"
     assert isinstance(found[1], PhotoResult)  # decoded at an eighth of its size
@@ -203,7 +202,7 @@ def test_a_failing_runtime_is_a_problem_and_not_the_end(
     async def story(engine: Engine) -> None:
         for _ in range(2):
             with pytest.raises(Problem) as caught:
-                await engine.answers([photo("Black")] * 3)
+                await engine.predict_all([photo("Black")] * 3)
             assert caught.value.slug == "internal"
 
     played(Broken(colours, threads=1), story, metrics)
@@ -211,7 +210,7 @@ def test_a_failing_runtime_is_a_problem_and_not_the_end(
 
 def test_a_heat_map(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     async def story(engine: Engine) -> bytes | None:
-        return await engine.overlay(await engine.answer(photo("Red car")), 0)
+        return await engine.overlay(await engine.predict(photo("Red car")), 0)
 
     picture = played(Predictor(colours, threads=1), story, metrics)
     assert Image.open(io.BytesIO(picture)).size == (320, 240)
@@ -223,7 +222,7 @@ def test_the_loop_is_free_while_photos_are_answered(
     predictor = Gated(colours)
 
     async def story(engine: Engine) -> None:
-        asked = asyncio.create_task(engine.answer(photo("Black")))
+        asked = asyncio.create_task(engine.predict(photo("Black")))
         started = time.perf_counter()
         for _ in range(10):
             await asyncio.sleep(0.01)
@@ -232,53 +231,6 @@ def test_the_loop_is_free_while_photos_are_answered(
         await asked
 
     played(predictor, story, metrics)
-
-
-def test_decoding_shares_its_memory() -> None:
-    memory, order = _DecodeMemory(100), list[str]()
-
-    def take(name: str, size: int) -> None:
-        with memory.taken(size):
-            order.append(name)
-
-    with memory.taken(60):
-        large = threading.Thread(target=take, args=("large", 50))
-        large.start()
-        take("small", 40)
-        assert order == ["small"]
-    large.join(5)
-    assert order == ["small", "large"]
-    with pytest.raises(Problem):
-        take("huge", 101)
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "at_least"),
-    [
-        ("PNG", {}, 4.7),
-        ("WEBP", {}, 16),
-        ("JPEG", {}, 0.2),
-        ("JPEG", {"progressive": True}, 6),
-    ],
-)
-def test_how_much_memory_is_reckoned_with(kind: str, options: dict[str, Any], at_least: float) -> None:
-    stream = io.BytesIO()
-    Image.new("RGB", (3000, 2000)).save(stream, kind, **options)
-    data = stream.getvalue()
-    needed = memory_needed(data, read_header(data), side=224)
-    assert at_least * 6_000_000 <= needed <= (at_least + 4) * 6_000_000
-
-
-def test_a_phones_heic_finds_room_beside_quicks_networks() -> None:
-    """In 512 MiB, of which these hold 326 when two threads predict: `make container` sees them do it."""
-    settings = Settings().with_memory(512 * MIB, 326 * MIB)
-    assert memory_needed(b"\0\0\0\x18ftypheic", ImageHeader(4032, 3024, ()), 256) <= settings.decode_memory
-
-
-def test_transparent_and_deep_photos_need_more() -> None:
-    plain = memory_needed(b"", ImageHeader(100, 100, ()), 224)
-    for note in ("transparent", "16-bit"):
-        assert memory_needed(b"", ImageHeader(100, 100, (note,)), 224) > 2 * plain
 
 
 @pytest.fixture(autouse=True)

@@ -46,16 +46,16 @@ def run(port: int | str) -> subprocess.CompletedProcess[str]:
 
 def test_ready() -> None:
     with answering(b"200 OK") as port:
-        healthy.ask("0.0.0.0", port)
+        healthy.check_ready("0.0.0.0", port)
     with answering(b"200 OK") as port:
         assert run(port).returncode == 0
 
 
 def test_not_ready(nobody: int) -> None:
     with answering(b"503 Busy") as port, pytest.raises(FovsfeError, match=f":{port} is not ready"):
-        healthy.ask("127.0.0.1", port)
+        healthy.check_ready("127.0.0.1", port)
     with pytest.raises(FovsfeError, match=r"nothing answers on 127\.0\.0\.1"):
-        healthy.ask("0.0.0.0", nobody)
+        healthy.check_ready("0.0.0.0", nobody)
     asked = run(nobody)
     assert asked.returncode == 1
     assert asked.stderr.startswith(f"fovsfe: nothing answers on 127.0.0.1:{nobody}: ")

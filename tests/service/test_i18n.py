@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fovsfe.recipe import AboutSettings, AboutWords
 from fovsfe.service import i18n, pages
-from fovsfe.service.i18n import LANGUAGE_NAMES, MESSAGES, PROBLEMS, language_of, megabytes, number, percent
+from fovsfe.service.i18n import (
+    LANGUAGE_NAMES,
+    MESSAGES,
+    PROBLEMS,
+    language_of,
+    megabytes,
+    messages_about,
+    number,
+    percent,
+)
 from fovsfe.service.problems import PROBLEM_TYPES
 
 FOLDER = Path(pages.__file__).parent
@@ -21,9 +31,9 @@ def test_every_problem_has_its_words_in_each_language() -> None:
 
 
 def test_every_text_is_used_and_every_used_text_is_there() -> None:
-    sources = [*(FOLDER / "templates").glob("*.html"), FOLDER / "pages.py"]
+    sources = [*(FOLDER / "templates").glob("*.html"), FOLDER / "pages.py", FOLDER / "views.py"]
     source = "\n".join(file.read_text(encoding="utf-8") for file in sources)
-    used = set(re.findall(r"say\.(\w+)|(?:say|SAY\[language\])\[\"(\w+)\"\]", source))
+    used = set(re.findall(r"messages\.(\w+)|(?:messages|MESSAGES\[language\])\[\"(\w+)\"\]", source))
     assert {first or second for first, second in used} == set(MESSAGES["en"]) == set(MESSAGES["ru"])
 
 
@@ -36,6 +46,35 @@ def test_the_languages_say_the_same_with_the_same_facts() -> None:
         assert not re.search("[а-яё]", english, re.I)
         assert re.search("[а-яё]", russian, re.I)
         assert _facts(english) == _facts(russian)
+
+
+def test_the_words_for_a_noun_replace_general_ones_and_lose_no_fact() -> None:
+    assert set(i18n._MESSAGES_WITH_NOUN) <= set(MESSAGES["en"])
+    nouns = {"noun", "plural", "Noun", "Plural"}
+    for key, texts in i18n._MESSAGES_WITH_NOUN.items():
+        for language, text in zip(LANGUAGE_NAMES, texts, strict=True):
+            if text is not None:
+                assert _facts(text) - nouns == _facts(MESSAGES[language][key])
+                assert _facts(text) & nouns
+                assert bool(re.search("[а-яё]", text, re.I)) == (language == "ru") or text.startswith("{")
+
+
+def test_a_message_is_general_where_a_word_for_it_is_missing() -> None:
+    words = AboutSettings(noun="flower", ru=AboutWords(plural="цветы"))
+    english, russian = messages_about(words, "en"), messages_about(words, "ru")
+    assert english["title"] == "Which flower is it?"
+    assert english["label"] == "Flower"
+    assert english["knows"] == MESSAGES["en"]["knows"]
+    assert russian["knows"] == "Цветы, которые знает модель"
+    assert russian["label"] == MESSAGES["ru"]["label"]
+    for language in LANGUAGE_NAMES:
+        assert messages_about(AboutSettings(), language) == MESSAGES[language]
+        assert (
+            messages_about(AboutSettings(noun="{x}", plural="{}"), language)["unknown_why"].count(
+                "{threshold}"
+            )
+            == 1
+        )
 
 
 def _facts(words: str) -> set[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from fovsfe.service.metrics import PHASES, SHARED, ServiceMetrics
+from fovsfe.service.metrics import PHASES, SHARED_FOLDER, ServiceMetrics
 
 
 def test_all_that_is_counted() -> None:
@@ -36,10 +36,10 @@ def test_applications_of_one_process_count_apart() -> None:
 
 def test_workers_add_up(tmp_path: Path) -> None:
     program = (
-        "from fovsfe.service.metrics import Metrics; metrics = Metrics();"
+        "from fovsfe.service.metrics import ServiceMetrics; metrics = ServiceMetrics();"
         "metrics.answers.labels('Ford').inc(); metrics.decode.observe(0.02); print(metrics.text().decode())"
     )
-    environ = os.environ | {SHARED: str(tmp_path)}
+    environ = os.environ | {SHARED_FOLDER: str(tmp_path)}
     for count in (1, 2, 3):
         done = subprocess.run(
             [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environ

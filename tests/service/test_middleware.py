@@ -17,11 +17,13 @@ from fovsfe.service.problems import Problem, busy
 @pytest.fixture
 def state() -> State:
     """Of a service with room in its queue."""
-    settings, engine = SimpleNamespace(app_root="/cars"), SimpleNamespace(check_room=lambda photos: None)
-    return State({"settings": settings, "engine": engine, "stopping": False, "metrics": ServiceMetrics()})
+    settings, admission = SimpleNamespace(app_root="/cars"), SimpleNamespace(check_queue=lambda: None)
+    return State(
+        {"settings": settings, "admission": admission, "stopping": False, "metrics": ServiceMetrics()}
+    )
 
 
-def full(photos: int) -> None:
+def full() -> None:
     raise busy(1)
 
 
@@ -66,7 +68,7 @@ def knock(
     [("/cars/api/predict", "/api/predict"), ("/api/predict", "/api/predict"), ("/cars/", "/"), ("/", "/")],
 )
 def test_where_the_queue_is_full_the_application_is_not_asked(state: State, path: str, route: str) -> None:
-    state.engine.check_room = full
+    state.admission.check_queue = full
     status, _, body, _ = knock(state, b"x", b"", path=path)
     assert (status, body) == (503, b"busy")
     assert (
@@ -76,33 +78,33 @@ def test_where_the_queue_is_full_the_application_is_not_asked(state: State, path
 
 
 def test_other_requests_need_no_room(state: State) -> None:
-    state.engine.check_room = full
+    state.admission.check_queue = full
     assert knock(state, path="/cars/elsewhere")[::2] == (200, b"hello")
 
 
 def test_a_refused_upload_that_is_short_leaves_the_connection_open(state: State) -> None:
-    state.engine.check_room = full
+    state.admission.check_queue = full
     status, headers, body, unread = knock(state, b"x" * 1000, b"")
     assert (status, body, unread) == (503, b"busy", 0)
     assert "connection" not in headers
 
 
 def test_one_that_does_not_come_to_its_end_closes_it(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.1)
-    state.engine.check_room = full
+    monkeypatch.setattr(middleware, "DISCARD_SECONDS", 0.1)
+    state.admission.check_queue = full
     _, headers, body, unread = knock(state, b"x" * 1000, length=2000)
     assert (headers["connection"], body, unread) == ("close", b"busy", 0)
 
 
 def test_a_body_of_unknown_length_is_not_waited_for(state: State) -> None:
-    state.engine.check_room = full
+    state.admission.check_queue = full
     _, headers, body, _ = knock(state, b"x", b"", length=-1)
     assert (headers["connection"], body) == ("close", b"busy")
 
 
 def test_a_long_body_that_is_not_wanted_closes_it_after_the_answer(state: State) -> None:
-    state.engine.check_room = full
-    _, headers, body, unread = knock(state, *[b"x" * middleware.AT_ONCE] * 3, b"")
+    state.admission.check_queue = full
+    _, headers, body, unread = knock(state, *[b"x" * middleware.SHORT_BODY] * 3, b"")
     assert (headers["connection"], body, unread) == ("close", b"busy", 0)
 
 

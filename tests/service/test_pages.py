@@ -125,6 +125,80 @@ def test_no_script_or_style_stands_in_the_page_and_nothing_comes_from_elsewhere(
     assert all(re.match(r"/(?!/)|\?lang=|#|data:", address) for address in page.addresses), page.addresses
 
 
+CAR_WORD = re.compile(
+    r"\b(cars?|vehicles?|ford|ferrari|badge|wheels?)\b|машин|автомоб|\N{AUTOMOBILE}|\N{ONCOMING AUTOMOBILE}",
+    re.I,
+)
+
+
+def _everything(client: TestClient, photo: Photo, language: str) -> dict[str, str]:
+    """All that a visitor or a program can get to read, with the attributes and templates of pages."""
+    paths = ["/", "/about", "/docs", "/openapi.json", "/nothing", "/api/model", "/metrics"]
+    paths += [f"/problems/{slug}" for slug in PROBLEM_TYPES]
+    paths += [url for url in seen(client.get("/")).addresses if url.startswith("/static/")]
+    texts = {
+        path: client.get(path, params={"lang": language} if "?" not in path else {}).text for path in paths
+    }
+    photos = {"known": photo("Red car"), "unknown": photo((128, 128, 128)), "bad": b"no photo"}
+    for name, data in photos.items():
+        texts[name] = re.sub(
+            '"data:[^"]*"', "", client.post("/", params={"lang": language}, **form(data)).text
+        )
+        answer = client.post("/api/predict", content=data, headers={"accept-language": language})
+        texts[f"api: {name}"] = answer.text
+    return texts
+
+
+@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("bundle", ["flowers", "unnamed"])
+def test_a_bundle_of_flowers_never_speaks_of_cars(
+    request: pytest.FixtureRequest, photo: Photo, bundle: str, language: str
+) -> None:
+    with browser(request.getfixturevalue(bundle)) as client:
+        for name, text in _everything(client, photo, language).items():
+            assert not (spoken := CAR_WORD.search(text)), (
+                name,
+                text[spoken.start() - 80 : spoken.end() + 80],
+            )
+
+
+def test_pages_use_the_bundles_words(flowers: Path, cars: Path, unnamed: Path, photo: Photo) -> None:
+    words = {
+        (flowers, "en"): [
+            "Which flower is in bloom?",
+            "which of these flowers it shows",
+            "Flowers this model knows",
+        ],
+        (flowers, "ru"): ["Что это за цветок?", "Цветы, которые она знает", "Цветы, которые знает модель"],
+        (cars, "en"): ["Which car is it?", "Upload a photo to see which of these cars it shows."],
+        (cars, "ru"): ["Что за машина?", "Машины, которые она знает", "Машины, которые знает модель"],
+        (unnamed, "en"): ["What does this photo show?", "which of the labels below fits it best"],
+        (unnamed, "ru"): ["Что на фото?", "самое подходящее название из списка", "Что знает модель"],
+    }
+    for (bundle, language), texts in words.items():
+        with browser(bundle) as client:
+            page = seen(client.get("/", params={"lang": language}))
+            assert texts[0] in page.headings
+            assert all(text in page.text for text in texts), (texts, page.text)
+    unknown = {flowers: "Probably none of these flowers", cars: "Probably none of these cars"}
+    for bundle, headline in (unknown | {unnamed: "Probably none of these"}).items():
+        with browser(bundle) as client:
+            page = seen(client.post("/", **form(photo((128, 128, 128)))))
+            assert headline in page.headings
+            assert "50.0%" in page.text
+            assert "{" not in page.text
+
+
+def test_the_icon_and_the_accent_are_the_bundles(flowers: Path, unnamed: Path) -> None:
+    for bundle, emoji, accent in ((flowers, "🌸", "#ffd400"), (unnamed, "📷", "#0b5cad")):
+        with browser(bundle) as client:
+            icon = client.get("/static/icon.svg")
+            assert icon.headers["content-type"] == "image/svg+xml"
+            assert f">{emoji}</text>" in icon.text
+            assert f'fill="{accent}"' in icon.text
+            assert client.get("/static/page.css").text.startswith(":root { --accent: #")
+
+
 def test_the_browsers_language_counts_until_the_visitor_chooses(client: TestClient) -> None:
     russian = {"accept-language": "ru-RU,ru;q=0.9,en;q=0.8"}
     title = {language: MESSAGES[language]["title"] for language in LANGUAGE_NAMES}
@@ -331,5 +405,5 @@ def test_what_the_script_is_told(client: TestClient) -> None:
     page = client.get("/").text
     for slug in PROBLEMS["en"]:
         assert f'<template id="problem-{slug}"' in page
-    assert 'data-largest="200000"' in page
+    assert 'data-max-bytes="200000"' in page
     assert html.escape("/api/predict?heatmap=1&top=5") in page

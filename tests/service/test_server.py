@@ -42,7 +42,7 @@ class Service:
         until = time.monotonic() + 60
         while time.monotonic() < until and self.process.poll() is None:
             with contextlib.suppress(FovsfeError):
-                healthy.ask("127.0.0.1", self.port)
+                healthy.check_ready("127.0.0.1", self.port)
                 return self
             time.sleep(0.05)
         raise AssertionError(self.written())
@@ -251,6 +251,33 @@ def _alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_says_that_it_serves_once_it_does(colours: Path, workers: str) -> None:
+    program = (
+        "import socket, sys; from pathlib import Path; from fovsfe.service import server;"
+        "from fovsfe.service.settings import Settings;"
+        "port = int(sys.argv[2]);"
+        "connect = lambda: socket.create_connection(('127.0.0.1', port), 5).close();"
+        "settings = Settings(port=port, workers=int(sys.argv[3]), threads=1);"
+        "server.serve(Path(sys.argv[1]), settings, lambda: (connect(), print('ready', flush=True)))"
+    )
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+    command = [sys.executable, "-c", program, str(colours), str(port), workers]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip()]
+        while lines[-1] not in ("ready", ""):
+            lines.append(process.stdout.readline().strip())
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        lines += process.stdout.read().splitlines()
+        assert process.wait(30) == 0
+    assert lines.count("ready") == 1
+    assert json.loads(lines[0])["event"] == "serving"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_damaged_bundle_is_refused_at_start_in_one_line(
     colours: Path, tmp_path: Path, workers: str
 ) -> None:
@@ -265,6 +292,7 @@ def test_a_damaged_bundle_is_refused_at_start_in_one_line(
     assert out == ""
     assert len([line for line in err.splitlines() if line.startswith("fovsfe: ")]) == 1
     assert "colours.onnx" in err
+    assert "serving" not in err
     assert "Traceback" not in err
 
 
@@ -292,9 +320,45 @@ def test_slow_senders_are_cut_and_do_not_stop_honest_visitors(
         connection.close()
 
 
+def test_a_flood_that_reserves_all_memory_holds_up_a_visitor_for_moments_only(
+    service: Callable[..., Service], photo: Photo
+) -> None:
+    """Two slow senders fill the memory, and as many more wait for it as may."""
+    running, data = service(MAX_CONTENT_LENGTH="200000", UPLOAD_MEMORY="400000"), photo("Red car")
+    head = b"POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\nabc"
+    with contextlib.ExitStack() as stack:
+        flood = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=30))
+            for _ in range(32)
+        ]
+        for connection in flood:
+            connection.sendall(head)
+        time.sleep(0.5)
+        for _ in range(2):
+            started = time.monotonic()
+            assert running.predict(data) == 200
+            assert time.monotonic() - started < 5
+    assert running.predict(data) == 200
+
+
+def test_visitors_are_answered_in_a_flood_of_large_uploads(
+    service: Callable[..., Service], photo: Photo
+) -> None:
+    """All of them together would need many times the memory that there is for uploads."""
+    running, data = service(MAX_CONTENT_LENGTH="3000000", UPLOAD_MEMORY="7000000"), photo("Red car")
+    large = Load(running, b"x" * 2_900_000, visitors=12)
+    with large, Load(running, data, visitors=4) as load:
+        load.wait_for(100)
+    assert set(load.counts) == {"200"}
+    assert load.lost == []
+    assert set(large.counts) <= {"415", "503"}
+    assert large.counts["415"] > 0
+
+
 def test_a_header_has_to_come_in_time(colours: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
-        "import sys; from fovsfe.service import server; server.HEADER_SECONDS = 0.5; sys.argv[0] = 'fovsfe';"
+        "import sys; from fovsfe.service import protocol; protocol.HEADER_SECONDS = 0.5; sys.argv[0] = "
+        "'fovsfe';"
         "from fovsfe.cli import main; main()"
     )
     with socket.socket() as chosen:
@@ -306,7 +370,7 @@ def test_a_header_has_to_come_in_time(colours: Path, photo: Photo, monkeypatch: 
     try:
         for _ in range(600):
             with contextlib.suppress(FovsfeError):
-                healthy.ask("127.0.0.1", port)
+                healthy.check_ready("127.0.0.1", port)
                 break
             time.sleep(0.05)
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:

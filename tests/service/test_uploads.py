@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from fovsfe.service.limits import RateLimit, Uploads
+from fovsfe.service.admission import Admission
 from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import Problem
+from fovsfe.service.rate_limit import RateLimit
 from fovsfe.service.settings import Settings
 from fovsfe.service.uploads import read_photos
 
@@ -18,6 +19,10 @@ SETTINGS = Settings(max_content_length=5000, max_photos=3)
 FORM = {"content-type": "multipart/form-data; boundary=XX"}
 METRICS = ServiceMetrics()
 SLOWLY = b"slowly"
+
+
+def admitting(memory: int = 1_000_000, rate_limit: RateLimit | None = None) -> Admission:
+    return Admission(memory, 0.1, rate_limit or RateLimit(0), lambda: None)
 
 
 def part(name: str, content: bytes, filename: str | None = "a.jpg") -> bytes:
@@ -34,9 +39,9 @@ def read(
     chunks: Sequence[bytes],
     headers: dict[str, str] | None = None,
     settings: Settings = SETTINGS,
-    **state: Any,
+    admission: Admission | None = None,
 ) -> list[bytes]:
-    """What `photos_of` makes of a body that comes in chunks; after an empty last one the sender leaves."""
+    """What `read_photos` makes of a body that comes in chunks; after an empty last one the sender leaves."""
     waiting = [*chunks]
 
     async def receive() -> dict[str, Any]:
@@ -47,18 +52,14 @@ def read(
         last = not waiting and chunk != b""
         return {"type": "http.request", "body": chunk, "more_body": not last}
 
-    parts: dict[str, Any] = {
-        "rate": RateLimit(0),
-        "uploads": Uploads(1_000_000, 0.1),
-        "metrics": METRICS,
-    }
+    state = SimpleNamespace(admission=admission or admitting(), metrics=METRICS)
     scope = {
         "type": "http",
         "method": "POST",
         "path": "/",
         "client": ("10.0.0.1", 1),
         "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
-        "app": SimpleNamespace(state=SimpleNamespace(**(parts | state))),
+        "app": SimpleNamespace(state=state),
     }
 
     async def photos() -> list[bytes]:
@@ -137,23 +138,26 @@ def test_a_sender_that_leaves() -> None:
 
 
 def test_who_has_to_be_refused_is_refused_before_the_upload() -> None:
-    rate = RateLimit(1)
-    rate.take("10.0.0.1")
-    assert refused([], rate=rate) == "rate-limited"
+    rate_limit = RateLimit(1)
+    rate_limit.count("10.0.0.1")
+    assert refused([], admission=admitting(rate_limit=rate_limit)) == "rate-limited"
 
 
 def test_memory_for_uploads() -> None:
-    assert refused([b"x" * 600, b"x" * 600], uploads=Uploads(1000, 0.1)) == "busy"
+    """It is reserved as announced, or as much as an upload may have where nothing is announced."""
+    assert refused([], {"content-length": "1200"}, admission=admitting(1000)) == "busy"
+    assert refused([], admission=admitting(1000)) == "busy"
+    assert read([b"x" * 600], {"content-length": "600"}, admission=admitting(1000)) == [b"x" * 600]
 
 
 def test_memory_is_held_until_the_answer() -> None:
-    uploads = Uploads(1000, 0.1)
+    admission = admitting(1000)
 
     async def story() -> None:
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": b"x" * 600, "more_body": False}
 
-        app = SimpleNamespace(state=SimpleNamespace(uploads=uploads, metrics=METRICS, rate=RateLimit(0)))
+        app = SimpleNamespace(state=SimpleNamespace(admission=admission, metrics=METRICS))
         headers = [(b"content-length", b"600")]
         request = Request({"type": "http", "method": "POST", "headers": headers, "app": app}, receive)
         async with read_photos(request, SETTINGS):

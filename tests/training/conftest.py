@@ -8,7 +8,7 @@ from PIL import Image
 
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.recipe import Recipe
-from fovsfe.training.loop import TrainingTask
+from fovsfe.training.task import NetworkKey, TrainingTask
 
 SIZE = (48, 64)
 LABELS = 3
@@ -56,8 +56,10 @@ def make_task(coloured: ResizedPhotos, tmp_path: Path) -> Callable[..., Training
                 "members": [{"backbone": "test_resnet", "size": SIZE, "head": head}],
             }
         )
-        judged = np.arange(54, 54 + val)
+        val_idx = np.arange(54, 54 + val)
         return TrainingTask(
+            key=NetworkKey(tmp_path, 1, 0, 0),
+            name=name,
             folder=tmp_path / name,
             member=recipe.members[0],
             recipe=recipe,
@@ -66,10 +68,11 @@ def make_task(coloured: ResizedPhotos, tmp_path: Path) -> Callable[..., Training
             photos=photos,
             train_idx=np.arange(54),
             targets=np.eye(LABELS, dtype=np.float32)[np.arange(54) % LABELS],
-            val_idx=judged,
-            y_true=judged % LABELS,
+            val_idx=val_idx,
+            y_true=val_idx % LABELS,
             test_idx=np.arange(69, 81),
-            features=tmp_path / name / "features.bin",
+            photo_cache=tmp_path / name / "photos.bin",
+            feature_cache=tmp_path / name / "features.bin",
             precision="fp32",
             seed=5,
             deadline=deadline,

@@ -1,4 +1,4 @@
-"""learning.checkpoint: the best network is kept, files are whole, damage is named."""
+"""training.checkpoint: the best network is kept, files are whole, damage is named."""
 
 import csv
 import math
@@ -35,15 +35,15 @@ def test_a_state_comes_back_whole(tmp_path):
     optimizer = torch.optim.AdamW([{"params": layer.parameters(), "full_lr": 0.1}], lr=0.1)
     layer(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    state = TrainingState(stage=2, epoch=3, idle=1)
+    state = TrainingState(stage=2, epoch=3, epochs_without_gain=1)
     state.note(row(0.7), layer.state_dict(), 0.0)
-    state.learning = {"network": layer.state_dict(), "optimizer": optimizer.state_dict()}
+    state.parts = {"network": layer.state_dict(), "optimizer": optimizer.state_dict()}
     checkpoint.save_checkpoint(tmp_path / "a" / "checkpoint.pt", state)
     again = checkpoint.load_checkpoint(tmp_path / "a" / "checkpoint.pt")
-    assert (again.stage, again.epoch, again.idle, again.history) == (2, 3, 0, state.history)
+    assert (again.stage, again.epoch, again.epochs_without_gain, again.history) == (2, 3, 0, state.history)
     assert (again.stage_loss, again.best_loss, again.best_stage) == (0.7, 0.7, 0.5)
     assert all(torch.equal(again.best[name], value) for name, value in layer.state_dict().items())
-    saved, original = again.learning["optimizer"], optimizer.state_dict()
+    saved, original = again.parts["optimizer"], optimizer.state_dict()
     assert saved["param_groups"] == original["param_groups"]
     assert torch.equal(saved["state"][0]["exp_avg"], original["state"][0]["exp_avg"])
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["checkpoint.pt"]
@@ -63,20 +63,26 @@ def test_the_best_network_is_kept_as_it_was():
 
 def test_idle_counts_epochs_without_enough_gain():
     state = TrainingState()
-    idle = []
+    epochs_without_gain = []
     for loss in (1.0, 0.95, 0.80, 0.79, 0.5):
         state.note(row(loss), weights(0), 0.1)
-        idle.append(state.idle)
-    assert idle == [0, 1, 0, 1, 0]
+        epochs_without_gain.append(state.epochs_without_gain)
+    assert epochs_without_gain == [0, 1, 0, 1, 0]
 
 
 def test_a_stage_starts_to_count_anew_but_the_best_stays():
-    state = TrainingState(learning={"network": weights(1)})
+    state = TrainingState(parts={"network": weights(1)})
     state.note(row(0.4), weights(1), 0.0)
     state.end_stage()
-    assert (state.stage, state.epoch, state.idle, state.stage_loss, state.learning) == (1, 0, 0, math.inf, {})
+    assert (state.stage, state.epoch, state.epochs_without_gain, state.stage_loss, state.parts) == (
+        1,
+        0,
+        0,
+        math.inf,
+        {},
+    )
     state.note(row(0.5), weights(2), 0.0)
-    assert (state.idle, state.best_loss) == (0, 0.4)
+    assert (state.epochs_without_gain, state.best_loss) == (0, 0.4)
     assert torch.equal(state.best["w"], weights(1)["w"])
 
 

@@ -1,4 +1,4 @@
-"""learning.team: processes of torchrun and SLURM train one run, and end with one line where one fails."""
+"""training.distributed: processes of torchrun and SLURM train one run, and end with one line if one fails."""
 
 import csv
 import json
@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from fovsfe.context import RunContext
+from fovsfe.networks.network import build_network
 from fovsfe.run import Run
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, devices are GPUs")
@@ -117,33 +120,56 @@ def files(run):
     return sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
 
 
-def test_torchrun_and_slurm_train_as_devices_do_and_leave_what_one_process_does(here, fovsfe):
+def test_torchrun_and_slurm_train_as_one_process_does_and_leave_the_same_files(here, fovsfe):
     assert fovsfe(*train()[:-1], "alone").code == 0
-    assert fovsfe(*train()[:-1], "spawned", "--devices", "2").code == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "fovsfe"]
     ended = subprocess.run([*torchrun, *train()], capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("run folder: run") == 1  # the story is told once
+    assert ended.stdout.count("run: run") == 1  # the outcome is told once
     assert ended.stdout.count("stage 100%, epoch 2") == 1
-    pair = Pair([*train()[:-1], "slurm", "--nodes", "2"])
+    pair = Pair([*train()[:-1], "slurm"])
     assert pair.end() == [(0, []), (0, [])]
-    assert "run folder: slurm" in pair.said[0]
+    assert "run: slurm" in pair.said[0]
     assert pair.said[1] == ""
+    assert figures(here / "run") == figures(here / "slurm")
     for run in ("run", "slurm"):
-        assert figures(here / run) == figures(here / "spawned")
         assert files(here / run) == files(here / "alone")
-        judged = json.loads((here / run / "metrics.json").read_text())["photos"]["judged"]
-        assert len(figures(here / run)[1][0]) == judged == 6
+        val = json.loads((here / run / "metrics.json").read_text())["photos"]["val"]
+        assert len(figures(here / run)[1][0]) == val == 6
+
+
+def test_two_processes_count_no_photo_twice(here):
+    """Each photo's row is what the network that was left gives it: none is missing, none is there twice."""
+    assert Pair(train()).end() == [(0, []), (0, [])]
+    context = RunContext.open(Run(here / "run"))
+    (member,) = context.recipe.members
+    fold = context.run.fold(1, member.title, 0)
+    network = build_network(member.backbone, member.size, member.head, 2, "none").eval()
+    network.load_state_dict(load_file(fold / "network.safetensors"))
+    photos = context.resized(member)
+    pixels = torch.from_numpy(np.stack([photos[int(i)] for i in context.val_idx]))
+    with torch.no_grad():
+        expected = torch.stack([network(pixels), network(pixels.flip(2))]).softmax(-1).numpy()
+    rows, val = figures(here / "run")
+    np.testing.assert_allclose(val, expected, atol=1e-5)
+    y_true = context.y_true(context.val_idx)
+    best = min(rows, key=lambda row: float(row["log_loss"]))
+    plain = np.array(val[0])
+    assert (plain.argmax(1) == y_true).mean() == pytest.approx(float(best["accuracy"]))
+    log_loss = -np.log(plain[np.arange(len(y_true)), y_true]).mean()
+    assert log_loss == pytest.approx(float(best["log_loss"]), abs=1e-4)
 
 
 def failing(where):
-    return f"from fovsfe.learning import training\n{where}\n{PROGRAM}"
+    return f"from fovsfe.training import device, launch\n{where}\n{PROGRAM}"
 
 
-NO_MEMORY = failing("def build(*a): raise RuntimeError('out of memory\\nlong story')\ntraining.build = build")
+NO_MEMORY = failing(
+    "def build(*a): raise RuntimeError('out of memory\\nlong story')\nlaunch.build_network = build"
+)
 LATE = failing(
     "from fovsfe.errors import FovsfeError\n"
-    "def rates(*a): raise FovsfeError('cannot write: the disk is full')\ntraining._set_lr = rates"
+    "def set_lr(*a): raise FovsfeError('cannot write: the disk is full')\ndevice.Device.set_lr = set_lr"
 )
 
 
@@ -178,19 +204,6 @@ def test_a_node_that_does_not_see_the_run_folder_is_named(here):
     assert second == (0, [])
 
 
-def test_other_numbers_than_the_launcher_s_are_wrong_usage(here):
-    (first, said), second = Pair(train("--devices", "3", "--nodes", "2")).end()
-    assert (first, len(said)) == (2, 1)
-    assert "--devices 3, but the launcher started processes for 1" in said[0]
-    assert second == (0, [])
-
-
-def test_nodes_need_a_launcher(here, fovsfe):
-    ended = fovsfe(*train("--nodes", "2"))
-    assert ended.code == 2
-    assert "--nodes 2 needs a launcher" in ended.line
-
-
 def wait_for(what, process, seconds=300):
     until = time.monotonic() + seconds
     while not what() and process.poll() is None and time.monotonic() < until:
@@ -209,7 +222,7 @@ def test_ctrl_c_is_one_line_and_the_run_goes_on(here):
     for process in pair.processes:
         process.send_signal(signal.SIGINT)
     (first, said), second = pair.end()
-    assert (first, said) == (1, ["fovsfe: stopped; go on with: fovsfe resume run"])
+    assert (first, said) == (1, ["fovsfe: stopped; continue with: fovsfe resume run"])
     assert second == (0, [])
     assert Path("run/round-1/test_resnet/fold-0/checkpoint.pt").exists()
 

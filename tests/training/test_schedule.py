@@ -1,4 +1,4 @@
-"""learning.pace: learning rates that always end at nothing, by steps or by the clock."""
+"""training.schedule: learning rates that always fall to nothing, and the parts of the time."""
 
 import time
 from types import SimpleNamespace
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fovsfe.training import schedule
-from fovsfe.training.schedule import StageProgress, fraction_of_deadline, lr_factor
+from fovsfe.training.schedule import StageProgress, lr_factor, moment_after, time_fractions
 
 ALONE = SimpleNamespace(broadcast=lambda value: value)
 
@@ -20,10 +20,10 @@ def clock(monkeypatch):
 
 
 def test_share_of_what_is_left(clock):
-    assert fraction_of_deadline(None, 0.5) is None
-    assert fraction_of_deadline(1100.0, 0.25) == 1025.0
-    assert fraction_of_deadline(1100.0, 1.0) == 1100.0
-    assert fraction_of_deadline(900.0, 0.5) == 1000.0  # too late: now
+    assert moment_after(0.5, None) is None
+    assert moment_after(0.25, 1100.0) == 1025.0
+    assert moment_after(1.0, 1100.0) == 1100.0
+    assert moment_after(0.5, 900.0) == 1000.0  # too late: now
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 0.9])
@@ -46,41 +46,49 @@ def test_half_way_down_the_cosine_is_half_the_rate():
 def test_without_a_deadline_steps_count(clock):
     one = StageProgress(ALONE, 40, None)
     clock.seconds += 1e6
-    assert [one.progress(step) for step in (0, 10, 40)] == [0, 0.25, 1]
+    assert [one.at(step) for step in (0, 10, 40)] == [0, 0.25, 1]
 
 
 def test_with_time_to_spare_steps_count(clock):
     one = StageProgress(ALONE, 40, clock.seconds + 1000)
     clock.seconds += 10
-    assert one.progress(20) == 0.5
-    assert one.progress(40) == 1
+    assert one.at(20) == 0.5
+    assert one.at(40) == 1
 
 
 def test_where_time_runs_out_the_clock_counts(clock):
     one = StageProgress(ALONE, 1000, clock.seconds + 100)
     clock.seconds += 50
-    assert one.progress(3) == pytest.approx(0.5)
+    assert one.at(3) == pytest.approx(0.5)
     clock.seconds += 70
-    assert one.progress(4) == 1
+    assert one.at(4) == 1
 
 
 def test_a_resumed_stage_goes_on_from_where_it_was(clock):
     one = StageProgress(ALONE, 100, clock.seconds + 100, done=60)
-    assert one.progress(60) == pytest.approx(0.6)
+    assert one.at(60) == pytest.approx(0.6)
     clock.seconds += 50
-    assert one.progress(61) == pytest.approx(0.8)
+    assert one.at(61) == pytest.approx(0.8)
     clock.seconds += 50
-    assert one.progress(62) == 1
+    assert one.at(62) == 1
 
 
 def test_a_deadline_in_the_past_is_the_end(clock):
     one = StageProgress(ALONE, 100, clock.seconds - 5)
     clock.seconds += 0.01
-    assert one.progress(0) == 1
+    assert one.at(0) == 1
 
 
 def test_all_processes_follow_the_clock_of_the_first():
     told = []
     other = SimpleNamespace(broadcast=lambda value: told.append(value) or 0.75)
-    assert StageProgress(other, 100, time.monotonic() + 100).progress(10) == 0.75
+    assert StageProgress(other, 100, time.monotonic() + 100).at(10) == 0.75
     assert len(told) == 1
+
+
+def test_fractions_of_time_are_those_of_the_waves_that_are_left():
+    assert time_fractions([1, 1, 1, 1, 1], [], 2) == pytest.approx([1 / 3, 1 / 3, 1 / 2, 1 / 2, 1])
+    assert time_fractions([1, 1], [1, 1], 2) == pytest.approx([1 / 2, 1 / 2])
+    assert time_fractions([1, 3], [], 1) == pytest.approx([1 / 4, 1])
+    assert time_fractions([1, 3], [], 2) == pytest.approx([1 / 3, 1])
+    assert time_fractions([1, 3], [4], 1) == pytest.approx([1 / 8, 3 / 7])

@@ -1,4 +1,4 @@
-"""learning.xla: one graph a stage, and the same figures as without graphs.
+"""training.xla: one graph a stage, and the same figures as without graphs.
 
 `make test-tpu` runs this on XLA's CPU device; elsewhere there is nothing to test.
 """
@@ -7,6 +7,7 @@ import csv
 import os
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from safetensors.torch import load_file
 from fovsfe.errors import FovsfeError
 from fovsfe.networks.network import build_network
 from fovsfe.photos.dataset import ResizedPhotos
-from fovsfe.training import device
-from fovsfe.training.loop import train_network
+from fovsfe.recipe import MemberSettings
+from fovsfe.training import xla
+from fovsfe.training.launch import best_device, fastest_precision, train_network
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("PJRT_DEVICE") != "CPU", reason="`make test-tpu` has the environment for this"
@@ -57,8 +59,8 @@ class Watch:
         return steps[-1] - steps[1], later[-1] - last[0]
 
 
-def train(task, show=lambda event: None):
-    train_network(task, 1, show)
+def train(task, on_event=lambda event: None):
+    train_network(task, on_event)
     return task
 
 
@@ -83,16 +85,16 @@ def on_the_host(task, indices):
     return network(photos).softmax(-1).numpy()
 
 
-def test_xla_is_the_accelerator_and_bf16_its_precision():
-    assert device.accelerator() == "tpu"
-    assert device.fastest_precision(None, (8, 8)) == "bf16"
-    fabric = device.make_fabric(1, "bf16")
-    assert device.on_xla(fabric.device)
-    layer = torch.nn.Linear(4, 4).to(fabric.device)
-    with fabric.autocast():
-        assert layer(torch.ones(1, 4).to(fabric.device)).dtype == torch.bfloat16
+def test_xla_is_the_device_and_bf16_its_precision():
+    device = best_device("bf16")
+    assert isinstance(device, xla.XlaDevice)
+    assert device.fabric.device.type == "xla"
+    assert fastest_precision(MemberSettings(backbone="test_resnet", size=(32, 32))) == "bf16"
+    layer = torch.nn.Linear(4, 4).to(device.fabric.device)
+    with device.autocast():
+        assert layer(torch.ones(1, 4).to(device.fabric.device)).dtype == torch.bfloat16
     with pytest.raises(FovsfeError, match="a TPU trains with one process here"):
-        device.make_fabric(2, "bf16")
+        best_device("bf16", SimpleNamespace(processes_per_node=2, size=2))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_the_figures_are_those_without_graphs(make_task, monkeypatch, optimizer,
     """
     options = {"optimizer": optimizer, "stages": [0, 0.5, 1.0], "epochs": 2, "ema": 0.8, "weight_decay": 0.1}
     with_graphs = train(make_task("graphs", **options))
-    monkeypatch.setattr(device.xla, "is_there", lambda: False)
+    monkeypatch.setattr(xla, "is_available", lambda: False)
     without = train(make_task("eager", **options))
     rows, wanted = history(with_graphs), history(without)
     assert len(rows) == len(wanted) >= 6
@@ -188,6 +190,6 @@ class Spoilt(ResizedPhotos):
 
 def test_a_photo_that_a_thread_cannot_read_ends_the_training(make_task, coloured):
     """Not only the epoch."""
-    photos = Spoilt(coloured.root, coloured.paths, coloured.size, coloured.how, coloured.max_pixels)
+    photos = Spoilt(coloured.root, coloured.paths, coloured.size, coloured.fit, coloured.max_pixels)
     with pytest.raises(FovsfeError, match=r"7\.png: could be read when the run began"):
         train(make_task(stages=[1.0], photos=photos))

@@ -1,1 +1,1 @@
-"""What is served: members as ONNX graphs, the blend, the card."""
+"""What is served: members as ONNX graphs, their blend, the model card."""

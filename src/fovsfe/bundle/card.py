@@ -1,4 +1,4 @@
-"""card.md: what a bundle knows, how well, and where its limits are. A model card as model hubs read it."""
+"""card.md, a model card as model hubs read it: what a bundle recognises, how well, and its limitations."""
 
 import json
 import re
@@ -7,23 +7,23 @@ from typing import Any
 
 from fovsfe.bundle.format import Bundle
 
-# https://huggingface.co/docs/hub/model-cards: what only the owner of photos and weights can know
+# What only the owner of the photos and weights can know; see https://huggingface.co/docs/hub/model-cards
 TO_FILL_IN = "FILL IN"
 LICENCES = "## Licences"
 
 
 def render_card(bundle: Bundle) -> str:
-    """The card as Markdown with a YAML front matter. What `bundle.metrics` does not hold is left out."""
+    """Returns the card as Markdown with a YAML front matter, without what `bundle.metrics` does not hold."""
     return (
         "\n".join(
             [
                 *_front_matter(bundle),
-                *_about(bundle),
+                *_description(bundle),
                 *_data(bundle),
                 *_training(bundle),
-                *_accuracy(bundle),
-                *_limits(bundle),
-                *_legal(),
+                *_evaluation(bundle),
+                *_limitations(bundle),
+                *_licences(),
             ]
         )
         + "\n"
@@ -31,7 +31,7 @@ def render_card(bundle: Bundle) -> str:
 
 
 def licences(text: str) -> list[str]:
-    """Of a card's lines on licences, those that its owner has filled in."""
+    """Returns those lines of a card's section on licences that its owner has filled in."""
     lines = text.partition(f"{LICENCES}\n")[2].partition("\n## ")[0].splitlines()
     return [line[2:].strip() for line in lines if line.startswith("- ") and TO_FILL_IN not in line]
 
@@ -44,36 +44,37 @@ def _front_matter(bundle: Bundle) -> Iterator[str]:
     yield "library_name: onnx"
     yield "pipeline_tag: image-classification"
     yield "tags: [image-classification, onnx, ensemble, fovsfe]"
-    yield f"# datasets: [{TO_FILL_IN}: the photos it learned from, where they are published]"
+    yield f"# datasets: [{TO_FILL_IN}: the training photos, if they are published]"
     yield "metrics: [accuracy]"
     if "accuracy" in bundle.metrics:
         yield "model-index:"
         yield f"- name: {_yaml(bundle.blend.name)}"
         yield "  results:"
         yield "  - task: {type: image-classification}"
-        yield f"    dataset: {{type: imagefolder, name: {_yaml(_measured_on(bundle))}}}"
+        yield f"    dataset: {{type: imagefolder, name: {_yaml(_evaluated_on(bundle))}}}"
         yield "    metrics:"
         yield f"    - {{type: accuracy, value: {bundle.metrics['accuracy']:.4f}, name: Accuracy}}"
     yield "---"
 
 
-def _about(bundle: Bundle) -> Iterator[str]:
-    blend = bundle.blend
-    yield f"# {len(bundle.class_names)} labels, {_count(len(bundle.members), 'member')}"
+def _description(bundle: Bundle) -> Iterator[str]:
+    blend, about = bundle.blend, bundle.about
+    size = f"{len(bundle.class_names)} labels, {_count(len(bundle.members), 'member')}"
+    yield f"# {_text(about.title)}" if about.title else f"# {size}"
     yield ""
-    yield "Tells which of these a photo shows: " + ", ".join(map(_text, bundle.class_names)) + "."
+    yield f"Tells which of {_subject(bundle)} a photo shows: {', '.join(map(_text, bundle.class_names))}."
     yield ""
-    yield "| member | backbone | photo, height x width | networks | shows where it looked |"
+    yield "| member | backbone | photo, height x width | networks | class activation maps |"
     yield "|---|---|---|---|---|"
     for member in bundle.members:
         names = f"{_text(member.title)} | {_text(member.backbone)}"
-        size = f"{member.size[0]} x {member.size[1]}, {member.fit}"
-        yield f"| {names} | {size} | {len(member.networks)} | {'yes' if member.has_cam else 'no'} |"
+        photo = f"{member.size[0]} x {member.size[1]}, {member.fit}"
+        yield f"| {names} | {photo} | {len(member.networks)} | {'yes' if member.has_cam else 'no'} |"
     yield ""
     yield (
-        f"An answer is the members' blend ({blend.kind}) over the test-time variants {', '.join(bundle.tta)}, at "
-        f"temperature {blend.temperature:.3f}. If no label reaches {_percent(blend.threshold)}, it is "
-        '"not one of these".'
+        f"The members' probabilities are averaged over the test-time variants {', '.join(bundle.tta)} and "
+        f"blended ({blend.kind}), at temperature {blend.temperature:.3f}. If no label reaches "
+        f'{_percent(blend.threshold)}, the result is "none of these".'
     )
     yield ""
 
@@ -82,13 +83,13 @@ def _data(bundle: Bundle) -> Iterator[str]:
     data = bundle.metrics.get("data")
     if data is None:
         return
-    yield "## What it learned from"
+    yield "## Training data"
     yield ""
     unreadable = f"; {data['unreadable']:,} could not be read" if data["unreadable"] else ""
     yield f"{_count(data['labelled'], 'labelled photo')} and {data['test']:,} without labels{unreadable}."
     yield ""
-    found = [f"{_text(kind)}: {_count(times, 'time')}" for kind, times in data["findings"].items()]
-    yield f"The audit of the photos found {'; '.join(found) or 'no fault'}."
+    findings = [f"{_text(name)}: {_count(number, 'time')}" for name, number in data["findings"].items()]
+    yield f"The audit of the photos found {'; '.join(findings) or 'no faults'}."
     yield ""
     yield "| label | photos |"
     yield "|---|---|"
@@ -101,37 +102,37 @@ def _training(bundle: Bundle) -> Iterator[str]:
     training = bundle.metrics.get("training")
     if training is None:
         return
-    yield "## How it was trained"
+    yield "## Training procedure"
     yield ""
-    folds, held_out = training["folds"], training["holdout"]
+    folds, holdout = training["folds"], training["holdout"]
     if folds:
-        yield f"- Each member on {folds} folds: {folds} networks, and every photo judged those that had not"
-        yield "  learned from it. An answer is the mean of a member's networks."
+        yield f"- Each member was trained on {folds} folds: {folds} networks, whose probabilities are"
+        yield "  averaged. Every photo was held out from one of them."
     else:
-        yield f"- {_percent(held_out)} of the labelled photos were held out to judge and not learned from."
-    weights = {"none": "from nothing"}.get(training["weights"], "from pretrained weights")
-    stages = ", ".join(f"{share:.0%}" for share in training["stages"])
-    yield f"- Backbones began {weights}. Stages, in shares of the layers counted from the output: {stages};"
-    yield f"  the head alone for up to {training['head_epochs']} epochs, each later stage for up to"
-    yield f"  {training['epochs']}."
+        yield f"- {_percent(holdout)} of the labelled photos were held out for validation."
+    weights = {"none": "without pretrained weights"}.get(training["weights"], "from pretrained weights")
+    stages = ", ".join(f"{fraction:.0%}" for fraction in training["stages"])
+    yield f"- Backbones started {weights}. First the head alone was trained, for up to"
+    yield f"  {training['head_epochs']} epochs, then these fractions of the layers, counted from the output,"
+    yield f"  each for up to {training['epochs']} epochs: {stages}."
     mixed = "".join(f", {name} {training[name]:g}" for name in ("mixup", "cutmix") if training[name])
-    yield f"- {training['optimizer']}, label smoothing {training['label_smoothing']:g}, augmentation"
-    yield f"  {training['augment']}{mixed}, seed {training['seed']}."
+    yield f"- Optimizer {training['optimizer']}, label smoothing {training['label_smoothing']:g},"
+    yield f"  augmentation {training['augment']}{mixed}, seed {training['seed']}."
     if training["round"] == 2:
-        yield "- A second round learned from the first one's answers to the unlabelled photos too."
+        yield "- The second of two rounds, trained on pseudo-labels of the unlabelled photos too."
     for reason in bundle.metrics.get("reasons", []):
         yield f"- {_text(reason)}."
     yield ""
 
 
-def _accuracy(bundle: Bundle) -> Iterator[str]:
-    yield "## How well it does"
+def _evaluation(bundle: Bundle) -> Iterator[str]:
+    yield "## Evaluation"
     yield ""
     if "accuracy" not in bundle.metrics:
-        yield "It has not been measured."
+        yield "This bundle has not been evaluated."
         yield ""
         return
-    yield f"Measured on {_measured_on(bundle)}, that it had not learned from."
+    yield f"Evaluated on {_evaluated_on(bundle)} that the networks were not trained on."
     yield ""
     yield "| | accuracy | 95 % interval | log loss | calibration error |"
     yield "|---|---|---|---|---|"
@@ -139,58 +140,67 @@ def _accuracy(bundle: Bundle) -> Iterator[str]:
     for title, metrics in bundle.metrics.get("members", {}).items():
         yield _figures(title, metrics)
     yield ""
-    if pairs := list(_pairs(bundle)):
+    if pairs := list(_confused_pairs(bundle)):
         yield "Most often taken for each other:"
         yield ""
         yield from pairs
         yield ""
-    yield "| label | recall: found of its photos | precision: right of its answers |"
+    yield "| label | recall | precision |"
     yield "|---|---|---|"
     recall, precision = bundle.metrics.get("recall", {}), bundle.metrics.get("precision", {})
     for label in bundle.class_names:
         yield f"| {_text(label)} | {_percent(recall.get(label))} | {_percent(precision.get(label))} |"
     yield ""
+    yield from _fidelity(bundle)
+
+
+def _fidelity(bundle: Bundle) -> Iterator[str]:
+    """How the exported networks compare with the trained ones."""
     if proof := bundle.proof:
-        yield f"Exported and as trained, probabilities of {_count(proof.photos, 'photo')} differ by at most"
-        yield f"{proof.greatest_difference:.1e}; the likeliest label is the same for"
-        yield f"{_percent(proof.agreement)}."
+        yield f"The exported and the trained networks were compared on {_count(proof.photos, 'photo')}: their"
+        yield f"probabilities differ by at most {proof.greatest_difference:.1e}, and they predict the same"
+        yield f"label for {_percent(proof.agreement)}."
         yield ""
     if check := bundle.precision.check:
-        how = "compute in 8 bits" if bundle.precision.kind == "int8" else "keep their weights in 16 bits"
-        yield f"The figures above are of the networks as trained; here they {how}. On"
-        yield f"{_count(check.photos, 'photo')} that a network had not learned from, the blend, fitted on"
-        yield f"them, is right for {_percent(check.after)}, as trained for {_percent(check.before)};"
-        yield f"{_percent(check.margin)} might have been lost."
+        precision = "compute in 8 bits" if bundle.precision.kind == "int8" else "have weights in 16 bits"
+        yield f"The figures above are of the networks as trained; those of this bundle {precision}. On"
+        yield f"{_count(check.photos, 'held-out photo')}, the blend predicts {_percent(check.after)}"
+        yield f"correctly with them, and {_percent(check.before)} with the networks as trained; a loss of up"
+        yield f"to {_percent(check.margin)} was allowed."
         yield ""
 
 
-def _pairs(bundle: Bundle) -> Iterator[str]:
-    """The hardest pair of the blend and, where there are several, of each member."""
+def _confused_pairs(bundle: Bundle) -> Iterator[str]:
+    """The most confused pair of the blend and, if there are several members, of each."""
     members = bundle.metrics.get("members", {})
     for title, metrics in {"the blend": bundle.metrics, **(members if len(members) > 1 else {})}.items():
-        if pair := metrics.get("hardest_pair"):
+        if pair := metrics.get("most_confused"):
             first, second, mistakes = pair
             yield f"- {_text(first)} and {_text(second)}: {_count(mistakes, 'time')} by {_text(title)}"
 
 
-def _limits(bundle: Bundle) -> Iterator[str]:
-    yield "## Limits"
+def _limitations(bundle: Bundle) -> Iterator[str]:
+    yield "## Limitations"
     yield ""
-    yield f"- It knows {_count(len(bundle.class_names), 'label')} and nothing else. A photo of anything else gets"
-    yield "  one of them unless it stays under the threshold, and it may well reach it."
-    yield "- The figures hold for photos like those it was measured on. Other angles, crops, drawings,"
-    yield "  countries or years may do worse."
-    yield "- Where it looked shows what spoke for a label, not why, and no proof that the answer is right."
-    yield "- Not for decisions about people, nor where a mistake is dangerous."
+    yield f"- The model knows {_count(len(bundle.class_names), 'label')} and nothing else. A photo of"
+    yield "  something else gets one of them if its probability reaches the threshold, which may well happen."
+    yield "- The figures hold for photos like those of the evaluation. Expect worse for other angles, crops,"
+    yield "  drawings, countries or years."
+    yield "- Class activation maps show what speaks for a label, not why, and do not prove that it is right."
+    yield "- Do not use it for decisions about people or where a mistake is dangerous."
     yield ""
 
 
-def _legal() -> Iterator[str]:
+def _licences() -> Iterator[str]:
     yield LICENCES
     yield ""
     yield f"- This bundle: {TO_FILL_IN}"
     yield f"- The pretrained weights that the backbones started from: {TO_FILL_IN}"
     yield f"- The photos: {TO_FILL_IN}"
+
+
+def _subject(bundle: Bundle) -> str:
+    return f"these {_text(bundle.about.plural)}" if bundle.about.plural else "these"
 
 
 def _figures(name: str, metrics: Mapping[str, Any]) -> str:
@@ -201,12 +211,13 @@ def _figures(name: str, metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _measured_on(bundle: Bundle) -> str:
+def _evaluated_on(bundle: Bundle) -> str:
+    """The photos of the evaluation, in words."""
     return str(bundle.metrics.get("measured_on") or _count(bundle.metrics["photos"], "held-out photo"))
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def _count(number: int, noun: str) -> str:
@@ -214,7 +225,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Text as it is: no line breaks, and nothing of it is markup."""
+    """Returns text without line breaks, escaped so that nothing of it is markup."""
     return re.sub(r"([\\`*\[\]<>|#&])", r"\\\1", " ".join(text.split()))
 
 

@@ -1,10 +1,11 @@
-"""From trained networks to a bundle: their ONNX graphs, the blend, the card, and the proof of them."""
+"""From trained networks to a bundle: their ONNX graphs, the blend, the card, and the proof of the graphs."""
 
 import io
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,109 +15,113 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fovsfe.arrays import Floats, Pixels
 from fovsfe.bundle import format
 from fovsfe.bundle.card import render_card
 from fovsfe.bundle.format import Bundle, BundleMember, Proof
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.bundle.quantize import QuantizationData, quantize_bundle
-from fovsfe.ensemble.blend import Blend, Floats
+from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
 from fovsfe.networks.network import Network, build_network
-from fovsfe.photos.decode import Pixels
 from fovsfe.recipe import Recipe
 
 OPSET = 18
-LARGEST_DIFFERENCE = 1e-3
+MAX_DIFFERENCE = 1e-3  # between a probability of the graphs and of the trained networks
 
-Order = tuple[int, int, int, int]
+Axes = tuple[int, int, int, int]
 
 
-def export(
-    folder: Path,
-    networks: Mapping[str, Sequence[Path]],
-    recipe: Recipe,
-    blend: Blend,
-    class_names: Sequence[str],
-    label_ids: Mapping[str, str],
-    tta: tuple[str, ...],
-    metrics: Mapping[str, Any],
-    proof: Callable[[str], Pixels],
-    translations: Mapping[str, Mapping[str, str]] | None = None,
-    reduction: QuantizationData | None = None,
-) -> Bundle:
+@dataclass(frozen=True)
+class ExportInputs:
+    """What a bundle is made of."""
+
+    networks: Mapping[str, Sequence[Path]]
+    """title of a member of the blend -> network.safetensors of its folds"""
+    recipe: Recipe
+    blend: Blend
+    class_names: Sequence[str]
+    label_ids: Mapping[str, str]
+    tta: tuple[str, ...]
+    """the test-time variants, "plain" first"""
+    metrics: Mapping[str, Any]
+    """see `format.Bundle.metrics`"""
+    proof_photos: Callable[[str], Pixels]
+    """title of a member -> some held-out photos, uint8 (n, *size, 3), the same ones for every member"""
+    translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """language -> label -> its name there"""
+    quantization: QuantizationData | None = None
+    """what reducing the precision needs; None: float32"""
+
+
+def export_bundle(folder: Path, inputs: ExportInputs) -> Bundle:
     """Makes the bundle `folder`, in place of the bundle that may be there; whole or not at all.
 
-    The same arguments give the same files to the byte.
-
-    Args:
-        networks: title of a member of the blend -> network.safetensors of its folds.
-        tta: "plain" first.
-        metrics: see `format.Bundle.metrics`.
-        proof: title -> some held-out photos, uint8 (n, *size, 3), the same ones for every member; one view
-            of them goes through every trained network and every graph.
-        translations: language -> label -> its name there.
-        reduction: to fewer bits, if any.
+    The plain proof photos go through every trained network and every graph, whose probabilities must be the
+    same. The same inputs give the same files to the byte.
 
     Raises:
         FovsfeError: a network's file is missing or damaged, the folder cannot be written or holds something
             else, the bundle's probabilities are not the trained networks', or a reduced precision costs too
             much accuracy.
     """
-    photos = [proof(title) for title in blend.members]
+    blend = inputs.blend
+    photos = [inputs.proof_photos(title) for title in blend.members]
     with _replacing(folder.resolve()) as temporary:
-        members, trained = [], []
-        for title, shown in zip(blend.members, photos, strict=True):
-            member, answers = _export_member(
-                temporary, recipe, title, networks[title], len(class_names), shown
-            )
-            members.append(member)
-            trained.append(answers)
+        exported = [
+            _export_member(temporary, inputs, title, shown)
+            for title, shown in zip(blend.members, photos, strict=True)
+        ]
+        trained = np.stack([probabilities for _, probabilities in exported])
         bundle = Bundle(
-            class_names=tuple(class_names),
-            label_ids=dict(label_ids),
-            members=tuple(members),
-            translations={language: dict(names) for language, names in (translations or {}).items()},
-            tta=tta,
+            class_names=tuple(inputs.class_names),
+            label_ids=dict(inputs.label_ids),
+            about=inputs.recipe.about,
+            members=tuple(member for member, _ in exported),
+            translations={language: dict(names) for language, names in inputs.translations.items()},
+            tta=inputs.tta,
             blend=blend,
-            metrics=dict(metrics),
+            metrics=dict(inputs.metrics),
         )
         format.write_bundle(temporary, bundle)  # already here: the proof is of what will be loaded
-        proved = _prove(temporary, np.stack(trained), photos, LARGEST_DIFFERENCE)
-        if reduction is not None:
-            bundle = bundle.model_copy(update={"precision": quantize_bundle(temporary, bundle, reduction)})
+        proof = _prove(temporary, trained, photos, MAX_DIFFERENCE)
+        if inputs.quantization is not None:
+            precision = quantize_bundle(temporary, bundle, inputs.quantization)
+            bundle = bundle.model_copy(update={"precision": precision})
             format.write_bundle(temporary, bundle)
-            proved = _prove(temporary, np.stack(trained), photos, 1.0)  # its accuracy is what was judged
-        bundle = bundle.model_copy(update={"proof": proved})
+            proof = _prove(temporary, trained, photos, 1.0)  # its accuracy has been checked instead
+        bundle = bundle.model_copy(update={"proof": proof})
         write_text(temporary / format.CARD, render_card(bundle))
         return format.write_bundle(temporary, bundle)
 
 
 def _export_member(
-    folder: Path, recipe: Recipe, title: str, files: Sequence[Path], class_names: int, photos: Pixels
+    folder: Path, inputs: ExportInputs, title: str, photos: Pixels
 ) -> tuple[BundleMember, Floats]:
-    """Writes a member's graphs; gives, too, the trained networks' probabilities (n, classes) of `photos`."""
-    trained = next(member for member in recipe.members if member.title == title)
-    network = build_network(trained.backbone, trained.size, trained.head, class_names, weights="none").eval()
-    # Two photos: a batch of one is taken for "always one". Real ones, as the map is verified on them.
-    some = torch.from_numpy(np.resize(photos, (2, *photos.shape[1:])))
-    paths, answers, order = [], [], None
-    for number, file in enumerate(files):
+    """Writes a member's graphs; returns, too, the trained networks' probabilities (n, classes)."""
+    trained = next(member for member in inputs.recipe.members if member.title == title)
+    classes = len(inputs.class_names)
+    network = build_network(trained.backbone, trained.size, trained.head, classes, weights="none").eval()
+    # Two photos: a batch of one is taken for "always one". Real ones, as the maps are verified on them.
+    sample = torch.from_numpy(np.resize(photos, (2, *photos.shape[1:])))
+    paths, probabilities, cam_axes = [], [], None
+    for number, file in enumerate(inputs.networks[title]):
         _load(network, file, title)
         if number == 0:  # the same for all of one backbone
-            order = _map_order(network, some)
+            cam_axes = _cam_axes(network, sample)
         paths.append(f"members/{title}-{number}.onnx")
-        (folder / paths[-1]).write_bytes(_onnx(_Graph(network, order).eval(), some))
-        answers.append(_probabilities(network, photos))
+        (folder / paths[-1]).write_bytes(_onnx(_Graph(network, cam_axes).eval(), sample))
+        probabilities.append(_probabilities(network, photos))
     member = BundleMember(
         title=title,
         backbone=trained.backbone,
         size=trained.size,
-        fit=recipe.photos.fit,
-        has_cam=order is not None,
+        fit=inputs.recipe.photos.fit,
+        has_cam=cam_axes is not None,
         networks=tuple(paths),
     )
-    return member, np.mean(answers, axis=0)
+    return member, np.mean(probabilities, axis=0)
 
 
 def _load(network: Network, file: Path, title: str) -> None:
@@ -128,50 +133,53 @@ def _load(network: Network, file: Path, title: str) -> None:
 
 
 class _Graph(nn.Module):
-    """What is exported: (n, height, width, 3) uint8 -> logits (n, classes) and, given an order, the map."""
+    """What is exported: uint8 (n, height, width, 3) -> logits (n, classes) and, given `cam_axes`, class
+    activation maps (n, rows, columns, classes)."""
 
-    def __init__(self, network: Network, order: Order | None) -> None:
+    def __init__(self, network: Network, cam_axes: Axes | None) -> None:
         super().__init__()
-        self.network, self.order = network, order
+        self.network, self.cam_axes = network, cam_axes
 
     def forward(self, photos: Tensor) -> tuple[Tensor, ...]:
         backbone: Any = self.network.backbone
-        places = backbone.forward_features(self.network.normalised(photos))
-        logits = self.network.head(backbone.forward_head(places))
-        return (logits,) if self.order is None else (logits, self.network.head(places.permute(self.order)))
+        cells = backbone.forward_features(self.network.normalize(photos))
+        logits = self.network.head(backbone.forward_head(cells))
+        if self.cam_axes is None:
+            return (logits,)
+        return (logits, self.network.head(cells.permute(self.cam_axes)))
 
 
 @torch.no_grad()
-def _map_order(network: Network, photos: Tensor) -> Order | None:
-    """How to turn the backbone's last layer into (n, rows, columns, features) for an activation map.
+def _cam_axes(network: Network, photos: Tensor) -> Axes | None:
+    """Returns how to permute the backbone's last layer to (n, rows, columns, features) for an activation map.
 
-    None where the head is not linear, or where the features are not the plain mean over the places, as in
-    networks with a norm or an activation after pooling: a map would not be what the answer is made of.
+    None if the head is not linear, or if the features are not the plain mean over the cells, as in networks
+    with a norm or an activation after pooling: a map would not be what the logits are made of.
     """
     backbone: Any = network.backbone
-    places = backbone.forward_features(network.normalised(photos))
-    features = backbone.forward_head(places)
-    if not isinstance(network.head, nn.Linear) or places.ndim != 4:
+    cells = backbone.forward_features(network.normalize(photos))
+    features = backbone.forward_head(cells)
+    if not isinstance(network.head, nn.Linear) or cells.ndim != 4:
         return None
-    for order in ((0, 2, 3, 1), (0, 1, 2, 3)):
-        mean = places.permute(order).mean((1, 2))
+    for axes in ((0, 2, 3, 1), (0, 1, 2, 3)):
+        mean = cells.permute(axes).mean((1, 2))
         if mean.shape == features.shape and (mean - features).abs().max() <= 1e-4 * features.abs().max():
-            return order
+            return axes
     return None
 
 
 @torch.no_grad()
 def _onnx(graph: _Graph, photos: Tensor) -> bytes:
-    """The graph as ONNX, batch norms folded into convolutions, for any number of photos."""
-    names = ["logits"] if graph.order is None else ["logits", "cam"]
+    """Returns the graph as ONNX, batch norms folded into convolutions, for any number of photos."""
+    names = ["logits"] if graph.cam_axes is None else ["logits", "cam"]
     common: Any = {"input_names": ["photos"], "output_names": names, "opset_version": OPSET}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             # The TorchScript exporter is on its way out, but takes 1 s where its successor takes 20.
             stream: Any = io.BytesIO()  # which the annotation forgets
-            axes = {name: {0: "n"} for name in ("photos", *names)}
-            torch.onnx.export(graph, (photos,), stream, dynamo=False, dynamic_axes=axes, **common)
+            dynamic_axes = {name: {0: "n"} for name in ("photos", *names)}
+            torch.onnx.export(graph, (photos,), stream, dynamo=False, dynamic_axes=dynamic_axes, **common)
             return bytes(stream.getvalue())
         except (RuntimeError, TypeError, ValueError):  # an operator it does not know, or it is gone
             batch = ({0: torch.export.Dim("n")},)
@@ -187,38 +195,41 @@ def _probabilities(network: Network, photos: Pixels) -> Floats:
     return logits.double().softmax(-1).numpy()
 
 
-def _prove(folder: Path, trained: Floats, photos: Sequence[Pixels], largest: float) -> Proof:
-    """Compares the bundle in `folder` with (members, n, classes) of the trained networks.
+def _prove(folder: Path, trained: Floats, photos: Sequence[Pixels], max_difference: float) -> Proof:
+    """Compares the bundle in `folder` with the probabilities (members, n, classes) of the trained networks.
 
-    Raises FovsfeError where two probabilities differ by more than `largest`.
+    Raises FovsfeError if two probabilities differ by more than `max_difference`.
     """
     predictor = Predictor(folder)
-    served = predictor.probabilities(list(zip(*photos, strict=True)), ("plain",))
+    exported = predictor.member_probabilities(list(zip(*photos, strict=True)), ("plain",))
     blend = predictor.bundle.blend
-    wanted, answers = blend.apply(trained), blend.apply(served)
-    difference = max(np.abs(served - trained).max(), np.abs(answers - wanted).max())
-    if not difference <= largest:
-        worst = blend.members[int(np.abs(served - trained).max(axis=(1, 2)).argmax())]
+    blend_trained, blend_exported = blend.apply(trained), blend.apply(exported)
+    difference = max(np.abs(exported - trained).max(), np.abs(blend_exported - blend_trained).max())
+    if not difference <= max_difference:
+        worst = blend.members[int(np.abs(exported - trained).max(axis=(1, 2)).argmax())]
         raise FovsfeError(
-            f"the exported networks answer otherwise than the trained ones, by up to {difference:.2g} "
-            f"(member {worst}): no bundle was made; another backbone may export better"
+            f"the exported networks do not predict what the trained ones do: probabilities differ by up to "
+            f"{difference:.2g} (member {worst}); no bundle was made; another backbone may export better"
         )
     return Proof(
-        photos=len(wanted),
+        photos=len(blend_trained),
         greatest_difference=float(f"{difference:.1e}"),
-        agreement=float((wanted.argmax(axis=1) == answers.argmax(axis=1)).mean()),
+        agreement=float((blend_trained.argmax(axis=1) == blend_exported.argmax(axis=1)).mean()),
     )
 
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, that takes its place at the end and is removed on failure."""
+    """A new folder beside `folder` that takes its place at the end, and is removed on failure.
+
+    Raises FovsfeError if `folder` is something else than a bundle, or the new one cannot be written.
+    """
     if (
         folder.exists()
         and not (folder / format.FILE).is_file()
         and (folder.is_file() or any(folder.iterdir()))
     ):
-        raise FovsfeError(f"{folder} is there and is no bundle: choose another place for the bundle")
+        raise FovsfeError(f"{folder} exists and is not a bundle: choose another folder for the bundle")
     new, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
     try:
         for left_over in (new, old):

@@ -11,6 +11,7 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
 from fovsfe.photos.tta import TTA_NAMES
+from fovsfe.recipe import AboutSettings
 
 FORMAT = 1
 FILE = "bundle.json"
@@ -23,13 +24,13 @@ Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 class BundleModel(BaseModel):
-    """A piece of bundle.json: unknown keys are refused, nothing changes after reading."""
+    """A part of bundle.json: unknown keys are refused, and nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BundleMember(BundleModel):
-    """A member of the ensemble, in one network or, after training on folds, several."""
+    """A member of the ensemble: one network or, after training on folds, several."""
 
     title: str
     backbone: str
@@ -37,47 +38,50 @@ class BundleMember(BundleModel):
     """height and width of the photos that its networks take"""
     fit: Literal["pad", "squash", "crop"]
     has_cam: bool
-    """whether the networks give a class activation map beside the logits"""
+    """whether the networks return class activation maps beside the logits"""
     networks: Annotated[tuple[GraphPath, ...], Field(min_length=1)]
     """paths under the bundle's folder; the member's probabilities are the mean of theirs"""
 
 
 class Proof(BundleModel):
-    """How the bundle's probabilities compare with the trained networks' on the same held-out photos."""
+    """How far the bundle's probabilities are from the trained networks', on the same held-out photos."""
 
     photos: Annotated[int, Field(ge=1)]
     greatest_difference: FiniteFloat
-    """between two probabilities of a member or of the blend"""
+    """the largest between two probabilities, of a member or of the blend"""
     agreement: Fraction
-    """the share of photos for which both blends have the same likeliest label"""
+    """the fraction of photos for which both predict the same label"""
 
 
 class PrecisionCheck(BundleModel):
-    """What a reduced precision costs, on photos that the networks asked about them had not learned from."""
+    """What a reduced precision costs, on photos that the networks were not trained on."""
 
     photos: Annotated[int, Field(ge=1)]
     before: Fraction
     """the blend's accuracy with the networks as trained"""
     after: Fraction
-    """and at the reduced precision"""
+    """the blend's accuracy at the reduced precision"""
     margin: Fraction
-    """by how much `after` was allowed to be lower"""
+    """by how much `after` may be lower"""
 
 
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 class Precision(BundleModel):
-    """Of the networks: "fp32" as trained; "fp16" and "bf16" with weights of 16 bits, computed in 32; "int8"
-    with weights and activations of 8 bits."""
+    """The precision of the networks.
+
+    "fp32" is as trained; "fp16" and "bf16" have weights of 16 bits and compute in 32; "int8" has weights and
+    activations of 8 bits.
+    """
 
     kind: PrecisionName = "fp32"
     check: PrecisionCheck | None = None
-    """None for "fp32", there is nothing to judge"""
+    """None for "fp32", which costs nothing"""
 
 
 class Bundle(BundleModel):
-    """bundle.json."""
+    """What bundle.json holds."""
 
     format: Literal[1] = 1
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -85,6 +89,8 @@ class Bundle(BundleModel):
     """label -> what a submission writes for it"""
     translations: dict[str, dict[str, str]] = {}
     """language ("ru") -> label -> its name there; a label that is missing goes by its own name"""
+    about: AboutSettings = AboutSettings()
+    """what pages and card call the things on the photos"""
     members: Annotated[tuple[BundleMember, ...], Field(min_length=1)]
     tta: Annotated[tuple[str, ...], Field(min_length=1)] = ("plain",)
     """of photos.tta; a network's probabilities are the mean over them"""
@@ -92,21 +98,22 @@ class Bundle(BundleModel):
     precision: Precision = Precision()
     proof: Proof | None = None
     metrics: dict[str, Any] = {}
-    """`ensemble.metrics.Metrics` of the blend; "members": title -> the same; "measured_on": words; "data" and
-    "training": what it learned from, and how, as `from_run` tells it"""
+    """`ensemble.metrics.Metrics` of the blend, on held-out photos; "members": title -> the same;
+    "measured_on": in words; "data" and "training": what it was trained on, and how, as
+    `run_export.export_run` writes them"""
     files: dict[str, Sha256] = {}
-    """path under the bundle's folder -> SHA-256; `write` fills it in"""
+    """path under the bundle's folder -> SHA-256; `write_bundle` fills it in"""
 
     @model_validator(mode="after")
-    def _is_of_one_piece(self) -> Self:
+    def _check_consistency(self) -> Self:
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("a label is there twice")
         if set(self.label_ids) != set(self.class_names):
             raise ValueError("label_ids is not for the labels")
         for language, names in self.translations.items():
-            if strange := set(names) - set(self.class_names):
+            if unknown := set(names) - set(self.class_names):
                 raise ValueError(
-                    f"translations.{language} is for unknown labels: {', '.join(sorted(strange))}"
+                    f"translations.{language} is for unknown labels: {', '.join(sorted(unknown))}"
                 )
         if tuple(member.title for member in self.members) != self.blend.members:
             raise ValueError("blend is not for the members")
@@ -118,9 +125,9 @@ class Bundle(BundleModel):
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
-    """Writes bundle.json, with the checksums of what lies in `folder` beside it; gives what it wrote.
+    """Writes bundle.json, with the checksums of all other files in `folder`, and returns what it wrote.
 
-    Raises FovsfeError where it cannot be written.
+    Raises FovsfeError if it cannot be written.
     """
     paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     files = {path: sha256_of(folder / path) for path in paths if path != FILE}
@@ -133,40 +140,41 @@ def load_bundle(folder: Path) -> Bundle:
     """Reads bundle.json and checks every file that it names.
 
     Raises:
-        FovsfeError: no bundle, one of another format version, or damaged: a file is missing or changed.
+        FovsfeError: there is no bundle, it has another format version, or it is damaged: a file is missing or
+            has changed.
     """
-    bundle = _read(folder)
+    bundle = _read_json(folder)
     for member in bundle.members:
-        if unsealed := set(member.networks) - set(bundle.files):
-            raise FovsfeError(f"bundle {folder}: {FILE} has no checksum of {min(unsealed)}; export it anew")
+        if unlisted := set(member.networks) - set(bundle.files):
+            raise FovsfeError(f"bundle {folder}: {FILE} has no checksum of {min(unlisted)}; export it again")
     for path, expected in bundle.files.items():
-        _check(folder, path, expected)
+        _check_file(folder, path, expected)
     return bundle
 
 
 def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal. OSError where it cannot be read."""
+    """Returns a file's SHA-256, in hexadecimal. Raises OSError if it cannot be read."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read(folder: Path) -> Bundle:
+def _read_json(folder: Path) -> Bundle:
     file = folder / FILE
     if not file.is_file():
         raise FovsfeError(
-            f"no bundle at {folder}: there is no {FILE}; `fovsfe export RUN --out {folder}` makes it"
+            f"no bundle at {folder}: there is no {FILE}; make it with: fovsfe export RUN --out {folder}"
         )
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise FovsfeError(f"bundle {folder}: {FILE} cannot be read: {error}; export it anew") from error
+        raise FovsfeError(f"bundle {folder}: {FILE} cannot be read: {error}; export it again") from error
     version = raw.get("format") if isinstance(raw, dict) else None
     if type(version) is not int:
         raise FovsfeError(f"{file} is not a bundle of fovsfe: it has no format version")
     if version != FORMAT:
         raise FovsfeError(
             f"bundle {folder} has format {version}, this fovsfe reads format {FORMAT}: "
-            + ("update fovsfe" if version > FORMAT else "export it anew")
+            + ("update fovsfe" if version > FORMAT else "export it again")
         )
     try:
         return Bundle.model_validate_json(json.dumps(raw))
@@ -175,17 +183,21 @@ def _read(folder: Path) -> Bundle:
         key = ".".join(map(str, fault["loc"]))
         reason = fault["msg"].removeprefix("Value error, ")
         raise FovsfeError(
-            f"bundle {folder}: {FILE} is damaged: {f'{key}: ' if key else ''}{reason}; export it anew"
+            f"bundle {folder}: {FILE} is damaged: {f'{key}: ' if key else ''}{reason}; export it again"
         ) from error
 
 
-def _check(folder: Path, path: str, expected: str) -> None:
+def _check_file(folder: Path, path: str, expected: str) -> None:
     if not (folder / path).resolve().is_relative_to(folder.resolve()):
-        raise FovsfeError(f"bundle {folder}: {path} is outside of it; do not trust this bundle")
+        raise FovsfeError(f"bundle {folder}: {path} is outside of its folder; do not trust this bundle")
     try:
-        found = sha256_of(folder / path)
+        checksum = sha256_of(folder / path)
     except OSError as error:
-        raise FovsfeError(f"bundle {folder}: cannot read {path}: {error.strerror}; export it anew") from error
-    if found != expected:
-        cure = f'write "{found}" for it in {FILE} if you edited it' if path == CARD else "export it anew"
-        raise FovsfeError(f"bundle {folder}: {path} is not what was exported (another SHA-256); {cure}")
+        raise FovsfeError(
+            f"bundle {folder}: cannot read {path}: {error.strerror}; export it again"
+        ) from error
+    if checksum != expected:
+        remedy = (
+            f'if you edited it, write "{checksum}" for it in {FILE}' if path == CARD else "export it again"
+        )
+        raise FovsfeError(f"bundle {folder}: {path} is not what was exported (another SHA-256); {remedy}")

@@ -1,4 +1,4 @@
-"""Answers as CSV or JSON lines: one row a photo, written as they come, continued where a file has some."""
+"""Predictions as CSV or JSON lines: one row a photo, written at once; a file that has rows is resumed."""
 
 import csv
 import io
@@ -16,63 +16,67 @@ SUFFIXES = (".csv", ".jsonl")
 
 
 class PredictionFile:
-    """Where answers go. `done` are the photos that were there at the beginning."""
+    """A table of predictions that is being written.
+
+    `done` holds the photos whose rows were there when the file was opened.
+    """
 
     def __init__(
         self, file: BinaryIO, name: str, as_json: bool, class_names: Sequence[str], top: int
     ) -> None:
         self.done: set[str] = set()
-        self._file, self._name, self._as_json, self._labels = file, name, as_json, class_names
+        self._file, self._name, self._as_json, self._class_names = file, name, as_json, class_names
         self._top = min(top, len(class_names))
 
-    def write(self, photo: str, answer: Prediction) -> None:
-        """Adds a row. Raises FovsfeError where it cannot be written."""
-        top = top_labels(answer, self._labels, self._top)
+    def write(self, photo: str, prediction: Prediction) -> None:
+        """Adds a row. Raises FovsfeError if it cannot be written."""
+        top = top_labels(prediction, self._class_names, self._top)
         if self._as_json:
-            each = [{"label": label, "probability": probability} for label, probability in top]
-            row = {"photo": photo, "label": top[0][0], "known": answer.known, "top": each}
-            self._put(json.dumps(row, ensure_ascii=False) + "\n")
+            labels = [{"label": label, "probability": probability} for label, probability in top]
+            row = {"photo": photo, "label": top[0][0], "known": prediction.known, "top": labels}
+            self._write_line(json.dumps(row, ensure_ascii=False) + "\n")
         else:
-            pairs = [cell for pair in top for cell in pair]
-            self._put(csv_row([photo, "yes" if answer.known else "no", *pairs]))
+            cells = [cell for pair in top for cell in pair]
+            self._write_line(csv_row([photo, "yes" if prediction.known else "no", *cells]))
 
     def begin(self) -> None:
-        """The header, where there is one."""
+        """Writes the header; JSON lines have none."""
         if not self._as_json:
-            self._put(self._header)
+            self._write_line(self._header)
 
-    def go_on(self) -> None:
-        """Goes to the end of the rows that are there; half a row at the end, of a full disk, is cut off."""
-        whole = 0
-        for each in self._file:
-            if not each.endswith(b"\n"):
+    def resume(self) -> None:
+        """Goes to the end of the rows that the file has; half a row at its end, of a full disk, is cut off.
+
+        Raises FovsfeError if the file has other columns or holds something else.
+        """
+        end = 0
+        for row in self._file:
+            if not row.endswith(b"\n"):
                 break
-            text = each.decode(errors="surrogateescape")
-            if whole == 0 and not self._as_json and text != self._header:
-                raise FovsfeError(
-                    f"{self._name} is there and has other columns than are asked for; choose another --out"
-                )
-            if whole or self._as_json:
-                self.done.add(self._photo(text))
-            whole += len(each)
-        self._file.seek(whole)
+            text = row.decode(errors="surrogateescape")
+            if end == 0 and not self._as_json and text != self._header:
+                raise FovsfeError(f"{self._name} exists and has other columns; choose another --out")
+            if end or self._as_json:
+                self.done.add(self._photo_of(text))
+            end += len(row)
+        self._file.seek(end)
         self._file.truncate()
-        if whole == 0:
+        if end == 0:
             self.begin()
 
     @property
     def _header(self) -> str:
         return csv_row(column_names(self._top))
 
-    def _photo(self, line: str) -> str:
+    def _photo_of(self, line: str) -> str:
         try:
             return str(json.loads(line)["photo"] if self._as_json else next(csv.reader([line]))[0])
         except (ValueError, LookupError, TypeError, csv.Error, StopIteration) as error:
             raise FovsfeError(
-                f"{self._name} is there and holds other than answers; choose another --out"
+                f"{self._name} exists and holds something other than predictions; choose another --out"
             ) from error
 
-    def _put(self, text: str) -> None:
+    def _write_line(self, text: str) -> None:
         try:
             self._file.write(text.encode(errors="surrogateescape"))
             self._file.flush()  # a row at a time: whatever ends this leaves whole rows
@@ -81,20 +85,26 @@ class PredictionFile:
 
 
 @contextmanager
-def open_prediction_file(out: Path | None, class_names: Sequence[str], top: int) -> Iterator[PredictionFile]:
-    """Rows with the `top` likeliest labels, to a file, whose rows are kept, or as CSV to standard output.
+def open_prediction_file(
+    out: Path | None, class_names: Sequence[str], top: int, as_json: bool = False
+) -> Iterator[PredictionFile]:
+    """Opens a table with the `top` most likely labels of each photo.
+
+    Args:
+        out: a .csv or .jsonl file, whose rows are kept; None for standard output.
+        as_json: JSON lines on standard output instead of CSV; a file's name says which it is.
 
     Raises:
-        WrongUsage: `out` ends neither in .csv nor in .jsonl.
-        FovsfeError: it cannot be written, or holds something else.
+        WrongUsage: `out` ends in neither .csv nor .jsonl.
+        FovsfeError: the file cannot be written, or holds something else.
     """
     if out is None:
-        rows = PredictionFile(sys.stdout.buffer, "standard output", False, class_names, top)
+        rows = PredictionFile(sys.stdout.buffer, "standard output", as_json, class_names, top)
         rows.begin()
         yield rows
         return
     if out.suffix.lower() not in SUFFIXES:
-        raise WrongUsage(f"--out {out}: its name ends in {' or '.join(SUFFIXES)}")
+        raise WrongUsage(f"--out {out}: the name must end in {' or '.join(SUFFIXES)}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.touch()
@@ -103,24 +113,24 @@ def open_prediction_file(out: Path | None, class_names: Sequence[str], top: int)
         raise FovsfeError(f"cannot write {out}: {error.strerror or error}") from error
     with file:
         rows = PredictionFile(file, str(out), out.suffix.lower() == ".jsonl", class_names, top)
-        rows.go_on()
+        rows.resume()
         yield rows
 
 
 def column_names(top: int) -> list[str]:
-    """The names of a table's columns."""
+    """Returns the names of a table's columns, with `top` labels and their probabilities."""
     more = [f"{name}_{k}" for k in range(2, top + 1) for name in ("label", "probability")]
     return ["photo", "known", "label", "probability", *more]
 
 
-def top_labels(answer: Prediction, class_names: Sequence[str], top: int) -> list[tuple[str, float]]:
-    """The `top` likeliest labels with their probabilities, six digits of each."""
-    order = answer.probabilities.argsort()[::-1][:top]
-    return [(class_names[label], float(f"{answer.probabilities[label]:.6g}")) for label in order]
+def top_labels(prediction: Prediction, class_names: Sequence[str], top: int) -> list[tuple[str, float]]:
+    """Returns the `top` most likely labels with their probabilities, to six digits."""
+    order = prediction.probabilities.argsort()[::-1][:top]
+    return [(class_names[label], float(f"{prediction.probabilities[label]:.6g}")) for label in order]
 
 
 def csv_row(cells: Sequence[object]) -> str:
-    """One CSV row. A name with a line break in it gets a blank there, so that a row stays one line."""
+    """Returns one CSV row. A line break in a name becomes a space, so that a row stays one line."""
     text = io.StringIO()
     flat = [" ".join(cell.splitlines()) if isinstance(cell, str) else cell for cell in cells]
     csv.writer(text, lineterminator="\n").writerow(flat)

@@ -1,38 +1,38 @@
-"""A bundle that answers: photos in, probabilities and activation maps out. Needs no torch."""
+"""A loaded bundle: photos in, probabilities and class activation maps out. Needs no torch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from fovsfe import machine
+from fovsfe.arrays import Float32s, Floats, Pixels
 from fovsfe.bundle.format import Bundle, load_bundle
 from fovsfe.bundle.runtime import Outputs, open_graph
-from fovsfe.ensemble.blend import Floats, softmax
-from fovsfe.photos.decode import MAX_PIXELS, Pixels, load_photo_sizes
+from fovsfe.ensemble.blend import softmax
+from fovsfe.photos.decode import MAX_PIXELS, fit_photo, load_photo_sizes
 from fovsfe.photos.tta import apply_tta
 
-Cams = npt.NDArray[np.float32]
+Cams = Float32s
 ModelInputs = tuple[Pixels, ...]
-"""A photo as the members take it: uint8 (height, width, 3) for each, in their order."""
+"""A photo as the members take it: uint8 (height, width, 3) for each member, in the order of the bundle."""
 
 BATCH = 2  # more at once is no faster on a CPU, and takes memory
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a bundle says of one photo."""
+    """A bundle's answer for one photo."""
 
     probabilities: Floats
     """float64 (classes,), summing to 1"""
     known: bool
-    """False: the photo is probably of none of the labels"""
+    """False: the photo probably shows none of the labels"""
     cams: tuple[Cams | None, ...]
-    """For each member, float32 (rows, columns, classes): what each place of the fitted photo adds to a label's
-    logit, which is the mean over the places (class activation map, Zhou et al. 2016,
-    https://arxiv.org/abs/1512.04150); None where the network is not made for it"""
+    """for each member, its class activation maps, float32 (rows, columns, classes): what each cell of the
+    fitted photo adds to a label's logit, which is the mean over the cells (Zhou et al. 2016,
+    https://arxiv.org/abs/1512.04150); None where the member's networks give none"""
 
 
 class Predictor:
@@ -41,9 +41,13 @@ class Predictor:
     bundle: Bundle
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
-        """Checks and loads the bundle in `folder`; each prediction may use `threads` cores, by default all.
+        """Checks and loads the bundle in `folder`.
 
-        Raises FovsfeError where `format.load` does or the runtime refuses a network.
+        Args:
+            threads: the cores that each prediction may use; all of the machine's by default.
+
+        Raises:
+            FovsfeError: `load_bundle` raises it, or the runtime refuses a network.
         """
         self.bundle = load_bundle(folder)
         cores = threads or machine.cores()
@@ -52,50 +56,77 @@ class Predictor:
             [open_graph(folder / path, 1 + member.has_cam, num_classes, cores) for path in member.networks]
             for member in self.bundle.members
         ]
-        machine.give_back()
+        machine.release_free_memory()
 
-    def pixels(self, data: bytes, max_pixels: int = MAX_PIXELS) -> ModelInputs:
-        """An encoded photo, decoded once, as each member takes it. Raises BadPhoto."""
-        wanted = list(dict.fromkeys((member.size, member.fit) for member in self.bundle.members))
-        fitted = dict(zip(wanted, load_photo_sizes(data, wanted, max_pixels), strict=True))
-        return tuple(fitted[member.size, member.fit] for member in self.bundle.members)
+    def prepare(self, photo: bytes | Pixels, max_pixels: int = MAX_PIXELS) -> ModelInputs:
+        """Returns a photo as each member takes it, decoded once.
 
-    def predict(self, photos: Iterable[bytes]) -> list[Prediction]:
-        """Answers for encoded photos. Raises BadPhoto."""
-        return self.answers([self.pixels(data) for data in photos])
+        Args:
+            photo: an encoded photo, or its upright RGB pixels, uint8 (height, width, 3).
+            max_pixels: an encoded photo of more pixels than these is refused.
 
-    def answers(self, photos: Sequence[ModelInputs]) -> list[Prediction]:
-        """An answer for each photo, in their order."""
-        return [answer for some in _batches(photos) for answer in self._answer(some)]
+        Raises:
+            BadPhoto: the photo cannot be read.
+            ValueError: an array has another shape or dtype.
+        """
+        sizes = list(dict.fromkeys((member.size, member.fit) for member in self.bundle.members))
+        if isinstance(photo, bytes):
+            fitted = load_photo_sizes(photo, sizes, max_pixels)
+        else:
+            _check_pixels(photo)
+            fitted = [fit_photo(photo, size, fit) for size, fit in sizes]
+        inputs = dict(zip(sizes, fitted, strict=True))
+        return tuple(inputs[member.size, member.fit] for member in self.bundle.members)
 
-    def probabilities(self, photos: Sequence[ModelInputs], tta: tuple[str, ...]) -> Floats:
-        """What each member says, the mean over its networks and `tta` variants: float64 (members, n, classes)."""
-        return np.concatenate([self._look(some, tta)[0] for some in _batches(photos)], axis=1)
+    def predict(self, photos: Iterable[bytes | Pixels]) -> list[Prediction]:
+        """Returns the predictions for photos that `prepare` takes, in their order; raises what it raises."""
+        return self.predict_inputs([self.prepare(photo) for photo in photos])
 
-    def _answer(self, photos: Sequence[ModelInputs]) -> Iterator[Prediction]:
-        members, maps = self._look(photos, self.bundle.tta)
+    def predict_inputs(self, photos: Sequence[ModelInputs]) -> list[Prediction]:
+        """Returns the predictions for photos that `prepare` returned, in their order."""
+        return [prediction for batch in _batches(photos) for prediction in self._predict_batch(batch)]
+
+    def member_probabilities(self, photos: Sequence[ModelInputs], tta: tuple[str, ...]) -> Floats:
+        """Returns each member's probabilities, float64 (members, n, classes).
+
+        They are the mean over the member's networks and the variants `tta`.
+        """
+        return np.concatenate([self._run_networks(batch, tta)[0] for batch in _batches(photos)], axis=1)
+
+    def _predict_batch(self, photos: Sequence[ModelInputs]) -> Iterator[Prediction]:
+        members, cams = self._run_networks(photos, self.bundle.tta)
         blended = self.bundle.blend.apply(members)
         known = self.bundle.blend.is_known(blended)
         for i in range(len(photos)):
-            yield Prediction(blended[i], bool(known[i]), tuple(None if of is None else of[i] for of in maps))
+            photo_cams = tuple(None if member_cams is None else member_cams[i] for member_cams in cams)
+            yield Prediction(blended[i], bool(known[i]), photo_cams)
 
-    def _look(self, photos: Sequence[ModelInputs], tta: tuple[str, ...]) -> tuple[Floats, list[Cams | None]]:
-        """Probabilities (members, n, classes) and, of the first view, each member's maps."""
-        seen: dict[tuple[object, ...], Pixels] = {}
+    def _run_networks(
+        self, photos: Sequence[ModelInputs], tta: tuple[str, ...]
+    ) -> tuple[Floats, list[Cams | None]]:
+        """Returns the probabilities (members, n, classes) and each member's cams of the first variant."""
+        variants: dict[tuple[object, ...], Pixels] = {}
         probabilities: list[Floats] = []
-        maps: list[Cams | None] = []
+        cams: list[Cams | None] = []
         for number, (member, networks) in enumerate(zip(self.bundle.members, self._networks, strict=True)):
             outputs: list[Outputs] = []
             for name in tta:
                 key = (member.size, member.fit, name)
-                if key not in seen:  # members of one size share them
-                    seen[key] = apply_tta(np.stack([photo[number] for photo in photos]), name)
-                outputs += [network(seen[key]) for network in networks]
+                if key not in variants:  # members of one size share them
+                    variants[key] = apply_tta(np.stack([photo[number] for photo in photos]), name)
+                outputs += [network(variants[key]) for network in networks]
             logits = np.stack([output[0] for output in outputs]).astype(np.float64)
             probabilities.append(softmax(logits).mean(axis=0))
             first = outputs[: len(networks)]
-            maps.append(np.mean([output[1] for output in first], axis=0) if member.has_cam else None)
-        return np.stack(probabilities), maps
+            cams.append(np.mean([output[1] for output in first], axis=0) if member.has_cam else None)
+        return np.stack(probabilities), cams
+
+
+def _check_pixels(photo: Pixels) -> None:
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+        raise ValueError(
+            f"an array of {photo.dtype} {photo.shape} is not a photo: it must be uint8 (height, width, 3)"
+        )
 
 
 def _batches(photos: Sequence[ModelInputs]) -> Iterator[Sequence[ModelInputs]]:

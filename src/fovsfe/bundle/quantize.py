@@ -1,4 +1,4 @@
-"""Networks in 16 or 8 bits, and what that costs, measured on photos that they had not learned from."""
+"""Networks in 16 or 8 bits, and what that costs, measured on photos that they were not trained on."""
 
 import logging
 from collections.abc import Callable
@@ -11,71 +11,71 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from fovsfe.arrays import Float32s, Floats, Ints, Pixels
 from fovsfe.bundle.format import Bundle, Precision, PrecisionCheck, PrecisionName
 from fovsfe.bundle.predictor import BATCH
 from fovsfe.bundle.runtime import open_graph
-from fovsfe.ensemble.blend import Floats, softmax
-from fovsfe.ensemble.metrics import Ints, accuracy
+from fovsfe.ensemble.blend import softmax
+from fovsfe.ensemble.metrics import accuracy
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.decode import Pixels
 from fovsfe.photos.tta import apply_tta
 
 MARGIN = 0.01  # of accuracy
 
-# The head stays in float32: it takes no time, and its logits would be told in 256 steps.
-QUANTISED = ["Conv", "Clip", "Relu", "Add", "Concat", "MaxPool", "AveragePool"]
+# The head stays in float32: it takes no time, and its logits would come in 256 steps.
+QUANTIZED_OPERATORS = ["Conv", "Clip", "Relu", "Add", "Concat", "MaxPool", "AveragePool"]
 
 
 @dataclass(frozen=True)
 class QuantizationData:
-    """To which precision, and the photos that show how to reduce it, and what it costs."""
+    """The precision to reduce networks to, and the photos that calibrate and validate them."""
 
-    kind: PrecisionName
+    precision: PrecisionName
     y_true: Ints
-    """(n,) positions in the labels, of photos that some network of each member had not learned from"""
+    """(n,) true labels of the validation photos, as positions in the class names"""
     folds: Ints
-    """(n,): the number of that network"""
+    """(n,) the number of the network of each member that was not trained on the photo"""
     trained: Floats
-    """(members, n, classes): what these networks say of them as trained, in the blend's order"""
-    photos: Callable[[str, Ints], Pixels]
-    """title of a member, some of 0 to n - 1 -> those photos as the member takes them"""
-    learned: Callable[[str, int], Pixels]
-    """title of a member, number of a network -> some photos that the network has learned from"""
+    """(members, n, classes): the probabilities of these networks as trained, in the order of the blend"""
+    validation_photos: Callable[[str, Ints], Pixels]
+    """title of a member, positions from 0 to n - 1 -> those photos as the member takes them"""
+    calibration_photos: Callable[[str, int], Pixels]
+    """title of a member, number of a network -> some photos that the network was trained on"""
 
 
-def quantize_bundle(folder: Path, bundle: Bundle, reduction: QuantizationData) -> Precision:
-    """Reduces the graphs of `bundle`, which lie in `folder`.
+def quantize_bundle(folder: Path, bundle: Bundle, data: QuantizationData) -> Precision:
+    """Reduces the precision of a bundle's graphs in `folder`, in place, and returns what that cost.
 
-    Raises FovsfeError where the accuracy falls by more than MARGIN.
+    Raises FovsfeError if the accuracy falls by more than MARGIN.
     """
-    answers = np.zeros_like(reduction.trained)
+    quantized = np.zeros_like(data.trained)
     for number, member in enumerate(bundle.members):
         for fold, path in enumerate(member.networks):
-            if reduction.kind == "int8":
-                quantize_int8(folder / path, reduction.learned(member.title, fold))
+            if data.precision == "int8":
+                quantize_int8(folder / path, data.calibration_photos(member.title, fold))
             else:
-                _to_half(folder / path, reduction.kind)
+                _to_half(folder / path, data.precision)
             run = open_graph(folder / path, 1 + member.has_cam, len(bundle.class_names), 1)
-            rows = np.flatnonzero(reduction.folds == fold)
+            rows = np.flatnonzero(data.folds == fold)
             for start in range(0, len(rows), BATCH):
-                some = rows[start : start + BATCH]
-                photos = reduction.photos(member.title, some)
+                batch = rows[start : start + BATCH]
+                photos = data.validation_photos(member.title, batch)
                 logits = np.stack([run(apply_tta(photos, name))[0] for name in bundle.tta])
-                answers[number, some] = softmax(logits.astype(np.float64)).mean(axis=0)
-    before = accuracy(bundle.blend.apply(reduction.trained), reduction.y_true)
-    after = accuracy(bundle.blend.apply(answers), reduction.y_true)
+                quantized[number, batch] = softmax(logits.astype(np.float64)).mean(axis=0)
+    before = accuracy(bundle.blend.apply(data.trained), data.y_true)
+    after = accuracy(bundle.blend.apply(quantized), data.y_true)
     if after < before - MARGIN:
         raise FovsfeError(
-            f"at {reduction.kind} the bundle is right for {after:.1%} of {len(reduction.y_true)} held-out"
-            f" photos, as trained for {before:.1%}: over {MARGIN:.0%} is lost; no bundle was made; export"
-            " it with another --precision"
+            f"at {data.precision} the bundle predicts {after:.1%} of {len(data.y_true)} held-out photos"
+            f" correctly, as trained {before:.1%}: more than {MARGIN:.0%} is lost; no bundle was made; choose"
+            " another --precision"
         )
-    check = PrecisionCheck(photos=len(reduction.y_true), before=before, after=after, margin=MARGIN)
-    return Precision(kind=reduction.kind, check=check)
+    check = PrecisionCheck(photos=len(data.y_true), before=before, after=after, margin=MARGIN)
+    return Precision(kind=data.precision, check=check)
 
 
-class _Photos(CalibrationDataReader):  # type: ignore[misc]
-    """Photos, one by one, in the form that onnxruntime's calibration takes them."""
+class _CalibrationPhotos(CalibrationDataReader):  # type: ignore[misc]
+    """Photos, one by one, as the calibration of ONNX Runtime takes them."""
 
     def __init__(self, photos: Pixels) -> None:
         self._photos = iter(photos)
@@ -86,32 +86,32 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantize_int8(file: Path, photos: Pixels) -> None:
-    """Quantises a graph in place; the ranges of its activations are those that `photos` show.
+    """Quantizes a graph to 8 bits, in place.
 
-    `photos`: uint8 (n, height, width, 3), as the network takes them.
+    `photos`, uint8 (n, height, width, 3) as the network takes them, show the ranges of its activations.
     """
-    quantised = file.with_suffix(".int8")
+    quantized = file.with_suffix(".int8")
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # it recommends preprocessing, which the exporter has done
     try:
         quantize_static(
             file,
-            quantised,
-            _Photos(photos),
+            quantized,
+            _CalibrationPhotos(photos),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTISED,
+            op_types_to_quantize=QUANTIZED_OPERATORS,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
     finally:
         root.setLevel(level)
-    quantised.replace(file)
+    quantized.replace(file)
 
 
-def _to_half(file: Path, kind: PrecisionName) -> None:
-    """Stores a graph's weights in 16 bits, in place. The runtime widens them as it loads, once."""
+def _to_half(file: Path, precision: PrecisionName) -> None:
+    """Stores a graph's weights in 16 bits, in place. The runtime widens them once, as it loads the graph."""
     model = onnx.load(file)
     graph = model.graph
     large = [each for each in graph.initializer if each.data_type == TensorProto.FLOAT and len(each.dims) > 1]
@@ -119,7 +119,7 @@ def _to_half(file: Path, kind: PrecisionName) -> None:
     for weights in large:
         values, half = numpy_helper.to_array(weights), f"{weights.name}.half"
         casts.append(helper.make_node("Cast", [half], [weights.name], to=TensorProto.FLOAT))
-        if kind == "fp16":
+        if precision == "fp16":
             type_, stored = TensorProto.FLOAT16, values.astype("<f2")
         else:
             type_, stored = TensorProto.BFLOAT16, _as_bfloat16(values)
@@ -130,7 +130,7 @@ def _to_half(file: Path, kind: PrecisionName) -> None:
     onnx.save(model, file)
 
 
-def _as_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """The upper halves of float32 values, rounded to the nearest, ties to even."""
+def _as_bfloat16(values: Float32s) -> npt.NDArray[np.uint16]:
+    """Returns the upper halves of float32 values, rounded to the nearest, ties to even."""
     bits = np.ascontiguousarray(values, "<f4").view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")

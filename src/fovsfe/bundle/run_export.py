@@ -1,31 +1,30 @@
-"""A bundle of what a run folder holds: all that its chosen blend needs, or one member of it alone."""
+"""A bundle of a run: all that its selected blend needs, or one member of it alone."""
 
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fovsfe.bundle.export import export
+from fovsfe.arrays import Floats, Ints, Pixels
+from fovsfe.bundle.export import ExportInputs, export_bundle
 from fovsfe.bundle.format import Bundle, PrecisionName
 from fovsfe.bundle.quantize import QuantizationData
 from fovsfe.ensemble import predictions
-from fovsfe.ensemble.blend import Blend, Floats
-from fovsfe.ensemble.metrics import Ints
+from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.selection import select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
-from fovsfe.photos import layouts
-from fovsfe.photos import manifest as photo_table
-from fovsfe.photos.decode import BadPhoto, Pixels, load_photo
+from fovsfe.photos.decode import BadPhoto, load_photo
+from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest
 from fovsfe.photos.reader import read_bytes
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.run import Run
-from fovsfe.storage.locations import as_path, exists
 
 PROOF_PHOTOS = 8  # that go through every exported network beside the trained one
 CALIBRATION_PHOTOS = 48  # that show which activations a network has, for int8
@@ -33,192 +32,214 @@ CALIBRATION_PHOTOS = 48  # that show which activations a network has, for int8
 Translations = Mapping[str, Mapping[str, str]]
 
 
+@dataclass(frozen=True)
+class RunSource:
+    """What of a run goes into any bundle of it."""
+
+    run: Run
+    recipe: Recipe
+    facts: DataSetFacts
+    photos: pd.DataFrame
+    """photos.csv"""
+    weights: str
+    """as `train` was told: "hub", "none", or a folder"""
+    metrics: Mapping[str, Any]
+    """what metrics.json holds, or will hold"""
+
+    @classmethod
+    def read(cls, run: Run) -> "RunSource":
+        """Reads a run. Raises FovsfeError if it is not complete or one of its files is damaged."""
+        if not run.metrics.exists():
+            raise FovsfeError(f"{run.root} is not a complete run; complete it: fovsfe resume {run.root}")
+        return cls(
+            run=run,
+            recipe=load_recipe(str(run.recipe)),
+            facts=read_facts(run.dataset),
+            photos=read_manifest(run.photos),
+            weights=read_json(run.arguments)["weights"],
+            metrics=read_json(run.metrics),
+        )
+
+    @property
+    def round(self) -> int:
+        """The round that counts."""
+        return int(self.metrics["chosen"]["round"])
+
+    @property
+    def folds(self) -> range:
+        """The folds that were trained."""
+        return range(max(self.recipe.split.folds, 1))
+
+    @cached_property
+    def manifest(self) -> pd.DataFrame:
+        """The readable photos."""
+        return self.photos[self.photos["fault"] == ""].reset_index(drop=True)
+
+    @cached_property
+    def val_idx(self) -> Ints:
+        """Positions in `manifest` of the photos that are validation photos of some fold."""
+        return np.flatnonzero(self.manifest["fold"] >= 0)
+
+    @cached_property
+    def y_true(self) -> Ints:
+        """(val,) the labels of the validation photos, as positions in the class names."""
+        number = {label: i for i, label in enumerate(self.facts.class_names)}
+        return np.array([number[label] for label in self.manifest["label"].iloc[self.val_idx]], np.int64)
+
+    def out_of_fold(self, titles: Sequence[str]) -> Floats:
+        """Returns the members' out-of-fold probabilities (members, val, classes)."""
+        files = [self.run.member(self.round, title) / "out_of_fold.csv" for title in titles]
+        return predictions.stack_predictions([predictions.read_predictions(file) for file in files])
+
+    def pixels(self, title: str, positions: Ints) -> Pixels:
+        """Returns photos of the manifest as a member takes them: uint8 (n, height, width, 3).
+
+        Raises:
+            FovsfeError: a photo is gone or has become unreadable.
+        """
+        size = next(member.size for member in self.recipe.members if member.title == title)
+        settings, root = self.recipe.photos, self.facts.location
+        pixels = np.empty((len(positions), *size, 3), np.uint8)
+        for i, path in enumerate(self.manifest["path"].iloc[positions]):
+            try:
+                pixels[i] = load_photo(read_bytes(root, path), size, settings.fit, settings.max_pixels)
+            except (OSError, BadPhoto) as error:
+                raise FovsfeError(
+                    f"{root / path}: {error}; some photos of the run prove its bundle: put it back"
+                ) from error
+        return pixels
+
+
 def export_run(
-    run: Run,
+    source: RunSource,
     folder: Path,
-    metrics: Mapping[str, Any] | None = None,
     member: str | None = None,
     translations: Translations | None = None,
     precision: PrecisionName = "fp32",
 ) -> Bundle:
-    """Makes the bundle `folder` of a run: its chosen blend or, as a blend of one, `member`.
+    """Makes the bundle `folder` of a run: its selected blend or, as a blend of one, `member`.
 
     A member alone gets a temperature and a threshold of its own, found as a blend's are. The photos of the
-    run must still be where they were.
+    run must still be where they were: some of them prove the bundle.
 
     Args:
-        metrics: what metrics.json will hold; read from there if None.
-        translations: as `read_translations` gives them.
-        precision: of the networks, see `reduce`.
+        translations: as `read_translations` returns them.
+        precision: of the networks, see `bundle.quantize`.
 
     Raises:
-        FovsfeError: the run is not done or there is no such member; the photos are gone or others; or as
-            `export` does.
+        FovsfeError: there is no such member; photos are gone; or as `export_bundle` does.
     """
-    if metrics is None:
-        if not run.metrics.exists():
-            raise FovsfeError(f"{run.root} is no finished run; fovsfe resume {run.root} goes on with one")
-        metrics = read_json(run.metrics)
-    source = _read(run, metrics)
     titles = [each.title for each in source.recipe.members]
     if member is not None and member not in titles:
-        raise FovsfeError(f'{run.root} has no member "{member}": it has {", ".join(titles)}')
-    chosen = metrics["chosen"]
-    measured = metrics["rounds"][source.round - 1]["members"]
+        raise FovsfeError(f'{source.run.root} has no member "{member}": it has {", ".join(titles)}')
     if member is None:
-        blend = Blend.model_validate(read_json(run.round(source.round) / "blend.json"))
-        facts = dict(chosen)
+        blend = Blend.model_validate(read_json(source.run.round(source.round) / "blend.json"))
+        metrics = dict(source.metrics["chosen"])
     else:
-        blend, facts = _alone(source, member)
-    folds = range(max(source.recipe.split.folds, 1))
-    networks = {
-        title: [run.fold(source.round, title, fold) / "network.safetensors" for fold in folds]
-        for title in blend.members
-    }
-    facts |= {
-        "members": {title: measured[title] for title in blend.members},
-        "measured_on": metrics["measured_on"],
-        "data": _data(run, source, metrics),
-        "training": _training(run, source),
-    }
-    return export(
-        folder,
-        networks,
-        source.recipe,
-        blend,
-        source.found.class_names,
-        source.found.label_ids,
-        tuple(chosen["tta"]),
-        facts,
-        lambda title: source.pixels(title, source.judged[:PROOF_PHOTOS]),
-        translations,
-        None if precision == "fp32" else _reduction(source, blend, precision),
+        blend, metrics = _blend_of_one(source, member)
+    inputs = ExportInputs(
+        networks={title: _network_files(source, title) for title in blend.members},
+        recipe=source.recipe,
+        blend=blend,
+        class_names=source.facts.class_names,
+        label_ids=source.facts.label_ids,
+        tta=tuple(source.metrics["chosen"]["tta"]),
+        metrics=metrics | _card_facts(source, blend),
+        proof_photos=lambda title: source.pixels(title, source.val_idx[:PROOF_PHOTOS]),
+        translations=translations or {},
+        quantization=None if precision == "fp32" else _quantization_data(source, blend, precision),
     )
+    return export_bundle(folder, inputs)
 
 
-def read_translations(file: Path, run: Run) -> Translations:
-    """Names of labels in other languages, from TOML: a table a language, in it `"label" = "its name there"`.
+def read_translations(file: Path, class_names: Sequence[str]) -> Translations:
+    """Returns the labels' names in other languages, from TOML: a table a language, in it `"label" = "name"`.
 
-    Raises FovsfeError where it cannot be read or names a label that the run does not know.
+    Raises:
+        FovsfeError: the file cannot be read, or names a label that is not among the class names.
     """
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FovsfeError(f"cannot read the translations in {file}: {error}") from error
-    class_names = read_json(run.metrics)["class_names"]
     for language, names in raw.items():
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             raise FovsfeError(f'{file}: a language is a table, as in [ru] with lines of "label" = "name"')
-        if strange := [label for label in names if label not in class_names]:
+        if unknown := [label for label in names if label not in class_names]:
             raise FovsfeError(
-                f"{file}: [{language}] names unknown labels: {', '.join(strange)};"
+                f"{file}: [{language}] names unknown labels: {', '.join(unknown)};"
                 f" there are {', '.join(class_names)}"
             )
     return raw
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What of a run goes into any bundle of it."""
-
-    run: Run
-    round: int
-    recipe: Recipe
-    found: layouts.DataSet
-    table: pd.DataFrame
-    """the readable photos of photos.csv"""
-
-    @property
-    def judged(self) -> Ints:
-        """Positions in `table` of the photos that validate in some fold."""
-        return np.flatnonzero(self.table["fold"] >= 0)
-
-    @property
-    def y_true(self) -> Ints:
-        """Of the judged photos, positions in the labels."""
-        number = {label: i for i, label in enumerate(self.found.class_names)}
-        return np.array([number[label] for label in self.table["label"].iloc[self.judged]], np.int64)
-
-    def answers(self, titles: Sequence[str]) -> Floats:
-        """(members, judged, classes), out of fold."""
-        files = [self.run.member(self.round, title) / "out_of_fold.csv" for title in titles]
-        return predictions.stack_predictions([predictions.read_predictions(file) for file in files])
-
-    def pixels(self, title: str, positions: Ints) -> Pixels:
-        """Photos of the table as a member takes them: uint8 (n, height, width, 3)."""
-        size = next(member.size for member in self.recipe.members if member.title == title)
-        settings = self.recipe.photos
-        fitted = np.empty((len(positions), *size, 3), np.uint8)
-        for i, path in enumerate(self.table["path"].iloc[positions]):
-            try:
-                data = read_bytes(self.found.root, path)
-                fitted[i] = load_photo(data, size, settings.fit, settings.max_pixels)
-            except (OSError, BadPhoto) as error:
-                raise FovsfeError(f"{self.found.root / path}: {error}; put the photo back") from error
-        return fitted
+def _network_files(source: RunSource, title: str) -> list[Path]:
+    folders = [source.run.fold(source.round, title, fold) for fold in source.folds]
+    return [folder / "network.safetensors" for folder in folders]
 
 
-def _read(run: Run, metrics: Mapping[str, Any]) -> _Source:
-    photos = as_path(read_json(run.arguments)["photos"])
-    if not exists(photos):
-        raise FovsfeError(f"the photos of {run.root} prove the bundle, but {photos} is gone; put it back")
-    found = layouts.find_photos(photos)
-    if list(found.class_names) != list(metrics["class_names"]):
-        raise FovsfeError(f"{photos} has other labels than {run.root} was trained on")
-    table = photo_table.read_manifest(run.photos)
-    readable = table[table["fault"] == ""].reset_index(drop=True)
-    return _Source(run, metrics["chosen"]["round"], load_recipe(str(run.recipe)), found, readable)
-
-
-def _alone(source: _Source, member: str) -> tuple[Blend, dict[str, Any]]:
-    """One member as a blend of its own, and its cross-validated figures."""
-    groups = source.table["group"].to_numpy(np.int64)[source.judged]
-    choice = select_blend(
-        source.answers([member]),
+def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]]:
+    """Returns one member as a blend of its own, and its cross-validated metrics."""
+    selection = select_blend(
+        source.out_of_fold([member]),
         source.y_true,
         [member],
-        source.found.class_names,
-        groups,
+        source.facts.class_names,
+        source.manifest["group"].to_numpy(np.int64)[source.val_idx],
         source.recipe.seed,
     )
-    return choice.blend, {**choice.metrics.model_dump(mode="json"), "reasons": list(choice.reasons)}
-
-
-def _reduction(source: _Source, blend: Blend, kind: PrecisionName) -> QuantizationData:
-    folds = source.table["fold"].to_numpy(np.int64)
-    labelled = (source.table["part"] == "train").to_numpy()
-
-    def learned(title: str, fold: int) -> Pixels:
-        some = np.flatnonzero(labelled & (folds != fold))
-        chosen = np.random.default_rng(source.recipe.seed).permutation(some)[:CALIBRATION_PHOTOS]
-        return source.pixels(title, chosen)
-
-    return QuantizationData(
-        kind=kind,
-        y_true=source.y_true,
-        folds=folds[source.judged],
-        trained=source.answers(blend.members),
-        photos=lambda title, rows: source.pixels(title, source.judged[rows]),
-        learned=learned,
-    )
-
-
-def _data(run: Run, source: _Source, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What it learned from: photos by label, and what the audit found."""
-    labelled = Counter(source.table["label"][source.table["part"] == "train"])
-    kinds = Counter(finding["kind"] for finding in read_json(run.audit) if finding["severity"] != "info")
-    return {
-        **metrics["photos"],
-        "of_label": {label: labelled[label] for label in source.found.class_names},
-        "findings": dict(kinds),
+    return selection.blend, {
+        **selection.metrics.model_dump(mode="json"),
+        "reasons": list(selection.reasons),
     }
 
 
-def _training(run: Run, source: _Source) -> dict[str, Any]:
-    """How it was trained; of where the weights came from no more than which of the three ways it was."""
-    recipe, weights = source.recipe, read_json(run.arguments)["weights"]
+def _quantization_data(source: RunSource, blend: Blend, precision: PrecisionName) -> QuantizationData:
+    folds = source.manifest["fold"].to_numpy(np.int64)
+    labelled = (source.manifest["part"] == "train").to_numpy()
+
+    def calibration_photos(title: str, fold: int) -> Pixels:
+        train_idx = np.flatnonzero(labelled & (folds != fold))
+        chosen = np.random.default_rng(source.recipe.seed).permutation(train_idx)[:CALIBRATION_PHOTOS]
+        return source.pixels(title, chosen)
+
+    return QuantizationData(
+        precision,
+        source.y_true,
+        folds[source.val_idx],
+        source.out_of_fold(blend.members),
+        lambda title, rows: source.pixels(title, source.val_idx[rows]),
+        calibration_photos,
+    )
+
+
+def _card_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
+    """Returns what the model card tells beside the blend's own metrics."""
+    member_metrics = source.metrics["rounds"][source.round - 1]["members"]
     return {
-        "weights": {"hub": "the hub", "none": "none"}.get(weights, "a folder"),
+        "members": {title: member_metrics[title] for title in blend.members},
+        "measured_on": source.metrics["measured_on"],
+        "data": _data_facts(source),
+        "training": _training_facts(source),
+    }
+
+
+def _data_facts(source: RunSource) -> dict[str, Any]:
+    """Returns the training data: photos by label, and what the audit found."""
+    labelled = Counter(source.manifest["label"][source.manifest["part"] == "train"])
+    findings = [finding for finding in read_json(source.run.audit) if finding["severity"] != "info"]
+    return {
+        **source.metrics["photos"],
+        "of_label": {label: labelled[label] for label in source.facts.class_names},
+        "findings": dict(Counter(finding["kind"] for finding in findings)),
+    }
+
+
+def _training_facts(source: RunSource) -> dict[str, Any]:
+    """Returns how the networks were trained; of where the weights came from, only which of the three ways."""
+    recipe = source.recipe
+    return {
+        "weights": {"hub": "the hub", "none": "none"}.get(source.weights, "a folder"),
         "round": source.round,
         "folds": recipe.split.folds,
         "holdout": recipe.split.holdout,

@@ -1,4 +1,4 @@
-"""One network of a bundle on a runtime: uint8 photos in, arrays out."""
+"""One network of a bundle in a runtime, ONNX Runtime or OpenVINO: uint8 photos in, arrays out."""
 
 import os
 import sys
@@ -9,49 +9,54 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
+from fovsfe.arrays import Float32s, Pixels
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.decode import Pixels
 
 VARIABLE = "FOVSFE_RUNTIME"
 
-Outputs = list[npt.NDArray[np.float32]]
+Outputs = list[Float32s]
 GraphSession = Callable[[Pixels], Outputs]
-"""uint8 (n, height, width, 3) -> float32 logits (n, classes) and, of some networks, maps. May be called from
-several threads at once."""
+"""uint8 (n, height, width, 3) -> float32 logits (n, classes) and, of some networks, class activation maps
+(n, rows, columns, classes). It may be called from several threads at once."""
 
 
 def open_graph(file: Path, outputs: int, num_classes: int, threads: int) -> GraphSession:
     """Loads a graph into the runtime that the environment variable FOVSFE_RUNTIME names.
 
-    That is "onnxruntime" unless it says "openvino", which takes two to four times the memory and is faster
-    only for small networks of 8 bits, which it rounds otherwise than the one that judged them:
+    That is "onnxruntime" by default. "openvino" takes two to four times the memory and is faster only for
+    small networks of 8 bits, which it rounds differently from the runtime that measured their accuracy:
     `python -m benchmarks runtimes`.
 
-    Raises FovsfeError where there is no such runtime, or it refuses the graph, or the graph is for others.
+    Args:
+        outputs: how many arrays the graph must return.
+        num_classes: the length that the last axis of its first output must have.
+        threads: the cores that each call may use.
+
+    Raises:
+        FovsfeError: there is no such runtime, it refuses the graph, or the graph is for another bundle.
     """
     name = os.environ.get(VARIABLE) or "onnxruntime"
     runtimes = {"onnxruntime": _onnxruntime, "openvino": _openvino}
     if name not in runtimes:
-        raise FovsfeError(f"{VARIABLE}={name}: there are {' and '.join(runtimes)}")
+        raise FovsfeError(f"{VARIABLE}={name}: it must be {' or '.join(runtimes)}")
     try:
-        network, last_sides = runtimes[name](file, threads)
+        network, last_axes = runtimes[name](file, threads)
     except ImportError as error:
         raise FovsfeError(f"{VARIABLE}={name}: it is not installed: pip install 'fovsfe[{name}]'") from error
     except Exception as error:  # the runtimes' exceptions have no common class
         reason = " ".join(str(error).split())[:200]
         raise FovsfeError(f"{name} {sys.modules[name].__version__} cannot load {file}: {reason}") from error
-    if last_sides[0] != num_classes or len(last_sides) != outputs:
+    if last_axes[0] != num_classes or len(last_axes) != outputs:
         raise FovsfeError(
-            f"{file} is not a network for the {num_classes} labels of its bundle: export it anew"
+            f"{file} is not a network for the {num_classes} labels of its bundle: export it again"
         )
     return network
 
 
 def _onnxruntime(file: Path, threads: int) -> tuple[GraphSession, list[int]]:
-    """The network, and the last side of each of its outputs."""
+    """Returns the network, and the length of the last axis of each output."""
     _share_memory()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -63,17 +68,18 @@ def _onnxruntime(file: Path, threads: int) -> tuple[GraphSession, list[int]]:
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
     def run(photos: Pixels) -> Outputs:
-        answers: Outputs = session.run(None, {"photos": photos})
-        return answers
+        outputs: Outputs = session.run(None, {"photos": photos})
+        return outputs
 
     return run, [output.shape[-1] for output in session.get_outputs()]
 
 
 @cache
 def _share_memory() -> None:
-    """One arena for all networks: with one each, every one keeps what it needed for itself.
+    """Gives all networks one memory arena: with one each, every network keeps what it once needed.
 
-    It doubles as it grows; extended by just what is asked for, it splits into chunks that fit nothing else.
+    The arena doubles as it grows; extended by just what is requested, it would split into chunks that fit
+    nothing else.
     """
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     doubling = {"max_mem": 0, "arena_extend_strategy": 0}
@@ -82,7 +88,7 @@ def _share_memory() -> None:
 
 
 def _openvino(file: Path, threads: int) -> tuple[GraphSession, list[int]]:
-    """The network, and the last side of each of its outputs."""
+    """Returns the network, and the length of the last axis of each output."""
     import openvino
 
     settings: dict[str, Any] = {
@@ -91,12 +97,12 @@ def _openvino(file: Path, threads: int) -> tuple[GraphSession, list[int]]:
         "NUM_STREAMS": 1,
     }
     compiled = openvino.Core().compile_model(file, "CPU", settings)
-    # One request, and one call at a time: several at once end, one time in ten, in a deadlock of OpenVINO's.
+    # One request, and one call at a time: several at once deadlock in OpenVINO one time in ten.
     request, lock = compiled.create_infer_request(), Lock()
 
     def run(photos: Pixels) -> Outputs:
         with lock:
-            answers = request.infer([photos])
-            return [np.array(answers[number]) for number in range(len(compiled.outputs))]
+            outputs = request.infer([photos])
+            return [np.array(outputs[number]) for number in range(len(compiled.outputs))]
 
     return run, [output.partial_shape[-1].get_length() for output in compiled.outputs]

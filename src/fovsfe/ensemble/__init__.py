@@ -1,1 +1,1 @@
-"""Many members, one answer: metrics, blends, calibration, pseudo-labels."""
+"""Predictions of many members made one: blends, calibration, metrics, pseudo-labels, submissions."""

@@ -1,4 +1,7 @@
-"""One answer out of many members: what a blend is, and how it is applied. Needs numpy and pydantic only."""
+"""What a blend is and how it is applied: the members' probabilities made one. Needs numpy and pydantic only.
+
+A new kind of blend is a name in `BlendKind`, a branch in `Blend.apply` and one in `fitting.fit_blend`.
+"""
 
 from typing import Literal, Self, get_args
 
@@ -6,22 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-Floats = NDArray[np.float64]
+from fovsfe.arrays import Floats
+
 BlendKind = Literal["mean", "maximum", "precision", "stacking"]
 BLEND_KINDS: tuple[BlendKind, ...] = get_args(BlendKind)
 
-SMALLEST = 1e-7
-"""Probabilities are taken to be at least this before a logarithm, as float32 may round them to 0."""
+MIN_PROBABILITY = 1e-7
+"""Probabilities are raised to this before a logarithm is taken, as float32 may round them to 0."""
 
 
 class Blend(BaseModel):
-    """How the members' probabilities become one answer.
+    """How the members' probabilities are combined.
 
-    "mean", "maximum" and "precision" (a member weighs what its precision for the label is) are the reference
-    team's three. "stacking" is a log-linear pool, softmax over labels of sum_m weights[m] * log p[m] + bias:
-    multinomial logistic regression on log-probabilities with one coefficient a member. `temperature` divides
-    the logarithm of the blended probabilities (Guo et al. 2017, https://arxiv.org/abs/1706.04599). An answer
-    whose highest probability is under `threshold` means "not one of these".
+    "mean", "maximum" and "precision" average the members' probabilities, take the highest, or weigh a member
+    by its precision for the label. "stacking" is a log-linear pool, the softmax over labels of
+    sum_m weights[m] * log p[m] + bias: multinomial logistic regression on log-probabilities with one
+    coefficient for each member. `temperature` divides the logarithm of the blended probabilities (Guo et al.
+    2017, https://arxiv.org/abs/1706.04599). A photo whose highest probability is below `threshold` is
+    unknown: "none of these".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,29 +43,32 @@ class Blend(BaseModel):
     threshold: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _has_its_parameters(self) -> Self:
+    def _check_parameters(self) -> Self:
         if len(set(self.members)) != len(self.members):
             raise ValueError(f"a member is named twice: {self.members}")
-        of_precision = len(self.members) if self.kind == "precision" else 0
-        of_stacking = len(self.members) if self.kind == "stacking" else 0
-        if len(self.precisions) != of_precision or len({len(row) for row in self.precisions}) > 1:
-            raise ValueError(f"a {self.kind} blend needs {of_precision} equal rows of precisions")
-        if len(self.weights) != of_stacking or bool(self.bias) != bool(of_stacking):
-            raise ValueError(f"a {self.kind} blend needs {of_stacking} weights and their bias")
+        num_precisions = len(self.members) if self.kind == "precision" else 0
+        num_weights = len(self.members) if self.kind == "stacking" else 0
+        if len(self.precisions) != num_precisions or len({len(row) for row in self.precisions}) > 1:
+            raise ValueError(f"a {self.kind} blend needs {num_precisions} rows of precisions of equal length")
+        if len(self.weights) != num_weights or bool(self.bias) != bool(num_weights):
+            raise ValueError(f"a {self.kind} blend needs {num_weights} weights and their bias")
         return self
 
     @property
     def name(self) -> str:
-        """The same for the same kind and members, fit for a file name."""
+        """The blend's name, of its kind and members; fit for a file name."""
         return blend_name(self.kind, self.members)
 
     def apply(self, probabilities: Floats) -> Floats:
-        """(members, n, classes), in the order of `members` -> float64 (n, classes), every row sums to 1.
+        """Returns the blended probabilities, float64 (n, classes); every row sums to 1.
 
-        Raises ValueError when the shape is not the blend's.
+        `probabilities` are (members, n, classes), in the order of `members`. Raises ValueError if their shape
+        does not fit the blend.
         """
         if probabilities.ndim != 3 or len(probabilities) != len(self.members):
-            raise ValueError(f"{probabilities.shape} is not (members, n, classes) of {self.members}")
+            raise ValueError(
+                f"the shape {probabilities.shape} is not (members, n, classes) of {self.members}"
+            )
         members = np.asarray(probabilities, dtype=np.float64)
         if self.kind == "mean":
             blended = members.mean(axis=0)
@@ -74,33 +82,35 @@ class Blend(BaseModel):
         return at_temperature(blended / blended.sum(axis=1, keepdims=True), self.temperature)
 
     def is_known(self, probabilities: Floats) -> NDArray[np.bool_]:
-        """Blended (n, classes) -> bool (n,): False where the answer is "not one of these"."""
+        """Returns bool (n,) of blended (n, classes): False if the photo is "none of these"."""
         return np.asarray(probabilities.max(axis=1) >= self.threshold)
 
     @staticmethod
     def _parameters(values: tuple[float, ...] | tuple[tuple[float, ...], ...], members: Floats) -> Floats:
         parameters = np.asarray(values)
         if parameters.shape[-1] != members.shape[-1]:
-            raise ValueError(f"a blend of {parameters.shape[-1]} labels got {members.shape[-1]}")
+            raise ValueError(
+                f"a blend of {parameters.shape[-1]} classes got probabilities of {members.shape[-1]}"
+            )
         return parameters
 
 
 def blend_name(kind: BlendKind, members: tuple[str, ...]) -> str:
-    """ "mean", ("a", "b") -> "mean-a+b"; one member alone goes by its own name."""
+    """Returns a blend's name: ("mean", ("a", "b")) -> "mean-a+b"; a member alone has its own name."""
     return members[0] if len(members) == 1 and kind == "mean" else f"{kind}-{'+'.join(members)}"
 
 
 def log_probabilities(probabilities: Floats) -> Floats:
-    """Natural logarithms, finite also where a probability is 0. Any shape."""
-    return np.log(np.maximum(probabilities, SMALLEST))
+    """Returns natural logarithms, finite also for a probability of 0; any shape."""
+    return np.log(np.maximum(probabilities, MIN_PROBABILITY))
 
 
 def softmax(logits: Floats, labels_axis: int = -1) -> Floats:
-    """Any shape -> the same shape, not negative, summing to 1 over the labels."""
+    """Returns probabilities of the same shape as `logits`, which sum to 1 along `labels_axis`."""
     exponentials = np.exp(logits - logits.max(axis=labels_axis, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=labels_axis, keepdims=True))
 
 
 def at_temperature(probabilities: Floats, temperature: float) -> Floats:
-    """(n, classes) -> (n, classes): over 1 less sure of itself, under 1 surer; 1 changes nothing."""
+    """Returns (n, classes) at a temperature: above 1 less confident, below 1 more; 1 changes nothing."""
     return probabilities if temperature == 1 else softmax(log_probabilities(probabilities) / temperature)

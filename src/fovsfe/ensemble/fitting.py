@@ -1,96 +1,107 @@
-"""What a blend learns from true labels: precisions, stacking weights, temperature, threshold."""
+"""What of a blend is fitted to true labels: precisions, stacking weights, temperature, threshold."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize
 
-from fovsfe.ensemble.blend import Blend, BlendKind, Floats, log_probabilities, softmax
-from fovsfe.ensemble.metrics import Ints
+from fovsfe.arrays import Floats, Ints
+from fovsfe.ensemble.blend import Blend, BlendKind, log_probabilities, softmax
 
-COLDEST, HOTTEST = 0.1, 10.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
 
 
 def fit_blend(
-    kind: BlendKind, names: tuple[str, ...], probabilities: Floats, y_true: Ints, strength: float
+    kind: BlendKind, names: tuple[str, ...], probabilities: Floats, y_true: Ints, regularization: float
 ) -> Blend:
-    """(members, n, classes), (n,) -> a Blend with its parameters, at temperature 1.
+    """Returns a blend of the members `names`, fitted, at temperature 1.
 
-    `strength` holds the stacking weights back (see `fit_pool`); the other kinds do not use it.
+    Args:
+        probabilities: (members, n, classes).
+        y_true: (n,), positions of true labels.
+        regularization: of the stacking weights, see `fit_pool`; the other kinds do not use it.
     """
     if kind == "precision":
         rows = fit_precisions(probabilities, y_true).tolist()
         return Blend(kind=kind, members=names, precisions=tuple(map(tuple, rows)))
     if kind == "stacking":
-        weights, bias = fit_pool(log_probabilities(probabilities), y_true, strength)
+        weights, bias = fit_pool(log_probabilities(probabilities), y_true, regularization)
         return Blend(kind=kind, members=names, weights=tuple(weights.tolist()), bias=tuple(bias.tolist()))
     return Blend(kind=kind, members=names)
 
 
 def fit_precisions(probabilities: Floats, y_true: Ints) -> Floats:
-    """(members, n, classes), (n,) -> (members, classes): how often a member is right when it answers a label.
+    """Returns each member's precision for each label, (members, classes), of (members, n, classes) and (n,).
 
-    Each is drawn towards the member's accuracy by the weight of one photo, as a label that a member never
-    answers has no precision of its own.
+    A precision is smoothed towards the member's accuracy with the weight of one photo, as a label that a
+    member never predicts has no precision of its own.
     """
-    answers = probabilities.argmax(axis=2)
     num_classes = probabilities.shape[2]
-    precisions = np.empty((len(answers), num_classes))
-    for member, answer in enumerate(answers):
-        right = answer == y_true
-        prior = (right.sum() + 1) / (len(y_true) + 2)  # never 0, so that no row of a blend sums to 0
-        hits = np.bincount(answer[right], minlength=num_classes)
-        precisions[member] = (hits + prior) / (np.bincount(answer, minlength=num_classes) + 1)
+    precisions = np.empty((len(probabilities), num_classes))
+    for member, predicted in enumerate(probabilities.argmax(axis=2)):
+        correct = predicted == y_true
+        prior = (correct.sum() + 1) / (len(y_true) + 2)  # never 0, so that no row of a blend sums to 0
+        hits = np.bincount(predicted[correct], minlength=num_classes)
+        precisions[member] = (hits + prior) / (np.bincount(predicted, minlength=num_classes) + 1)
     return precisions
 
 
-def fit_pool(logs: Floats, y_true: Ints, strength: float, with_bias: bool = True) -> tuple[Floats, Floats]:
-    """Logs (members, n, classes), (n,) -> weights (members,) and bias (classes,) of a log-linear pool.
+def fit_pool(
+    logs: Floats, y_true: Ints, regularization: float, with_bias: bool = True
+) -> tuple[Floats, Floats]:
+    """Returns the weights (members,) and the bias (classes,) of a log-linear pool.
 
-    Multinomial logistic regression with one coefficient a member, shared by all labels, and a bias a label:
-    one for every pair of inputs and labels would be hundreds of numbers out of a few hundred photos.
-    Weights are not negative (Breiman 1996, "Stacked regressions"), and are drawn towards the plain geometric
-    mean, as is the bias towards 0, by strength / 2 times the squared distance against the summed log loss.
+    It is multinomial logistic regression with one coefficient for each member, shared by all labels, and a
+    bias for each label: one for every pair of inputs and labels would be hundreds of numbers fitted to a few
+    hundred photos. Weights are not negative (Breiman 1996, "Stacked regressions").
+
+    Args:
+        logs: log-probabilities, (members, n, classes).
+        y_true: (n,), positions of true labels.
+        regularization: half of it times the squared distance from the plain geometric mean and from a bias of
+            0 is added to the summed log loss.
+        with_bias: False leaves the bias out; it is then empty.
     """
     members, photos, num_classes = logs.shape
     start = np.concatenate([np.full(members, 1 / members), np.zeros(num_classes if with_bias else 0)])
     # labels before photos: sums over a long last axis are several times as fast as over a short one
     flat = np.ascontiguousarray(logs.transpose(0, 2, 1)).reshape(members, -1)
-    at_truth = y_true, np.arange(photos)
+    true_cells = y_true, np.arange(photos)
 
     def objective(parameters: Floats) -> tuple[float, Floats]:
         logits = (parameters[:members] @ flat).reshape(num_classes, photos)
         if with_bias:
             logits += parameters[members:, None]
-        excess = softmax(logits, labels_axis=0)
-        loss = -log_probabilities(excess[at_truth]).sum()
-        excess[at_truth] -= 1  # the answer less the truth: the gradient of the loss by the logits
-        away = parameters - start
-        gradient = strength * away
-        gradient[:members] += flat @ excess.ravel()
+        residuals = softmax(logits, labels_axis=0)
+        loss = -log_probabilities(residuals[true_cells]).sum()
+        residuals[true_cells] -= 1  # probabilities less targets: the gradient of the loss by the logits
+        distance = parameters - start
+        gradient = regularization * distance
+        gradient[:members] += flat @ residuals.ravel()
         if with_bias:
-            gradient[members:] += excess.sum(axis=1)
-        return (loss + strength / 2 * away @ away) / photos, gradient / photos
+            gradient[members:] += residuals.sum(axis=1)
+        return (loss + regularization / 2 * distance @ distance) / photos, gradient / photos
 
     bounds = [(0, None)] * members + [(None, None)] * (len(start) - members)
-    found = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return found[:members], found[members:]
+    fitted = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return fitted[:members], fitted[members:]
 
 
 def fit_temperature(probabilities: Floats, y_true: Ints) -> float:
-    """(n, classes), (n,) -> the temperature of the lowest log loss, from 0.1 to 10 (Guo et al. 2017).
+    """Returns the temperature, from 0.1 to 10, at which (n, classes) have the lowest log loss.
 
-    It is the pool of one member without bias; drawn towards 1 by next to nothing, which keeps a handful of
-    photos, all answered rightly, from making it infinitely sure.
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599. It is a pool of one member without bias; a trace of
+    regularization keeps a handful of photos, all predicted correctly, from making it infinitely confident.
     """
-    weights, _ = fit_pool(log_probabilities(probabilities)[None], y_true, strength=1.0, with_bias=False)
-    return 1 / float(np.clip(weights[0], 1 / HOTTEST, 1 / COLDEST))
+    logs = log_probabilities(probabilities)[None]
+    weights, _ = fit_pool(logs, y_true, regularization=1.0, with_bias=False)
+    return 1 / float(np.clip(weights[0], 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE))
 
 
-def fit_threshold(probabilities: Floats, y_true: Ints, lost: float = 0.02) -> float:
-    """Unseen (n, classes), (n,) -> the confidence under which at most `lost` of the right answers lie.
+def fit_threshold(probabilities: Floats, y_true: Ints, max_rejected: float = 0.02) -> float:
+    """Returns the confidence below which at most `max_rejected` of the correct predictions (n, classes) lie.
 
-    Without photos of other things, what an honest answer costs can be measured, what it catches can not. 0
-    where no answer is right.
+    `probabilities` must be of photos that they were not fitted to. Without photos of anything else, a run can
+    measure what a threshold costs, but not what it catches. Returns 0 if no prediction is correct.
     """
-    confidence: NDArray[np.float64] = probabilities.max(axis=1)[probabilities.argmax(axis=1) == y_true]
-    return float(np.quantile(confidence, lost, method="lower")) if len(confidence) else 0.0
+    correct = probabilities.argmax(axis=1) == y_true
+    confidence: Floats = probabilities.max(axis=1)[correct]
+    return float(np.quantile(confidence, max_rejected, method="lower")) if len(confidence) else 0.0

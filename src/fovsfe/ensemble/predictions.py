@@ -1,4 +1,4 @@
-"""A member's predictions as a file, and the predictions of many side by side."""
+"""Predictions as a table and as a CSV file, which gives every float64 back to the bit."""
 
 import csv
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fovsfe.ensemble.blend import Floats
+from fovsfe.arrays import Floats
 from fovsfe.errors import FovsfeError
 from fovsfe.files import atomic_path
 
 
 def predictions_frame(ids: Sequence[str], class_names: Sequence[str], probabilities: Floats) -> pd.DataFrame:
-    """float (n, classes) -> a table of predictions: the index is the photos' ids, a column a label.
+    """Returns (n, classes) probabilities as a table: the index holds the photos' ids, each label is a column.
 
-    Raises ValueError where ids or labels repeat, shapes differ or a number is not finite.
+    Raises ValueError if ids or labels repeat, the shapes do not match or a number is not finite.
     """
     if len(set(ids)) != len(ids) or len(set(class_names)) != len(class_names):
         raise ValueError("a table of predictions needs unique ids and unique labels")
     if not np.isfinite(probabilities).all():
-        raise ValueError("a prediction is not a finite number")
+        raise ValueError("a probability is not a finite number")
     values = np.asarray(probabilities, dtype=np.float64)
     return pd.DataFrame(
         values, index=pd.Index(list(ids), name="id", dtype="object"), columns=list(class_names)
@@ -28,19 +28,25 @@ def predictions_frame(ids: Sequence[str], class_names: Sequence[str], probabilit
 
 
 def write_predictions(path: Path, frame: pd.DataFrame) -> None:
-    """Write a `table`: columns id and one a label, every float64 so that `read` gives it back to the bit."""
+    """Writes a `predictions_frame` as CSV: a column id, and one for each label.
+
+    Raises FovsfeError if the file cannot be written.
+    """
     write_csv(path, frame.reset_index(names="id", allow_duplicates=True))
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """What `write` wrote. Raises FovsfeError where the file is not a table of predictions."""
-    again = "remove it and run `fovsfe resume`"
+    """Returns what `write_predictions` wrote, to the bit.
+
+    Raises FovsfeError if the file cannot be read or is not a table of predictions.
+    """
+    remedy = "remove it and run `fovsfe resume`"
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header = next(csv.reader(file), [])
         if header[:1] != ["id"] or len(header) < 2:
             raise FovsfeError(
-                f"{path} is not a table of predictions: its first line is not id,LABEL,...; {again}"
+                f"{path} is not a table of predictions: its first line is not id,LABEL,...; {remedy}"
             )
         # numbered columns: a label may be called "id" too, and pandas would rename it
         columns = range(len(header))
@@ -56,13 +62,13 @@ def read_predictions(path: Path) -> pd.DataFrame:
         values = frame[list(columns[1:])].to_numpy(dtype=object).astype(np.float64)
         return predictions_frame(frame[0].tolist(), header[1:], values)
     except (ValueError, OSError) as error:
-        raise FovsfeError(f"cannot read the predictions in {path}: {error}; {again}") from error
+        raise FovsfeError(f"cannot read the predictions in {path}: {error}; {remedy}") from error
 
 
 def stack_predictions(frames: Sequence[pd.DataFrame]) -> Floats:
-    """Tables of predictions of the same photos -> float64 (members, n, classes).
+    """Returns the predictions of several members for the same photos as float64 (members, n, classes).
 
-    Raises ValueError where their ids or labels differ, in order too.
+    Raises ValueError if their ids or labels differ, or are in another order.
     """
     first = frames[0]
     for number, frame in enumerate(frames):
@@ -72,6 +78,6 @@ def stack_predictions(frames: Sequence[pd.DataFrame]) -> Floats:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table without its index, whole or not at all. Raises FovsfeError where that can not be."""
+    """Writes a table as CSV without its index, whole or not at all. Raises FovsfeError if that fails."""
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The file that is handed in: every row the sample asks for, in its order, always filled."""
+"""The file that is submitted to a competition: every row of its sample, in that order, always filled."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fovsfe.ensemble.blend import Floats
+from fovsfe.arrays import Floats
 from fovsfe.ensemble.predictions import write_csv
 
 
@@ -19,25 +19,31 @@ def write_submission(
     label_ids: Mapping[str, str],
     most_frequent: str,
 ) -> list[str]:
-    """Write a submission; returns the ids that had no prediction and got the label `most_frequent`.
+    """Writes a submission, and returns the ids that had no prediction and got the label `most_frequent`.
 
-    ids: the test photos; probabilities (n, classes), a row of NaN where a photo could not be read. The first
-    column of `sample` gives the rows and their order, its second is replaced; other columns stay. Without a
-    sample, the columns are Id and Category and the rows are `ids`. Labels are written as `label_ids` says.
-    Raises FovsfeError where the file can not be written, ValueError where shapes differ.
+    Args:
+        sample: its first column gives the rows and their order; its second is replaced; other columns stay.
+            Without a sample, the columns are Id and Category and the rows are `ids`.
+        ids: of the test photos.
+        probabilities: (n, classes); a row of NaN for a photo that could not be read.
+        label_ids: label -> what is written for it.
+        most_frequent: the label of rows without a prediction.
+
+    Raises:
+        FovsfeError: the file cannot be written.
+        ValueError: the shapes do not match.
     """
     if probabilities.shape != (len(ids), len(class_names)):
         raise ValueError(
             f"{probabilities.shape} probabilities for {len(ids)} photos of {len(class_names)} labels"
         )
-    predicted: list[bool] = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
-    answers = {
+    predicted = {
         photo: label_ids[class_names[row.argmax()]]
-        for photo, row, known in zip(ids, probabilities, predicted, strict=True)
-        if known
+        for photo, row in zip(ids, probabilities, strict=True)
+        if np.isfinite(row).all()
     }
     frame = pd.DataFrame({"Id": list(ids), "Category": ""}, dtype=object) if sample is None else sample.copy()
     rows = frame.iloc[:, 0].tolist()
-    frame[frame.columns[1]] = [answers.get(photo, label_ids[most_frequent]) for photo in rows]
+    frame[frame.columns[1]] = [predicted.get(photo, label_ids[most_frequent]) for photo in rows]
     write_csv(path, frame)
-    return [photo for photo in rows if photo not in answers]
+    return [photo for photo in rows if photo not in predicted]

@@ -1,1 +1,1 @@
-"""Work spread over the machines of a Ray cluster. Nothing else imports Ray."""
+"""What trains the networks of a run: this machine, one after the other, or the machines of a Ray cluster."""

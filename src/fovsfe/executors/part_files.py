@@ -25,7 +25,7 @@ Row = list[Any]
 
 
 class PartWriter:
-    """One row a photo: the columns of `bundle.rows`, and `fault`, why a photo has no answer.
+    """One row a photo: the columns of `prediction_file`, and `fault`, why a photo has no answer.
 
     `faults` counts the photos without an answer, those of earlier sessions too.
     """

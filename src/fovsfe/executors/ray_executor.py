@@ -1,9 +1,9 @@
-"""The networks of a round, each a task of a Ray cluster that a lost machine's neighbour goes on with."""
+"""Trains networks on the machines of a Ray cluster; if one is lost, another resumes its networks."""
 
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -24,234 +24,238 @@ from fovsfe.executors.ray_cluster import (
     shared_folder,
     worker_resources,
 )
+from fovsfe.executors.tasks import with_decoded_photos
 from fovsfe.files import atomic_path
 from fovsfe.recipe import MemberSettings
 from fovsfe.run import Run
+from fovsfe.stopwatch import Stopwatch
 from fovsfe.storage.folders import downloaded, synced_folder
 from fovsfe.storage.locations import is_url
 from fovsfe.training.device import tune_malloc
-from fovsfe.training.loop import TrainingTask, cache_features, fastest_precision_for, train_network
-
-Event = dict[str, Any]
-Tell = Callable[[str, Event], None]
+from fovsfe.training.launch import cache_features, fastest_precision, train_network
+from fovsfe.training.schedule import time_fractions
+from fovsfe.training.task import Event, OnEvent, OnNetworkEvent, TrainingTask
 
 RETRIES = 20  # of one network, each from its last epoch, when its machine or process is lost
-SECONDS_TO_STOP = 15.0  # in which stopped networks put what they have where the run is
-SECONDS_BETWEEN_LOOKS = 0.3
-SECONDS_BETWEEN_STEPS = 0.5  # of one network that are told
-
-_SHARE = "it must lie at a URL or in a folder that all machines share"
+STOP_SECONDS = 15.0  # in which stopped networks upload what they have
+POLL_SECONDS = 0.3
+SECONDS_BETWEEN_STEPS = 0.5  # of one network's events
 
 
 @dataclass(frozen=True)
 class RayExecutor:
     """The cluster that this process has joined, for one run."""
 
-    place: str
+    location: str
     """the run's URL, or its folder on a file system that all machines share"""
+    place: str = "the cluster"
 
     def fastest_precision(self, member: MemberSettings) -> str:
-        """As `training.fastest_for`, on a machine where networks are trained."""
-        function = ray.remote(fastest_precision_for).options(**worker_resources(1).options)
+        """See `Executor`."""
+        remote = ray.remote(fastest_precision).options(**worker_resources(1).options)
         try:
-            return str(ray.get(function.remote(member)))
+            return str(ray.get(remote.remote(member)))
         except RayError as error:
             raise as_fovsfe_error(error) from error
 
     def train(
-        self, tasks: Mapping[str, TrainingTask], later: Sequence[float], root: Path, tell: Tell
+        self,
+        tasks: Sequence[TrainingTask],
+        later: Sequence[float],
+        on_event: OnNetworkEvent,
+        stopwatch: Stopwatch,
     ) -> None:
-        """Trains every task's network and leaves its folder as `run_task` does.
+        """See `Executor`; FovsfeError, too, if a machine does not see the run or the photos, or a network was
+        lost too often."""
+        # A member's first fold makes the features that all of its folds use.
+        tasks = sorted(tasks, key=lambda task: task.key.fold)
+        with stopwatch.step(f"train round {tasks[0].key.round}"):
+            events = _EventQueue(on_event)
+            waiting = self._submit(tasks, later, events)
+            try:
+                while waiting:
+                    done, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
+                    events.deliver()
+                    for reference in done:
+                        ray.get(reference)
+                        _bring_here(waiting.pop(reference), self.location)
+            except BaseException as error:
+                _stop(list(waiting))
+                if isinstance(error, RayError):
+                    raise as_fovsfe_error(error) from error
+                raise
 
-        Args:
-            tasks: by the network's name, in the order in which they begin.
-            later: the members' shares of time of all networks of the rounds still to come.
-            root: the run's folder on this machine.
-            tell: is told each network's name with its events: those of `run_task`, "decoding" (done, of),
-                "say" (text), "begin" (where) and "end".
-
-        Raises:
-            FovsfeError: as `run_task` does; a machine does not see the run or the photos; or a network was
-                lost too often.
-        """
-        each = worker_resources(len(tasks))
-        weights = [task.time_share for task in tasks.values()]
-        ear = ray.remote(_EventQueue).options(num_cpus=0, scheduling_strategy=on_this_machine()).remote()
-        options = {**each.options, "max_retries": RETRIES}
-        waiting: dict[Any, str] = {}
-        told: set[tuple[Any, ...]] = set()
-        for (name, task), share in zip(tasks.items(), time_shares(weights, later, each.slots), strict=True):
-            at = f"{self.place}/{task.folder.relative_to(root).as_posix()}"
-            network = _RemoteNetwork(
-                name, replace(task, time_share=share), self.place, at, _on_any_clock(task.deadline)
+    def _submit(
+        self, tasks: Sequence[TrainingTask], later: Sequence[float], events: "_EventQueue"
+    ) -> dict[Any, TrainingTask]:
+        """Starts all trainings; returns their references in Ray."""
+        resources = worker_resources(len(tasks))
+        fractions = time_fractions([task.member.time_share for task in tasks], later, resources.slots)
+        submitted = {}
+        for task, fraction in zip(tasks, fractions, strict=True):
+            remote = ray.remote(_train).options(name=task.name, max_retries=RETRIES, **resources.options)
+            job = _RemoteTask(
+                replace(task, time_fraction=fraction),
+                self.location,
+                f"{self.location}/{_relative_folder(task)}",
+                _to_wall_clock(task.deadline),
             )
-            waiting[ray.remote(_train).options(name=name, **options).remote(network, each.cpus, ear)] = name
-        try:
-            while waiting:
-                done, _ = ray.wait(list(waiting), timeout=SECONDS_BETWEEN_LOOKS)
-                for name, event in ray.get(ear.take.remote()):
-                    key = (name, *(event.get(part) for part in ("doing", "stage", "epoch")))
-                    if event["doing"] == "epoch" and key in told:
-                        continue  # learned again by the machine that took over
-                    told.add(key)
-                    tell(name, event)
-                for reference in done:
-                    ray.get(reference)
-                    _bring(tasks[waiting.pop(reference)].folder, self.place, root)
-        except BaseException as error:
-            _stop(list(waiting))
-            if isinstance(error, RayError):
-                raise as_fovsfe_error(error) from error
-            raise
+            submitted[remote.remote(job, resources.cpus, events.handle)] = task
+        return submitted
 
     def forget(self) -> None:
         """Removes what the machines kept for this run."""
-        each = [
-            ray.remote(_forget).options(num_cpus=0, scheduling_strategy=machine).remote(self.place)
+        references = [
+            ray.remote(_forget).options(num_cpus=0, scheduling_strategy=machine).remote(self.location)
             for machine in on_each_machine()
         ]
-        ray.wait(each, num_returns=len(each), timeout=SECONDS_TO_STOP)
+        ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)
 
 
 @contextmanager
-def ray_executor(address: str, place: str) -> Iterator[RayExecutor]:
-    """Joins the cluster at `address` for the run at `place`; see `nodes.joined`."""
+def ray_executor(address: str, location: str) -> Iterator[RayExecutor]:
+    """Joins the cluster at `address` for the run at `location`; see `ray_cluster.connected`."""
     with connected(address):
-        yield RayExecutor(place if is_url(place) else str(Path(place).resolve()))
-
-
-def time_shares(now: Sequence[float], later: Sequence[float], slots: int) -> list[float]:
-    """The part of the time left that each network gets when it begins, `slots` of them at a time.
-
-    Args:
-        now: the members' shares, a network each, in the order in which they begin.
-        later: the same of the rounds that follow.
-    """
-
-    def waves(shares: Sequence[float]) -> list[float]:
-        return [max(shares[start : start + slots]) for start in range(0, len(shares), slots)]
-
-    mine, after = waves(now), sum(waves(later))
-    return [share / (sum(mine[number // slots :]) + after) for number, share in enumerate(now)]
+        yield RayExecutor(location if is_url(location) else str(Path(location).resolve()))
 
 
 @dataclass(frozen=True)
-class _RemoteNetwork:
+class _RemoteTask:
     """What a machine needs to know of one network."""
 
-    name: str
     task: TrainingTask
     run: str
-    place: str  # of the network's folder
-    deadline: float | None  # time.time seconds: the clocks of a cluster agree
+    """the run's location"""
+    location: str
+    """the location of the network's folder"""
+    deadline: float | None
+    """in seconds of time.time: the clocks of a cluster agree"""
 
 
 class _EventQueue:
-    """Keeps what networks tell until the one who asks takes it."""
+    """Brings the events of networks from their machines to this process."""
+
+    def __init__(self, on_event: OnNetworkEvent) -> None:
+        actor = ray.remote(_EventActor).options(num_cpus=0, scheduling_strategy=on_this_machine())
+        self.handle = actor.remote()
+        self._on_event = on_event
+        self._delivered: set[tuple[Any, ...]] = set()
+
+    def deliver(self) -> None:
+        """Delivers what has come in."""
+        for name, event in ray.get(self.handle.take.remote()):
+            key = (name, *(event.get(part) for part in ("doing", "stage", "epoch")))
+            if event["doing"] == "epoch" and key in self._delivered:
+                continue  # trained again by the machine that took over
+            self._delivered.add(key)
+            self._on_event(name, event)
+
+
+class _EventActor:
+    """Keeps events until they are taken."""
 
     def __init__(self) -> None:
-        self._heard: list[tuple[str, Event]] = []
+        self._events: list[tuple[str, Event]] = []
 
-    def tell(self, name: str, event: Event) -> None:
-        self._heard.append((name, event))
+    def put(self, name: str, event: Event) -> None:
+        self._events.append((name, event))
 
     def take(self) -> list[tuple[str, Event]]:
-        heard, self._heard = self._heard, []
-        return heard
+        events, self._events = self._events, []
+        return events
 
 
-def _on_any_clock(deadline: float | None) -> float | None:
+def _relative_folder(task: TrainingTask) -> str:
+    return task.folder.relative_to(task.key.run).as_posix()
+
+
+def _to_wall_clock(deadline: float | None) -> float | None:
     return None if deadline is None else time.time() + deadline - time.monotonic()
 
 
-def _on_this_clock(deadline: float | None) -> float | None:
+def _to_monotonic_clock(deadline: float | None) -> float | None:
     return None if deadline is None else time.monotonic() + deadline - time.time()
 
 
 # ---- on a machine of the cluster
 
 
-def _train(network: _RemoteNetwork, threads: int, ear: Any) -> None:
+def _train(job: _RemoteTask, threads: int, events: Any) -> None:
     torch.set_num_threads(threads)
     tune_malloc()
-    told = 0.0
+    name, last_sent = job.task.name, 0.0
 
-    def show(event: Event) -> None:
-        nonlocal told
+    def on_event(event: Event) -> None:
+        nonlocal last_sent
         if event["doing"] in ("step", "features", "decoding"):
-            if time.monotonic() < told + SECONDS_BETWEEN_STEPS:
+            if time.monotonic() < last_sent + SECONDS_BETWEEN_STEPS:
                 return
-            told = time.monotonic()
-        ear.tell.remote(network.name, event)
+            last_sent = time.monotonic()
+        events.put.remote(name, event)
 
-    show({"doing": "begin", "where": socket.gethostname()})
-    _check_sight(network)
-    node = shared_folder(network.run)
+    on_event({"doing": "begin", "where": socket.gethostname()})
+    _check_visible(job)
+    node = shared_folder(job.run)
     # A worker that was taken for lost may still be at it here.
-    with exclusive(node / sha256(network.place.encode()).hexdigest()[:16]):
-        with synced_folder(network.place, lambda text: show({"doing": "say", "text": text})) as folder:
-            if not (folder / "result.json").exists():  # of a worker that was lost at its very end
-                train_network(_prepared(network, folder, node, show), 1, show)
-        if is_url(network.place):
+    with exclusive(node / sha256(job.location.encode()).hexdigest()[:16]):
+        with synced_folder(job.location, lambda text: on_event({"doing": "say", "text": text})) as folder:
+            task = replace(job.task, folder=folder)
+            if not task.result.exists():  # of a worker that was lost at its very end
+                train_network(_prepared(job, task, node, on_event), on_event)
+        if is_url(job.location):
             shutil.rmtree(folder)
-    # Waiting for this one means that all before it have been heard.
-    ray.get(ear.tell.remote(network.name, {"doing": "end"}))
+    # Waiting for this one means that all before it have come in.
+    ray.get(events.put.remote(name, {"doing": "end"}))
 
 
-def _check_sight(network: _RemoteNetwork) -> None:
-    where, root = socket.gethostname(), network.task.photos.root
-    if not is_url(network.run) and not Run(Path(network.run)).arguments.exists():
-        raise FovsfeError(
-            f"{where} does not see {network.run}; let the run lie at a URL or in a shared folder"
-        )
+def _check_visible(job: _RemoteTask) -> None:
+    host, root = socket.gethostname(), job.task.photos.root
+    if not is_url(job.run) and not Run(Path(job.run)).arguments.exists():
+        raise FovsfeError(f"{host} does not see {job.run}; let the run lie at a URL or in a shared folder")
     if not root.exists():
-        raise FovsfeError(f"{where} does not see {root}; {_SHARE}")
-
-
-def _prepared(
-    network: _RemoteNetwork, folder: Path, node: Path, show: Callable[[Event], None]
-) -> TrainingTask:
-    """The task with its paths on this machine, where photos are decoded and features are made but once."""
-    task = network.task
-    height, width = task.member.size
-    file, features = node / f"{height}x{width}.bin", node / f"{task.member.title}.features"
-    with exclusive(file):
-        limit = task.recipe.photos.cache_gb * 1e9
-        photos = task.photos.cached(
-            file, limit, lambda done, of: show({"doing": "decoding", "done": done, "of": of})
+        raise FovsfeError(
+            f"{host} does not see {root}; it must lie at a URL or in a folder that all machines share"
         )
-    deadline = _on_this_clock(network.deadline)
-    task = replace(task, folder=folder, photos=photos, features=features, deadline=deadline)
-    with exclusive(features):
-        cache_features(task, show)
+
+
+def _prepared(job: _RemoteTask, task: TrainingTask, node: Path, on_event: OnEvent) -> TrainingTask:
+    """Returns the task with its caches on this machine, where they are made but once for all networks."""
+    task = replace(
+        task,
+        photo_cache=node / task.photo_cache.name,
+        feature_cache=node / task.feature_cache.name,
+        deadline=_to_monotonic_clock(job.deadline),
+    )
+    with exclusive(task.photo_cache):
+        task = with_decoded_photos(task, on_event)
+    with exclusive(task.feature_cache):
+        cache_features(task, on_event)
     return task
 
 
-def _forget(place: str) -> None:
-    shutil.rmtree(shared_folder(place), ignore_errors=True)
+def _forget(location: str) -> None:
+    shutil.rmtree(shared_folder(location), ignore_errors=True)
 
 
-# ---- at the one who asked
+# ---- where the run is
 
 
-def _bring(folder: Path, place: str, root: Path) -> None:
-    """Brings a finished network's folder here, result.json last."""
-    name = folder.relative_to(root).as_posix()
-    if is_url(place):
-        with downloaded(f"{place}/{name}") as there:
-            files = sorted(there.iterdir(), key=lambda file: file.name == "result.json")
-            for file in files:
-                with atomic_path(folder / file.name) as temporary:
+def _bring_here(task: TrainingTask, location: str) -> None:
+    """Brings a trained network's folder to this machine, result.json last."""
+    if is_url(location):
+        with downloaded(f"{location}/{_relative_folder(task)}") as there:
+            for file in sorted(there.iterdir(), key=lambda file: file.name == task.result.name):
+                with atomic_path(task.folder / file.name) as temporary:
                     shutil.copyfile(file, temporary)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)  # of an earlier session
-    if not (folder / "result.json").exists():
-        raise FovsfeError(f"{place} is not the same folder on all machines; let the run lie at a URL")
+        task.checkpoint.unlink(missing_ok=True)  # of an earlier session
+    if not task.result.exists():
+        raise FovsfeError(f"{location} is not the same folder on all machines; let the run lie at a URL")
 
 
-def _stop(references: list[Any]) -> None:
-    """Lets the networks put what they have where the run is, and ends them."""
+def _stop(references: Sequence[Any]) -> None:
+    """Lets the networks upload what they have, and ends them."""
     for reference in references:
         ray.cancel(reference)
-    ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_STOP)
+    ray.wait(references, num_returns=len(references), timeout=STOP_SECONDS)
     for reference in references:
         ray.cancel(reference, force=True)

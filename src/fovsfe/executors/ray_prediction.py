@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import RayError
 
+from fovsfe.arrays import Ints
 from fovsfe.bundle.batch import read_photo
 from fovsfe.bundle.format import FILE, Bundle, load_bundle, sha256_of
 from fovsfe.bundle.predictor import Prediction, Predictor
@@ -44,7 +45,7 @@ def predict_on_cluster(
 
     Args:
         place: the bundle: a folder that all machines share, or a URL.
-        files: as `predict.expand` gives them; those that `parts` has are left out.
+        files: as `photo_paths.expand_paths` yields them; those that `parts` has are left out.
         told: is told each photo that cannot be read, and why.
 
     Raises:
@@ -86,7 +87,7 @@ def _sets(files: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _replies(
-    bundle: Bundle, source: tuple[str, str], names: list[str], numbers: npt.NDArray[np.int64]
+    bundle: Bundle, source: tuple[str, str], names: list[str], numbers: Ints
 ) -> Iterator[tuple[int, Prediction | str]]:
     """The answer for each photo of those numbers or, in words, why there is none; in the order they come."""
     kinds: Kinds = list(dict.fromkeys((member.size, member.fit) for member in bundle.members))
@@ -163,7 +164,7 @@ class _Answering:
         probabilities = np.zeros((len(known), num_classes))
         good = [row for row, fault in enumerate(batch["fault"]) if not fault]
         fitted = [tuple(batch[f"photos {kind}"][row] for kind in self._of_member) for row in good]
-        for row, said in zip(good, self._predictor.answers(fitted), strict=True):
+        for row, said in zip(good, self._predictor.predict_inputs(fitted), strict=True):
             known[row], probabilities[row] = said.known, said.probabilities
         return {
             "number": batch["number"],

@@ -1,1 +1,1 @@
-"""Backbones with a head, and which of their layers learn at a stage."""
+"""Networks: timm backbones with a head, and which of their layers are trained at a stage."""

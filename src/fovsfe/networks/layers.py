@@ -1,4 +1,4 @@
-"""Which layers of a backbone learn at a stage, and how fast."""
+"""Which layers of a network are trained at a stage, and with which learning rates."""
 
 import math
 from typing import Any
@@ -11,21 +11,22 @@ from fovsfe.networks.network import Network
 
 
 def layer_groups(backbone: nn.Module) -> list[list[str]]:
-    """The names of a timm backbone's parameters in timm's own groups, from the input to the output."""
+    """Returns the names of a timm backbone's parameters in timm's groups, from the input to the output."""
     groups: dict[int, list[str]] = group_parameters(backbone, backbone.group_matcher(coarse=False))  # type: ignore[operator]
     return [groups[key] for key in sorted(groups)]
 
 
-def unfreeze_stage(network: Network, share: float) -> None:
-    """Lets the head and the last `share` (0 to 1) of the backbone's layers learn; freezes the rest."""
+def unfreeze_stage(network: Network, stage: float) -> None:
+    """Unfreezes the head and the last part `stage` (0 to 1) of the backbone's layers; freezes the rest."""
     groups = layer_groups(network.backbone)
-    learning = {name for group in groups[len(groups) - math.ceil(share * len(groups)) :] for name in group}
+    frozen = len(groups) - math.ceil(stage * len(groups))
+    trained = {name for group in groups[frozen:] for name in group}
     for name, parameter in network.backbone.named_parameters():
-        parameter.requires_grad_(name in learning)
+        parameter.requires_grad_(name in trained)
 
 
 def set_train_mode(network: Network) -> None:
-    """Training mode, but frozen batch norms keep the statistics that they came with."""
+    """Sets training mode, but for frozen batch norms, which keep their statistics."""
     network.train()
     for module in network.modules():
         if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
@@ -33,22 +34,23 @@ def set_train_mode(network: Network) -> None:
 
 
 def head_parameter_groups(network: Network, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Optimiser groups of the head alone. Norms and biases are not decayed."""
+    """Returns the optimizer's parameter groups of the head alone; norms and biases have no weight decay."""
     return _groups(list(network.head.parameters()), lr, weight_decay)
 
 
 def parameter_groups(
     network: Network, lr: float, layer_decay: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Optimiser groups of what learns: `lr` falls by `layer_decay` a layer from the output to the input.
+    """Returns the optimizer's parameter groups of everything that is not frozen.
 
-    Source of layer-wise rates: Clark et al., ELECTRA, 2020.
+    The learning rate is `lr` for the head and is multiplied by `layer_decay` for each layer towards the
+    input. Source: layer-wise learning rate decay, Clark et al., ELECTRA, 2020.
     """
     parameters = dict(network.backbone.named_parameters())
     groups = head_parameter_groups(network, lr, weight_decay)
     for depth, names in enumerate(reversed(layer_groups(network.backbone)), 1):
-        learning = [parameters[name] for name in names if parameters[name].requires_grad]
-        groups += _groups(learning, lr * layer_decay**depth, weight_decay)
+        trained = [parameters[name] for name in names if parameters[name].requires_grad]
+        groups += _groups(trained, lr * layer_decay**depth, weight_decay)
     return groups
 
 

@@ -1,4 +1,7 @@
-"""A network: normalisation, a timm backbone, a head. Takes uint8 photos, gives logits."""
+"""The network: normalisation, a timm backbone and a head. It takes uint8 photos and returns logits.
+
+A new head is a case in `_head`, and a value of `head` in recipe.MemberSettings.
+"""
 
 import json
 from pathlib import Path
@@ -14,9 +17,10 @@ from fovsfe.errors import FovsfeError
 
 
 class Network(nn.Module):
-    """A backbone with a head, on photos as they leave the decoder.
+    """A backbone with a head, for photos as `photos.decode` returns them.
 
-    `forward`: (n, height, width, 3) photos, uint8 or float in 0..255 -> float (n, classes) logits.
+    `forward` takes (n, height, width, 3) photos, uint8 or float from 0 to 255, and returns float (n, classes)
+    logits.
     """
 
     mean: Tensor
@@ -29,14 +33,14 @@ class Network(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
 
-    def normalised(self, photos: Tensor) -> Tensor:
-        """(n, height, width, 3) photos -> float (n, 3, height, width), as the backbone expects them."""
-        pixels = photos.permute(0, 3, 1, 2).float()  # NHWC seen as NCHW is channels-last already
+    def normalize(self, photos: Tensor) -> Tensor:
+        """Returns (n, height, width, 3) photos as the backbone expects them: float (n, 3, height, width)."""
+        pixels = photos.permute(0, 3, 1, 2).float()  # this view is in torch's channels-last format
         return (pixels - self.mean) / self.std
 
     def features(self, photos: Tensor) -> Tensor:
-        """(n, height, width, 3) photos -> (n, width of the backbone) pooled features."""
-        features: Tensor = self.backbone(self.normalised(photos))
+        """Returns the backbone's pooled features of (n, height, width, 3) photos: float (n, features)."""
+        features: Tensor = self.backbone(self.normalize(photos))
         return features
 
     def forward(self, photos: Tensor) -> Tensor:
@@ -45,23 +49,27 @@ class Network(nn.Module):
 
 
 def build_network(backbone: str, size: tuple[int, int], head: str, num_classes: int, weights: str) -> Network:
-    """A network for photos of `size` (height, width).
+    """Builds a network for photos of `size` (height, width).
 
     Args:
+        backbone: the name of a timm model.
+        size: height and width in pixels.
         head: "linear", or "hidden" for the reference team's Dense(256), BatchNorm, Dropout, Dense(classes).
+        num_classes: the number of labels.
         weights: "hub", "none", or a folder with NAME.safetensors and NAME.json (its mean and std).
 
     Raises:
-        FovsfeError: no such backbone, weights missing, damaged or of another shape, no network for the hub.
+        FovsfeError: no such backbone; weights are missing, damaged or of another shape; the hub cannot be
+            reached.
     """
     if not timm.is_model(backbone):
-        near = timm.list_models(f"*{backbone.split('.')[0].split('_')[0]}*")[:3]
-        hint = f"; near it: {', '.join(near)}" if near else ""
-        raise FovsfeError(f'backbone "{backbone}" is not one that timm knows{hint}')
+        similar = timm.list_models(f"*{backbone.split('.')[0].split('_')[0]}*")[:3]
+        hint = f"; similar ones: {', '.join(similar)}" if similar else ""
+        raise FovsfeError(f'timm has no backbone "{backbone}"{hint}')
     model = _create(backbone, size, pretrained=weights == "hub")
     mean, std = list(model.pretrained_cfg["mean"]), list(model.pretrained_cfg["std"])
     if weights not in ("hub", "none"):
-        mean, std = _load(model, backbone, Path(weights))
+        mean, std = _load_weights(model, backbone, Path(weights))
     return Network(model, _head(head, model.head_hidden_size, num_classes), mean, std)
 
 
@@ -70,21 +78,22 @@ def _create(backbone: str, size: tuple[int, int], pretrained: bool) -> Any:
         config = timm.get_pretrained_cfg(backbone)
         fixed = {"img_size": size} if config is not None and config.fixed_input_size else {}
         return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **fixed)
-    except Exception as error:  # the hub raises what its transport raises: there is no common class
-        where = " from the hub (--weights FOLDER takes local ones, --weights none none)" if pretrained else ""
+    except Exception as error:  # the hub's errors have no common class
+        source = " from the hub (use --weights FOLDER, or --weights none)" if pretrained else ""
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FovsfeError(
-            f"cannot make backbone {backbone} at {size[0]}x{size[1]}{where}: {reason}"
+            f"cannot create backbone {backbone} at {size[0]}x{size[1]}{source}: {reason}"
         ) from error
 
 
-def _load(model: nn.Module, backbone: str, folder: Path) -> tuple[list[float], list[float]]:
+def _load_weights(model: nn.Module, backbone: str, folder: Path) -> tuple[list[float], list[float]]:
+    """Loads weights of a folder into a backbone; returns its mean and std."""
     file = folder / f"{backbone}.safetensors"
     if not file.is_file():
-        there = ", ".join(sorted(f.stem for f in folder.glob("*.safetensors"))) or "no weights at all"
-        raise FovsfeError(f"no weights {file}: --weights {folder} holds {there}")
+        names = ", ".join(sorted(f.stem for f in folder.glob("*.safetensors"))) or "no weights at all"
+        raise FovsfeError(f"no weights {file}: --weights {folder} has {names}")
     try:
-        # Stored in float16; copying into the float32 parameters widens them.
+        # They may be stored as float16; copying them converts to the float32 of the parameters.
         model.load_state_dict(load_file(file))
         config = json.loads(file.with_suffix(".json").read_text())
         mean, std = list(config["mean"]), list(config["std"])
@@ -98,9 +107,9 @@ def _load(model: nn.Module, backbone: str, folder: Path) -> tuple[list[float], l
         ) from error
 
 
-def _head(kind: str, width: int, num_classes: int) -> nn.Module:
-    if kind == "linear":
-        return nn.Linear(width, num_classes)
+def _head(head: str, features: int, num_classes: int) -> nn.Module:
+    if head == "linear":
+        return nn.Linear(features, num_classes)
     return nn.Sequential(
-        nn.Linear(width, 256), nn.ReLU(), nn.BatchNorm1d(256), nn.Dropout(0.5), nn.Linear(256, num_classes)
+        nn.Linear(features, 256), nn.ReLU(), nn.BatchNorm1d(256), nn.Dropout(0.5), nn.Linear(256, num_classes)
     )

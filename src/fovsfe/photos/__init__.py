@@ -1,1 +1,1 @@
-"""What comes in: finding, decoding, auditing, splitting, augmenting photos."""
+"""Photos, from a folder to a batch: finding, decoding, auditing, splitting, augmenting, loading."""

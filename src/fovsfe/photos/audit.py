@@ -1,10 +1,10 @@
-"""Looks at every photo once: what cannot be read, what is there twice, what is labelled in two ways."""
+"""Inspects every photo once: which ones cannot be read, are duplicates, or have two labels."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,8 @@ import pandas as pd
 from PIL import Image
 
 from fovsfe import machine
+from fovsfe.arrays import Ints
+from fovsfe.callbacks import Progress, no_progress
 from fovsfe.photos import shards
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, read_header
 from fovsfe.photos.layouts import DataSet
@@ -24,15 +26,15 @@ from fovsfe.storage.locations import AnyPath
 
 TINY = 64  # pixels of the shorter side, under which a car's badge or lights cannot be made out
 
-# Two photos are near-duplicates when their 256-bit perceptual hashes differ in at most NEAR bits and their
-# thumbnails in at most NEAR_COLOUR levels on average. On 3,316 photos of Stanford Cars a copy that was
-# recompressed, resized or brightened differs in under 20 bits (99 of 100), one that lost 2 % at each edge or
-# got a watermark in 28 to 40 (the median); of different photos, the closest two in 56. The five pairs found
-# up to 40 are each one photo. The thumbnail is for plain pictures, whose hash says nothing.
+# Two photos are near-duplicates if their 256-bit perceptual hashes differ in at most NEAR bits and their
+# thumbnails by at most NEAR_COLOUR levels on average. On 3,316 photos of Stanford Cars, a copy that was
+# recompressed, resized or brightened differs in under 20 bits (99 of 100), and one that lost 2 % at each edge
+# or got a watermark in 28 to 40 (the median); the two closest different photos differ in 56. The five pairs
+# found up to 40 are each one photo. The thumbnail is for plain pictures, whose hash says nothing.
 NEAR = 40
 NEAR_COLOUR = 24
 HASH_SIDE = 16
-LOOK_AT = (128, 128)  # the hash needs 64x64: JPEGs are decoded at a reduced scale
+DECODE_SIZE = (128, 128)  # the hash needs 64x64: JPEGs are decoded at a reduced scale
 
 NO_FAULT = ""
 DAMAGED_SHARD = "damaged shard"
@@ -40,7 +42,7 @@ DAMAGED_SHARD = "damaged shard"
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know about some photos; `ids` are those of the table. dataclasses.asdict gives JSON."""
+    """Something to know about the photos `ids`. `dataclasses.asdict` makes it ready for JSON."""
 
     kind: str  # "unreadable", "missing", "exact duplicates", "near duplicates", "two labels", ...
     severity: str  # "error", "warning" or "info"
@@ -50,8 +52,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """`table`: that of the photos with width, height (0 where unreadable; upright), sha256, phash (64 hex
-    digits), fault ("" or the reason) and group (photos that are the same or nearly so share one number)."""
+    """What an audit has found.
+
+    `table` is the data set's, with the columns width and height (of the upright photo; 0 if unreadable),
+    sha256, phash (64 hex digits), fault (why a photo cannot be used, or "") and group (duplicates and
+    near-duplicates share a number).
+    """
 
     table: pd.DataFrame
     findings: list[Finding]
@@ -71,42 +77,52 @@ class _Inspection:
 def audit_photos(
     photos: DataSet,
     max_pixels: int = MAX_PIXELS,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Progress = no_progress,
 ) -> AuditResult:
-    """Reads and decodes every photo in as many threads as there are cores, and compares them all.
+    """Reads and decodes every photo, one thread for each core, and compares them all.
 
-    `progress(done, of)` is called after each photo. Nothing of a photo is kept but 250 bytes of hashes. With
-    shards travels what was found before they were packed: of them only the checksums are looked at.
+    Of each photo only 250 bytes of hashes are kept. Shards carry the audit of the photos they were packed
+    from: only their checksums are verified.
+
+    Args:
+        photos: what `layouts.find_photos` has found.
+        max_pixels: photos with more pixels count as unreadable.
+        progress: called after each photo.
+
+    Raises:
+        FovsfeError: a URL cannot be reached or refuses access.
     """
     if photos.layout == "shards":
-        return _travelled(photos, max_pixels, progress)
-    looks = []
-    for look in _inspect_all(photos, max_pixels):
-        looks.append(look)
-        progress(len(looks), len(photos.table))
+        return _audit_shards(photos, max_pixels, progress)
+    inspections = []
+    for inspection in _inspect_all(photos, max_pixels):
+        inspections.append(inspection)
+        progress(len(inspections), len(photos.table))
     table = photos.table.copy()
-    table["width"] = np.array([look.width for look in looks], np.int64)
-    table["height"] = np.array([look.height for look in looks], np.int64)
-    table["sha256"] = pd.Series([look.sha256 for look in looks], table.index, dtype=object)
+    table["width"] = np.array([inspection.width for inspection in inspections], np.int64)
+    table["height"] = np.array([inspection.height for inspection in inspections], np.int64)
+    table["sha256"] = pd.Series([inspection.sha256 for inspection in inspections], table.index, dtype=object)
     table["phash"] = pd.Series(
-        [NO_FAULT if look.fault else look.phash.hex() for look in looks], table.index, dtype=object
+        ["" if inspection.fault else inspection.phash.hex() for inspection in inspections],
+        table.index,
+        dtype=object,
     )
-    table["fault"] = pd.Series([look.fault for look in looks], table.index, dtype=object)
-    table["group"] = _groups(looks)
+    table["fault"] = pd.Series([inspection.fault for inspection in inspections], table.index, dtype=object)
+    table["group"] = _groups(inspections)
     findings = [
         *_faults(table),
         *_duplicates(table),
         *_tiny(table),
-        *_notes(table, looks),
+        *_notes(table, inspections),
         *_balance(table, photos.class_names),
     ]
     return AuditResult(table, findings)
 
 
-def _travelled(photos: DataSet, max_pixels: int, progress: Callable[[int, int], None]) -> AuditResult:
-    """The audit of shards, less the photos of those that are damaged, and what is larger than it may be."""
+def _audit_shards(photos: DataSet, max_pixels: int, progress: Progress) -> AuditResult:
+    """Returns the audit that the shards carry, with faults added for damaged shards and too large photos."""
     index, table = shards.read_shards(photos.root)
-    findings = [Finding(**{**each, "ids": tuple(each["ids"])}) for each in shards.read_findings(photos.root)]
+    findings = [Finding(**{**row, "ids": tuple(row["ids"])}) for row in shards.read_findings(photos.root)]
     archives = table["path"].str.partition("/")[0]
     for name, fault in shards.find_damaged_shards(photos.root, index, progress).items():
         lost = (archives == name) & (table["fault"] == NO_FAULT)
@@ -121,7 +137,7 @@ def _travelled(photos: DataSet, max_pixels: int, progress: Callable[[int, int], 
 
 
 def _inspect_all(photos: DataSet, max_pixels: int) -> Iterator[_Inspection]:
-    # Threads, because reading, hashing, decoding and resizing all release the lock of the interpreter.
+    # Threads are enough: reading, hashing, decoding and resizing all release the interpreter lock.
     with ThreadPoolExecutor(machine.cores()) as pool:
         yield from pool.map(partial(_inspect, photos.root, max_pixels), photos.table["path"])
 
@@ -130,27 +146,27 @@ def _inspect(root: AnyPath, max_pixels: int, path: str) -> _Inspection:
     try:
         data = read_bytes(root, path)
     except OSError as error:
-        return _Inspection(_why_unread(error))
+        return _Inspection(_fault_of(error))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        head = read_header(data, max_pixels)
-        image = Image.fromarray(decode(data, LOOK_AT, max_pixels))
+        header = read_header(data, max_pixels)
+        image = Image.fromarray(decode(data, DECODE_SIZE, max_pixels))
     except BadPhoto as error:
         return _Inspection(str(error), sha256=digest)
     bits = imagehash.phash(image, hash_size=HASH_SIDE).hash
     thumbnail = image.resize((8, 8), Image.Resampling.BOX)
     return _Inspection(
         NO_FAULT,
-        head.width,
-        head.height,
+        header.width,
+        header.height,
         digest,
         np.packbits(bits).tobytes(),
         thumbnail.tobytes(),
-        head.notes,
+        header.notes,
     )
 
 
-def _why_unread(error: OSError) -> str:
+def _fault_of(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "missing"
     if isinstance(error, IsADirectoryError):
@@ -160,57 +176,54 @@ def _why_unread(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-# ---- which photos are the same
+# ---- duplicates
 
 
-def _groups(looks: list[_Inspection]) -> npt.NDArray[np.int64]:
-    """A number for every photo, shared by those that are connected through exact or near duplicates."""
-    first: dict[str, int] = {}  # of each file's content, so that copies are compared once
-    same = np.arange(len(looks))
-    for i, look in enumerate(looks):
-        if look.fault == NO_FAULT:
-            same[i] = first.setdefault(look.sha256, i)
+def _groups(inspections: list[_Inspection]) -> Ints:
+    """Returns a number for every photo, shared by those that exact or near duplicates connect: int64 (n,)."""
+    first: dict[str, int] = {}  # sha256 -> the first photo with it, so that copies are compared once
+    same = np.arange(len(inspections))
+    for i, inspection in enumerate(inspections):
+        if inspection.fault == NO_FAULT:
+            same[i] = first.setdefault(inspection.sha256, i)
     rows = np.array(list(first.values()), np.int64)
     if len(rows):
-        hashes = np.frombuffer(b"".join(looks[i].phash for i in rows), np.uint64).reshape(len(rows), -1)
-        thumbnails = np.frombuffer(b"".join(looks[i].thumbnail for i in rows), np.uint8)
-        near = rows[_connected(hashes, thumbnails.reshape(len(rows), -1).astype(np.int16))]
+        hashes = np.frombuffer(b"".join(inspections[i].phash for i in rows), np.uint64).reshape(len(rows), -1)
+        thumbnails = np.frombuffer(b"".join(inspections[i].thumbnail for i in rows), np.uint8)
+        near = rows[_components(hashes, thumbnails.reshape(len(rows), -1).astype(np.int16))]
         leads = dict(zip(rows.tolist(), near.tolist(), strict=True))
         same = np.array([leads.get(int(i), int(i)) for i in same])
     return np.unique(same, return_inverse=True)[1].astype(np.int64)
 
 
-def _connected(hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
-    """For each of n different files the lowest row of its component of near-duplicates: int64 (n,).
+def _components(hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.int16]) -> Ints:
+    """Returns for each of n different files the lowest row among its near-duplicates: int64 (n,).
 
-    Compares all with all, block by block, and folds each block's pairs into the components so far: memory
-    stays at a few megabytes a block, also where all photos look alike.
+    `hashes` is (n, 4), `thumbnails` (n, 192). All are compared with all, block by block, and the pairs of
+    a block are merged into the components so far: memory stays at a few megabytes, even if all look alike.
     """
     count = len(hashes)
     leader = np.arange(count)
     block = max(1, 2_000_000 // count)
     for start in range(0, count, block):
-        some = hashes[start : start + block]
-        bits = np.zeros((len(some), count - start), np.uint16)
+        rows = hashes[start : start + block]
+        bits = np.zeros((len(rows), count - start), np.uint16)
         for word in range(hashes.shape[1]):
-            bits += np.bitwise_count(some[:, word, None] ^ hashes[None, start:, word])
+            bits += np.bitwise_count(rows[:, word, None] ^ hashes[None, start:, word])
         one, other = np.nonzero(bits <= NEAR)
         one, other = one + start, other + start
         one, other = one[one < other], other[one < other]
         for at in range(0, len(one), 20_000):
-            some_one, some_other = one[at : at + 20_000], other[at : at + 20_000]
-            apart = leader[some_one] != leader[some_other]
-            some_one, some_other = some_one[apart], some_other[apart]
-            colour = np.abs(thumbnails[some_one] - thumbnails[some_other]).mean(axis=1)
-            alike = colour <= NEAR_COLOUR
-            leader = _joined(leader, some_one[alike], some_other[alike])
+            a, b = one[at : at + 20_000], other[at : at + 20_000]
+            apart = leader[a] != leader[b]
+            a, b = a[apart], b[apart]
+            alike = np.abs(thumbnails[a] - thumbnails[b]).mean(axis=1) <= NEAR_COLOUR
+            leader = _merged(leader, a[alike], b[alike])
     return leader
 
 
-def _joined(
-    leader: npt.NDArray[np.int64], one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Components after more pairs: of two joined ones, the higher leader follows the lower, to the end."""
+def _merged(leader: Ints, one: Ints, other: Ints) -> Ints:
+    """Returns the leaders after the pairs have joined their components: the lower leader wins."""
     leader = leader.copy()
     while not np.array_equal(leader[one], leader[other]):
         low, high = np.minimum(leader[one], leader[other]), np.maximum(leader[one], leader[other])
@@ -220,13 +233,13 @@ def _joined(
     return leader
 
 
-# ---- what there is to say about them
+# ---- findings
 
 
 def _faults(table: pd.DataFrame) -> Iterator[Finding]:
     for reason, rows in table[table["fault"] != NO_FAULT].groupby("fault", sort=False):
         if reason == "missing":
-            detail = "named, but not there: gets the most frequent class in a submission"
+            detail = "named in the sample, but not there: the submission gives it the most frequent label"
             yield Finding("missing", "warning", tuple(rows["id"]), detail)
         else:
             yield Finding("unreadable", "error", tuple(rows["id"]), str(reason))
@@ -240,16 +253,15 @@ def _duplicates(table: pd.DataFrame) -> Iterator[Finding]:
         exact = rows["sha256"].nunique() == 1
         if not exact:
             yield Finding("near duplicates", "warning", tuple(rows["id"]), "look alike; kept in one fold")
-        how = "the same file" if exact else "one photo or near copies"
+        relation = "the same file" if exact else "one photo or near copies"
         class_names = list(dict.fromkeys(rows["label"][rows["part"] == "train"]))
         if len(class_names) > 1:
             named = ", ".join(f'"{label}"' for label in class_names)
             labelled = tuple(rows["id"][rows["part"] == "train"])
-            yield Finding("two labels", "error", labelled, f"{how} under {named}")
+            yield Finding("two labels", "error", labelled, f"{relation} under {named}")
         if rows["part"].nunique() > 1:
-            yield Finding(
-                "in both parts", "error", tuple(rows["id"]), f"{how}, both labelled and in the test part"
-            )
+            detail = f"{relation}, both labelled and in the test part"
+            yield Finding("in both parts", "error", tuple(rows["id"]), detail)
 
 
 def _tiny(table: pd.DataFrame) -> Iterator[Finding]:
@@ -262,10 +274,8 @@ def _tiny(table: pd.DataFrame) -> Iterator[Finding]:
 def _balance(table: pd.DataFrame, class_names: tuple[str, ...]) -> Iterator[Finding]:
     usable = table[(table["part"] == "train") & (table["fault"] == NO_FAULT)]
     counts = Counter(usable["label"])
-    fewest, most = (
-        min(class_names, key=lambda name: counts[name]),
-        max(class_names, key=lambda name: counts[name]),
-    )
+    fewest = min(class_names, key=lambda name: counts[name])
+    most = max(class_names, key=lambda name: counts[name])
     detail = (
         f"{len(usable)} readable labelled photos of {len(class_names)} labels, from {counts[fewest]} "
         f'("{fewest}") to {counts[most]} ("{most}")'
@@ -273,7 +283,7 @@ def _balance(table: pd.DataFrame, class_names: tuple[str, ...]) -> Iterator[Find
     yield Finding("class balance", "info", (), detail)
 
 
-def _notes(table: pd.DataFrame, looks: list[_Inspection]) -> Iterator[Finding]:
-    for note in sorted({note for look in looks for note in look.notes}):
-        ids = tuple(name for name, look in zip(table["id"], looks, strict=True) if note in look.notes)
-        yield Finding("read as", "info", ids, f"{note}: read all the same")
+def _notes(table: pd.DataFrame, inspections: list[_Inspection]) -> Iterator[Finding]:
+    for note in sorted({note for inspection in inspections for note in inspection.notes}):
+        having = [note in inspection.notes for inspection in inspections]
+        yield Finding("read as", "info", tuple(table["id"][having]), f"{note}: can be read all the same")

@@ -1,7 +1,7 @@
-"""Photos as a data set: decoded and fitted once into a file where that fits, then read back by position."""
+"""Photos as torch data sets: decoded and resized at each access, or once into a cache file."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -9,44 +9,44 @@ from pathlib import Path
 from threading import Thread
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from upath import UPath
 
 from fovsfe import machine
+from fovsfe.arrays import Float32s, Ints, Pixels
+from fovsfe.callbacks import Progress
 from fovsfe.errors import FovsfeError
 from fovsfe.files import atomic_path
 from fovsfe.photos.decode import BadPhoto, load_photo
 from fovsfe.photos.reader import ARCHIVES, local_copy, read_bytes
 from fovsfe.storage.locations import AnyPath
 
-Pixels = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
-
-FETCHES = 4  # archives that are fetched ahead at a time
+PREFETCH_THREADS = 4  # archives that are downloaded at the same time
 
 
 @dataclass(frozen=True)
 class ResizedPhotos:
-    """The readable photos of a run at one size. Indexing gives uint8 (height, width, 3) pixels;
-    FovsfeError names a photo that has become unreadable since the audit.
+    """The readable photos of a run, resized to (height, width) = `size`.
 
-    With a `cache` file, a photo is one read at an offset: the page cache keeps what fits into memory, and the
-    process itself stays small whatever the number of photos.
+    Indexing returns uint8 (height, width, 3) pixels; FovsfeError names a photo that has become unreadable
+    since the audit. With a `cache` file, a photo is one read at an offset: the page cache keeps what fits
+    into memory, and the process itself stays small, however many photos there are.
     """
 
     root: AnyPath
     paths: Sequence[str]
+    """under `root`, one for each photo"""
     size: tuple[int, int]
-    how: str
+    fit: str
+    """as in `decode.fit_photo`"""
     max_pixels: int
     cache: Path | None = None
     shards: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    """(n,): which photos lie together, as `order.shard_numbers` says; by default all of them"""
+    """(n,): the shard of each photo, from `sampler.assign_shards`; by default all are in one"""
     workers: int | str = "auto"
-    """processes that load photos for a network"""
+    """how many processes load photos for a network; "auto" decides by the device"""
 
     def __post_init__(self) -> None:
         if not len(self.shards):
@@ -57,81 +57,84 @@ class ResizedPhotos:
 
     def __getitem__(self, index: int) -> Pixels:
         if self.cache is None:
-            return self._decoded(self.paths[index])
-        values = 3 * self.size[0] * self.size[1]
+            return self._decode(self.paths[index])
+        count = 3 * self.size[0] * self.size[1]
         with self.cache.open("rb", buffering=0) as file:
-            return np.fromfile(file, np.uint8, values, offset=index * values).reshape(*self.size, 3)
+            return np.fromfile(file, np.uint8, count, offset=index * count).reshape(*self.size, 3)
 
-    def _decoded(self, path: str) -> Pixels:
+    def _decode(self, path: str) -> Pixels:
         try:
-            return load_photo(read_bytes(self.root, path), self.size, self.how, self.max_pixels)
+            return load_photo(read_bytes(self.root, path), self.size, self.fit, self.max_pixels)
         except (OSError, BadPhoto) as error:
             raise FovsfeError(
-                f"{self.root / path}: could be read when the run began, but not now: {error}; put it back"
+                f"{self.root / path}: could be read when the run started, but not now: {error}; put it back"
             ) from error
 
-    def cached(self, file: Path, limit: float, progress: Callable[[int, int], None]) -> "ResizedPhotos":
-        """The same photos, read from `file`; decodes them into it first unless it is there.
+    def cached(self, file: Path, limit: float, progress: Progress) -> "ResizedPhotos":
+        """Returns the same photos with the cache `file`, which is written first if it does not exist.
 
-        Where they would take more than `limit` bytes or half of the free disk, gives the photos as they are.
+        If they would take over `limit` bytes, or half of the free disk, it returns the photos as they are.
         """
-        photo = 3 * self.size[0] * self.size[1]
+        bytes_per_photo = 3 * self.size[0] * self.size[1]
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            if len(self) * photo > min(limit, shutil.disk_usage(file.parent).free / 2):
+            if len(self) * bytes_per_photo > min(limit, shutil.disk_usage(file.parent).free / 2):
                 return self
-            order = self.together(np.arange(len(self)))
+            order = self.order_by_shard(np.arange(len(self)))
             with atomic_path(file) as temporary, temporary.open("wb") as out, ThreadPoolExecutor() as threads:
-                for start in range(0, len(self), 64):  # threads.map alone would hold every photo at once
-                    some = order[start : start + 64].tolist()
-                    for index, pixels in zip(some, threads.map(self.__getitem__, some), strict=True):
-                        out.seek(index * photo)
+                for start in range(0, len(self), 64):  # not all at once: threads.map keeps its results
+                    batch = order[start : start + 64].tolist()
+                    for index, pixels in zip(batch, threads.map(self.__getitem__, batch), strict=True):
+                        out.seek(index * bytes_per_photo)
                         out.write(pixels.tobytes())
                     progress(min(start + 64, len(self)), len(self))
         return replace(self, cache=file)
 
-    def together(self, indices: Ints) -> Ints:
-        """The positions 0 to n - 1 of `indices` (n,), those of photos that lie together one after another."""
+    def order_by_shard(self, indices: Ints) -> Ints:
+        """Returns the positions 0 to n - 1 in `indices` (n,), ordered so that each shard is read once."""
         return np.argsort(self.shards[indices], kind="stable")
 
     def loader_workers(self, on_cpu: bool) -> int:
-        """How many processes load photos: as `workers` says, or for "auto" one a core, but none where the
-        network itself needs every core."""
+        """Returns how many processes load photos: `workers`, or for "auto" one for each core, at most 16.
+
+        On a CPU "auto" means none, because the network itself needs every core.
+        """
         if isinstance(self.workers, int):
             return self.workers
         return 0 if on_cpu else min(machine.cores(), 16)
 
-    def fetch_ahead(self, indices: Ints) -> None:
-        """Begins to fetch the archives of some photos from a URL, so that they are here when they are read.
+    def prefetch(self, indices: Ints) -> None:
+        """Starts to download the archives of some photos, so that they are local when the photos are read.
 
-        What cannot be fetched is left to the reading, which says so.
+        It raises nothing: an archive that cannot be downloaded is reported when a photo is read from it.
         """
         if self.cache is not None or not isinstance(self.root, UPath):
             return
         names = dict.fromkeys(self.paths[int(index)].partition("/")[0] for index in indices)
         archives = [self.root / name for name in names if name.lower().endswith(ARCHIVES)]
-        for some in (archives[number::FETCHES] for number in range(FETCHES)):
-            if some:
-                Thread(target=_fetch, args=(some,), daemon=True).start()  # nobody waits for it at the end
+        for number in range(min(PREFETCH_THREADS, len(archives))):
+            # Daemons, because nobody waits for them when the process ends.
+            Thread(target=_download, args=(archives[number::PREFETCH_THREADS],), daemon=True).start()
 
 
-def _fetch(archives: list[UPath]) -> None:
-    with suppress(FovsfeError, OSError):  # whoever reads from it says so
+def _download(archives: list[UPath]) -> None:
+    with suppress(FovsfeError, OSError):  # reading from the archive will report it
         for archive in archives:
             local_copy(archive)
 
 
 class TrainDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Augmented photos with their targets, for one epoch: uint8 (height, width, 3) and float (classes,).
+    """Augmented photos and their targets for one epoch: uint8 (height, width, 3) and float32 (classes,).
 
-    What happens to a photo depends on the epoch's seed and the photo alone, not on the number of workers.
+    The augmentation of a photo depends only on the epoch's `seed` and on the photo, not on the number of
+    workers. `indices` (n,) are positions in `photos`, `targets` is (n, classes).
     """
 
     def __init__(
         self,
         photos: ResizedPhotos,
-        indices: npt.NDArray[np.int64],
-        targets: npt.NDArray[np.float32],
+        indices: Ints,
+        targets: Float32s,
         transform: nn.Module,
         seed: int,
     ) -> None:

@@ -1,4 +1,4 @@
-"""The one way from bytes to pixels, in training, prediction and service alike."""
+"""The only code that turns bytes into pixels and resizes them, in training, prediction and service alike."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
+
+from fovsfe.arrays import Pixels
 
 try:
     import pillow_heif
-except ImportError:  # a server may do without HEIC: such a photo is then "not an image"
+except ImportError:  # a server may do without HEIC; such a photo is then "not an image"
     pass
 else:
     pillow_heif.register_heif_opener()
 
 Image.init()
 
-Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
-PAD_COLOUR = (124, 116, 104)  # ImageNet's mean, so that a border normalises to about zero
+PAD_COLOUR = (124, 116, 104)  # ImageNet's mean: a border is about zero after normalisation
 
 # Only these: Pillow knows forty more formats, some of which (EPS) start other programs.
 FORMATS = tuple(
@@ -36,8 +36,8 @@ SUFFIXES = frozenset(
 
 _WHITE = (255, 255, 255, 255)
 _UPRIGHT = 1
-_LYING = {5, 6, 7, 8}  # EXIF orientations that swap the sides
-_TURNS = {
+_SWAPPED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -49,12 +49,12 @@ _TURNS = {
 
 
 class BadPhoto(Exception):
-    """These bytes are no photo that can be read; the message is the reason, in a few words."""
+    """These bytes are not a readable photo; the message is the reason in a few words."""
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file says about itself before its pixels are decoded; sides as seen upright."""
+    """What a file says about itself before its pixels are decoded; width and height of the upright photo."""
 
     width: int
     height: int
@@ -62,52 +62,60 @@ class ImageHeader:
 
 
 def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
-    """Size and peculiarities of an encoded photo, without decoding it. Raises BadPhoto."""
+    """Returns the size and the peculiarities of an encoded photo without decoding it. Raises BadPhoto."""
     with _bad_photos(data):
         image = _open(data, max_pixels)
-        turn = _orientation(image)
-        swapped = turn in _LYING and image.format != "TIFF"  # whose plugin has swapped them already
+        orientation = _orientation(image)
+        swapped = orientation in _SWAPPED and image.format != "TIFF"  # its plugin has swapped them already
         width, height = image.size[::-1] if swapped else image.size
-        return ImageHeader(width, height, tuple(_notes(image, turn)))
+        return ImageHeader(width, height, tuple(_notes(image, orientation)))
 
 
 def decode(data: bytes, at_least: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Pixels of an encoded photo: uint8 (height, width, 3), RGB, upright, transparency on white.
+    """Returns the pixels of an encoded photo: uint8 (height, width, 3), RGB, upright, transparency on white.
 
-    `at_least` = (height, width): a JPEG with sides of at least twice that is decoded at a half, a quarter
-    or an eighth of its size, as long as neither side becomes smaller than asked (libjpeg's scaled DCT).
-    Of an animation, the first frame. Raises BadPhoto, whatever the bytes are.
+    With `at_least` = (height, width), a JPEG whose sides are at least twice as long is decoded at a half, a
+    quarter or an eighth of its size, as long as neither side becomes shorter than that (libjpeg's scaled
+    DCT). Of an animation it is the first frame. Raises BadPhoto, whatever the bytes are.
     """
     with _bad_photos(data):
-        return np.array(_upright_rgb(_opened(data, at_least, max_pixels)))
+        return np.array(_upright_rgb(_open_scaled(data, at_least, max_pixels)))
 
 
-def fit_photo(pixels: Pixels, size: tuple[int, int], how: str) -> Pixels:
-    """Pixels resized to `size` = (height, width): uint8 (height, width, 3).
+def image_pixels(image: Image.Image) -> Pixels:
+    """Returns the pixels of an open PIL image as `decode` does: uint8 (height, width, 3), RGB, upright,
+    transparency on white. Raises BadPhoto if it cannot be decoded."""
+    with _bad_photos(b""):
+        return np.array(_upright_rgb(image))
 
-    `how`: "pad" keeps the aspect and adds a border, "squash" ignores the aspect, "crop" keeps the aspect
-    and cuts the middle out. Bicubic with antialiasing. Raises ValueError for another `how`.
+
+def fit_photo(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
+    """Returns pixels resized to `size` = (height, width): uint8 (height, width, 3).
+
+    `fit` "pad" keeps the aspect ratio and adds a border, "squash" ignores the aspect ratio, "crop" keeps it
+    and cuts out the middle. Bicubic with antialiasing. Raises ValueError for another `fit`.
     """
-    return _fitted(Image.fromarray(pixels), size, how)
+    return _resized_to(Image.fromarray(pixels), size, fit)
 
 
 def fit_boxes(
-    photo: tuple[int, int], size: tuple[int, int], how: str
+    photo: tuple[int, int], size: tuple[int, int], fit: str
 ) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
-    """Which part of a photo `fit` puts where: (left, top, right, bottom) in the photo, and in the fitted one.
+    """Returns which part of a photo goes where when it is resized.
 
-    `photo` and `size` are (height, width). Raises ValueError for another `how` than those of `fit`.
+    `photo` and `size` are (height, width); the result is (left, top, right, bottom) in the photo and in the
+    resized photo. Raises ValueError for a `fit` that `fit_photo` does not know.
     """
     (photo_height, photo_width), (height, width) = photo, size
-    if how == "squash":
+    if fit == "squash":
         return (0, 0, photo_width, photo_height), (0, 0, width, height)
-    if how == "crop":
+    if fit == "crop":
         scale = min(photo_width / width, photo_height / height)
         across, down = min(width * scale, photo_width), min(height * scale, photo_height)
         left, top = (photo_width - across) / 2, (photo_height - down) / 2
         return (left, top, left + across, top + down), (0, 0, width, height)
-    if how != "pad":
-        raise ValueError(f'how = "{how}": it is "pad", "squash" or "crop"')
+    if fit != "pad":
+        raise ValueError(f'fit = "{fit}": must be "pad", "squash" or "crop"')
     scale = min(width / photo_width, height / photo_height)
     inner_width = min(max(round(photo_width * scale), 1), width)
     inner_height = min(max(round(photo_height * scale), 1), height)
@@ -115,30 +123,30 @@ def fit_boxes(
     return (0, 0, photo_width, photo_height), (x, y, x + inner_width, y + inner_height)
 
 
-def load_photo(data: bytes, size: tuple[int, int], how: str, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """`decode`, at reduced scale where that serves, and `fit`: uint8 (*size, 3). Raises BadPhoto."""
-    return load_photo_sizes(data, [(size, how)], max_pixels)[0]
+def load_photo(data: bytes, size: tuple[int, int], fit: str, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decodes a photo, at a reduced scale if possible, and resizes it: uint8 (*size, 3). Raises BadPhoto."""
+    return load_photo_sizes(data, [(size, fit)], max_pixels)[0]
 
 
 def load_photo_sizes(
-    data: bytes, wanted: Sequence[tuple[tuple[int, int], str]], max_pixels: int = MAX_PIXELS
+    data: bytes, sizes: Sequence[tuple[tuple[int, int], str]], max_pixels: int = MAX_PIXELS
 ) -> list[Pixels]:
-    """`load` for several (size, how), decoding once for all that the same scale serves. Raises BadPhoto."""
+    """Does `load_photo` for several (size, fit), decoding once for each scale needed. Raises BadPhoto."""
     decoded: dict[tuple[int, int], Image.Image] = {}
-    fitted = []
-    for size, how in wanted:
+    photos = []
+    for size, fit in sizes:
         with _bad_photos(data):
-            image = _opened(data, size, max_pixels)
-            scale = image.size  # asked before decoding, which may turn the photo
+            image = _open_scaled(data, size, max_pixels)
+            scale = image.size  # taken before decoding, which may turn the photo
             if scale not in decoded:
                 decoded[scale] = _upright_rgb(image)
-        fitted.append(_fitted(decoded[scale], size, how))
-    return fitted
+        photos.append(_resized_to(decoded[scale], size, fit))
+    return photos
 
 
-def _fitted(image: Image.Image, size: tuple[int, int], how: str) -> Pixels:
+def _resized_to(image: Image.Image, size: tuple[int, int], fit: str) -> Pixels:
     height, width = size
-    box, (left, top, right, bottom) = fit_boxes((image.height, image.width), size, how)
+    box, (left, top, right, bottom) = fit_boxes((image.height, image.width), size, fit)
     inner = _resized(image, right - left, bottom - top, box)
     if inner.size == (width, height):
         return np.array(inner)
@@ -150,7 +158,7 @@ def _fitted(image: Image.Image, size: tuple[int, int], how: str) -> Pixels:
 def _resized(
     image: Image.Image, width: int, height: int, box: tuple[float, float, float, float]
 ) -> Image.Image:
-    # A first step by a whole factor makes huge photos cheap; at 3 the result cannot be told from one step.
+    # A first step by a whole factor makes huge photos cheap; with a gap of 3 the result looks the same.
     return image.resize((width, height), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
 
 
@@ -160,28 +168,32 @@ def _bad_photos(data: bytes) -> Iterator[None]:
         yield
     except BadPhoto:
         raise
-    except Exception as error:  # Pillow's plugins fail in every way there is when the bytes are hostile
+    except Exception as error:  # with hostile bytes, Pillow's plugins raise every kind of exception
         raise BadPhoto(_reason(error, data)) from error
 
 
-def _opened(data: bytes, at_least: tuple[int, int] | None, max_pixels: int) -> ImageFile.ImageFile:
-    """The image, not decoded yet, but told to do so at the scale that `at_least` allows."""
+def _open_scaled(data: bytes, at_least: tuple[int, int] | None, max_pixels: int) -> ImageFile.ImageFile:
+    """Returns the image, not decoded yet, set to be decoded at the scale that `at_least` allows."""
     image = _open(data, max_pixels)
     if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
         height, width = at_least
-        image.draft(None, (height, width) if _orientation(image) in _LYING else (width, height))
+        image.draft(None, (height, width) if _orientation(image) in _SWAPPED else (width, height))
     return image
 
 
-def _upright_rgb(image: ImageFile.ImageFile) -> Image.Image:
+def _upright_rgb(image: Image.Image) -> Image.Image:
     image.load()
-    turn = _orientation(image)  # now, because TIFF turns itself while loading, and PNG may tell late
+    # Only now, because a TIFF is turned while it is loaded, and a PNG may have its EXIF block at the end.
+    orientation = _orientation(image)
     rgb = _rgb(image)
-    return rgb.transpose(_TURNS[turn]) if turn in _TURNS else rgb
+    return rgb.transpose(_TRANSPOSITIONS[orientation]) if orientation in _TRANSPOSITIONS else rgb
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """The image with its header read. Not Image.open, whose own pixel limit is one for the whole process."""
+    """Returns the image with its header read.
+
+    Image.open would do, but for its pixel limit, which is one for the whole process.
+    """
     if not data:
         raise BadPhoto("empty")
     failure: Exception | None = None
@@ -194,7 +206,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         except Image.DecompressionBombError as error:
             raise BadPhoto(f"more pixels than the limit of {_amount(max_pixels)}") from error
         except Exception as error:
-            failure = error  # AVIF and HEIF share a first word: the other may know these bytes
+            failure = error  # AVIF and HEIF begin alike: the other plugin may read these bytes
             continue
         width, height = image.size
         if width * height > max_pixels:
@@ -207,7 +219,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        # Not the plugin's own getexif: PNG's decodes the whole image when there is none.
+        # Not the plugin's own getexif: that of PNG decodes the whole image if there is no EXIF block.
         return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, _UPRIGHT))
     except Exception:  # a broken EXIF block says nothing about the pixels
         return _UPRIGHT
@@ -226,32 +238,32 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or floats, scaled to 8 bits where Pillow's own conversion would clip it."""
+    """Converts grey of 16 or 32 bits or floats to RGB, scaled to 8 bits, which Pillow would clip."""
     stored = np.asarray(image)
     values = np.nan_to_num(stored.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if image.mode.startswith("I;16"):
         low, high = 0.0, 65535.0
     else:
         low, high = float(values.min()), float(values.max())
-        tops = [top for top in (1.0, 255.0, 65535.0) if high <= top and (top > 1 or image.mode == "F")]
-        if low >= 0 and tops:
-            low, high = 0.0, tops[0]
+        maxima = [most for most in (1.0, 255.0, 65535.0) if high <= most and (most > 1 or image.mode == "F")]
+        if low >= 0 and maxima:
+            low, high = 0.0, maxima[0]
     grey = np.rint((values - low) * (255.0 / max(high - low, 1e-30))).clip(0, 255).astype(np.uint8)
     if "transparency" in image.info:
         grey[stored == image.info["transparency"]] = 255
     return Image.fromarray(grey).convert("RGB")
 
 
-def _notes(image: ImageFile.ImageFile, turn: int) -> list[str]:
+def _notes(image: ImageFile.ImageFile, orientation: int) -> list[str]:
     notes = []
-    if turn in _TURNS:
+    if orientation in _TRANSPOSITIONS:
         notes.append("rotated by EXIF")
     if image.mode in ("CMYK", "LAB", "YCbCr", "1"):
         notes.append({"1": "1-bit"}.get(image.mode, image.mode))
     if image.mode == "I":
         notes.append("32-bit")
-    stored = " ".join(str(tile.args) for tile in image.tile)  # 16-bit colour has mode "RGB"
-    if image.mode.startswith("I;16") or ";16B" in stored or ";16L" in stored:
+    raw_modes = " ".join(str(tile.args) for tile in image.tile)  # 16-bit colour has the mode "RGB"
+    if image.mode.startswith("I;16") or ";16B" in raw_modes or ";16L" in raw_modes:
         notes.append("16-bit")
     if image.mode == "F":
         notes.append("floating point")
@@ -264,15 +276,15 @@ def _notes(image: ImageFile.ImageFile, turn: int) -> list[str]:
 
 def _reason(error: Exception, data: bytes) -> str:
     text = str(error).strip().split("\n")[0]
-    if isinstance(error, (EOFError, struct.error)) or "truncat" in text.lower() or _stops_early(data):
+    if isinstance(error, (EOFError, struct.error)) or "truncat" in text.lower() or _is_truncated(data):
         return "truncated"
     if isinstance(error, MemoryError):
         return "needs more memory than there is"
     return f"damaged: {text[:80] or type(error).__name__}"
 
 
-def _stops_early(data: bytes) -> bool:
-    """Whether a file lacks the end it should have. Asked only of what could not be read, to tell why."""
+def _is_truncated(data: bytes) -> bool:
+    """Returns whether the end of a file is missing. For files that could not be read, to say why."""
     if data.startswith(b"\xff\xd8"):
         return b"\xff\xd9" not in data
     if data.startswith(b"\x89PNG"):

@@ -1,4 +1,4 @@
-"""Finding the photos of a folder or a bucket, whichever of the usual layouts it has."""
+"""Finds the photos of a folder or a bucket, in whichever of the usual layouts they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upath import UPath
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import shards
-from fovsfe.photos.reader import is_hidden, is_photo_name, names_in, read_file
+from fovsfe.photos.reader import is_hidden, is_photo_name, photo_names, read_file
 from fovsfe.storage.locations import AnyPath, exists, is_dir, is_file
 from fovsfe.storage.retry import retry
 
@@ -35,102 +35,108 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class DataSet:
-    """The photos of a folder: tables, no pixels.
+    """The photos of a folder: their names and labels, without pixels.
 
-    `table` has one row a photo, all columns str of dtype object, in a fixed order: `id` (unique; of a test
-    photo the name in the sample, of a labelled one its path under the training part), `path` (under `root`;
-    "" where the sample names a photo that is not there), `part` ("train" or "test"), `label` ("" for test).
-    `labels` holds the names that have photos, in the order of classes.csv, else in natural order;
-    `label_ids` what a submission writes for each. `sample` is the sample submission as read.
+    `table` has one row for each photo, in a fixed order; all columns are str of dtype object:
+
+    - `id`: unique; of a test photo its name in the sample submission, of a labelled photo its path in the
+      training part;
+    - `path`: under `root`; "" if the sample submission names a photo that is not there;
+    - `part`: "train" or "test";
+    - `label`: "" for test photos.
     """
 
     root: AnyPath
-    layout: str  # "competition", "class folders", "csv" or "shards"
+    layout: str
+    """one of "competition", "class folders", "csv" and "shards" """
     table: pd.DataFrame
     class_names: tuple[str, ...]
+    """the labels that have photos, in the order of classes.csv, else in natural order"""
     label_ids: dict[str, str]
+    """label -> what a submission writes for it"""
     sample: pd.DataFrame | None
+    """the sample submission as it was read; None if there is none"""
 
 
 def find_photos(root: AnyPath) -> DataSet:
-    """The photos under `root`: a folder, here or at a URL, or the CSV that lists them.
+    """Finds the photos under `root`: a folder of this machine or at a URL, or a CSV that lists photos.
 
-    Raises FovsfeError, with what was found and what to do, where no one layout is recognised.
+    Raises FovsfeError, with what was found and what to do, if there is no known layout or more than one.
     """
     if not exists(root):
         raise FovsfeError(f"{root}: there is no such file or folder; give the folder that holds the photos")
     if is_file(root):
         if root.suffix.lower() != ".csv":
             raise FovsfeError(
-                f"{root}: is no folder; give the folder of the photos, or a CSV that lists them"
+                f"{root} is not a folder; give the folder of the photos, or a CSV that lists them"
             )
-        return _listed(root.parent, root)
+        return _from_csv(root.parent, root)
     names = sorted(entry.name for entry in _entries(root))
     if shards.INDEX in names:
-        return _sharded(root)
+        return _from_shards(root)
     train = [name for name in TRAIN_NAMES if name in names]
     test = [name for name in TEST_NAMES if name in names]
     lists = [name for name in names if name.lower().endswith(".csv") and _is_list(root / name)]
     folders = [n for n in names if n not in (*TRAIN_NAMES, *TEST_NAMES) and _holds_photos(root / n)]
     if train:
         if len(train) > 1 or len(test) > 1 or len(folders) > 1:
-            raise _several(root, [*train, *test, *_as_folders(folders)])
-        return _competition(root, train[0], test[0] if test else None)
+            raise _several_layouts(root, [*train, *test, *_as_folders(folders)])
+        return _from_competition(root, train[0], test[0] if test else None)
     if len(folders) > 1 and (lists or test):
-        raise _several(root, [*_as_folders(folders), *test, *lists])
+        raise _several_layouts(root, [*_as_folders(folders), *test, *lists])
     if len(lists) > 1:
-        raise FovsfeError(f"{root}: several lists of photos ({_some(lists)}); give the one that is meant")
+        raise FovsfeError(f"{root}: several lists of photos ({_first_few(lists)}); give the path of one")
     if lists:
-        return _listed(root, root / lists[0])
-    return _class_folders(root)
+        return _from_csv(root, root / lists[0])
+    return _from_class_folders(root)
 
 
 # ---- the layouts
 
 
-def _competition(root: AnyPath, train: str, test: str | None) -> DataSet:
+def _from_competition(root: AnyPath, train: str, test: str | None) -> DataSet:
     names = _class_names(root / "classes.csv")
     categories = _train_csv(root / "train.csv")
-    train_prefix, train_paths = _part(root, train)
-    named = Counter(PurePosixPath(path).name for path in train_paths)
+    train_prefix, train_paths = _part_paths(root, train)
+    name_counts = Counter(PurePosixPath(path).name for path in train_paths)
     rows = []
     for path in train_paths:
         folder, _, name = _nfc(path).rpartition("/")
-        listed = categories.get(_nfc(path), categories.get(name, "") if named[name] == 1 else "")
+        listed = categories.get(_nfc(path), categories.get(name, "") if name_counts[name] == 1 else "")
         category = folder.split("/")[0] or listed
         if not category:
             raise FovsfeError(
-                f"{root / train_prefix / path}: lies in no class folder and train.csv does not name it; "
+                f"{root / train_prefix / path}: is in no class folder and train.csv does not name it; "
                 "move it into its class folder or away"
             )
         if listed and names.get(listed, listed) != names.get(category, category):
             raise FovsfeError(
-                f'{root / "train.csv"}: says "{listed}" of {path}, which lies in "{category}"; correct either'
+                f'{root / "train.csv"}: says "{listed}" for {path}, which is in "{category}"; correct one'
             )
         rows.append((path, f"{train_prefix}/{path}", "train", category))
-    test_prefix, test_paths = _part(root, test) if test else ("", [])
+    test_prefix, test_paths = _part_paths(root, test) if test else ("", [])
     sample_file = next((root / name for name in SAMPLE_NAMES if exists(root / name)), None)
     sample = read_csv(sample_file) if sample_file else None
-    tested = _test_rows(test_prefix, test_paths, sample, sample_file)
-    if {row[0] for row in rows} & {row[0] for row in tested}:
+    test_rows = _test_rows(test_prefix, test_paths, sample, sample_file)
+    if {row[0] for row in rows} & {row[0] for row in test_rows}:
         rows = [(f"train/{photo}", path, part, category) for photo, path, part, category in rows]
-    return _photos(root, "competition", rows, tested, names, sample)
+    return _dataset(root, "competition", rows, test_rows, names, sample)
 
 
-def _class_folders(root: AnyPath) -> DataSet:
-    _, paths = _part(root, None)
+def _from_class_folders(root: AnyPath) -> DataSet:
+    _, paths = _part_paths(root, None)
     for path in paths:
         if "/" not in path and any("/" in other for other in paths):
             raise FovsfeError(
-                f"{root / path}: lies beside the class folders, in none of them; move it into one or away"
+                f"{root / path}: is beside the class folders, in none of them; move it into one or away"
             )
     rows = [(path, path, "train", _nfc(path.split("/")[0])) for path in paths if "/" in path]
     if paths and not rows:
         raise FovsfeError(f"{root}: {len(paths)} photos without labels; known layouts: {LAYOUTS}")
-    return _photos(root, "class folders", rows, [], _class_names(root / "classes.csv"), None)
+    return _dataset(root, "class folders", rows, [], _class_names(root / "classes.csv"), None)
 
 
-def _listed(root: AnyPath, file: AnyPath) -> DataSet:
+def _from_csv(root: AnyPath, file: AnyPath) -> DataSet:
     table = read_csv(file)
     path_column, label_column = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)
     if path_column is None or label_column is None:
@@ -138,36 +144,36 @@ def _listed(root: AnyPath, file: AnyPath) -> DataSet:
             f"{file}: columns {', '.join(map(str, table.columns))}; one must hold the path "
             f"({', '.join(PATH_COLUMNS)}) and another the label ({', '.join(LABEL_COLUMNS)})"
         )
-    _, paths = _part(root, None)
-    known = _Names(paths)
-    class_names: dict[str, str] = {}
+    _, paths = _part_paths(root, None)
+    names = _PhotoNames(paths)
+    label_of: dict[str, str] = {}
     rows, found = [], 0
     for number, (written, label) in enumerate(zip(table[path_column], table[label_column], strict=True), 2):
         name, label = written.strip().replace("\\", "/"), _nfc(label.strip())
         if not name or not label:
             raise FovsfeError(f"{file}: row {number} has no {'label' if name else 'path'}; fill it in")
-        path = known.find(name) or str(PurePosixPath(name))
-        if path in class_names:
-            if class_names[path] != label:
+        path = names.find(name) or str(PurePosixPath(name))
+        if path in label_of:
+            if label_of[path] != label:
                 raise FovsfeError(
-                    f'{file}: {path} has two labels, "{class_names[path]}" and "{label}"; keep one'
+                    f'{file}: {path} has two labels, "{label_of[path]}" and "{label}"; keep one'
                 )
             continue
-        class_names[path] = label
-        found += path in known or exists(root / path)
+        label_of[path] = label
+        found += path in names or exists(root / path)
         rows.append((path, path, "train", label))
     if rows and not found:
         raise FovsfeError(f"{file}: none of its {len(rows)} photos is under {root}; first: {rows[0][1]}")
-    return _photos(root, "csv", rows, [], _class_names(root / "classes.csv"), None)
+    return _dataset(root, "csv", rows, [], _class_names(root / "classes.csv"), None)
 
 
-def _sharded(root: AnyPath) -> DataSet:
+def _from_shards(root: AnyPath) -> DataSet:
     index, table = shards.read_shards(root)
     sample = next((read_csv(root / name) for name in SAMPLE_NAMES if exists(root / name)), None)
     return DataSet(root, "shards", table[COLUMNS], tuple(index.class_names), index.label_ids, sample)
 
 
-def _photos(
+def _dataset(
     root: AnyPath,
     layout: str,
     train: list[tuple[str, str, str, str]],
@@ -175,7 +181,7 @@ def _photos(
     names: dict[str, str],
     sample: pd.DataFrame | None,
 ) -> DataSet:
-    """Checks what every layout must have and puts the tables together; `names`: category -> label name."""
+    """Checks what every layout must have and returns the data set; `names`: category -> label."""
     if not train:
         raise FovsfeError(f"{root}: no labelled photos; {_inventory(root)}; known layouts: {LAYOUTS}")
     ids = {name: category for category, name in names.items()}
@@ -183,21 +189,21 @@ def _photos(
     rows = []
     for photo, path, part, category in train:
         if names and category not in names and category not in ids:
-            raise FovsfeError(f'{root / "classes.csv"}: lacks the class "{category}" (of {path}); add it')
+            raise FovsfeError(f'{root / "classes.csv"}: lacks the category "{category}" (of {path}); add it')
         label = names.get(category, category)
         counts[label] += 1
         rows.append((photo, path, part, label))
     class_names = tuple(name for name in ids if name in counts) or tuple(sorted(counts, key=_natural))
     if len(class_names) == 1:
         raise FovsfeError(
-            f'{root}: only one class, "{class_names[0]}", with {counts[class_names[0]]} photos; '
+            f'{root}: only one label, "{class_names[0]}", with {counts[class_names[0]]} photos; '
             "at least two are needed, each a folder directly under the one that you give"
         )
     single = [label for label in class_names if counts[label] == 1]
     if single:
         raise FovsfeError(
-            f"{root}: a single photo of {_some(single)}, which cannot be both learned and checked; "
-            "add photos or remove the class"
+            f"{root}: a single photo of {_first_few(single)}, which cannot be both trained on and validated; "
+            "add photos or remove the label"
         )
     rows = sorted(rows, key=lambda row: _natural(row[0])) + sorted(test, key=lambda row: _natural(row[0]))
     _check_names(root, rows)
@@ -216,10 +222,10 @@ def _test_rows(
     missing = []
     if sample is not None:
         if len(sample.columns) < 2:
-            raise FovsfeError(f"{file}: needs two columns, the photo and its category")
-        known = _Names(paths)
+            raise FovsfeError(f"{file}: must have two columns, the photo and its category")
+        photo_names = _PhotoNames(paths)
         for name in dict.fromkeys(sample.iloc[:, 0]):
-            path = known.find(name)
+            path = photo_names.find(name)
             if path is None:
                 missing.append((name, "", "test", ""))
             else:
@@ -235,12 +241,15 @@ def _test_rows(
 # ---- folders and archives
 
 
-def _part(root: AnyPath, name: str | None) -> tuple[str, list[str]]:
-    """Where a part's photos begin, under root, and their paths from there. Unpacks train/train."""
+def _part_paths(root: AnyPath, name: str | None) -> tuple[str, list[str]]:
+    """Returns the folder of a part under `root` and the paths of its photos in it.
+
+    Folders and archives that hold one folder more, such as train/train, are looked through.
+    """
     if name is None:
-        return "", sorted(_walk(root, ""))
+        return "", sorted(_walk_photos(root, ""))
     prefix = name
-    paths = names_in(root / name) if name.lower().endswith(".zip") else list(_walk(root / name, ""))
+    paths = photo_names(root / name) if name.lower().endswith(".zip") else list(_walk_photos(root / name, ""))
     inside = {path.split("/")[0] for path in paths if "/" in path}
     if len(inside) == 1 and inside <= {"train", "test", "test_upload"} and all("/" in path for path in paths):
         top = inside.pop()
@@ -248,25 +257,27 @@ def _part(root: AnyPath, name: str | None) -> tuple[str, list[str]]:
     return prefix, sorted(paths)
 
 
-def _walk(folder: AnyPath, under: str, above: frozenset[AnyPath] = frozenset()) -> Iterator[str]:
-    """Paths of all that is named like a photo, whatever it is: the audit tells what is wrong with it."""
+def _walk_photos(folder: AnyPath, under: str, above: frozenset[AnyPath] = frozenset()) -> Iterator[str]:
+    """Yields the paths of everything with the name of a photo; the audit says what is wrong with it."""
     here = folder.resolve()
-    if here in above:  # a link that leads back up, through which a walk would never end
+    if here in above:  # a link that leads back up: the walk would never end
         return
     for entry in _entries(folder):
         path = f"{under}{entry.name}"
         if not is_photo_name(entry.name):
             if entry.is_dir():
-                yield from _walk(folder / entry.name, f"{path}/", above | {here})
-        elif entry.is_file() or entry.is_dir() or entry.is_symlink():  # reading a pipe would wait for ever
+                yield from _walk_photos(folder / entry.name, f"{path}/", above | {here})
+        elif (
+            entry.is_file() or entry.is_dir() or entry.is_symlink()
+        ):  # not a pipe: reading it would never end
             yield path
 
 
 def _entries(folder: AnyPath) -> list[os.DirEntry[str]] | list[UPath]:
     try:
         if isinstance(folder, UPath):
-            listed = retry(lambda: list(folder.iterdir()), str(folder))
-            return sorted((e for e in listed if not is_hidden(e.name)), key=lambda e: e.name)
+            remote = retry(lambda: list(folder.iterdir()), str(folder))
+            return sorted((e for e in remote if not is_hidden(e.name)), key=lambda e: e.name)
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not is_hidden(e.name)), key=lambda e: e.name)
     except OSError as error:
@@ -278,14 +289,14 @@ def _holds_photos(folder: AnyPath) -> bool:
 
 
 def _inventory(root: AnyPath) -> str:
-    kinds = Counter(PurePosixPath(e.name).suffix or e.name for e in _entries(root) if e.is_file())
+    suffixes = Counter(PurePosixPath(e.name).suffix or e.name for e in _entries(root) if e.is_file())
     folders = [entry.name for entry in _entries(root) if entry.is_dir()]
-    found = [f"{number} {kind}" for kind, number in kinds.most_common(3)]
-    return f"found folders {_some(folders) if folders else 'none'}, files {', '.join(found) or 'none'}"
+    files = [f"{number} {suffix}" for suffix, number in suffixes.most_common(3)]
+    return f"found folders {_first_few(folders) if folders else 'none'}, files {', '.join(files) or 'none'}"
 
 
-class _Names:
-    """Looks a photo up by path, file name, or file name without its suffix, as sample files have it."""
+class _PhotoNames:
+    """Finds photos by path, file name, or file name without its suffix, which is how CSV files name them."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.exact: dict[str, str] = {}
@@ -293,12 +304,13 @@ class _Names:
         for path in paths:
             self.exact[_nfc(path)] = path
             for key in {PurePosixPath(path).name, PurePosixPath(path).stem, path.rpartition(".")[0]}:
-                self.loose[_nfc(key)] = None if _nfc(key) in self.loose else path  # ambiguous: none of them
+                self.loose[_nfc(key)] = None if _nfc(key) in self.loose else path  # ambiguous: it finds none
 
     def __contains__(self, path: str) -> bool:
         return _nfc(path) in self.exact
 
     def find(self, written: str) -> str | None:
+        """Returns the path of the photo that `written` names; None if there is none, or more than one."""
         name = _nfc(str(PurePosixPath(written)))
         return self.exact.get(name) or self.loose.get(name)
 
@@ -307,7 +319,10 @@ class _Names:
 
 
 def read_csv(file: AnyPath) -> pd.DataFrame:
-    """A CSV as str, whether UTF-8 (with or without BOM) or cp1251, with commas, semicolons or tabs."""
+    """Reads a CSV as str: UTF-8 (with or without BOM) or cp1251, with commas, semicolons or tabs.
+
+    Raises FovsfeError if it cannot be read.
+    """
     try:
         data = read_file(file)
     except OSError as error:
@@ -344,7 +359,7 @@ def _is_list(file: AnyPath) -> bool:
 
 
 def _class_names(file: AnyPath) -> dict[str, str]:
-    """Category -> name from classes.csv; empty where there is none."""
+    """Returns category -> label from classes.csv; empty if there is none."""
     if not exists(file):
         return {}
     table = read_csv(file)
@@ -355,12 +370,12 @@ def _class_names(file: AnyPath) -> dict[str, str]:
     for column, values in ((ids, [i for i, _ in pairs]), (names, [n for _, n in pairs])):
         twice = [value for value, number in Counter(values).items() if number > 1]
         if twice:
-            raise FovsfeError(f"{file}: {column} {_some(twice)} stands in several rows; keep one")
+            raise FovsfeError(f"{file}: {column} {_first_few(twice)} is in several rows; keep one")
     return dict(pairs)
 
 
 def _train_csv(file: AnyPath) -> dict[str, str]:
-    """Photo -> category from train.csv, for photos that lie in no class folder."""
+    """Returns photo -> category from train.csv, for photos in no class folder; empty if there is none."""
     if not exists(file):
         return {}
     table = read_csv(file)
@@ -370,7 +385,7 @@ def _train_csv(file: AnyPath) -> dict[str, str]:
     return {_nfc(i): _nfc(c) for i, c in zip(table[ids], table[categories], strict=True)}
 
 
-# ---- words
+# ---- names
 
 
 def _check_names(root: AnyPath, rows: list[tuple[str, str, str, str]]) -> None:
@@ -382,12 +397,12 @@ def _check_names(root: AnyPath, rows: list[tuple[str, str, str, str]]) -> None:
                 raise FovsfeError(f"{root}: the name {text!r} is not valid UTF-8; rename it") from None
     twice = [photo for photo, number in Counter(row[0] for row in rows).items() if number > 1]
     if twice:
-        raise FovsfeError(f"{root}: several photos are named {_some(twice)}; give each a name of its own")
+        raise FovsfeError(f"{root}: several photos are named {_first_few(twice)}; give each its own name")
 
 
-def _several(root: AnyPath, found: list[str]) -> FovsfeError:
+def _several_layouts(root: AnyPath, parts: list[str]) -> FovsfeError:
     return FovsfeError(
-        f"{root}: several layouts at once ({_some(found)}); move all but one away, or give the path of one"
+        f"{root}: several layouts at once ({_first_few(parts)}); remove all but one, or give the path of one"
     )
 
 
@@ -395,16 +410,17 @@ def _as_folders(names: list[str]) -> list[str]:
     return [f"{name}/" for name in names]
 
 
-def _some(names: Iterable[str]) -> str:
-    listed = [f'"{name}"' for name in names]
-    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+def _first_few(names: Iterable[str]) -> str:
+    quoted = [f'"{name}"' for name in names]
+    return ", ".join(quoted[:3]) + (f" and {len(quoted) - 3} more" if len(quoted) > 3 else "")
 
 
 def _natural(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Returns a sort key for the natural order, in which "2" comes before "10"."""
     parts = re.split(r"([0-9]+)", text.casefold())
     return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p), text
 
 
 def _nfc(text: str) -> str:
-    """One spelling for letters that have two (й as one sign or as и with a breve, which macOS writes)."""
+    """Returns one spelling for letters that have two: й is one character, or и and a breve, as on macOS."""
     return unicodedata.normalize("NFC", text)

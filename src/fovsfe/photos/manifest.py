@@ -1,7 +1,7 @@
-"""What a run remembers of its photos: photos.csv, a row a photo, and dataset.json, what holds for all of them.
+"""What a run keeps of its photos: photos.csv, a row for each, and dataset.json, the facts about all of them.
 
-Both are written once, at the start of a run. Training, a resumed run, export and report read these and never
-list the photos again.
+Both are written once, when a run starts. Training, a resumed run, export and report read these and never list
+the photos again.
 """
 
 from __future__ import annotations
@@ -79,16 +79,15 @@ def read_facts(file: Path) -> DataSetFacts:
 
 
 def write_manifest(file: Path, manifest: pd.DataFrame) -> None:
-    """Writes photos.csv, COLUMNS of `manifest`, whole or not at all. Raises FovsfeError if it cannot be written."""
+    """Writes photos.csv with the COLUMNS of a manifest. Raises FovsfeError if it cannot be written."""
     with atomic_path(file) as temporary:
         manifest[COLUMNS].to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def read_manifest(file: Path) -> pd.DataFrame:
-    """Returns the photos of a run: COLUMNS; ids, paths, parts, labels and faults are text, whatever they look like.
+    """Returns the manifest of a run, its COLUMNS; ids and labels stay text even if they look like numbers.
 
-    Raises:
-        FovsfeError: the file cannot be read.
+    Raises FovsfeError if the file cannot be read.
     """
     try:
         return pd.read_csv(file, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)

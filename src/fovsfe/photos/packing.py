@@ -1,4 +1,4 @@
-"""Packing photos into shards, with what the audit found: what an interrupted call has packed stays."""
+"""Packs photos and their audit into shards; an interrupted call can be repeated and continues."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pydantic import ValidationError
 
+from fovsfe.arrays import Ints
+from fovsfe.callbacks import Progress
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.layouts import DataSet
 from fovsfe.photos.reader import read_bytes, read_file
-from fovsfe.photos.shards import COLUMNS, FINDINGS, FORMAT, INDEX, TABLE, Progress, Shard, ShardIndex
+from fovsfe.photos.shards import COLUMNS, FINDINGS, FORMAT, INDEX, MANIFEST, Shard, ShardIndex
 from fovsfe.storage.locations import AnyPath, exists
 from fovsfe.storage.retry import retry
 from fovsfe.storage.transfer import upload
@@ -32,22 +33,31 @@ def pack_shards(
     photos: DataSet,
     table: pd.DataFrame,
     findings: Sequence[dict[str, Any]],
-    shard_of: npt.NDArray[np.int64],
+    shard_of: Ints,
     out: AnyPath,
-    tick: Progress,
+    progress: Progress,
 ) -> ShardIndex:
-    """Packs photos into shards at `out`, a folder or a URL; what an interrupted call has packed stays.
+    """Packs photos into shards; keeps those that an interrupted call has finished.
 
-    `table` and `findings` are those of the audit, `shard_of` (n,) the shard of every row. An entry is
-    NUMBER.SUFFIX, the photo as it is, and NUMBER.json, its id and label; NUMBER is its row in the table.
+    A photo becomes two entries of its shard: NUMBER.SUFFIX, its file, and NUMBER.json, its id and label.
+    NUMBER is its row in the table.
 
-    Raises FovsfeError where there are shards already, a photo has changed since the audit, or `out` cannot be
-    written or reached.
+    Args:
+        photos: what `layouts.find_photos` has found.
+        table: the table of the audit.
+        findings: the findings of the audit.
+        shard_of: the shard of every row, int64 (n,).
+        out: a folder or a URL.
+        progress: counts shards.
+
+    Raises:
+        FovsfeError: there are shards already, a photo has changed since the audit, or `out` cannot be
+            written or reached.
     """
     if exists(out / INDEX):
-        raise FovsfeError(f"{out} holds shards already; choose another --out")
+        raise FovsfeError(f"{out} has shards already; choose another --out")
     table = table.reset_index(drop=True)
-    paths, made = [""] * len(table), []
+    paths, packed = [""] * len(table), []
     rows_of: dict[int, list[int]] = {}
     for row, number in enumerate(shard_of):
         rows_of.setdefault(int(number), []).append(row)
@@ -57,8 +67,8 @@ def pack_shards(
         part = str(table["part"].iloc[rows[0]])
         name = f"{part}-{count[part]:06d}.tar"
         count[part] += 1
-        made.append(_shard(photos.root, table, rows, out, name, paths))
-        tick(done + 1, len(rows_of))
+        packed.append(_pack_shard(photos.root, table, rows, out, name, paths))
+        progress(done + 1, len(rows_of))
     labelled = Counter(table["label"][table["part"] == "train"])
     index = ShardIndex(
         format=FORMAT,
@@ -66,84 +76,84 @@ def pack_shards(
         class_names=list(photos.class_names),
         label_ids=photos.label_ids,
         photos_of_label={label: labelled[label] for label in photos.class_names},
-        shards=made,
+        shards=packed,
     )
-    packed = table.assign(path=np.array(paths, object))[COLUMNS]
-    _put_text(out, TABLE, packed.to_csv(index=False, lineterminator="\n"))
+    manifest = table.assign(path=np.array(paths, object))[COLUMNS]
+    _put_text(out, MANIFEST, manifest.to_csv(index=False, lineterminator="\n"))
     _put_text(out, FINDINGS, json.dumps(list(findings), ensure_ascii=False, indent=1) + "\n")
     if photos.sample is not None:
         _put_text(out, "sample-submission.csv", photos.sample.to_csv(index=False, lineterminator="\n"))
     _put_text(out, INDEX, index.model_dump_json(indent=1) + "\n")
-    _tidy(out, {shard.name for shard in made})
+    _remove_leftovers(out, {shard.name for shard in packed})
     return index
 
 
-def _tidy(out: AnyPath, names: set[str]) -> None:
-    """Removes the notes, and tars that an interrupted call with other photos or sizes has left."""
-    there: list[AnyPath] = retry(lambda: list(out.iterdir()), str(out))
-    for file in there:
+def _remove_leftovers(out: AnyPath, names: set[str]) -> None:
+    """Removes the notes, and shards that an interrupted call with other photos or sizes has left."""
+    files: list[AnyPath] = retry(lambda: list(out.iterdir()), str(out))
+    for file in files:
         stem, _, suffix = file.name.rpartition(".")
         if re.fullmatch(r"(train|test)-[0-9]{6}", stem) and (suffix == "json" or file.name not in names):
             retry(partial(file.unlink, missing_ok=True), str(file))
 
 
-def _noted(out: AnyPath, name: str) -> Shard | None:
-    """What an interrupted call has noted of a shard that it made; None where it made none."""
+def _finished_shard(out: AnyPath, name: str) -> Shard | None:
+    """Returns a shard that an interrupted call has finished, or None."""
     try:
-        note = Shard.model_validate_json(read_file(out / _note(name)))
+        note = Shard.model_validate_json(read_file(out / _note_name(name)))
     except (OSError, ValidationError):
         return None
     return note if exists(out / name) else None
 
 
-def _shard(
+def _pack_shard(
     root: AnyPath, table: pd.DataFrame, rows: Sequence[int], out: AnyPath, name: str, paths: list[str]
 ) -> Shard:
-    """One shard, made unless it is there, and its entries' places, which go into `paths`."""
-    some = table.iloc[list(rows)]
-    listed = some[["id", "label", "sha256"]].to_csv(header=False, lineterminator="\n")
+    """Packs one shard, unless it is finished already; writes the new paths of its photos into `paths`."""
+    photos = table.iloc[list(rows)]
+    listed = photos[["id", "label", "sha256"]].to_csv(header=False, lineterminator="\n")
     content = hashlib.sha256(listed.encode()).hexdigest()
-    for row, path, fault in zip(rows, some["path"], some["fault"], strict=True):
+    for row, path, fault in zip(rows, photos["path"], photos["fault"], strict=True):
         if fault != "missing":
             paths[row] = f"{name}/{row:09d}{PurePosixPath(path).suffix.lower()}"
-    if (there := _noted(out, name)) and there.content == content:
-        return there
+    if (finished := _finished_shard(out, name)) and finished.content == content:
+        return finished
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
         file = Path(folder) / name
         with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for entry, data in _entries(root, some, paths):
-                about = tarfile.TarInfo(entry)
-                about.size = len(data)
-                tar.addfile(about, io.BytesIO(data))
+            for entry, data in _entries(root, photos, paths):
+                header = tarfile.TarInfo(entry)
+                header.size = len(data)
+                tar.addfile(header, io.BytesIO(data))
         with file.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         shard = Shard(name=name, photos=len(rows), bytes=file.stat().st_size, sha256=digest, content=content)
         upload(file, out / name)
-    _put_text(out, _note(name), shard.model_dump_json() + "\n")
+    _put_text(out, _note_name(name), shard.model_dump_json() + "\n")
     return shard
 
 
-def _entries(root: AnyPath, some: pd.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    for row, photo in zip(some.index, some.to_dict("records"), strict=True):
+def _entries(root: AnyPath, photos: pd.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yields the entries of a shard: names and contents."""
+    for row, photo in zip(photos.index, photos.to_dict("records"), strict=True):
         if not paths[row]:
             continue
         try:
             data = read_bytes(root, photo["path"])
         except OSError as error:
-            if photo["fault"]:  # it could not be read before, either
-                data = b""
-            else:
+            if not photo["fault"]:
                 raise FovsfeError(f"{root / photo['path']}: {error}; put it back") from error
+            data = b""  # the audit could not read it either
         if photo["sha256"] and hashlib.sha256(data).hexdigest() != photo["sha256"]:
-            raise FovsfeError(f"{root / photo['path']}: has changed since it was looked at; call this again")
+            raise FovsfeError(f"{root / photo['path']}: has changed since the audit; run the command again")
         entry = paths[row].partition("/")[2]
         yield entry, data
-        about = {"id": photo["id"], "label": photo["label"]}
-        yield f"{PurePosixPath(entry).stem}.json", json.dumps(about, ensure_ascii=False).encode()
+        facts = {"id": photo["id"], "label": photo["label"]}
+        yield f"{PurePosixPath(entry).stem}.json", json.dumps(facts, ensure_ascii=False).encode()
 
 
-def _note(name: str) -> str:
-    """What is written beside a shard until all are there, so that an interrupted call goes on."""
+def _note_name(name: str) -> str:
+    """Returns the name of the note beside a finished shard, which is removed once all shards are finished."""
     return f"{name.removesuffix('.tar')}.json"
 
 

@@ -1,4 +1,4 @@
-"""In which order photos are learned from: by chance, and yet shard by shard where there are many."""
+"""The order of the photos in an epoch: random, and yet shard by shard if there are many shards."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
+from fovsfe.arrays import Ints
 from fovsfe.photos.dataset import ResizedPhotos
 
-Ints = npt.NDArray[np.int64]
-
-PHOTOS_A_SHARD = 1024
-POOL = 16  # shards whose photos are shuffled together, and so are at hand together
+PHOTOS_PER_SHARD = 1024
+POOL = 16  # shards whose photos are shuffled together, and so must be available at the same time
 
 
-def assign_shards(ids: Sequence[str], parts: Sequence[str], a_shard: int = PHOTOS_A_SHARD) -> Ints:
-    """In which shard each photo is, or would be if the photos were sharded: int64 (n,).
+def assign_shards(ids: Sequence[str], parts: Sequence[str], photos_per_shard: int = PHOTOS_PER_SHARD) -> Ints:
+    """Returns the shard that each photo is in, or would be in if the photos were sharded: int64 (n,).
 
-    Photos go to shards by chance, which follows from their ids alone: labels are mixed in every shard, and a
-    folder is learned from in the same order as shards of it are. Parts share no shard.
+    The assignment is random but depends on the ids alone: every shard has a mix of labels, and a folder gives
+    the same order of photos as its shards do. `parts` ("train" or "test") share no shard.
     """
     digests = [hashlib.sha256(photo.encode()).digest() for photo in ids]
     result, first = np.empty(len(ids), np.int64), 0
     for part in sorted(set(parts)):
-        members = [i for i, name in enumerate(parts) if name == part]
-        members.sort(key=lambda i: digests[i])
-        result[members] = first + np.arange(len(members)) // a_shard
-        first += -(-len(members) // a_shard)
+        positions = [i for i, name in enumerate(parts) if name == part]
+        positions.sort(key=lambda i: digests[i])
+        result[positions] = first + np.arange(len(positions)) // photos_per_shard
+        first += -(-len(positions) // photos_per_shard)
     return result
 
 
 def shuffled_pools(shards: Ints, seed: int) -> list[Ints]:
-    """The positions 0 to n - 1 of photos in `shards` (n,), in an epoch's order, cut into pools.
+    """Returns the positions 0 to n - 1 in `shards` (n,) in the order of an epoch, cut into pools.
 
-    Shards are shuffled, then the photos of POOL shards at a time: of few shards all photos together.
+    The shards are shuffled, then the photos of POOL shards at a time. Up to POOL shards, that is a plain
+    shuffle of all photos.
     """
     generator = torch.Generator().manual_seed(seed)
     names = np.unique(shards)
@@ -49,29 +48,31 @@ def shuffled_pools(shards: Ints, seed: int) -> list[Ints]:
 
 
 class ShardSampler(Sampler[int]):
-    """One process's part of an epoch's order: as many photos as each other process has, one run of pools, so
-    that it needs few shards that others need. What lies elsewhere is fetched a pool ahead.
+    """The part of an epoch's order that one process of a distributed training gets.
 
-    Yields positions in `indices`, which are those of photos in `photos`.
+    It yields positions in `indices` (n,), which are positions in `photos`. Every process gets the same number
+    of photos, in one sequence of pools, so that processes share few shards. Remote shards are downloaded one
+    pool ahead.
     """
 
     def __init__(
         self, photos: ResizedPhotos, indices: Ints, seed: int, rank: int = 0, processes: int = 1
     ) -> None:
-        each = len(indices) // processes
-        begin, self._pools = 0, []
+        self._photos, self._indices, self._length = photos, indices, len(indices) // processes
+        self._pools = []
+        first, last = rank * self._length, (rank + 1) * self._length
+        start = 0
         for pool in shuffled_pools(photos.shards[indices], seed):
-            some = pool[max(rank * each - begin, 0) : max((rank + 1) * each - begin, 0)]
-            begin += len(pool)
-            if len(some):
-                self._pools.append(some)
-        self._photos, self._indices, self._length = photos, indices, each
+            own = pool[max(first - start, 0) : max(last - start, 0)]
+            start += len(pool)
+            if len(own):
+                self._pools.append(own)
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[int]:
-        nothing = np.empty(0, np.int64)
-        for pool, following in pairwise([nothing, *self._pools, nothing]):
-            self._photos.fetch_ahead(self._indices[following])
+        empty = np.empty(0, np.int64)
+        for pool, following in pairwise([empty, *self._pools, empty]):
+            self._photos.prefetch(self._indices[following])
             yield from pool.tolist()

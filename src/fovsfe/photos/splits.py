@@ -1,34 +1,38 @@
-"""Which photos are learned from and which judge: by label in proportion, near-duplicates never apart."""
+"""Splits labelled photos into training and validation photos, label by label, duplicates never apart."""
 
 from __future__ import annotations
 
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
+from fovsfe.arrays import Ints
 from fovsfe.errors import FovsfeError
 
-Folds = npt.NDArray[np.int64]
 
+def assign_folds(table: pd.DataFrame, holdout: float, folds: int, seed: int) -> Ints:
+    """Returns the fold in which each photo validates, -1 for photos that never do: int64 (rows,).
 
-def assign_folds(table: pd.DataFrame, holdout: float, folds: int, seed: int) -> Folds:
-    """The fold of every row of an audited table (label, part, fault, group): int64 (rows,).
+    Photos of the same group, which are duplicates, get the same fold. Test photos and unreadable ones get -1.
 
-    With `folds` under 2 a share `holdout` (0 to 1) of each label gets fold 0, the others -1; with k `folds`
-    every labelled photo gets 0 to k - 1 and `holdout` is not used. Photos of the test part and unreadable
-    ones get -1. Each label keeps a photo to learn from, whichever fold judges: FovsfeError names one that
-    cannot.
+    Args:
+        table: the photos with label, part, fault and group, as the audit returns it.
+        holdout: the part of each label, 0 to 1, that is held out as fold 0 if `folds` is 0 or 1.
+        folds: k for k-fold cross-validation: every labelled photo gets a fold from 0 to k - 1.
+        seed: the same seed gives the same folds.
+
+    Raises:
+        FovsfeError: a label would be left without training photos in some fold; the message names it.
     """
     usable = np.flatnonzero((table["part"] == "train") & (table["fault"] == ""))
     names, labels = np.unique(table["label"].to_numpy(str)[usable], return_inverse=True)
     groups = np.unique(table["group"].to_numpy()[usable], return_inverse=True)[1]
-    _check(table, names, labels, groups, folds)
+    _check_labels(table, names, labels, groups, folds)
     result = np.full(len(table), -1, np.int64)
     result[usable] = (
-        _folds(labels, groups, folds, seed) if folds > 1 else _hold(labels, groups, holdout, seed)
+        _k_folds(labels, groups, folds, seed) if folds > 1 else _hold_out(labels, groups, holdout, seed)
     )
     for fold in range(max(folds, 1)):
         for label, name in enumerate(names):
@@ -40,46 +44,47 @@ def assign_folds(table: pd.DataFrame, holdout: float, folds: int, seed: int) -> 
     return result
 
 
-def _check(table: pd.DataFrame, names: Folds, labels: Folds, groups: Folds, folds: int) -> None:
-    unread = sorted(set(table["label"][table["part"] == "train"]) - set(names.tolist()))
-    if unread:
-        raise FovsfeError(f'label "{unread[0]}": none of its photos can be read; see `fovsfe check`')
+def _check_labels(table: pd.DataFrame, names: Ints, labels: Ints, groups: Ints, folds: int) -> None:
+    unreadable = sorted(set(table["label"][table["part"] == "train"]) - set(names.tolist()))
+    if unreadable:
+        raise FovsfeError(f'label "{unreadable[0]}": none of its photos can be read; see `fovsfe check`')
     for label, name in enumerate(names):
         if len(np.unique(groups[labels == label])) < 2:
             raise FovsfeError(
                 f'label "{name}": its {np.sum(labels == label)} readable photos are near copies of one, '
-                "which cannot be both learned and checked; add photos or remove the class"
+                "which cannot be both trained on and validated; add photos or remove the label"
             )
     if folds > len(np.unique(groups)):
-        raise FovsfeError(f"folds = {folds}: more than there are different photos; use fewer")
+        raise FovsfeError(f"split.folds = {folds}: more than there are different photos; use fewer folds")
 
 
-def _folds(labels: Folds, groups: Folds, folds: int, seed: int) -> Folds:
+def _k_folds(labels: Ints, groups: Ints, folds: int, seed: int) -> Ints:
     result = np.empty(len(labels), np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():  # that a label has fewer photos than there are folds is no trouble here
+    with warnings.catch_warnings():  # a label with fewer photos than folds does no harm here
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        for fold, (_, judged) in enumerate(splitter.split(labels, labels, groups)):
-            result[judged] = fold
+        for fold, (_, validation) in enumerate(splitter.split(labels, labels, groups)):
+            result[validation] = fold
     return result
 
 
-def _hold(labels: Folds, groups: Folds, share: float, seed: int) -> Folds:
-    """Groups in random order go to the hold-out as long as every label they hold still has room there.
+def _hold_out(labels: Ints, groups: Ints, holdout: float, seed: int) -> Ints:
+    """Returns 0 for held-out photos and -1 for training photos: int64 (n,).
 
-    Groups of several photos first, each with the chance `share`; the single photos then fill up exactly.
+    Groups go to the hold-out in random order, as long as each of their labels has room there: first groups of
+    several photos, each with the probability `holdout`, then single photos, which fill the room exactly.
     """
     rng = np.random.default_rng(seed)
     counts = np.bincount(labels)
-    room = np.clip(np.rint(counts * share).astype(np.int64), 1, counts - 1)
-    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
-    order = rng.permutation(len(members))
-    several = [members[i] for i in order if len(members[i]) > 1]
-    drawn = rng.random(len(several)) < share
-    lucky = [group for group, taken in zip(several, drawn, strict=True) if taken]
-    others = [group for group, taken in zip(several, drawn, strict=True) if not taken]
+    room = np.clip(np.rint(counts * holdout).astype(np.int64), 1, counts - 1)
+    photos_by_group = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+    order = rng.permutation(len(photos_by_group))
+    several = [photos_by_group[i] for i in order if len(photos_by_group[i]) > 1]
+    drawn = rng.random(len(several)) < holdout
+    first = [group for group, is_drawn in zip(several, drawn, strict=True) if is_drawn]
+    last = [group for group, is_drawn in zip(several, drawn, strict=True) if not is_drawn]
     result = np.full(len(labels), -1, np.int64)
-    for group in [*lucky, *(members[i] for i in order if len(members[i]) == 1), *others]:
+    for group in [*first, *(photos_by_group[i] for i in order if len(photos_by_group[i]) == 1), *last]:
         wanted = np.bincount(labels[group], minlength=len(counts))
         if (wanted <= room).all():
             room -= wanted

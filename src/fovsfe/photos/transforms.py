@@ -1,4 +1,7 @@
-"""What changes in a training photo from one epoch to the next (torchvision.transforms.v2)."""
+"""Augmentations of training photos, made of torchvision.transforms.v2.
+
+A new augmentation is a transform in `build_augmentation`; one that mixes photos goes into `build_mixup`.
+"""
 
 from typing import Any
 
@@ -7,19 +10,22 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import InterpolationMode
 
-_GREY = [124, 116, 104]  # ImageNet's mean: what padding looks like to the network
+_GREY = [124, 116, 104]  # ImageNet's mean, the colour of padding
 
 
 def build_augmentation(strength: str, size: tuple[int, int]) -> Any:
-    """A transform of one uint8 (3, height, width) photo into another of the same size.
+    """Returns a transform of a uint8 (3, height, width) photo into another of `size` (height, width).
 
-    "light" crops, flips and recolours a little; "strong" adds rotation, shear, RandAugment, JPEG artefacts
-    and erasing; "none" leaves the photo as it is.
+    `strength` "light" crops, flips and changes colours a little; "strong" adds rotation, shear, RandAugment,
+    JPEG artefacts and erasing; "none" leaves the photo as it is.
     """
     if strength == "none":
         return nn.Identity()
     crop = v2.RandomResizedCrop(
-        size, scale=(0.5, 1.0) if strength == "strong" else (0.6, 1.0), ratio=_ratios(size), antialias=True
+        size,
+        scale=(0.5, 1.0) if strength == "strong" else (0.6, 1.0),
+        ratio=_aspect_ratios(size),
+        antialias=True,
     )
     colour = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)
     if strength == "light":
@@ -38,26 +44,28 @@ def build_augmentation(strength: str, size: tuple[int, int]) -> Any:
     )
 
 
-def _ratios(size: tuple[int, int]) -> tuple[float, float]:
+def _aspect_ratios(size: tuple[int, int]) -> tuple[float, float]:
+    """Returns the least and the greatest aspect ratio (width / height) of a random crop."""
     height, width = size
     return 0.8 * width / height, 1.25 * width / height
 
 
 def build_mixup(mixup: float, cutmix: float) -> nn.Module | None:
-    """Mixup (Zhang et al., 2018) or cutmix (Yun et al., 2019) of a batch, by chance where both are on.
+    """Returns a transform of a batch, float (n, 3, height, width) photos and (n, classes) targets.
 
-    A transform of float (n, 3, height, width) photos and (n, classes) targets; None where both are 0.
+    It is mixup (Zhang et al., 2018) with alpha `mixup`, or cutmix (Yun et al., 2019) with alpha `cutmix`, or
+    one of them at random for each batch; None if both are 0.
     """
-    kinds: list[v2.Transform] = []
+    transforms: list[v2.Transform] = []
     if mixup:
-        kinds.append(v2.MixUp(alpha=mixup))
+        transforms.append(v2.MixUp(alpha=mixup))
     if cutmix:
-        kinds.append(v2.CutMix(alpha=cutmix))
-    return v2.RandomChoice(kinds) if kinds else None
+        transforms.append(v2.CutMix(alpha=cutmix))
+    return v2.RandomChoice(transforms) if transforms else None
 
 
 def stress_augment(photos: Tensor, seed: int) -> Tensor:
-    """Strongly augmented copies of uint8 (n, height, width, 3) photos, the same for the same seed."""
+    """Returns strongly augmented copies of uint8 (n, height, width, 3) photos, the same for the same seed."""
     transform = build_augmentation("strong", (photos.shape[1], photos.shape[2]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

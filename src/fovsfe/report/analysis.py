@@ -1,4 +1,4 @@
-"""What the answers say about themselves: which labels are confused, how sure is sure, who would be missed."""
+"""What held-out predictions show: confused labels, calibration, coverage, and what each member adds."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,23 @@ import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from fovsfe.ensemble.blend import Floats
-from fovsfe.ensemble.metrics import Ints, accuracy, log_losses, wilson_interval
+from fovsfe.arrays import Floats, Ints
+from fovsfe.ensemble.metrics import accuracy, log_losses, wilson_interval
 
 BINS = 15  # as in metrics.calibration_error
-MOST_FOR_BEST_ORDER = 200
+MAX_OPTIMAL_ORDERING = 200  # labels; the optimal order of more takes too long
 
 
 def confusable_order(counts: Ints) -> Ints:
-    """Of a confusion matrix (labels, labels), the labels in an order that keeps confusable ones together.
+    """Returns an order of labels in which confusable ones stand together, int64 (classes,).
 
-    Leaves of an average-linkage tree over the share of mistakes between two labels, turned so that
-    neighbours are as near as they can be (Bar-Joseph et al. 2001, doi:10.1093/bioinformatics/17.suppl_1.S22).
+    The order is that of the leaves of an average-linkage tree over the share of mistakes between two labels,
+    turned so that neighbours are as similar as possible (Bar-Joseph et al. 2001,
+    doi:10.1093/bioinformatics/17.suppl_1.S22). It stays as it is for fewer than three labels or without
+    mistakes.
+
+    Args:
+        counts: A confusion matrix, int64 (classes, classes).
     """
     num_classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -28,97 +33,125 @@ def confusable_order(counts: Ints) -> Ints:
     distance = 1 - mutual / mutual.max()
     np.fill_diagonal(distance, 0.0)
     tree = linkage(
-        squareform(distance, checks=False), "average", optimal_ordering=num_classes <= MOST_FOR_BEST_ORDER
+        squareform(distance, checks=False), "average", optimal_ordering=num_classes <= MAX_OPTIMAL_ORDERING
     )
     return np.asarray(leaves_list(tree), np.int64)
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Equal-width bins of confidence that have photos: (bins,) each."""
+    """Bins of equal width over confidence, without the empty ones: arrays of (bins,)."""
 
     confidence: Floats
-    """mean"""
+    """the mean of each bin"""
     accuracy: Floats
     interval: Floats
-    """(bins, 2), 95 %"""
+    """(bins, 2), the 95 % interval of the accuracy"""
     photos: Ints
 
 
 def reliability(probabilities: Floats, y_true: Ints) -> Reliability:
-    """(n, classes), (n,) -> how often answers of like confidence are right, in the bins of the metrics."""
+    """Returns how often predictions of similar confidence are right, in the bins of the calibration error.
+
+    Args:
+        probabilities: float64 (n, classes).
+        y_true: int64 (n,), the positions of the true labels.
+    """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == y_true
-    at = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    photos = np.bincount(at, minlength=BINS)
-    some = photos > 0
-    hits = np.bincount(at, weights=right, minlength=BINS)[some]
+    bin_of_photo = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    photos = np.bincount(bin_of_photo, minlength=BINS)
+    filled = photos > 0
+    hits = np.bincount(bin_of_photo, weights=right, minlength=BINS)[filled]
+    photos_of_filled = photos[filled]
     return Reliability(
-        confidence=np.bincount(at, weights=confidence, minlength=BINS)[some] / photos[some],
-        accuracy=hits / photos[some],
-        interval=np.array([wilson_interval(int(h), int(n)) for h, n in zip(hits, photos[some], strict=True)]),
-        photos=photos[some].astype(np.int64),
+        confidence=np.bincount(bin_of_photo, weights=confidence, minlength=BINS)[filled] / photos_of_filled,
+        accuracy=hits / photos_of_filled,
+        interval=np.array(
+            [wilson_interval(int(h), int(n)) for h, n in zip(hits, photos_of_filled, strict=True)]
+        ),
+        photos=photos_of_filled.astype(np.int64),
     )
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What is answered and how much of it is right, from the strictest threshold to none: (points,)."""
+    """Coverage and accuracy at thresholds of confidence, from the strictest to none: arrays of (points,)."""
 
     threshold: Floats
-    answered: Floats
+    coverage: Floats
+    """the share of photos that reach the threshold"""
     accuracy: Floats
+    """on these photos"""
 
 
-def coverage(probabilities: Floats, y_true: Ints, points: int = 300) -> Coverage:
-    """(n, classes), (n,) -> the trade between answering and being right, at up to `points` thresholds."""
+def coverage_curve(probabilities: Floats, y_true: Ints, points: int = 300) -> Coverage:
+    """Returns the trade-off between coverage and accuracy at up to `points` thresholds.
+
+    Args:
+        probabilities: float64 (n, classes).
+        y_true: int64 (n,), the positions of the true labels.
+        points: The largest number of thresholds.
+    """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
-    sure = confidence[order]
+    descending = confidence[order]
     right = np.cumsum((probabilities.argmax(axis=1) == y_true)[order])
-    last = np.flatnonzero(np.append(sure[1:] < sure[:-1], True))  # photos of one confidence go together
+    # Photos of equal confidence reach a threshold together.
+    last = np.flatnonzero(np.append(descending[1:] < descending[:-1], True))
     last = last[np.unique(np.linspace(0, len(last) - 1, points).round().astype(np.int64))]
-    return Coverage(sure[last], (last + 1) / len(y_true), right[last] / (last + 1))
+    return Coverage(descending[last], (last + 1) / len(y_true), right[last] / (last + 1))
 
 
 def coverage_at(probabilities: Floats, y_true: Ints, threshold: float) -> tuple[float, float]:
-    """The share of photos that reach `threshold`, and the accuracy on them (NaN where none does)."""
+    """Returns the share of photos that reach `threshold`, and the accuracy on them (NaN if none does)."""
     known = probabilities.max(axis=1) >= threshold
     right = probabilities.argmax(axis=1) == y_true
     return float(known.mean()), float(right[known].mean()) if known.any() else float("nan")
 
 
 def disagreement(probabilities: Floats) -> Floats:
-    """(members, n, classes) -> (members, members): the share of photos that two answer differently."""
-    answers = probabilities.argmax(axis=2)
-    return np.asarray((answers[:, None] != answers[None]).mean(axis=2))
+    """Returns the share of photos for which two members predict different labels, (members, members).
+
+    Args:
+        probabilities: float64 (members, n, classes).
+    """
+    predicted = probabilities.argmax(axis=2)
+    return np.asarray((predicted[:, None] != predicted[None]).mean(axis=2))
 
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """What the mean of all members would lose without one: positive where it is missed."""
+    """What the mean of all members loses without one of them; positive where the member helps."""
 
     log_loss: float
+    """the increase"""
     accuracy: float
-    alone_right: int
+    """the decrease"""
+    only_right: int
     """photos that no other member has right"""
 
 
 def leave_one_out(probabilities: Floats, y_true: Ints) -> list[LeaveOneOut]:
-    """(members, n, classes), (n,) -> one a member, of at least two."""
+    """Returns what each of at least two members adds to the mean of all.
+
+    Args:
+        probabilities: float64 (members, n, classes).
+        y_true: int64 (n,), the positions of the true labels.
+    """
     members = len(probabilities)
     total = probabilities.sum(axis=0)
     right = probabilities.argmax(axis=2) == y_true
-    log_loss, share = log_losses(total / members, y_true).mean(), accuracy(total, y_true)
+    log_loss_of_all, accuracy_of_all = log_losses(total / members, y_true).mean(), accuracy(total, y_true)
     result = []
     for member in range(members):
         others = (total - probabilities[member]) / (members - 1)
-        alone = right[member] & (right.sum(axis=0) == 1)
+        only_right = right[member] & (right.sum(axis=0) == 1)
         result.append(
             LeaveOneOut(
-                float(log_losses(others, y_true).mean() - log_loss),
-                share - accuracy(others, y_true),
-                int(alone.sum()),
+                float(log_losses(others, y_true).mean() - log_loss_of_all),
+                accuracy_of_all - accuracy(others, y_true),
+                int(only_right.sum()),
             )
         )
     return result

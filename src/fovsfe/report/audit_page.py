@@ -1,69 +1,79 @@
-"""What the audit found, to be seen: the page that `fovsfe check` writes, and its part of the report."""
+"""The findings of the audit with their photos, as the page of `fovsfe check` and as a part of the report."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fovsfe.photos.decode import MAX_PIXELS
+from fovsfe.recipe import AboutSettings
+from fovsfe.report.templating import template_environment, template_file
+from fovsfe.report.theme import accent_style, icon_link
 from fovsfe.report.thumbnails import thumbnail
 from fovsfe.storage.locations import AnyPath
 
 Findings = Sequence[dict[str, Any]]
 """As in audit.json: kind, severity, ids, detail."""
 
-Picture = Callable[[str], str]
-"""The path of a photo -> its thumbnail as a data URI."""
 
-STYLE = (resources.files("fovsfe.report") / "templates" / "faults.css").read_text("utf-8")
+NEUTRAL = AboutSettings()
+"""For photos of which nobody has said what they show."""
 
-# A thumbnail takes some 5 kB of the page: at most eight kinds times so many.
-ON_PAGE = (60, 12)  # photos of a kind, and of one finding
-IN_REPORT = (18, 6)
 
-# In the order of the page: what a kind is called, and what it means.
+class PhotoLimit(NamedTuple):
+    """How many photos are shown at most."""
+
+    of_kind: int
+    of_finding: int
+
+
+# A thumbnail takes some 5 kB of the page, and there are eight kinds of findings.
+ON_PAGE = PhotoLimit(60, 12)
+IN_REPORT = PhotoLimit(18, 6)
+
+# In the order of the page: the title of each kind of finding, and what it means. {plural} is what the photos
+# show, as the recipe's [about] calls it.
 FINDING_KINDS = {
     "two labels": (
-        "Labels that contradict each other",
-        "One photo, or near copies of it, under different labels: at least one of them is wrong. Keep one.",
+        "Contradictory labels",
+        "The same photo, or near copies of it, has different labels: at least one is wrong. Keep one.",
     ),
     "in both parts": (
-        "Test photos that are labelled too",
-        "What is measured on these photos flatters the model, which has seen them. Keep each in one part.",
+        "Test photos that are also labelled",
+        "The model is trained on these photos, so its accuracy on them is too good to be true. Keep each"
+        " photo in one part.",
     ),
     "unreadable": (
         "Photos that cannot be read",
-        "They are neither learned from nor judged by. Replace or remove them.",
+        "They are used neither for training nor for validation. Replace or remove them.",
     ),
     "missing": (
-        "Photos that are not there",
+        "Missing photos",
         "A link leads nowhere, or the sample submission names a file that does not exist.",
     ),
     "near duplicates": (
         "Near duplicates",
-        "Photos that look alike: one is a copy of the other, resized, brightened or saved anew. They are kept"
-        " on one side of every split.",
+        "Photos that look alike: one is a copy of the other, resized, brightened or saved again. They are"
+        " kept on the same side of every split.",
     ),
     "exact duplicates": (
         "Exact duplicates",
-        "The same file under several names. They are kept on one side of every split.",
+        "The same file under several names. All copies are kept on the same side of every split.",
     ),
     "tiny": (
         "Tiny photos",
-        "Too small for a car's badge or lights to be made out.",
+        "Too small to make out the details that tell {plural} apart.",
     ),
     "read as": (
-        "Read all the same",
-        "Unusual files that are no trouble: how they were read.",
+        "Unusual files",
+        "They can be used; this is how they were read.",
     ),
 }
-NOT_SHOWN = "class balance"  # says something about labels, not about photos
+NOT_SHOWN = "class balance"  # concerns labels, not photos
 
 
 @dataclass(frozen=True)
@@ -74,16 +84,18 @@ class PhotoView:
     part: str
     label: str
     size: str
-    picture: str
+    thumbnail: str
+    """a data URI"""
 
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """A finding on the page: photos side by side."""
+    """A finding on the page: its photos side by side."""
 
     detail: str
     photos: list[PhotoView]
     left_out: int
+    """photos that are not shown"""
 
 
 @dataclass(frozen=True)
@@ -100,115 +112,142 @@ class FindingKind:
     """findings of which no photo is shown"""
 
 
-def render_audit_page(title: str, root: AnyPath, findings: Findings, table: pd.DataFrame) -> str:
-    """The page of an audit as HTML, which needs no other file.
+def render_audit_page(
+    title: str,
+    root: AnyPath,
+    findings: Findings,
+    table: pd.DataFrame,
+    about: AboutSettings = NEUTRAL,
+) -> str:
+    """Returns the page of an audit as HTML, which loads nothing from elsewhere.
 
-    `table` is that of the audit, and its photos lie under `root`.
+    Args:
+        title: The name of the folder of photos.
+        root: What the paths in `table` are relative to.
+        findings: The findings, as in audit.json.
+        table: The photos, as the audit returns them.
+        about: What the photos show.
     """
     usable = table[(table["part"] == "train") & (table["fault"] == "")]
     class_names = table["label"][table["part"] == "train"].drop_duplicates()
     counts = usable["label"].value_counts().reindex(class_names, fill_value=0).sort_values(ascending=False)
-    template = _environment().get_template("check.html")
-    return template.render(
-        title=title,
-        style=Markup(STYLE),
-        kinds=_kinds(partial(thumbnail, root), findings, table, *ON_PAGE),
-        wrong=any(finding["severity"] == "error" for finding in findings),
-        labelled=int((table["part"] == "train").sum()),
-        asked=int((table["part"] == "test").sum()),
-        counts=list(counts.items()),
-        most=max(int(counts.max()), 1),
-        complete="faults.csv",
+    return (
+        template_environment()
+        .get_template("audit_page.html")
+        .render(
+            title=title,
+            about=about,
+            icon_link=icon_link(about.icon),
+            style=Markup(template_file("findings.css") + accent_style(about.accent)),
+            kinds=_finding_kinds(partial(thumbnail, root), findings, table, ON_PAGE, about),
+            has_errors=any(finding["severity"] == "error" for finding in findings),
+            labelled=int((table["part"] == "train").sum()),
+            test=int((table["part"] == "test").sum()),
+            counts=list(counts.items()),
+            max_count=max(int(counts.max()), 1),
+            all_findings_file="findings.csv",
+        )
     )
 
 
 def render_findings(
-    root: AnyPath, findings: Findings, table: pd.DataFrame, max_pixels: int = MAX_PIXELS
+    root: AnyPath,
+    findings: Findings,
+    manifest: pd.DataFrame,
+    max_pixels: int = MAX_PIXELS,
+    about: AboutSettings = NEUTRAL,
 ) -> Markup:
-    """The findings for the report, styled by STYLE; empty where there are none about photos."""
-    kinds = _kinds(partial(thumbnail, root, max_pixels=max_pixels), findings, table, *IN_REPORT)
-    return Markup(_environment().get_template("faults.html").render(kinds=kinds, complete="audit.json"))
+    """Returns the findings as HTML for the report, to be styled by findings.css.
+
+    Args:
+        root: What the paths in `manifest` are relative to.
+        findings: The findings, as in audit.json.
+        manifest: The photos of the run.
+        max_pixels: A photo of more pixels gets a placeholder.
+        about: What the photos show.
+    """
+    kinds = _finding_kinds(
+        partial(thumbnail, root, max_pixels=max_pixels), findings, manifest, IN_REPORT, about
+    )
+    template = template_environment().get_template("findings.html")
+    return Markup(template.render(kinds=kinds, all_findings_file="audit.json"))
 
 
 def findings_frame(findings: Findings, table: pd.DataFrame) -> pd.DataFrame:
-    """Every photo of every finding, a row each: finding (a number), severity, kind, detail, id, path, part,
-    label, width and height where the table has them."""
+    """Returns one row per finding and photo.
+
+    The columns are finding (a number from 1), severity, kind, detail, id and, as far as `table` has them,
+    path, part, label, width and height.
+    """
     columns = ["finding", "severity", "kind", "detail", "id"]
-    every = [
-        (number, finding["severity"], finding["kind"], finding["detail"], photo)
+    rows = [
+        (number, finding["severity"], finding["kind"], finding["detail"], photo_id)
         for number, finding in enumerate(findings, 1)
-        for photo in finding["ids"]
+        for photo_id in finding["ids"]
     ]
-    about = [name for name in ("id", "path", "part", "label", "width", "height") if name in table]
-    return pd.DataFrame(every, columns=pd.Index(columns)).merge(table[about], on="id", how="left")
+    of_photo = [name for name in ("id", "path", "part", "label", "width", "height") if name in table]
+    return pd.DataFrame(rows, columns=pd.Index(columns)).merge(table[of_photo], on="id", how="left")
 
 
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("fovsfe.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _kinds(
-    picture: Picture, findings: Findings, table: pd.DataFrame, of_kind: int, of_one: int
+def _finding_kinds(
+    to_thumbnail: Callable[[str], str],
+    findings: Findings,
+    table: pd.DataFrame,
+    limit: PhotoLimit,
+    about: AboutSettings,
 ) -> list[FindingKind]:
+    """Groups the findings by kind; `to_thumbnail` turns a photo's path into a data URI."""
     by_id = table.set_index("id")
-    known = [*FINDING_KINDS, *dict.fromkeys(finding["kind"] for finding in findings)]
+    kinds = dict.fromkeys([*FINDING_KINDS, *(finding["kind"] for finding in findings)])
     result = []
     with ThreadPoolExecutor() as pool:
-        for kind in dict.fromkeys(known):
-            some = [finding for finding in findings if finding["kind"] == kind]
-            if not some or kind == NOT_SHOWN:
+        for kind in kinds:
+            of_kind = [finding for finding in findings if finding["kind"] == kind]
+            if not of_kind or kind == NOT_SHOWN:
                 continue
             title, meaning = FINDING_KINDS.get(kind, (kind.capitalize(), ""))
-            groups = list(_groups(picture, some, by_id, of_kind, of_one, pool))
+            groups = [
+                FindingGroup(detail, list(_photo_views(rows, to_thumbnail, pool)), left_out)
+                for detail, rows, left_out in _shown_photos(of_kind, by_id, limit)
+            ]
             result.append(
                 FindingKind(
                     anchor=kind.replace(" ", "-"),
                     title=title,
-                    meaning=meaning,
-                    severity=some[0]["severity"],
-                    photos=sum(len(finding["ids"]) for finding in some),
+                    meaning=meaning.format(plural=about.plural or "labels"),
+                    severity=of_kind[0]["severity"],
+                    photos=sum(len(finding["ids"]) for finding in of_kind),
                     groups=groups,
-                    left_out=len(some) - len(groups),
+                    left_out=len(of_kind) - len(groups),
                 )
             )
     return result
 
 
-def _groups(
-    picture: Picture,
-    findings: Findings,
-    by_id: pd.DataFrame,
-    of_kind: int,
-    of_one: int,
-    pool: ThreadPoolExecutor,
-) -> Iterator[FindingGroup]:
-    room = of_kind
+def _shown_photos(
+    findings: Findings, by_id: pd.DataFrame, limit: PhotoLimit
+) -> Iterator[tuple[str, pd.DataFrame, int]]:
+    """Yields the detail of each finding, the rows of its photos that are shown, and how many are not."""
+    room = limit.of_kind
     for finding in findings:
         if room <= 0:
             return
-        every = by_id.loc[list(finding["ids"])]
-        shown = every.iloc[_some(every, min(of_one, room))]
+        photos = by_id.loc[list(finding["ids"])]
+        shown = photos.iloc[_varied(photos, min(limit.of_finding, room))]
         room -= len(shown)
-        pictures = pool.map(picture, shown["path"])
-        photos = [
-            _shown(photo, row, picture)
-            for (photo, row), picture in zip(shown.iterrows(), pictures, strict=True)
-        ]
-        yield FindingGroup(finding["detail"], photos, len(every) - len(shown))
+        yield finding["detail"], shown, len(photos) - len(shown)
 
 
-def _some(every: pd.DataFrame, most: int) -> list[int]:
-    """Positions of at most so many photos, of as many labels and parts as there are."""
-    turn = every.groupby(["part", "label"]).cumcount().to_numpy()
-    return sorted(turn.argsort(kind="stable")[:most].tolist())
+def _varied(photos: pd.DataFrame, count: int) -> list[int]:
+    """Returns the positions of at most `count` photos, of as many labels and parts as there are."""
+    rank_in_label = photos.groupby(["part", "label"]).cumcount().to_numpy()
+    return sorted(rank_in_label.argsort(kind="stable")[:count].tolist())
 
 
-def _shown(photo: Any, row: "pd.Series[Any]", picture: str) -> PhotoView:
-    size = f"{row['width']} × {row['height']}" if row.get("width") else ""
-    return PhotoView(row["path"] or str(photo), row["part"], row["label"], size, picture)
+def _photo_views(
+    photos: pd.DataFrame, to_thumbnail: Callable[[str], str], pool: ThreadPoolExecutor
+) -> Iterator[PhotoView]:
+    thumbnails = pool.map(to_thumbnail, photos["path"])
+    for (photo_id, row), uri in zip(photos.iterrows(), thumbnails, strict=True):
+        size = f"{row['width']} × {row['height']}" if row.get("width") else ""
+        yield PhotoView(row["path"] or str(photo_id), row["part"], row["label"], size, uri)

@@ -1,4 +1,4 @@
-"""What augmentation does: the same photos, drawn several times as training draws them."""
+"""What augmentation does: a few photos, each drawn several times as training draws it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,9 +17,10 @@ from fovsfe.storage.locations import AnyPath
 def augmentation_sheet(
     root: AnyPath, paths: Sequence[str], recipe: Recipe, draws: int = 5
 ) -> list[list[str]]:
-    """A row a photo, of data URIs: first as the largest member gets it, then `draws` of the augmentation.
+    """Returns one row of data URIs per photo: the photo itself, then `draws` augmented versions of it.
 
-    Where the recipe mixes photos, these mix among each other. A photo that cannot be read has no row.
+    The photos have the size of the largest member. If the recipe uses mixup or cutmix, the photos are mixed
+    with each other. A photo that cannot be read has no row.
     """
     member = max(recipe.members, key=lambda member: member.size[0] * member.size[1])
     settings = recipe.photos
@@ -28,14 +29,16 @@ def augmentation_sheet(
     if not len(readable):
         return []
     transform = build_augmentation(recipe.augment.strength, member.size)
-    mix = build_mixup(recipe.augment.mixup, recipe.augment.cutmix)
-    own = np.eye(len(readable), dtype=np.float32)  # as if each photo were its own label
+    mixup = build_mixup(recipe.augment.mixup, recipe.augment.cutmix)
+    targets = np.eye(len(readable), dtype=np.float32)  # as if each photo had a label of its own
     batches = [torch.from_numpy(np.stack([photos[int(i)] for i in readable]))]
     for draw in range(draws):
-        learning = TrainDataset(photos, readable, own, transform, recipe.seed + draw)
-        drawn = torch.stack([learning[i][0] for i in range(len(learning))])
-        batches.append(drawn if mix is None else _mixed(mix, drawn, torch.from_numpy(own), draw))
-    return [list(_pictures(row)) for row in zip(*batches, strict=True)]
+        dataset = TrainDataset(photos, readable, targets, transform, recipe.seed + draw)
+        augmented = torch.stack([dataset[i][0] for i in range(len(dataset))])
+        if mixup is not None:
+            augmented = _mix(mixup, augmented, torch.from_numpy(targets), draw)
+        batches.append(augmented)
+    return [list(_data_uris(row)) for row in zip(*batches, strict=True)]
 
 
 def _is_readable(photos: ResizedPhotos, index: int) -> bool:
@@ -46,13 +49,13 @@ def _is_readable(photos: ResizedPhotos, index: int) -> bool:
     return True
 
 
-def _mixed(mix: nn.Module, photos: Tensor, targets: Tensor, seed: int) -> Tensor:
+def _mix(mixup: nn.Module, photos: Tensor, targets: Tensor, seed: int) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        mixed, _ = mix(photos.permute(0, 3, 1, 2).float(), targets)
-    whole: Tensor = mixed.permute(0, 2, 3, 1).round().clamp(0, 255).to(torch.uint8)
-    return whole
+        mixed, _ = mixup(photos.permute(0, 3, 1, 2).float(), targets)
+    pixels: Tensor = mixed.permute(0, 2, 3, 1).round().clamp(0, 255).to(torch.uint8)
+    return pixels
 
 
-def _pictures(row: Sequence[Tensor]) -> Iterator[str]:
+def _data_uris(row: Sequence[Tensor]) -> Iterator[str]:
     return (data_uri(photo.contiguous().numpy()) for photo in row)

@@ -1,22 +1,19 @@
-"""Small pictures for a page that is one file: photos as data URIs."""
+"""Thumbnails as data URIs, for pages that are a single file."""
 
 import base64
 import io
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from fovsfe.arrays import Pixels
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
 
-Pixels = npt.NDArray[np.uint8]
-
 SIDE = 160  # pixels of the longer side, by default
 QUALITY = 70  # of the JPEG: 3 to 6 kB a photo
 
-# A grey that is neither lost on white nor glaring on black.
+# A grey that can be seen on white and does not glare on black.
 PLACEHOLDER = "data:image/svg+xml;base64," + base64.b64encode(
     b'<svg xmlns="http://www.w3.org/2000/svg" width="160" height="120" viewBox="0 0 160 120">'
     b'<rect width="160" height="120" fill="#8a8f98" fill-opacity=".25"/>'
@@ -27,10 +24,16 @@ PLACEHOLDER = "data:image/svg+xml;base64," + base64.b64encode(
 
 
 def thumbnail(root: AnyPath, path: str, side: int = SIDE, max_pixels: int = MAX_PIXELS) -> str:
-    """A photo of the table as a data URI: upright, its longer side at most `side` pixels.
+    """Returns a photo as a data URI: upright, its longer side at most `side` pixels.
 
-    `path` is under `root`, also into a zip. A photo that cannot be read, or has more than `max_pixels`, gives
-    PLACEHOLDER.
+    Args:
+        root: The folder, here or at a URL, that `path` is relative to.
+        path: The photo's path as in the manifest, possibly into a zip.
+        side: The longest side of the thumbnail, in pixels.
+        max_pixels: A photo of more pixels is not decoded.
+
+    Returns:
+        The thumbnail, or PLACEHOLDER for a photo that cannot be read or is too large.
     """
     try:
         return data_uri(decode(read_bytes(root, path), (side, side), max_pixels), side)
@@ -39,7 +42,7 @@ def thumbnail(root: AnyPath, path: str, side: int = SIDE, max_pixels: int = MAX_
 
 
 def data_uri(pixels: Pixels, side: int = SIDE) -> str:
-    """uint8 (height, width, 3) as the data URI of a JPEG without metadata, shrunk to `side` pixels."""
+    """Returns uint8 (height, width, 3) as a JPEG without metadata in a data URI, its longest side `side`."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
     stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The page that shows the API, made from its OpenAPI document, without anyone else's scripts."""
+"""The page that documents the API, made from its OpenAPI document and without scripts from elsewhere."""
 
 import json
 from collections.abc import Iterator
@@ -15,39 +15,41 @@ from fovsfe.service.schemas import UPLOAD_BODY, UPLOAD_PROBLEMS, refusals, text
 router = APIRouter()
 
 _CURL = {
-    "/api/predict": 'curl -F photo=@car.jpg -F photo=@other.jpg "$URL/api/predict?top=3"\n'
-    'curl --data-binary @car.jpg "$URL/api/predict"'
+    "/api/predict": 'curl -F photo=@one.jpg -F photo=@two.jpg "$URL/api/predict?top=3"\n'
+    'curl --data-binary @one.jpg "$URL/api/predict"'
 }
 
 
 @dataclass(frozen=True)
 class _Operation:
+    """One route of the API with one method, as the page shows it."""
+
     method: str
     path: str
-    what: str
+    description: str
     parameters: list[dict[str, Any]]
     curl: str
-    answers: list[tuple[str, str]]
+    responses: list[tuple[str, str]]
     example: str
 
 
 @router.get("/docs", response_class=HTMLResponse, responses=text("text/html", "<!doctype html> …"))
 async def docs(request: Request) -> Response:
-    """The API for people: this description as a page."""
+    """Shows this description of the API as a page."""
     app: FastAPI = request.app
     operations = list(_operations(app.openapi()))
     keys = bool(app.state.settings.api_keys)
-    return pages.page(request, "docs.html", 200, {}, operations=operations, kinds=PROBLEM_TYPES, keys=keys)
+    return pages.page(request, "docs.html", operations=operations, problem_types=PROBLEM_TYPES, keys=keys)
 
 
 def complete(app: FastAPI) -> None:
-    """Adds to the OpenAPI document the page's form, and the key that /api/ asks for."""
+    """Adds the start page with its form, and the key that /api/ needs, to the OpenAPI document."""
     document, html = app.openapi(), text("text/html", "<!doctype html> …")
     document["paths"]["/"] = {
-        "get": {"summary": "Page", "description": "The page for people.", "responses": _by_text(html)},
+        "get": {"summary": "Page", "description": "The start page, for people.", "responses": _by_text(html)},
         "post": {
             "summary": "Form",
-            "description": "The page's form, also without JavaScript: the page again, with the answers.",
+            "description": "The form of the start page, also without JavaScript: the page with the results.",
             **UPLOAD_BODY,
             "responses": _by_text(html | refusals(*UPLOAD_PROBLEMS)),
         },
@@ -62,21 +64,22 @@ def complete(app: FastAPI) -> None:
 
 
 def _by_text(responses: dict[int | str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns responses by their status as text, which JSON wants."""
     return {str(status): response for status, response in responses.items()}
 
 
 def _operations(document: dict[str, Any]) -> Iterator[_Operation]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            answers = operation["responses"]
-            content = next(iter(answers["200"]["content"].items()))
+            responses = operation["responses"]
+            content = next(iter(responses["200"]["content"].items()))
             yield _Operation(
                 method=method.upper(),
                 path=path,
-                what=operation["description"],
+                description=operation["description"],
                 parameters=operation.get("parameters", []),
                 curl=_CURL.get(path, f'curl "$URL{path}"'),
-                answers=[(status, answer["description"]) for status, answer in answers.items()],
+                responses=[(status, response["description"]) for status, response in responses.items()],
                 example=_example(document, *content),
             )
 

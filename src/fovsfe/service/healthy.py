@@ -1,8 +1,9 @@
-"""Asks the service on this machine whether it is ready, with little time and memory: containers do so often.
+"""Checks that the service on this machine is ready.
 
     python -m fovsfe.service.healthy
 
-asks at HOST and PORT of the environment, as `fovsfe healthy` does; exit code 1 where it is not ready.
+does what `fovsfe healthy` does, at HOST and PORT of the environment, with exit code 1 if the service is not
+ready. Containers run it often, so it imports almost nothing.
 """
 
 import http.client
@@ -11,11 +12,11 @@ import sys
 
 from fovsfe.errors import FovsfeError
 
-HOST, PORT = "127.0.0.1", 42450  # where nothing is set, as in `Settings`
+HOST, PORT = "127.0.0.1", 42450  # the defaults of `Settings`
 
 
-def ask(host: str, port: int) -> None:
-    """Raises FovsfeError unless the service that listens on `host` and `port` says that it is ready."""
+def check_ready(host: str, port: int) -> None:
+    """Raises FovsfeError unless the service at `host` and `port` reports that it is ready."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     connection = http.client.HTTPConnection(host, port, timeout=3)
     try:
@@ -31,6 +32,6 @@ def ask(host: str, port: int) -> None:
 
 if __name__ == "__main__":
     try:
-        ask(os.environ.get("HOST") or HOST, int(os.environ.get("PORT") or PORT))
-    except (FovsfeError, ValueError) as error:  # a PORT that is no number: nothing can listen there
+        check_ready(os.environ.get("HOST") or HOST, int(os.environ.get("PORT") or PORT))
+    except (FovsfeError, ValueError) as error:  # ValueError: PORT is not a number
         sys.exit(f"fovsfe: {error}")

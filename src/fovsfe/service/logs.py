@@ -1,4 +1,5 @@
-"""One line a request or event, as JSON or text, on standard output. Nothing that a visitor sent is in it."""
+"""Logs one line for each request or event to standard output, as JSON or text, with nothing that a visitor
+sent."""
 
 import json
 import logging
@@ -26,10 +27,11 @@ class _Text(logging.Formatter):
         return f"{_time(record)} {record.levelname.lower():7} {record.getMessage()}{fields}"
 
 
-def configure(form: Literal["json", "text"]) -> None:
-    """Only the service's lines and the server's errors are written: libraries may quote what they read."""
+def configure(log_format: Literal["json", "text"]) -> None:
+    """Logs the lines of the service and the errors of the server only: other libraries may quote what they
+    read."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Json() if form == "json" else _Text())
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
     logging.captureWarnings(True)
     logging.getLogger().handlers = [logging.NullHandler()]
     for name, level in (("fovsfe.service", logging.INFO), ("uvicorn.error", logging.ERROR)):
@@ -39,12 +41,13 @@ def configure(form: Literal["json", "text"]) -> None:
 
 
 def event(name: str, **fields: Any) -> None:
-    """Writes a line with `fields`, which must come from the service itself, not from a visitor."""
+    """Logs an event with `fields`, which must come from the service itself, not from a visitor."""
     log.info(name, extra={"fields": fields})
 
 
 def fault(error: BaseException, **fields: Any) -> None:
-    """Writes where an unexpected exception arose. Not its message, which may quote what a visitor sent."""
+    """Logs the type and place of an unexpected exception, without its message, which may quote what a visitor
+    sent."""
     places, frame = [], error.__traceback__
     while frame is not None:
         places.append(f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}")

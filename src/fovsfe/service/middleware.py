@@ -1,4 +1,5 @@
-"""What every request passes on its way in and every answer on its way out, whatever the route."""
+"""What happens to every request, whatever its route: request id, security headers, log, metrics, early
+refusals."""
 
 import asyncio
 import secrets
@@ -14,19 +15,19 @@ from fovsfe.service import logs
 from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import Problem
 
-Refuse = Callable[[Request, BaseException], Awaitable[Response]]
+ErrorHandler = Callable[[Request, BaseException], Awaitable[Response]]
 
 UPLOAD_PATHS = ("/", "/api/predict")
-AT_ONCE = 64 * 1024  # bytes of a body that has come with its header, or is about to
-MOMENT = 0.02  # seconds
-LINGER_SECONDS = 2.0
-LINGER_BYTES = 32 * 1024 * 1024
+SHORT_BODY = 64 * 1024  # bytes: such a body has come with its header, or is about to
+SHORT_BODY_SECONDS = 0.02
+DISCARD_SECONDS = 2.0
+DISCARD_BYTES = 32 * 1024 * 1024
 
 _POLICY = (
     "default-src 'none'; img-src 'self' data: blob:; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_HEADERS = [
+_SECURITY_HEADERS = [
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -38,21 +39,21 @@ _HEADERS = [
 
 
 class RequestMiddleware:
-    """ASGI middleware: request ids, security headers, the log, the metrics, and how an upload is cut.
+    """ASGI middleware for request ids, security headers, the log, the metrics, and the end of connections.
 
-    Uploads for which the queue has no room are refused here, where it costs least. A request that is answered
-    before it has been read to its end gets its answer at once. Then what the sender has under way is thrown
-    away for a moment, since a connection closed at once could take the answer with it, and then the
-    connection is closed.
+    While the queue is full, uploads are refused here, where it costs least. A request that is answered before
+    its body was read gets the answer at once. What its sender still sends is then discarded for a moment,
+    because closing the connection at once could destroy the answer on its way, and the connection is closed.
     """
 
-    def __init__(self, app: ASGIApp, state: State, refuse: Refuse) -> None:
-        """`refuse` answers where `app` raises. Once `state.stopping`, an answer is its connection's last."""
+    def __init__(self, app: ASGIApp, state: State, on_error: ErrorHandler) -> None:
+        """`on_error` makes the response for what `app` raises. While `state.stopping`, every response closes
+        its connection."""
         self._app = app
         self._state = state
         self._metrics: ServiceMetrics = state.metrics
         self._root: str = state.settings.app_root
-        self._refuse = refuse
+        self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -60,97 +61,105 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         if self._root:
-            self._put_under_root(scope)
-        passage = RequestContext(scope, receive, send, self._state.stopping)
+            self._restore_prefix(scope)
+        context = RequestContext(scope, receive, send, self._state.stopping)
         started = time.perf_counter()
         try:
             if scope["method"] == "POST" and self._path(scope) in UPLOAD_PATHS:
-                self._state.engine.check_room(1)
-            await self._app(scope, passage.receive, passage.send)
-        except (Exception, asyncio.CancelledError) as error:  # cancelled: there is no more time to stop
-            if isinstance(error, Problem):  # there is no room
-                await passage.take_short_body()
+                self._state.admission.check_queue()
+            await self._app(scope, context.receive, context.send)
+        except (Exception, asyncio.CancelledError) as error:  # cancelled: the time to stop is over
+            if isinstance(error, Problem):  # of `check_queue`; the application handles its own
+                await context.discard_short_body()
             else:
-                logs.fault(error, request=passage.id)
-            if not passage.status:
-                answer = await self._refuse(Request(scope), error)
-                await answer(scope, passage.receive, passage.send)
+                logs.fault(error, request=context.id)
+            if not context.status:
+                response = await self._on_error(Request(scope), error)
+                await response(scope, context.receive, context.send)
         finally:
-            self._note(scope, passage, time.perf_counter() - started)
+            self._record(scope, context, time.perf_counter() - started)
 
-    def _put_under_root(self, scope: Scope) -> None:
-        """A path as it was before the proxy, which may or may not have taken the prefix away."""
+    def _restore_prefix(self, scope: Scope) -> None:
+        """Makes the path what the visitor asked for, whether or not the proxy has removed the prefix."""
         path = scope["path"]
         scope["root_path"] = self._root
         if not path.startswith(f"{self._root}/"):
             scope["path"] = self._root + (path if path != self._root else "/")
 
     def _path(self, scope: Scope) -> str:
-        """Under the root."""
+        """Returns the path without the prefix."""
         path: str = scope["path"]
         return path.removeprefix(self._root)
 
-    def _note(self, scope: Scope, passage: "RequestContext", seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")  # not the path: a visitor wrote it
-        if passage.status == 503 and self._path(scope) in UPLOAD_PATHS:
-            route = self._path(scope)  # it was refused before it came to its route
+    def _record(self, scope: Scope, context: "RequestContext", seconds: float) -> None:
+        """Writes a request to the metrics and the log."""
+        route = getattr(scope.get("route"), "path", "other")  # not the path, which a visitor wrote
+        if context.status == 503 and self._path(scope) in UPLOAD_PATHS:
+            route = self._path(scope)  # it was refused before it was routed
         method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
-        self._metrics.requests.labels(route, method, str(passage.status)).inc()
+        self._metrics.requests.labels(route, method, str(context.status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         logs.event(
             "request",
-            request=passage.id,
+            request=context.id,
             method=method,
             route=route,
-            status=passage.status,
+            status=context.status,
             ms=round(seconds * 1000, 1),
         )
 
 
 class RequestContext:
-    """One request and its answer."""
+    """One request and its response, between the server and the application."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, last: bool) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, close: bool) -> None:
+        """`close`: whether the connection is to be closed after the response in any case."""
         headers = Headers(scope=scope)
         self.id = secrets.token_hex(8)
-        self.status = 0
+        self.status = 0  # of the response, once it has begun
         self._receive, self._send = receive, send
         length = headers.get("content-length", "0")
         chunked = "transfer-encoding" in headers
         self._unread = length != "0" or chunked
-        self._comes_at_once = not chunked and length.isdecimal() and int(length) <= AT_ONCE
-        self._last = last
+        self._is_short = not chunked and length.isdecimal() and int(length) <= SHORT_BODY
+        self._close = close
         scope.setdefault("state", {})["request_id"] = self.id
 
-    async def take_short_body(self) -> None:
-        """Throws it away before the answer, after which the connection can then be kept."""
-        if self._unread and self._comes_at_once:
-            await self._linger(MOMENT)
+    async def discard_short_body(self) -> None:
+        """Reads a short body before the response, so that the connection can be kept open."""
+        if self._unread and self._is_short:
+            await self._discard(SHORT_BODY_SECONDS)
 
     async def receive(self) -> Message:
+        """The `receive` of ASGI."""
         message = await self._receive()
         if not message.get("more_body", False):
             self._unread = False
         return message
 
     async def send(self, message: Message) -> None:
+        """The `send` of ASGI."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message["headers"], (b"x-request-id", self.id.encode()), *_HEADERS]
-            if self._unread or self._last:
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self.id.encode()),
+                *_SECURITY_HEADERS,
+            ]
+            if self._unread or self._close:
                 message["headers"].append((b"connection", b"close"))
         elif self._unread and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
-            await self._linger(LINGER_SECONDS)
+            await self._discard(DISCARD_SECONDS)
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
-    async def _linger(self, seconds: float) -> None:
-        """Throws away what comes, until the body's end or for so long."""
+    async def _discard(self, seconds: float) -> None:
+        """Reads the body to its end, or for so long."""
         size = 0
         try:
             async with asyncio.timeout(seconds):
-                while self._unread and size < LINGER_BYTES:
+                while self._unread and size < DISCARD_BYTES:
                     size += len((await self.receive()).get("body", b""))
         except TimeoutError:
             pass

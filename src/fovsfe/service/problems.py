@@ -1,4 +1,4 @@
-"""Every way to be refused, as RFC 9457 problems with stable types."""
+"""Every error that the service answers with, as RFC 9457 problems with stable types."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemType(NamedTuple):
-    """What all problems of a type have in common."""
+    """What all problems of a type have in common: HTTP status and English title."""
 
     status: int
     title: str
@@ -17,10 +17,10 @@ PROBLEM_TYPES = {
     "bad-request": ProblemType(400, "The request cannot be understood"),
     "bad-form": ProblemType(400, "The form is damaged"),
     "no-photo": ProblemType(400, "No photo was sent"),
-    "upload-stopped": ProblemType(400, "The upload stopped before its end"),
+    "upload-stopped": ProblemType(400, "The upload was interrupted"),
     "no-key": ProblemType(401, "An API key is needed"),
-    "not-found": ProblemType(404, "There is nothing here"),
-    "wrong-method": ProblemType(405, "This cannot be done here"),
+    "not-found": ProblemType(404, "Not found"),
+    "wrong-method": ProblemType(405, "The method is not allowed here"),
     "too-slow": ProblemType(408, "The upload took too long"),
     "too-large": ProblemType(413, "The upload is too large"),
     "too-many-photos": ProblemType(413, "Too many photos at once"),
@@ -29,9 +29,9 @@ PROBLEM_TYPES = {
     "too-many-pixels": ProblemType(422, "The photo has too many pixels"),
     "bad-parameter": ProblemType(422, "A parameter has a wrong value"),
     "rate-limited": ProblemType(429, "Too many requests"),
-    "long-header": ProblemType(431, "The request's header is too long"),
-    "internal": ProblemType(500, "Something went wrong here"),
-    "busy": ProblemType(503, "Too many visitors at this moment"),
+    "long-header": ProblemType(431, "The header of the request is too long"),
+    "internal": ProblemType(500, "Internal error"),
+    "busy": ProblemType(503, "The service is busy"),
     "long-wait": ProblemType(503, "The photo waited too long"),
     "not-ready": ProblemType(503, "The service is not ready"),
 }
@@ -39,13 +39,11 @@ PROBLEM_TYPES = {
 
 
 class Problem(Exception):
-    """A refusal.
-
-    `slug` is a key of KINDS, `detail` a sentence about this very case that repeats nothing a visitor sent,
-    `headers` go with the answer.
-    """
+    """An error that a request, or one photo of it, is answered with."""
 
     def __init__(self, slug: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        """`slug` is a key of PROBLEM_TYPES; `detail` a sentence about this case, which must not repeat
+        anything that a visitor sent; `headers` are added to the response."""
         super().__init__(slug, detail)
         self.slug = slug
         self.detail = detail
@@ -53,7 +51,8 @@ class Problem(Exception):
         self.status, self.title = PROBLEM_TYPES[slug]
 
     def document(self, app_root: str = "") -> dict[str, Any]:
-        """The members of the RFC 9457 document; `type` is a path under `app_root`, where it is explained."""
+        """Returns the RFC 9457 document; `type` is a path under `app_root`, where the problem is
+        explained."""
         return {
             "type": f"{app_root}/problems/{self.slug}",
             "title": self.title,
@@ -63,6 +62,6 @@ class Problem(Exception):
 
 
 def busy(seconds: float) -> Problem:
-    """The service has more to do than it can, and says so at once; it may be better in so many seconds."""
-    detail = "More photos wait than can be answered soon; try again in a moment."
+    """Returns the problem for a request that finds no room now, and may in so many seconds."""
+    detail = "There are more photos than the service can process right now; try again in a moment."
     return Problem("busy", detail, {"Retry-After": str(max(1, round(seconds)))})

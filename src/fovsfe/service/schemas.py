@@ -1,4 +1,4 @@
-"""What the API takes and answers, as its OpenAPI document describes it."""
+"""The requests and responses of the API, as its OpenAPI document describes them."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,11 +8,16 @@ from fovsfe.service.problems import MEDIA_TYPE, PROBLEM_TYPES, busy
 
 Example = dict[str, Any]
 
-_LIKELY: Example = {"label": "focus", "name": "Ford Focus", "probability": 0.93}
+_LABEL: Example = {"label": "label-a", "name": "Label A"}
+_TOP_LABEL: Example = {**_LABEL, "probability": 0.93}
 _PROBLEM: Example = {"type": "/problems/busy", "title": PROBLEM_TYPES["busy"].title, "status": 503}
 _PROBLEM |= {"detail": busy(1).detail, "request": "7c1d9a52e80b43f6"}
-_ANSWER: Example = {"label": "focus", "name": "Ford Focus", "known": True, "top": [_LIKELY]}
-_ANSWER |= {"heatmap": "data:image/png;base64,iVBORw0KGgo="}
+_PHOTO: Example = {
+    **_LABEL,
+    "known": True,
+    "top": [_TOP_LABEL],
+    "heatmap": "data:image/png;base64,iVBORw0KGgo=",
+}
 
 
 class Schema(BaseModel):
@@ -22,7 +27,7 @@ class Schema(BaseModel):
 
 
 class ProblemDocument(Schema):
-    """A refusal (RFC 9457). `type` is stable, and leads to an explanation; the words may change."""
+    """A problem (RFC 9457). `type` is stable and leads to an explanation; the wording may change."""
 
     model_config = ConfigDict(json_schema_extra={"example": _PROBLEM})
 
@@ -30,71 +35,75 @@ class ProblemDocument(Schema):
     title: str
     status: int
     detail: str
-    request: Annotated[str, Field(description="Its id, as in the log and in the header X-Request-Id.")] = ""
+    request: Annotated[
+        str, Field(description="The id of the request, as in the log and in the header X-Request-Id.")
+    ] = ""
 
 
 class LabelProbability(Schema):
-    """A label, its name in the language asked for, and how likely it is."""
+    """A label, its name in the requested language, and its probability."""
 
     label: str
     name: str
     probability: Annotated[float, Field(ge=0, le=1)]
 
 
-class PhotoAnswer(Schema):
-    """What a photo shows: the likeliest label, and others in their order."""
+class PhotoPrediction(Schema):
+    """What a photo shows: the most likely label, and the next ones in descending order."""
 
-    model_config = ConfigDict(json_schema_extra={"example": _ANSWER})
+    model_config = ConfigDict(json_schema_extra={"example": _PHOTO})
 
     label: str
     name: str
-    known: Annotated[bool, Field(description="false: it is probably none of the labels")]
+    known: Annotated[bool, Field(description="Whether it is probably one of the labels at all.")]
     top: list[LabelProbability]
     heatmap: Annotated[
         str | None,
-        Field(description="data: address of a transparent PNG to lay over the photo, where asked for"),
+        Field(description="A data URL of a transparent PNG to lay over the photo, if requested."),
     ]
 
 
 class PhotoProblem(Schema):
-    """In place of an answer, for one of several photos."""
+    """Takes the place of a prediction for one of several photos that cannot be read."""
 
     problem: ProblemDocument
 
 
 class PredictResponse(Schema):
-    """The answers for the photos, in their order."""
+    """The predictions for the photos, in their order."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"model": "f18e9ec28c34", "photos": [_ANSWER]}})
+    model_config = ConfigDict(json_schema_extra={"example": {"model": "f18e9ec28c34", "photos": [_PHOTO]}})
 
-    model: Annotated[str, Field(description="the id of the bundle that answered")]
-    photos: list[PhotoAnswer | PhotoProblem]
+    model: Annotated[str, Field(description="The id of the bundle that made them.")]
+    photos: list[PhotoPrediction | PhotoProblem]
 
 
 class LabelName(Schema):
-    """A label, and its name in the language asked for."""
+    """A label, and its name in the requested language."""
 
     label: str
     name: str
 
 
 class MemberInfo(Schema):
-    """A network of the ensemble."""
+    """A member of the ensemble."""
 
     title: str
     backbone: str
-    size: Annotated[tuple[int, int], Field(description="height and width of the photos that it sees")]
+    size: Annotated[
+        tuple[int, int], Field(description="Height and width in pixels of the photos that it takes.")
+    ]
     fit: Literal["pad", "squash", "crop"]
 
 
 class ModelInfo(Schema):
-    """What the service knows."""
+    """The model that the service runs."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
                 "model": "f18e9ec28c34",
-                "labels": [{"label": "focus", "name": "Ford Focus"}],
+                "labels": [_LABEL],
                 "members": [
                     {"title": "small", "backbone": "mobilenetv1_100", "size": [224, 224], "fit": "pad"}
                 ],
@@ -105,16 +114,18 @@ class ModelInfo(Schema):
         }
     )
 
-    model: Annotated[str, Field(description="the id of the bundle")]
+    model: Annotated[str, Field(description="The id of the bundle.")]
     labels: list[LabelName]
     members: list[MemberInfo]
     blend: str
-    threshold: Annotated[float, Field(description="an answer under it is known: false")]
-    metrics: Annotated[dict[str, Any], Field(description="measured on photos it had not learned from")]
+    threshold: Annotated[float, Field(description="A prediction with a lower probability has `known` false.")]
+    metrics: Annotated[
+        dict[str, Any], Field(description="Measured on photos that the networks were not trained on.")
+    ]
 
 
 class ServiceStatus(Schema):
-    """How the service is."""
+    """The state of the service."""
 
     status: Annotated[str, Field(examples=["ready"])]
 
@@ -124,7 +135,7 @@ _PHOTOS = {"type": "array", "items": _FILE, "minItems": 1}
 _FORM = {"type": "object", "properties": {"photo": _PHOTOS}, "required": ["photo"]}
 UPLOAD_BODY = {
     "requestBody": {
-        "description": "One or several photos in the form's field `photo`, or one photo as the body, "
+        "description": "One or more photos in the form's field `photo`, or one photo as the body, "
         "whatever its content type says.",
         "required": True,
         "content": {
@@ -134,7 +145,7 @@ UPLOAD_BODY = {
         },
     }
 }
-"""the body of a request that brings photos"""
+"""the body of a request with photos, for OpenAPI"""
 
 UPLOAD_PROBLEMS = (
     "bad-form",
@@ -150,11 +161,12 @@ UPLOAD_PROBLEMS = (
     "busy",
     "long-wait",
 )
-"""the problems of a request that brings photos"""
+"""the problems that a request with photos may get"""
 
 
 def refusals(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer, and those that any may, by status."""
+    """Returns the problems that a route may answer with, and those that every route may, by status, for
+    OpenAPI."""
     schema = {"$ref": "#/components/schemas/ProblemDocument"}
     responses: dict[int | str, dict[str, Any]] = {}
     for slug in (*slugs, "bad-request", "long-header", "internal"):
@@ -170,6 +182,6 @@ def refusals(*slugs: str) -> dict[int | str, dict[str, Any]]:
 
 
 def text(media_type: str, example: str) -> dict[int | str, dict[str, Any]]:
-    """An answer that is not JSON."""
+    """Returns a response that is not JSON, for OpenAPI."""
     content = {media_type: {"schema": {"type": "string"}, "example": example}}
     return {200: {"description": "Successful Response", "content": content}}

@@ -1,4 +1,4 @@
-"""From a request to encoded photos in memory, under all limits and never by way of a disk."""
+"""Reads the photos of an upload into memory, within all limits. Nothing is written to disk."""
 
 import io
 import time
@@ -14,69 +14,86 @@ from fovsfe.service.problems import Problem
 from fovsfe.service.settings import Settings
 
 FIELD = b"photo"
-OTHER_FIELDS = 20  # of a form, which are skipped
+MAX_OTHER_FIELDS = 20  # fields of a form that are not photos, and are skipped
 
 
 @asynccontextmanager
 async def read_photos(request: Request, settings: Settings) -> AsyncIterator[list[bytes]]:
-    """The photos of a request, in their order: the form's fields `photo`, or the body itself; at least one.
+    """Admits an upload, reads it and gives its encoded photos in their order, at least one.
 
-    They count as held in memory until the context's end. Whether they are photos is for the decoder to say:
-    neither names nor types given by the sender count. Raises Problem.
+    They are the form's fields `photo`, or the body itself. The memory for them is reserved until the context
+    ends. Whether they are photos at all is for the decoder to decide: names and types that the sender gives
+    are ignored. Raises Problem if the upload is refused, cut or damaged.
     """
     state = request.app.state
-    state.rate.take(request.client.host if request.client else "")
-    expected = _length(request, settings.max_content_length)
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    if kind == b"multipart/form-data":
-        body: _Body = _Form(options.get(b"boundary", b""), settings.max_photos)
-    else:
-        body = _Raw()
-    started, size = time.perf_counter(), 0
-    with state.uploads.one(expected) as upload:
-        async with upload.under_way(settings.upload_seconds):
-            more = True
-            while more:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise Problem("upload-stopped", "The connection was closed before the upload's end.")
-                chunk, more = message.get("body", b""), message.get("more_body", False)
-                size += len(chunk)
-                if size > settings.max_content_length:
-                    raise _too_large(settings.max_content_length)
-                await upload.grow(len(chunk))
-                body.write(chunk)
-            photos = body.end()
+    announced = _content_length(request, settings.max_content_length)
+    client = request.client.host if request.client else ""
+    async with state.admission.admit(client, announced) as upload:
+        started = time.perf_counter()
+        body = _body(request, settings.max_photos)
+        async with upload.receiving(settings.upload_seconds):
+            size = await _receive(request, body, settings.max_content_length)
+        photos = body.end()
+        state.admission.received(upload, size)
         state.metrics.read.observe(time.perf_counter() - started)
         if not photos:
-            raise Problem("no-photo", "Send a photo in the form's field `photo`, or as the request's body.")
+            raise Problem(
+                "no-photo", "Send a photo in the form's field `photo`, or as the body of the request."
+            )
         yield photos
 
 
-def _length(request: Request, most: int) -> int:
-    """Bytes that the body is going to have: as announced, or the `most` that it may have. Raises Problem."""
-    length = int(request.headers.get("content-length", most))  # the server has checked that it is a number
-    if length > most:
-        raise _too_large(most)
+def _content_length(request: Request, limit: int) -> int:
+    """Returns the bytes of the body as announced, or else `limit`. Raises Problem if they are more than
+    that."""
+    length = int(request.headers.get("content-length", limit))  # the server has checked that it is a number
+    if length > limit:
+        raise _too_large(limit)
     return length
 
 
-def _too_large(most: int) -> Problem:
-    amount = f"{most / 2**20:.3g} MiB" if most >= 2**20 else f"{most / 2**10:.3g} KiB"
-    return Problem("too-large", f"An upload may have {amount}.")
+def _too_large(limit: int) -> Problem:
+    amount = f"{limit / 2**20:.3g} MiB" if limit >= 2**20 else f"{limit / 2**10:.3g} KiB"
+    return Problem("too-large", f"An upload may have at most {amount}.")
+
+
+async def _receive(request: Request, body: "_Body", limit: int) -> int:
+    """Writes the body's chunks to `body` as they come, and returns their size in bytes. Raises Problem."""
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Problem("upload-stopped", "The connection was closed before the end of the upload.")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        body.write(chunk)
+    return size
+
+
+def _body(request: Request, max_photos: int) -> "_Body":
+    media_type, options = parse_options_header(request.headers.get("content-type"))
+    if media_type == b"multipart/form-data":
+        return _Form(options.get(b"boundary", b""), max_photos)
+    return _Raw()
 
 
 class _Body(Protocol):
-    def write(self, chunk: bytes) -> None: ...
+    """Collects the photos of a body that comes in chunks."""
 
-    def end(self) -> list[bytes]: ...
+    def write(self, chunk: bytes) -> None:
+        """Takes the next chunk. Raises Problem."""
+
+    def end(self) -> list[bytes]:
+        """Returns the photos once the body is there. Raises Problem."""
 
 
 class _Raw:
-    """A body that is the photo itself."""
+    """A body that is the photo itself, whatever its content type says."""
 
     def __init__(self) -> None:
-        self._photo = io.BytesIO()  # which gives its bytes away without a copy, as joining would make one
+        self._photo = io.BytesIO()  # gives its bytes away without the copy that joining chunks would make
 
     def write(self, chunk: bytes) -> None:
         self._photo.write(chunk)
@@ -87,50 +104,50 @@ class _Raw:
 
 
 class _Form:
-    """multipart/form-data (RFC 7578), of which the photos are kept."""
+    """A body of multipart/form-data (RFC 7578), of which only the photos are kept."""
 
-    def __init__(self, boundary: bytes, most: int) -> None:
+    def __init__(self, boundary: bytes, max_photos: int) -> None:
         if not boundary:
-            raise Problem("bad-form", "The form's content type names no boundary.")
-        self._most = most
+            raise Problem("bad-form", "The content type of the form names no boundary.")
+        self._max_photos = max_photos
         self._photos: list[bytes] = []
         self._fields = 0
         self._ended = False
-        self._photo: io.BytesIO | None = None  # the one that is being read
+        self._photo: io.BytesIO | None = None  # the one that is being received
         self._header = self._value = self._disposition = b""
-        self._chosen = True
+        self._has_file = True
         try:
             self._parser = MultipartParser(
                 boundary,
                 {
-                    "on_part_begin": self._begin,
-                    "on_header_field": self._header_name,
+                    "on_part_begin": self._part_begin,
+                    "on_header_field": self._header_field,
                     "on_header_value": self._header_value,
                     "on_header_end": self._header_end,
-                    "on_headers_finished": self._headers_end,
-                    "on_part_data": self._data,
-                    "on_part_end": self._end,
-                    "on_end": self._last,
+                    "on_headers_finished": self._headers_finished,
+                    "on_part_data": self._part_data,
+                    "on_part_end": self._part_end,
+                    "on_end": self._form_end,
                 },
             )
         except FormParserError:
-            raise Problem("bad-form", "The form's boundary is too long.") from None
+            raise Problem("bad-form", "The boundary of the form is too long.") from None
 
     def write(self, chunk: bytes) -> None:
         try:
             self._parser.write(chunk)
         except FormParserError:
-            raise Problem("bad-form", "The form is not multipart/form-data.") from None
+            raise Problem("bad-form", "The body is not valid multipart/form-data.") from None
 
     def end(self) -> list[bytes]:
         if not self._ended:
-            raise Problem("bad-form", "The form stops before its end.")
+            raise Problem("bad-form", "The form ends before its last boundary.")
         return self._photos
 
-    def _begin(self) -> None:
+    def _part_begin(self) -> None:
         self._disposition = b""
 
-    def _header_name(self, data: bytes, start: int, end: int) -> None:
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
@@ -141,27 +158,29 @@ class _Form:
             self._disposition = self._value
         self._header = self._value = b""
 
-    def _headers_end(self) -> None:
+    def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") != FIELD:
             self._photo = None
             self._fields += 1
-            if self._fields > OTHER_FIELDS:
-                raise Problem("bad-form", f"The form has more than {OTHER_FIELDS} fields beside the photos.")
+            if self._fields > MAX_OTHER_FIELDS:
+                raise Problem(
+                    "bad-form", f"The form has more than {MAX_OTHER_FIELDS} fields that are not photos."
+                )
             return
         self._photo = io.BytesIO()
-        self._chosen = options.get(b"filename") != b""  # what a browser sends where no file was chosen
-        if len(self._photos) >= self._most:
-            raise Problem("too-many-photos", f"One upload may have {self._most} photos.")
+        self._has_file = options.get(b"filename") != b""  # what a browser sends where no file was chosen
+        if len(self._photos) >= self._max_photos:
+            raise Problem("too-many-photos", f"An upload may have at most {self._max_photos} photos.")
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._photo is not None:
             self._photo.write(memoryview(data)[start:end])
 
-    def _end(self) -> None:
-        if self._photo is not None and (self._photo.tell() or self._chosen):
+    def _part_end(self) -> None:
+        if self._photo is not None and (self._photo.tell() or self._has_file):
             self._photos.append(self._photo.getvalue())
         self._photo = None
 
-    def _last(self) -> None:
+    def _form_end(self) -> None:
         self._ended = True

@@ -1,43 +1,46 @@
-"""A folder of this machine that stands for one at a URL: kept in sync, downloaded, or uploaded on exit."""
+"""Local folders that stand for a folder at a URL: kept in sync, downloaded, or uploaded on exit."""
 
+import atexit
 import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from fovsfe.callbacks import Notify, no_notification
 from fovsfe.errors import FovsfeError
 from fovsfe.storage.locations import as_path, cache_root, is_url
 from fovsfe.storage.mirror import Mirror
-from fovsfe.storage.retry import Notify
 
 Expected = Literal["new", "existing", "either"]
-"""whether a run must not, must or may be there already"""
+"""whether a run must not, must or may exist already"""
 
 
 @contextmanager
 def synced_folder(
-    location: str, notify: Notify = lambda text: None, expected: Expected = "either"
+    location: str, notify: Notify = no_notification, expected: Expected = "either"
 ) -> Iterator[Path]:
-    """The folder of this machine in which a run at `location` works: that of a path is the path itself.
+    """Yields the local folder in which a run at `location` works. For a path, that is the path itself.
 
-    That of a URL is a copy of what is there. While the block runs, every file that it writes is put there
-    whole, in the order in which the files were written, so what is there is the run as it was at some moment;
-    all of it is there when the block ends, however it ends. A copy of an earlier session that is ahead of the
-    URL, by its log, is gone on with; any other gives way.
+    For a URL it is a copy of what is there. While the block runs, each file that it writes is uploaded whole,
+    in the order in which the files were written, so the URL always holds the run as it was at some moment.
+    When the block ends, in whatever way, everything has been uploaded; when the process ends, the copy of a
+    complete run is removed. If an earlier session has left a local copy that is ahead of the URL by its log,
+    that copy is continued; any other copy is replaced.
 
-    Raises FovsfeError where a URL cannot be reached, another process of this machine works on it, it has
-    something though a new run is expected, or has nothing though one that is there is.
+    Raises:
+        FovsfeError: a URL cannot be reached; another process of this machine uses it; there is a run though
+            `expected` is "new", or none though it is "existing".
     """
     if not is_url(location):
         yield Path(location)
         return
-    where = as_path(location)
-    home = cache_root() / "runs" / hashlib.sha256(str(where).encode()).hexdigest()[:16]
+    url = as_path(location)
+    home = cache_root() / "runs" / hashlib.sha256(str(url).encode()).hexdigest()[:16]
     home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home.with_suffix(".lock"))
     try:
@@ -47,49 +50,58 @@ def synced_folder(
             f"another process of this machine works on {location}; wait until it ends"
         ) from None
     try:
-        mirror = Mirror(home / where.name, str(where), notify)
-        there = mirror.begin(resumes=expected == "existing")
-        if there and expected == "new":
-            raise FovsfeError(f"{location} is not empty; go on with it: fovsfe resume {location}")
-        if not there and expected == "existing":
+        folder = home / url.name
+        mirror = Mirror(folder, str(url), notify)
+        found = mirror.prepare(resuming=expected == "existing")
+        if found and expected == "new":
+            raise FovsfeError(f"{location} is not empty; resume it with: fovsfe resume {location}")
+        if not found and expected == "existing":
             raise FovsfeError(f"{location} is not a run: nothing is there; start one with fovsfe train")
-        mirror.start()
+        mirror.start_watching()
         try:
-            yield home / where.name
+            yield folder
         finally:
-            mirror.finish()
-        if (home / where.name / "metrics.json").exists():  # nothing is left to go on with
-            shutil.rmtree(home, ignore_errors=True)
+            mirror.stop()
+        if (folder / "metrics.json").exists():  # nothing is left to resume, but it may be shown
+            atexit.register(_remove_unused, home)
     finally:
         lock.release()
 
 
+def _remove_unused(home: Path) -> None:
+    """Removes the local copy of a run, unless another process uses it."""
+    with suppress(Timeout), FileLock(home.with_suffix(".lock")).acquire(timeout=0):
+        shutil.rmtree(home, ignore_errors=True)
+
+
 @contextmanager
 def downloaded(location: str) -> Iterator[Path]:
-    """A folder of this machine with what is in the folder `location`, for the length of the block.
+    """Yields a local folder with the content of the folder at `location`.
 
-    Raises FovsfeError where a URL cannot be reached or nothing is there.
+    For a path, that is the path itself. Raises FovsfeError if a URL cannot be reached or nothing is there.
     """
     if not is_url(location):
         yield Path(location)
         return
-    where = as_path(location)
+    url = as_path(location)
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as name:
-        folder = Path(name) / where.name
+        folder = Path(name) / url.name
         folder.mkdir()
-        if not Mirror(folder, str(where), lambda text: None).fetch(folder):
+        if not Mirror(folder, str(url), no_notification).download(folder):
             raise FovsfeError(f"{location}: nothing is there")
         yield folder
 
 
 @contextmanager
 def upload_on_exit(location: str) -> Iterator[Path]:
-    """A folder of this machine to write to; at the end of the block its files are put at `location`, the one
-    written last at last. Raises FovsfeError where a URL cannot be reached."""
+    """Yields a local folder to write to; when the block ends, uploads its files to `location`, oldest first.
+
+    For a path, that is the path itself. Raises FovsfeError if a URL cannot be reached.
+    """
     if not is_url(location):
         yield Path(location)
         return
-    where = as_path(location)
+    url = as_path(location)
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as name:
         yield Path(name)
-        Mirror(Path(name), str(where), lambda text: None).push()
+        Mirror(Path(name), str(url), no_notification).push()

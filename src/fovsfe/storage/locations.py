@@ -1,4 +1,4 @@
-"""Paths of this machine and URLs, by one interface."""
+"""Paths of this machine and URLs, through one interface."""
 
 import os
 from collections.abc import Callable
@@ -13,57 +13,64 @@ from fovsfe.storage.retry import retry
 
 AnyPath = Path | UPath
 
+_EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs"}  # the extra of fovsfe that installs the library for a scheme
+
 
 def is_url(location: str) -> bool:
-    """Whether `location` is a URL and not a path of this machine."""
+    """Returns whether `location` is a URL and not a path of this machine."""
     return "://" in location
 
 
 def as_path(location: str) -> AnyPath:
-    """A path of this machine, made absolute, or a URL that answers as a path does.
+    """Returns an absolute path of this machine, or a URL that behaves like a path.
 
-    Raises WrongUsage where no library for such a URL is known or installed.
+    Raises WrongUsage if no library for such a URL is known or installed.
     """
     if not is_url(location):
         return Path(location).resolve()
     try:
-        where = UPath(location.rstrip("/"))
-        _ = where.fs  # looks for the library
-        return where
+        url = UPath(location.rstrip("/"))
+        _ = url.fs  # loads the library
+        return url
     except ImportError as error:
-        extra = {"s3": "s3", "gs": "gs", "gcs": "gs"}.get(location.partition("://")[0])
-        what = f"pip install 'fovsfe[{extra}]'" if extra else str(error)
-        raise WrongUsage(f"{location}: the library for such URLs is not installed: {what}") from error
+        extra = _EXTRAS.get(location.partition("://")[0])
+        remedy = f"pip install 'fovsfe[{extra}]'" if extra else str(error)
+        raise WrongUsage(f"{location}: the library for such URLs is not installed: {remedy}") from error
     except ValueError as error:
         raise WrongUsage(f"{location}: no such kind of URL is known: {error}") from error
 
 
+def name_of(location: str) -> str:
+    """Returns the last part of a path or URL: "photos" of s3://bucket/photos."""
+    return as_path(location).name
+
+
 def cache_root() -> Path:
-    """The folder of this machine for copies of what lies elsewhere: FOVSFE_CACHE, or ~/.cache/fovsfe."""
+    """Returns the local folder for copies of remote files: FOVSFE_CACHE, or ~/.cache/fovsfe."""
     return Path(os.environ.get("FOVSFE_CACHE") or Path.home() / ".cache" / "fovsfe")
 
 
 def filesystem_of(url: str) -> tuple[Any, str]:
-    """The file system of a URL, as this process may use it, and the path there.
+    """Returns the fsspec file system of a URL, for this process, and the path in it.
 
-    Not that of a UPath: after a fork, a process needs one of its own.
+    The file system of a UPath would not do: after a fork, a process needs one of its own.
     """
-    of_url, path = fsspec.core.url_to_fs(url)
-    return of_url, path
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return filesystem, path
 
 
 def exists(location: AnyPath) -> bool:
-    """Whether there is something at a path or URL. Raises FovsfeError where a URL cannot be reached."""
+    """Returns whether a path or URL exists. Raises FovsfeError if a URL cannot be reached."""
     return _query(location, "exists")
 
 
 def is_file(location: AnyPath) -> bool:
-    """Whether there is a file. Raises as `exists` does."""
+    """Returns whether a path or URL is a file. Raises as `exists` does."""
     return _query(location, "is_file")
 
 
 def is_dir(location: AnyPath) -> bool:
-    """Whether there is a folder. Raises as `exists` does."""
+    """Returns whether a path or URL is a folder. Raises as `exists` does."""
     return _query(location, "is_dir")
 
 
@@ -73,5 +80,5 @@ def _query(location: AnyPath, method: str) -> bool:
         return retry(query, str(location))
     try:
         return query()
-    except OSError:  # a name that no system has
+    except OSError:  # a name that no file system accepts
         return False

@@ -1,8 +1,8 @@
-"""One car on a canvas.
+"""Draws one car on a canvas.
 
-A car is a solid in metres: x runs from the nose to the tail, y up from the ground, z sideways. Its outline,
-seen from the side, is stretched across its width; lamps, grilles and bumpers are patches on that surface. One
-projection gives every view, so a model is the same car from all sides.
+A car is a solid in metres: x runs from the nose to the tail, y up from the ground, z sideways. Its side
+outline is extruded across its width; lamps, grilles and bumpers are patches on that surface. All views are
+projections of this solid, so a model is the same car from all sides.
 """
 
 import math
@@ -12,12 +12,11 @@ from functools import cache
 from itertools import pairwise, product, zip_longest
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fovsfe.synthetic.cars import PARTS, Model, Points, box
+from fovsfe.arrays import Floats
+from fovsfe.synthetic.cars import PARTS, CarModel, Points, box
 
-Array = NDArray[np.float64]
 Colour = tuple[int, int, int]
 Normal = tuple[float, float, float]
 
@@ -30,59 +29,61 @@ MATERIALS: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Light:
-    """Where the sun stands (a unit vector in the car's own directions), and how bright it and the sky are."""
+    """The direction of the sun, a unit vector in the car's coordinates, and the strengths of sun and sky."""
 
     sun: tuple[float, float, float]
     direct: float
     ambient: float
 
     def strength(self, normal: Normal) -> float:
+        """Returns the brightness of a surface with this normal."""
         towards = sum(a * b for a, b in zip(self.sun, normal, strict=True))
         return self.ambient * (0.8 + 0.25 * normal[1]) + self.direct * max(0.0, towards)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What differs from one car of a model to the next."""
+class CarStyle:
+    """What differs between cars of the same model."""
 
     paint: Colour
     glass: Colour
     rim: Colour
     spokes: int
-    glint: float  # where the sky mirrors in the windscreen, in half widths from the middle
+    glint: float  # where the windscreen reflects the sky, in half widths from the middle
     lamps_on: bool
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole that looks horizontally at the car: yaw 0 from the front, pi / 2 from its side."""
+    """A pinhole camera that looks horizontally at the car: yaw is 0 from the front, pi / 2 from the side."""
 
     yaw: float
     eye: tuple[float, float, float]
     focal: float  # in pixels
-    left: float  # where the axis of view meets the canvas, in pixels
-    horizon: float
+    left: float  # where the optical axis meets the canvas, in pixels from the left
+    horizon: float  # the same from the top
 
-    def project(self, points: Array) -> Array:
-        """Canvas pixels (n, 2) of points (n, 3) in metres."""
+    def project(self, points: Floats) -> Floats:
+        """Returns the canvas pixels (n, 2) of points (n, 3) in metres."""
         across, depth, up = turn(points, self.eye, self.yaw)
         return np.stack(
             [self.left + self.focal * across / depth, self.horizon - self.focal * up / depth], axis=-1
         )
 
 
-def turn(points: Array, eye: tuple[float, float, float], yaw: float) -> tuple[Array, Array, Array]:
-    """How far the points (n, 3) lie to the right of the eye, before it and above it."""
+def turn(points: Floats, eye: tuple[float, float, float], yaw: float) -> tuple[Floats, Floats, Floats]:
+    """Returns how far points (n, 3) are to the right of the eye, in front of it and above it."""
     x, y, z = (points - np.array(eye)).T
     sine, cosine = math.sin(yaw), math.cos(yaw)
     return x * sine + z * cosine, x * cosine - z * sine, y
 
 
 def aim(
-    model: Model, yaw: float, distance: float, height: float, canvas: tuple[int, int], share: float
+    model: CarModel, yaw: float, distance: float, height: float, canvas: tuple[int, int], share: float
 ) -> Camera:
-    """A camera with the whole car in the middle of the canvas, `share` of its width or height."""
-    middle = sum(model.axles) / 2  # not of the length: the two that share a front must share the camera, too
+    """Returns a camera with the car in the middle of the canvas, `share` of its width or height."""
+    # Between the axles, not between the ends: the two models with the same front need the same camera.
+    middle = sum(model.axles) / 2
     eye = (middle - distance * math.cos(yaw), height, distance * math.sin(yaw))
     points, _ = outline(model)
     corners = [surface(model, points, -1.0), surface(model, points, 1.0), np.array([[model.axles[0], 0, 0]])]
@@ -94,8 +95,8 @@ def aim(
 
 
 @cache
-def outline(model: Model) -> tuple[Array, tuple[str, ...]]:
-    """The outline (n, 2) with its corners cut twice (Chaikin), and what its n - 1 pieces are made of."""
+def outline(model: CarModel) -> tuple[Floats, tuple[str, ...]]:
+    """Returns the outline (n, 2) with its corners cut twice (Chaikin), and the materials of its pieces."""
     points, parts = np.array(model.outline), list(PARTS)
     for _ in range(2):
         before = points[1:-1] + model.soft * (points[:-2] - points[1:-1])
@@ -106,8 +107,8 @@ def outline(model: Model) -> tuple[Array, tuple[str, ...]]:
     return points, tuple(parts)
 
 
-def surface(model: Model, points: Array, across: Array | float) -> Array:
-    """Points (n, 3) of the body at `points` (n, 2) of its outline, `across` half widths from the middle."""
+def surface(model: CarModel, points: Floats, across: Floats | float) -> Floats:
+    """Returns points (n, 3) of the body at points (n, 2) of the outline, `across` half widths off centre."""
     x, y = points.T
     height, length = max(y for _, y in model.outline), model.length
     half = model.width / 2 * (1 - model.taper * np.clip((y - model.belt) / (height - model.belt), 0, 1))
@@ -120,16 +121,16 @@ class Shape:
     """A flat polygon in space."""
 
     material: str
-    points: Array  # (n, 3)
+    points: Floats  # (n, 3)
     normal: Normal
     strength: float = 1.0
     alpha: float = 1.0
 
 
-def fill(canvas: Image.Image, shapes: Sequence[Shape], camera: Camera, light: Light, look: Look) -> None:
-    """Fill the shapes in their order."""
-    colours = MATERIALS | {"body": look.paint, "glass": look.glass, "rim": look.rim}
-    glowing = ("lamp", "amber", "red") if look.lamps_on else ()
+def fill(canvas: Image.Image, shapes: Sequence[Shape], camera: Camera, light: Light, style: CarStyle) -> None:
+    """Fills the shapes one after another."""
+    colours = MATERIALS | {"body": style.paint, "glass": style.glass, "rim": style.rim}
+    glowing = ("lamp", "amber", "red") if style.lamps_on else ()
     solid, veil = ImageDraw.Draw(canvas), ImageDraw.Draw(canvas, "RGBA")
     flat = camera.project(np.concatenate([shape.points for shape in shapes])).ravel().tolist()
     start = 0
@@ -144,23 +145,24 @@ def fill(canvas: Image.Image, shapes: Sequence[Shape], camera: Camera, light: Li
             solid.polygon(corners, fill=(red, green, blue))
 
 
-def draw_car(canvas: Image.Image, model: Model, camera: Camera, light: Light, look: Look) -> None:
-    """Draw the car over what the canvas shows already."""
+def draw_car(canvas: Image.Image, model: CarModel, camera: Camera, light: Light, style: CarStyle) -> None:
+    """Draws a car over what is on the canvas."""
     eye_x, _, eye_z = camera.eye
     near = math.copysign(1.0, eye_z)
     shapes = [*shadows(model, light), *wheels_beneath(model), mirror(model, -near), mirror(model, near)]
-    shapes += panels_seen(model, camera, look)
+    shapes += visible_panels(model, camera, style)
     if abs(eye_z) > model.width / 2:
-        shapes += [*side(model, near, look.spokes), mirror(model, near)]
+        shapes += [*side(model, near, style.spokes), mirror(model, near)]
     if eye_x < 0:
         shapes += end(model, rear=False)
     elif eye_x > model.length:
         shapes += end(model, rear=True)
-    fill(canvas, shapes, camera, light, look)
+    fill(canvas, shapes, camera, light, style)
 
 
-def shadows(model: Model, light: Light) -> list[Shape]:
-    # From axle to axle, not from nose to tail: from the front it must not tell a saloon from a hatchback.
+def shadows(model: CarModel, light: Light) -> list[Shape]:
+    """Returns the shadow under the car and the one that the sun casts."""
+    # From axle to axle, not from nose to tail: from the front it must not distinguish saloon and hatchback.
     start, end, half = model.axles[0] - 0.7, model.axles[1] + 0.7, model.width / 2
     ground = np.array([(start, 0, -half), (end, 0, -half), (end, 0, half), (start, 0, half)])
     cast = ground - 0.5 * np.array([light.sun[0], 0, light.sun[2]])
@@ -171,14 +173,15 @@ def shadows(model: Model, light: Light) -> list[Shape]:
     ]
 
 
-def circle(x: float, y: float, z: float, radius: float) -> Array:
+def circle(x: float, y: float, z: float, radius: float) -> Floats:
+    """Returns the corners (28, 3) of a circle parallel to the car's side."""
     turns = np.linspace(0, 2 * math.pi, 28, endpoint=False)
     return np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns), np.full(28, z)], axis=-1)
 
 
 @cache
-def wheels_beneath(model: Model) -> tuple[Shape, ...]:
-    """What one sees of the wheels under the body: the inner sides and the treads."""
+def wheels_beneath(model: CarModel) -> tuple[Shape, ...]:
+    """Returns what is visible of the wheels under the body: the inner sides and the treads."""
     half, tall = model.width / 2 - 0.02, 2 * model.tyre
     shapes = []
     for x, z in product(model.axles, (-half, half)):
@@ -192,8 +195,8 @@ def wheels_beneath(model: Model) -> tuple[Shape, ...]:
 
 
 @cache
-def panels(model: Model) -> tuple[Shape, ...]:
-    """All that is stretched across the car: nose, bonnet, windscreen, roof, rear glass, deck and tail."""
+def panels(model: CarModel) -> tuple[Shape, ...]:
+    """Returns the panels across the car: nose, bonnet, windscreen, roof, rear window, deck and tail."""
     points, parts = outline(model)
     across = np.linspace(-1, 1, 7)
     shapes = []
@@ -205,24 +208,24 @@ def panels(model: Model) -> tuple[Shape, ...]:
     return tuple(shapes)
 
 
-def panels_seen(model: Model, camera: Camera, look: Look) -> list[Shape]:
-    """The panels that face the camera, the farthest first."""
-    seen = []
+def visible_panels(model: CarModel, camera: Camera, style: CarStyle) -> list[Shape]:
+    """Returns the panels that face the camera, the farthest first."""
+    visible = []
     for panel in panels(model):
         middle = (panel.points[3] + panel.points[10]) / 2
         x, y = camera.eye[0] - middle[0], camera.eye[1] - middle[1]
         if x * panel.normal[0] + y * panel.normal[1] > 0:
-            seen.append((math.hypot(x, y), panel))
+            visible.append((math.hypot(x, y), panel))
     shapes = []
-    for _, panel in sorted(seen, key=lambda item: -item[0]):
+    for _, panel in sorted(visible, key=lambda item: -item[0]):
         shapes.append(panel)
         if panel.material == "glass":
-            shapes += screen(panel, look.glint)
+            shapes += screen(panel, style.glint)
     return shapes
 
 
 def screen(panel: Shape, glint: float) -> list[Shape]:
-    """The dark cabin with its headrests behind a pane, and the sky that mirrors in it."""
+    """Returns the dark cabin with its headrests behind a window, and the reflection of the sky in it."""
 
     def pane(material: str, corners: Points, alpha: float) -> Shape:
         u, v = np.array([((across + 1) / 2, up) for across, up in corners]).T
@@ -238,8 +241,8 @@ def screen(panel: Shape, glint: float) -> list[Shape]:
 
 
 @cache
-def end(model: Model, rear: bool) -> tuple[Shape, ...]:
-    """Lamps, grille, bumper and plate of the front or the rear."""
+def end(model: CarModel, rear: bool) -> tuple[Shape, ...]:
+    """Returns the lamps, grille, bumper and plate of the front or the rear."""
     points, _ = outline(model)
     top = int(points[:, 1].argmax())
     half = points[top:][::-1] if rear else points[: top + 1]
@@ -254,7 +257,7 @@ def end(model: Model, rear: bool) -> tuple[Shape, ...]:
 
 
 def lens(shape: Shape) -> list[Shape]:
-    """A lamp has a darker rim; anything else stays as it is."""
+    """Returns a lamp with a darker rim; any other shape as it is."""
     if shape.material not in ("lamp", "red", "amber"):
         return [shape]
     middle = shape.points.mean(axis=0)
@@ -264,17 +267,17 @@ def lens(shape: Shape) -> list[Shape]:
     ]
 
 
-def dense(corners: Points) -> Array:
-    """The polygon (n, 2) with two more points on every edge, so that it follows a bent surface."""
+def dense(corners: Points) -> Floats:
+    """Returns the polygon with two more points on every edge, to follow a curved surface: (3 n, 2)."""
     start = np.array(corners)
     step = np.roll(start, -1, axis=0) - start
-    edges: Array = start[:, None] + step[:, None] * np.array([[0], [1 / 3], [2 / 3]])
+    edges: Floats = start[:, None] + step[:, None] * np.array([[0], [1 / 3], [2 / 3]])
     return edges.reshape(-1, 2)
 
 
 @cache
-def side(model: Model, sign: float, spokes: int) -> tuple[Shape, ...]:
-    """The side that the camera sees: body, windows, doors, patches and wheels."""
+def side(model: CarModel, sign: float, spokes: int) -> tuple[Shape, ...]:
+    """Returns the side that faces the camera: body, windows, doors, patches and wheels."""
     points, _ = outline(model)
     flat, tilted = (0.0, 0.05, sign), (0.0, 0.35, 0.94 * sign)
 
@@ -314,7 +317,8 @@ def side(model: Model, sign: float, spokes: int) -> tuple[Shape, ...]:
     return tuple(shapes)
 
 
-def wheel(model: Model, x: float, sign: float, spokes: int) -> list[Shape]:
+def wheel(model: CarModel, x: float, sign: float, spokes: int) -> list[Shape]:
+    """Returns a wheel in its arch."""
     z, radius, normal = sign * model.width / 2, model.tyre, (0.0, 0.2, sign)
     arch = circle(x, radius, z, radius * 1.18)
     arch[:, 1] = arch[:, 1].clip(model.outline[0][1] - 0.02)
@@ -330,7 +334,8 @@ def wheel(model: Model, x: float, sign: float, spokes: int) -> list[Shape]:
 
 
 @cache
-def mirror(model: Model, sign: float) -> Shape:
+def mirror(model: CarModel, sign: float) -> Shape:
+    """Returns the wing mirror of one side."""
     x, y, half = model.glass[0][0] + 0.08, model.belt + 0.1, sign * model.width / 2
     corners = [
         (x, y, half * 0.97),

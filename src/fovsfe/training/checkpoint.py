@@ -1,4 +1,4 @@
-"""What a resumed training needs, and its history."""
+"""What a resumed training needs, and the history of a network's epochs."""
 
 import csv
 import io
@@ -14,49 +14,63 @@ from fovsfe.errors import FovsfeError
 from fovsfe.files import atomic_path, write_text
 
 HistoryRow = dict[str, float]
+"""an epoch's stage, epoch, loss, log_loss, accuracy (both on the validation photos) and seconds"""
 
 
 @dataclass
 class TrainingState:
-    """Where a training is; written after the head stage and after every later epoch."""
+    """How far a training is; saved after every stage, and after every epoch of the later ones."""
 
-    stage: int = 0  # the number of the stage under way
-    epoch: int = 0  # epochs of it that are done
-    idle: int = 0  # epochs of it since the last gain
-    stage_loss: float = math.inf  # the lowest validation log loss of this stage
-    best_loss: float = math.inf  # and of all
+    stage: int = 0
+    """the number of the stage under way"""
+    epoch: int = 0
+    """how many of its epochs are done"""
+    epochs_without_gain: int = 0
+    """how many of them have passed since its log loss last fell"""
+    stage_loss: float = math.inf
+    """the lowest validation log loss of this stage"""
+    best_loss: float = math.inf
+    """the lowest of all stages"""
     best_stage: float = 0.0
-    best: dict[str, Tensor] = field(default_factory=dict)  # the network that reached it
-    learning: dict[str, Any] = field(default_factory=dict)  # network, average and optimiser, in mid-stage
+    """the stage, as a share of the layers, that reached it"""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """the weights that reached it"""
+    parts: dict[str, Any] = field(default_factory=dict)
+    """the states of the network, its average and the optimizer in the middle of a stage"""
     history: list[HistoryRow] = field(default_factory=list)
 
-    def note(self, row: HistoryRow, network: dict[str, Tensor], min_delta: float) -> None:
-        """Takes an epoch's figures; keeps its network where it is the best so far."""
+    def note(self, row: HistoryRow, weights: dict[str, Tensor], min_delta: float) -> None:
+        """Takes an epoch's figures, and keeps its weights if they are the best so far.
+
+        A gain is a log loss that is lower by more than `min_delta`.
+        """
         self.history.append(row)
-        self.idle = 0 if row["log_loss"] < self.stage_loss - min_delta else self.idle + 1
+        gained = row["log_loss"] < self.stage_loss - min_delta
+        self.epochs_without_gain = 0 if gained else self.epochs_without_gain + 1
         self.stage_loss = min(self.stage_loss, row["log_loss"])
         if row["log_loss"] < self.best_loss or not self.best:
             # min: a first epoch without a finite loss must not outdo all that follow
             self.best_loss, self.best_stage = min(self.best_loss, row["log_loss"]), row["stage"]
-            self.best = {name: value.detach().to("cpu", copy=True) for name, value in network.items()}
+            self.best = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
 
     def end_stage(self) -> None:
         """Moves on to the next stage."""
-        self.stage, self.epoch, self.idle, self.stage_loss, self.learning = self.stage + 1, 0, 0, math.inf, {}
+        self.stage, self.epoch, self.epochs_without_gain = self.stage + 1, 0, 0
+        self.stage_loss, self.parts = math.inf, {}
 
 
 def load_checkpoint(file: Path) -> TrainingState:
-    """The state in `file`, or a fresh one. Raises FovsfeError where the file is damaged."""
+    """Returns the state in `file`, or a new one if there is no file. Raises FovsfeError if it is damaged."""
     if not file.exists():
         return TrainingState()
     try:
         return TrainingState(**torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
-        raise FovsfeError(f"{file} is damaged; delete it to train this network anew") from error
+        raise FovsfeError(f"{file} is damaged; delete it to train this network from the start") from error
 
 
 def save_checkpoint(file: Path, state: TrainingState) -> None:
-    """Writes the state whole or not at all. Raises FovsfeError where it cannot be written."""
+    """Writes the state whole or not at all. Raises FovsfeError if it cannot be written."""
     with atomic_path(file) as temporary:
         try:
             torch.save(vars(state), temporary)
@@ -65,7 +79,7 @@ def save_checkpoint(file: Path, state: TrainingState) -> None:
 
 
 def write_history(file: Path, history: list[HistoryRow]) -> None:
-    """The history as CSV: stage, epoch, loss, log_loss, accuracy, seconds."""
+    """Writes the history as CSV, a row an epoch. Raises FovsfeError if it cannot be written."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()

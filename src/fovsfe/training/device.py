@@ -1,126 +1,204 @@
-"""What a training runs on: Lightning Fabric, and the precision that is fastest there."""
+"""What a network is trained on, behind one interface: a CPU or GPU here, XLA's devices in `training.xla`."""
 
 import ctypes
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.utilities import move_data_to_device
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fovsfe.arrays import Float32s
 from fovsfe.errors import FovsfeError
-from fovsfe.networks.layers import set_train_mode, unfreeze_stage
 from fovsfe.networks.network import Network
 from fovsfe.photos.dataset import ResizedPhotos
-from fovsfe.training import xla
+from fovsfe.training.distributed import ProcessGroup
+
+Batch = tuple[Tensor, Tensor]
 
 FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
-_PROBE_BATCH = 4
+PREDICTION_BATCH = 32
 
 
-def accelerator() -> str:
-    """The best one here: "tpu", "cuda" or "cpu"."""
-    if xla.is_there():
-        return "tpu"
-    return "cuda" if torch.cuda.is_available() else "cpu"
+class Device:
+    """A CPU or a GPU, in this process alone or in one of several processes that train one network together.
 
-
-def make_fabric(devices: int, precision: str, environment: Any = None) -> Any:
-    """A Fabric on the best accelerator here; several devices become processes when `launch` is called.
-
-    With the environment of a launcher, the processes are there already: `devices` of them a node. Raises
-    FovsfeError where they are more than the GPUs that they see.
+    It wraps Lightning Fabric. `training.xla.XlaDevice` overrides what differs where steps are compiled.
     """
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision each time
-    best = accelerator()
-    if best == "cuda" and devices > torch.cuda.device_count():
-        raise FovsfeError(
-            f"{devices} devices are asked for, but a process sees {torch.cuda.device_count()} GPUs; each must"
-            " see all of its node"
-        )
-    if best == "tpu":
-        if devices > 1 or environment is not None:
-            raise FovsfeError("a TPU trains with one process here: leave --devices and the launcher out")
-        return Fabric(accelerator=xla.Accelerator(), devices=1, plugins=xla.Precision(precision))
-    options: dict[str, Any] = {"precision": FABRIC_PRECISION[precision]}
-    if environment is not None:
-        options["num_nodes"] = environment.world_size() // devices
-        options["strategy"] = DDPStrategy(cluster_environment=environment)
-    elif devices > 1:
-        options |= {"strategy": "ddp_spawn", "plugins": LightningEnvironment()}  # also within a SLURM job
-    return Fabric(accelerator=best, devices=devices, **options)
 
+    timing_photos = 16
+    """how many photos a prediction takes whose time is measured"""
+    timing_warm_ups = 0
+    """how many predictions come before it"""
+    optimizer_options: dict[str, Any] = {}  # noqa: RUF012  # of AdamW
 
-def loader_options(fabric: Any, photos: ResizedPhotos) -> dict[str, Any]:
-    """What a DataLoader is told of the processes that load photos: how many, and how they start."""
-    xla_here = on_xla(fabric.device)
-    workers = photos.loader_workers(fabric.device.type == "cpu" or (xla_here and xla.on_host()))
-    context = xla.clean_processes() if xla_here and workers else None
-    return {"num_workers": workers, "multiprocessing_context": context}
+    preferred_precision: str | None = None
+    """the precision that the device is made for; None: whichever is faster with the network"""
 
+    def __init__(self, precision: str, group: ProcessGroup | None = None) -> None:
+        """Takes a GPU if there is one, or else the CPU.
 
-def device_batches(
-    fabric: Any, batches: DataLoader[xla.Batch], prepare: Callable[[Tensor, Tensor], xla.Batch]
-) -> Iterator[xla.Batch]:
-    """The batches on the device, prepared there; on XLA, where that would be a graph, on the host."""
-    if on_xla(fabric.device):
-        yield from xla.ahead(batches, prepare, fabric.device)
-    else:
-        for photos, targets in batches:
-            yield prepare(photos.to(fabric.device), targets.to(fabric.device))
+        Args:
+            precision: of the arithmetic, "fp32" or "bf16".
+            group: the processes that train a network together; None for this process alone.
 
+        Raises:
+            FovsfeError: the group has more processes on a node than each of them sees GPUs.
+        """
+        logging.getLogger("lightning_fabric").setLevel(
+            logging.WARNING
+        )  # it announces the precision each time
+        self.fabric = self._make_fabric(precision, group)
 
-def to_device(fabric: Any, photos: Tensor, length: int) -> Tensor:
-    """A batch of photos on the device; on XLA, where each length would be a graph, filled up to `length`."""
-    return (xla.whole(photos, length) if on_xla(fabric.device) else photos).to(fabric.device)
+    def _make_fabric(self, precision: str, group: ProcessGroup | None) -> Any:
+        options: dict[str, Any] = {"precision": FABRIC_PRECISION[precision], "devices": 1}
+        if group is not None:
+            if torch.cuda.is_available() and group.processes_per_node > torch.cuda.device_count():
+                raise FovsfeError(
+                    f"the launcher started {group.processes_per_node} processes on a node, but each sees"
+                    f" {torch.cuda.device_count()} GPUs; let every process see all GPUs of its node"
+                )
+            options["devices"] = group.processes_per_node
+            options["num_nodes"] = group.size // group.processes_per_node
+            options["strategy"] = DDPStrategy(cluster_environment=group.environment)
+        return Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", **options)
 
+    # ---- processes
 
-def on_xla(device: torch.device) -> bool:
-    """Whether the steps of a device become graphs."""
-    return device.type == "xla"
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        return int(self.fabric.global_rank)
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train a network together."""
+        return int(self.fabric.world_size)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and tells what happens."""
+        return self.rank == 0
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Does `work` with all processes connected."""
+        self.fabric.launch(lambda fabric: work())
+
+    def barrier(self) -> None:
+        """Waits for all processes."""
+        self.fabric.barrier()
+
+    def broadcast(self, value: Any) -> Any:
+        """Returns the first process's value."""
+        return self.fabric.broadcast(value)
+
+    def part_of(self, count: int) -> slice:
+        """This process's part of the positions 0 to `count` - 1, as numpy.array_split cuts them."""
+        each, rest = divmod(count, self.world_size)
+        start = self.rank * each + min(self.rank, rest)
+        return slice(start, start + each + (self.rank < rest))
+
+    def merge_rows(self, rows: Float32s, positions: Any, count: int) -> Float32s:
+        """Returns (count, width) rows of all processes; `rows` are this one's, at `positions`."""
+        if self.world_size == 1:
+            width = rows.shape[1] if len(rows) else 0
+        else:
+            width = int(
+                self.fabric.all_reduce(torch.tensor(rows.shape[1] if len(rows) else 0), reduce_op="max")
+            )
+        merged = np.zeros((count, width), np.float32)
+        if len(rows):
+            merged[positions] = rows
+        if self.world_size == 1:
+            return merged
+        total: Tensor = self.fabric.all_reduce(torch.from_numpy(merged), reduce_op="sum")
+        return total.cpu().numpy()
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Gives all processes the first one's buffers: each has normalised other photos."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    # ---- photos
+
+    def loader_options(self, photos: ResizedPhotos) -> dict[str, Any]:
+        """What a DataLoader is told of the processes that load photos: how many, and how they start."""
+        return {"num_workers": photos.loader_workers(self.fabric.device.type == "cpu")}
+
+    def batches(
+        self, loader: DataLoader[Batch], prepare: Callable[[Tensor, Tensor], Batch]
+    ) -> Iterator[Batch]:
+        """Yields the loader's batches on the device, after `prepare`."""
+        for photos, targets in loader:
+            yield prepare(photos.to(self.fabric.device), targets.to(self.fabric.device))
+
+    def put(self, photos: Tensor) -> Tensor:
+        """Returns at most PREDICTION_BATCH photos on the device; rows that follow theirs are padding."""
+        return photos.to(self.fabric.device)
+
+    # ---- training
+
+    def autocast(self) -> Any:
+        """The context of a forward pass."""
+        return self.fabric.autocast()
+
+    def place(self, network: Network) -> Network:
+        """Returns a new network on the device."""
+        return network.to(self.fabric.device)
+
+    def head_device(self) -> torch.device:
+        """Where a head is trained alone, on cached features."""
+        device: torch.device = self.fabric.device
+        return device
+
+    def seed(self, seed: int) -> None:
+        """Seeds this process's random numbers, each process differently."""
+        torch.manual_seed(seed + self.rank)
+
+    def average_of(self, network: nn.Module, decay: float) -> ModelEmaV3:
+        """Returns an exponential moving average (EMA) of a network's weights."""
+        return ModelEmaV3(network, decay=decay, use_warmup=True)
+
+    def update_average(self, average: ModelEmaV3, network: nn.Module, step: int) -> None:
+        """Takes a step's weights into the average."""
+        average.update(network, step=step)
+
+    def set_lr(self, optimizer: Any, factor: float) -> None:
+        """Sets each group's learning rate to `factor` of its full one."""
+        for group in optimizer.param_groups:
+            group["lr"] = group["full_lr"] * factor
+
+    def begin_stage(self, optimizer: torch.optim.Optimizer) -> None:
+        """Prepares a new optimizer for its first step."""
+
+    def restore(self, parts: dict[str, Any], saved: dict[str, Any]) -> None:
+        """Loads saved states of "network", "average" and "optimizer", perhaps of another device."""
+        for group in saved.get("optimizer", {}).get("param_groups", []):
+            if "capturable" in group:
+                group["capturable"] = self.optimizer_options.get("capturable", False)
+        for name, state in saved.items():
+            parts[name].load_state_dict(state)
+
+    def save(self, parts: dict[str, Any]) -> dict[str, Any]:
+        """Returns the states of all parts on the CPU."""
+        cpu = torch.device("cpu")
+        return {name: move_data_to_device(part.state_dict(), cpu) for name, part in parts.items()}
 
 
 def tune_malloc() -> None:
     """Lets glibc keep freed memory: training frees and takes the same hundred megabytes at every step, and
-    fetching them anew from the kernel costs more than the arithmetic. Elsewhere than on glibc, does nothing.
+    fetching them anew from the kernel costs more than the arithmetic. Without glibc, does nothing.
     """
     if sys.platform != "win32":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
             mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
-
-
-def fastest_precision(network: Network, size: tuple[int, int]) -> str:
-    """ "fp32" or "bf16": whichever steps faster with this network on this device. TPUs are made for bf16."""
-    if accelerator() == "tpu":
-        return "bf16"
-    fabric = make_fabric(1, "fp32")
-    photos = torch.zeros(_PROBE_BATCH, *size, 3, dtype=torch.uint8)
-    seconds = {name: _step_seconds(network, photos, name, fabric.device) for name in FABRIC_PRECISION}
-    return min(seconds, key=lambda name: seconds[name])
-
-
-def _step_seconds(network: Network, photos: torch.Tensor, precision: str, device: torch.device) -> float:
-    network, photos = network.to(device), photos.to(device)
-    unfreeze_stage(network, 1.0)
-    set_train_mode(network)
-    best = float("inf")
-    with torch.random.fork_rng():
-        for _ in range(3):
-            start = time.perf_counter()
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                loss = nn.functional.cross_entropy(
-                    network(photos), torch.zeros(len(photos), dtype=torch.long, device=device)
-                )
-            loss.backward()  # type: ignore[no-untyped-call]
-            loss.item()  # waits for the device
-            best = min(best, time.perf_counter() - start)
-    network.zero_grad()
-    return best

@@ -1,4 +1,4 @@
-"""What a network makes of photos: features of a frozen backbone, kept in a file, and probabilities."""
+"""What a network makes of photos: a frozen backbone's features, cached in a file, and probabilities."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -12,99 +12,93 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fovsfe.arrays import Float32s, Ints
+from fovsfe.callbacks import Progress, no_progress
 from fovsfe.files import atomic_path
 from fovsfe.networks.network import Network
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.photos.tta import apply_tta
-from fovsfe.training.device import loader_options, to_device
-
-Floats = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
-
-BATCH = 32
+from fovsfe.training.device import PREDICTION_BATCH, Device
 
 
-class _Seen(Dataset[Tensor]):
-    """One view of some photos."""
+class _TtaDataset(Dataset[Tensor]):
+    """One test-time variant of some photos."""
 
-    def __init__(self, photos: ResizedPhotos, indices: Indices, name: str) -> None:
-        self.photos, self.indices, self.name = photos, indices, name
+    def __init__(self, photos: ResizedPhotos, indices: Ints, variant: str) -> None:
+        self.photos, self.indices, self.variant = photos, indices, variant
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Tensor:
         photo = self.photos[int(self.indices[position])]
-        return torch.from_numpy(np.array(apply_tta(photo[None], self.name)[0]))
+        return torch.from_numpy(np.array(apply_tta(photo[None], self.variant)[0]))
 
 
 @torch.no_grad()
-def _each(
-    fabric: Any,
+def _predict_batches(
+    device: Device,
     network: Network,
     forward: Callable[[Tensor], Tensor],
-    photos: ResizedPhotos,
-    indices: Indices,
-    name: str,
-    tick: Callable[[int, int], None],
-) -> Iterator[tuple[Indices, Floats]]:
-    """This process's part of the photos, batch by batch: places in `indices`, and `forward` of one view."""
+    dataset: _TtaDataset,
+    progress: Progress,
+) -> Iterator[tuple[Ints, Float32s]]:
+    """Yields, batch by batch of this process's part, positions in the dataset and what `forward` gives."""
     network.eval()
-    mine = np.array_split(photos.together(indices), fabric.world_size)[fabric.global_rank]
-    loader = DataLoader(_Seen(photos, indices[mine], name), BATCH, **loader_options(fabric, photos))
-    for number, batch in enumerate(loader):
-        places = mine[number * BATCH : (number + 1) * BATCH]
-        with fabric.autocast():
-            values = forward(to_device(fabric, batch, BATCH)).float().cpu().numpy()[: len(places)]
-        yield places, values
-        tick(min((number + 1) * BATCH, len(mine)), len(mine))
+    photos, indices = dataset.photos, dataset.indices
+    order = photos.order_by_shard(indices)
+    positions = order[device.part_of(len(order))]
+    part = _TtaDataset(photos, indices[positions], dataset.variant)
+    loader = DataLoader(part, PREDICTION_BATCH, **device.loader_options(photos))
+    done = 0
+    for batch in loader:
+        here = positions[done : done + len(batch)]
+        with device.autocast():
+            values = forward(device.put(batch)).float().cpu().numpy()[: len(here)]
+        done += len(here)
+        yield here, values
+        progress(done, len(positions))
 
 
 def predict_outputs(
-    fabric: Any,
+    device: Device,
     network: Network,
     forward: Callable[[Tensor], Tensor],
     photos: ResizedPhotos,
-    indices: Indices,
-    name: str,
-    tick: Callable[[int, int], None] = lambda done, of: None,
-) -> Floats:
-    """`forward` of one view of the photos at `indices`: float32 (n, whatever it gives), in their order.
+    indices: Ints,
+    variant: str,
+    progress: Progress = no_progress,
+) -> Float32s:
+    """Returns what `forward` gives for one test-time variant of the photos at `indices`: (n, width).
 
-    Each process does its part and writes its own rows, so no photo is counted twice.
+    Each process computes its own part, so no photo is counted twice.
     """
-    parts = list(_each(fabric, network, forward, photos, indices, name, tick))
-    width = parts[0][1].shape[1] if parts else 0
-    if fabric.world_size > 1:
-        width = int(fabric.all_reduce(torch.tensor(width), reduce_op="max"))
-    rows = np.zeros((len(indices), width), np.float32)
-    for places, values in parts:
-        rows[places] = values
-    if fabric.world_size == 1:
-        return rows
-    total: Tensor = fabric.all_reduce(torch.from_numpy(rows), reduce_op="sum")
-    return total.cpu().numpy()
+    parts = list(_predict_batches(device, network, forward, _TtaDataset(photos, indices, variant), progress))
+    positions = np.concatenate([where for where, _ in parts]) if parts else np.empty(0, np.int64)
+    rows = np.concatenate([values for _, values in parts]) if parts else np.empty((0, 0), np.float32)
+    return device.merge_rows(rows, positions, len(indices))
 
 
 def predict_tta(
-    fabric: Any, network: Network, photos: ResizedPhotos, indices: Indices, tta: tuple[str, ...]
-) -> Floats:
-    """float32 (tta, n, classes): what the network gives each label, view by view."""
-    each = [predict_outputs(fabric, network, network, photos, indices, name) for name in tta]
-    return torch.from_numpy(np.stack(each)).softmax(-1).numpy()
+    device: Device, network: Network, photos: ResizedPhotos, indices: Ints, tta: tuple[str, ...]
+) -> Float32s:
+    """Returns the network's probabilities (tta, n, classes), one row of photos for each test-time variant."""
+    logits = [predict_outputs(device, network, network, photos, indices, variant) for variant in tta]
+    return torch.from_numpy(np.stack(logits)).softmax(-1).numpy()
 
 
 @dataclass(frozen=True)
 class Features:
-    """A frozen backbone's features of photos in two tta, plain and mirrored, in a file: float32 (photos, 2,
-    width). A row is one read at an offset, so the process stays small whatever the number of photos.
+    """A frozen backbone's features of all photos, plain and mirrored, in a file: float32 (photos, 2, width).
+
+    A row is one read at an offset, so the process stays small whatever the number of photos.
     """
 
     file: Path
     width: int
 
-    def rows(self, indices: Indices, mirrored: npt.NDArray[np.bool_]) -> Tensor:
-        """float32 (n, width): of the photos at `indices`, plain or, where `mirrored`, mirrored."""
+    def rows(self, indices: Ints, mirrored: npt.NDArray[np.bool_]) -> Tensor:
+        """Returns float32 (n, width) features of photos, mirrored where `mirrored` (n,) is true."""
         rows = np.empty((len(indices), self.width), np.float32)
         with self.file.open("rb", buffering=0) as file:
             for row, index, flip in zip(rows, indices, mirrored, strict=True):
@@ -114,35 +108,35 @@ class Features:
 
 
 def frozen_features(
-    fabric: Any,
-    network: Network,
-    photos: ResizedPhotos,
-    file: Path,
-    tick: Callable[[int, int], None] = lambda done, of: None,
+    device: Device, network: Network, photos: ResizedPhotos, file: Path, progress: Progress = no_progress
 ) -> Features:
-    """The backbone's features of all photos, in `file`; computes them unless it is there.
+    """Returns the backbone's features of all photos, in `file`; computes them unless it is there.
 
-    Once for a member: until a stage opens layers, its backbone is the same in every fold and round. Raises
-    FovsfeError where the file cannot be written.
+    Once for a member: until a stage unfreezes layers, its backbone is the same in every fold and round.
+
+    Raises:
+        FovsfeError: the file cannot be written.
     """
     backbone: Any = network.backbone
     width: int = backbone.head_hidden_size
 
-    def both(batch: Tensor) -> Tensor:  # so that a photo is read once, not once a view
+    def plain_and_mirrored(batch: Tensor) -> Tensor:  # so that a photo is read once
         return torch.cat([network.features(batch), network.features(batch.flip(2))], dim=1)
 
     if not file.exists():
-        with atomic_path(file) if fabric.is_global_zero else nullcontext(file) as temporary:
-            shared = Path(fabric.broadcast(str(temporary)))
-            if fabric.is_global_zero:
+        dataset = _TtaDataset(photos, np.arange(len(photos)), "plain")
+        with atomic_path(file) if device.is_first else nullcontext(file) as temporary:
+            shared = Path(device.broadcast(str(temporary)))
+            if device.is_first:
                 shared.touch()
-            fabric.barrier()  # each process writes its own rows of the first one's file
+            device.barrier()  # each process writes its own rows of the first one's file
             with shared.open("r+b") as out:
-                everyone = np.arange(len(photos))
-                for places, values in _each(fabric, network, both, photos, everyone, "plain", tick):
-                    for place, row in zip(places, values, strict=True):
-                        out.seek(int(place) * row.nbytes)
+                for positions, rows in _predict_batches(
+                    device, network, plain_and_mirrored, dataset, progress
+                ):
+                    for position, row in zip(positions, rows, strict=True):
+                        out.seek(int(position) * row.nbytes)
                         out.write(row.tobytes())
-            fabric.barrier()
-        fabric.barrier()
+            device.barrier()
+        device.barrier()
     return Features(file, width)

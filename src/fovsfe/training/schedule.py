@@ -2,19 +2,24 @@
 
 import math
 import time
-from typing import Any
+from collections.abc import Sequence
+
+from fovsfe.training.device import Device
 
 
-def fraction_of_deadline(deadline: float | None, share: float) -> float | None:
-    """The moment (time.monotonic seconds) at which `share` (0 to 1) of the time left will have passed."""
-    if deadline is None:
+def moment_after(fraction: float, end: float | None) -> float | None:
+    """Returns when `fraction` (0 to 1) of the time from now to `end` will have passed, in seconds of
+    time.monotonic; None if there is no end."""
+    if end is None:
         return None
     now = time.monotonic()
-    return now + max(deadline - now, 0.0) * share
+    return now + max(end - now, 0.0) * fraction
 
 
 def lr_factor(progress: float, warmup: float) -> float:
-    """The share of the full learning rate at `progress` (0 to 1): linear warm-up, then half a cosine to 0.
+    """Returns the learning rate's share of the full one at `progress` (0 to 1).
+
+    Linear warmup, then half a cosine to 0.
 
     Source: Loshchilov & Hutter, SGDR, 2017, without restarts.
     """
@@ -24,21 +29,38 @@ def lr_factor(progress: float, warmup: float) -> float:
 
 
 class StageProgress:
-    """Progress of a stage, 0 to 1: by steps, or by time where time runs out first.
+    """The progress of a stage, 0 to 1: by steps, or by time if time runs out first.
 
     So the learning rate always anneals to the end, whatever the machine's speed turns out to be (budgeted
-    training: Li et al., 2020). All processes follow the clock of the first.
+    training: Li et al., 2020). All processes follow the first one's clock.
     """
 
-    def __init__(self, fabric: Any, steps: int, deadline: float | None, done: int = 0) -> None:
-        self._fabric, self._steps, self._deadline = fabric, steps, deadline
+    def __init__(self, device: Device, steps: int, deadline: float | None, done: int = 0) -> None:
+        """`deadline` is in seconds of time.monotonic; `done` of the `steps` were done before a resumption."""
+        self._device, self._steps, self._deadline = device, steps, deadline
         self._start, self._done_before = time.monotonic(), done / steps
 
-    def progress(self, step: int) -> float:
-        """Progress at `step`, counted from the stage's first, also after a resumption."""
+    def at(self, step: int) -> float:
+        """Returns the progress at `step`, counted from the stage's first, also after a resumption."""
         by_steps = step / self._steps
         if self._deadline is None:
             return by_steps
         elapsed = (time.monotonic() - self._start) / max(self._deadline - self._start, 1e-3)
         by_time = self._done_before + (1 - self._done_before) * elapsed
-        return float(self._fabric.broadcast(min(max(by_steps, by_time), 1.0)))
+        return float(self._device.broadcast(min(max(by_steps, by_time), 1.0)))
+
+
+def time_fractions(now: Sequence[float], later: Sequence[float], slots: int) -> list[float]:
+    """Returns the part of the time left that each network gets when it begins, `slots` of them at a time.
+
+    Args:
+        now: the time share of each network, in the order in which they begin.
+        later: the same of the networks of later rounds.
+        slots: how many networks are trained in parallel.
+    """
+
+    def waves(shares: Sequence[float]) -> list[float]:
+        return [max(shares[start : start + slots]) for start in range(0, len(shares), slots)]
+
+    mine, after = waves(now), sum(waves(later))
+    return [share / (sum(mine[number // slots :]) + after) for number, share in enumerate(now)]

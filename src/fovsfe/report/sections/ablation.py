@@ -1,83 +1,87 @@
-"""The sections on what helped: tta, pseudo-labels and round 2, and each of the members."""
+"""The sections on what helped: test-time augmentation, pseudo-labels, round 2, and each of the members."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from fovsfe.ensemble.blend import Floats
-from fovsfe.ensemble.metrics import Ints, compute_metrics, mcnemar
+from fovsfe.arrays import Floats, Ints
+from fovsfe.ensemble.metrics import compute_metrics, mcnemar
 from fovsfe.ensemble.selection import accept_change
-from fovsfe.report import charts
 from fovsfe.report.analysis import disagreement, leave_one_out
-from fovsfe.report.run_data import HeldOutPredictions, RunData
-from fovsfe.report.sections.selected import Section, SelectedPredictions, align_members
+from fovsfe.report.charts import disagreement_chart
+from fovsfe.report.run_data import RunData
+from fovsfe.report.sections import Section
+from fovsfe.report.selected import align_members
 
 
-def brought(story: RunData) -> Section:
-    """What test-time augmentation and round 2 changed, on the same photos before and after, and what round 2 learned from."""
-    rows = []
-    for each in story.rounds:
-        both = {title: each.plain[title] for title in each.viewed}
-        if both:
-            _, answers, plain = align_members(both)
-            _, _, viewed = align_members(each.viewed)
-            what = f"tta {', '.join(story.recipe.ensemble.tta)}, round {each.number}"
-            rows.append(
-                _change(what, plain.mean(axis=0), viewed.mean(axis=0), answers.y_true, story.class_names)
-            )
-    if len(story.rounds) == 2:
-        rows += list(_round_changes(story))
-    return {"rows": rows, "pseudo": _pseudo(story)}
+def ablation_section(run_data: RunData) -> Section:
+    """Compares the same photos with and without test-time augmentation, and between rounds 1 and 2."""
+    rows = [*_tta_changes(run_data), *_round_changes(run_data)]
+    return {"rows": rows, "pseudo_labels": _pseudo_labels(run_data)}
 
 
-def _round_changes(story: RunData) -> Iterator[Section]:
-    first, second = story.rounds
-    pairs: list[tuple[str, HeldOutPredictions | None, HeldOutPredictions | None]]
+def _tta_changes(run_data: RunData) -> Iterator[Section]:
+    for each in run_data.rounds:
+        if each.with_tta:
+            held_out, plain = align_members({title: each.plain[title] for title in each.with_tta})
+            _, with_tta = align_members(each.with_tta)
+            step = f"tta {', '.join(run_data.recipe.ensemble.tta)}, round {each.number}"
+            before, after = plain.mean(axis=0), with_tta.mean(axis=0)
+            yield {"step": step, **_change(before, after, held_out.y_true, run_data.class_names)}
+
+
+def _round_changes(run_data: RunData) -> Iterator[Section]:
+    if len(run_data.rounds) != 2:
+        return
+    first, second = run_data.rounds
     pairs = [(title, first.members.get(title), after) for title, after in second.members.items()]
-    pairs.append(("the choice", first.blends.get("chosen"), second.blends.get("chosen")))
+    if "chosen" in second.blends:
+        pairs.append(("the chosen blend", first.blends.get("chosen"), second.blends["chosen"]))
     for title, before, after in pairs:
-        if before is not None and after is not None:
-            same = {"before": before, "after": after}
-            _, answers, (was, now) = align_members(same)
-            yield _change(f"round 2: {title}", was, now, answers.y_true, story.class_names)
+        if before is not None:
+            held_out, probabilities = align_members({"before": before, "after": after})
+            first_round, second_round = probabilities
+            change = _change(first_round, second_round, held_out.y_true, run_data.class_names)
+            yield {"step": f"round 2: {title}", **change}
 
 
-def _change(what: str, before: Floats, after: Floats, y_true: Ints, class_names: Sequence[str]) -> Section:
+def _change(before: Floats, after: Floats, y_true: Ints, class_names: Sequence[str]) -> Section:
     return {
-        "what": what,
         "before": compute_metrics(before, y_true, class_names),
         "after": compute_metrics(after, y_true, class_names),
-        "compared": mcnemar(before, after, y_true),
-        "wins": accept_change(before, after, y_true)[0],
+        "mcnemar": mcnemar(before, after, y_true),
+        "is_better": accept_change(before, after, y_true)[0],
     }
 
 
-def _pseudo(story: RunData) -> Section | None:
-    if story.pseudo is None:
+def _pseudo_labels(run_data: RunData) -> Section | None:
+    pseudo_labels = run_data.pseudo_labels
+    if pseudo_labels is None:
         return None
-    tested = int((story.table["part"] == "test").sum())
-    counts = Counter(story.pseudo["label"])
+    counts = Counter(pseudo_labels["label"])
     return {
-        "photos": story.pseudo["id"].nunique(),
-        "of": tested,
-        "confidence": float(story.pseudo["confidence"].mean()) if len(story.pseudo) else None,
-        "labels": [(label, counts[label]) for label in story.class_names if counts[label]],
-        "folds": max(story.recipe.split.folds, 1),
+        "photos": pseudo_labels["id"].nunique(),
+        "test_photos": int((run_data.manifest["part"] == "test").sum()),
+        "confidence": float(pseudo_labels["confidence"].mean()) if len(pseudo_labels) else None,
+        "counts": [(label, counts[label]) for label in run_data.class_names if counts[label]],
+        "folds": max(run_data.recipe.split.folds, 1),
     }
 
 
-def members(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
-    """How often two members disagree, and what the mean would lose without each; None of a single one."""
-    if trusted is None or len(trusted.round.members) < 2:
+def members_section(run_data: RunData) -> Section | None:
+    """Shows how often two members disagree and what each adds to the mean; None for a single member."""
+    selected = run_data.selected
+    if selected is None or len(selected.round.members) < 2:
         return None
-    titles, answers, each_one = align_members(trusted.round.members)
-    if not len(answers.rows):
+    titles = list(selected.round.members)
+    held_out, probabilities = align_members(selected.round.members)
+    if not len(held_out.val_idx):
         return None
-    losses = leave_one_out(each_one, answers.y_true)
-    most = max(range(len(titles)), key=lambda i: losses[i].log_loss)
+    losses = leave_one_out(probabilities, held_out.y_true)
+    most_valuable = max(range(len(titles)), key=lambda i: losses[i].log_loss)
     return {
-        "round": trusted.round.number,
-        "photos": len(answers.rows),
-        "chart": charts.disagreement(disagreement(each_one), titles),
-        "rows": [{"title": title, "missed": loss} for title, loss in zip(titles, losses, strict=True)],
-        "most": titles[most] if losses[most].log_loss > 0 else None,
+        "round": selected.round.number,
+        "photos": len(held_out.val_idx),
+        "chart": disagreement_chart(disagreement(probabilities), titles),
+        "rows": [{"title": title, "loss": loss} for title, loss in zip(titles, losses, strict=True)],
+        "most_valuable": titles[most_valuable] if losses[most_valuable].log_loss > 0 else None,
     }

@@ -1,78 +1,87 @@
-"""The sections of figures: how members learned, how they and the blends do, how sure they may be."""
+"""The sections of figures: learning curves, how good members and blends are, calibration and coverage."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fovsfe.ensemble.metrics import Ints, compute_metrics, confusion
-from fovsfe.report import charts
-from fovsfe.report.analysis import coverage, coverage_at, reliability
-from fovsfe.report.run_data import RoundData, RunData
-from fovsfe.report.sections.selected import Section, SelectedPredictions, align_members, predictions_by_title
+from fovsfe.arrays import Ints
+from fovsfe.ensemble.metrics import compute_metrics, confusion
+from fovsfe.report.analysis import confusable_order, coverage_at, coverage_curve, reliability
+from fovsfe.report.charts import (
+    MAX_FOR_A_PHONE,
+    ComparisonRow,
+    comparison_chart,
+    confusion_chart,
+    coverage_chart,
+    learning_curves_chart,
+    reliability_chart,
+)
+from fovsfe.report.round_data import RoundData
+from fovsfe.report.run_data import RunData
+from fovsfe.report.sections import Section
+from fovsfe.report.selected import align_members, predictions_by_title
 
-PAIRS = 20
+MAX_PAIRS = 20
 
 
-def curves(story: RunData) -> list[Section]:
-    """Every member of every round: its learning curves, and what was kept of each fold."""
+def learning_curves_section(run_data: RunData) -> list[Section]:
+    """Shows the learning curves of every member of every round, and the best epoch of each fold."""
     return [
         {
             "round": each.number,
             "member": title,
-            "chart": charts.learning_curves(f"curves-{each.number}-{place}", title, curves),
-            "kept": [
+            "chart": learning_curves_chart(f"curves-{each.number}-{position}", title, curves),
+            "best": [
                 {
                     "fold": curve.fold,
-                    "stage": float(curve.epochs["stage"].iloc[curve.kept]),
-                    "log_loss": float(curve.epochs["log_loss"].iloc[curve.kept]),
-                    "accuracy": float(curve.epochs["accuracy"].iloc[curve.kept]),
+                    "stage": float(curve.epochs["stage"].iloc[curve.best_epoch]),
+                    "log_loss": float(curve.epochs["log_loss"].iloc[curve.best_epoch]),
+                    "accuracy": float(curve.epochs["accuracy"].iloc[curve.best_epoch]),
                 }
                 for curve in curves
-                if curve.kept is not None
+                if curve.best_epoch is not None
             ],
-            "under_way": [curve.fold for curve in curves if curve.kept is None],
+            "unfinished_folds": [curve.fold for curve in curves if curve.best_epoch is None],
         }
-        for each in story.rounds
-        for place, (title, curves) in enumerate(each.curves.items())
+        for each in run_data.rounds
+        for position, (title, curves) in enumerate(each.curves.items())
     ]
 
 
-def compared(story: RunData) -> Section | None:
-    """Members and blends of all rounds with their figures; of a finished run every blend that was tried."""
-    rows = [row for each in story.rounds for row in _figures(story, each)]
+def comparison_section(run_data: RunData) -> Section | None:
+    """Compares members and blends of all rounds and, in a finished run, lists every blend that was tried."""
+    rows = [row for each in run_data.rounds for row in _comparison_rows(run_data, each)]
     if not rows:
         return None
     drawn = [
-        charts.Compared(row["title"], row["round"], f.accuracy, f.interval, row["chosen"])
+        ComparisonRow(row["title"], row["round"], figures.accuracy, figures.interval, row["chosen"])
         for row in rows
-        for f in (row["figures"],)
+        for figures in (row["figures"],)
     ]
     candidates = [
         {"round": each["round"], "name": name, **figures}
-        for each in (story.metrics or {}).get("rounds", [])
+        for each in (run_data.metrics or {}).get("rounds", [])
         for name, figures in each["blends"].items()
     ]
-    return {"chart": charts.comparison(drawn), "rows": rows, "candidates": candidates}
+    return {"chart": comparison_chart(drawn), "rows": rows, "candidates": candidates}
 
 
-def _figures(story: RunData, each: RoundData) -> Iterator[Section]:
-    """The members of a round, then its blends."""
-    stressed = _stressed(story, each.number)
-    chosen_round = story.metrics["chosen"]["round"] if story.metrics else None
-    for title, answers, is_choice in predictions_by_title(story, each):
-        figures = compute_metrics(answers.probabilities, answers.y_true, story.class_names)
+def _comparison_rows(run_data: RunData, round_data: RoundData) -> Iterator[Section]:
+    """Yields the members of a round, then its blends."""
+    stressed = _stressed_accuracy(run_data, round_data.number)
+    for title, held_out, is_chosen in predictions_by_title(round_data, run_data.member_titles):
         yield {
-            "round": each.number,
+            "round": round_data.number,
             "title": title,
-            "figures": figures,
+            "figures": compute_metrics(held_out.probabilities, held_out.y_true, run_data.class_names),
             "stressed": stressed.get(title),
-            "chosen": is_choice and each.number == chosen_round,
+            "chosen": is_chosen and round_data.number == run_data.chosen_round,
         }
 
 
-def _stressed(story: RunData, number: int) -> dict[str, float]:
-    """Accuracy on strongly augmented copies, by member, where the recipe asks for it."""
-    for each in (story.metrics or {}).get("rounds", []):
+def _stressed_accuracy(run_data: RunData, number: int) -> dict[str, float]:
+    """Returns each member's accuracy on strongly augmented validation photos, if the recipe asks for it."""
+    for each in (run_data.metrics or {}).get("rounds", []):
         if each["round"] == number:
             return {
                 title: float(np.mean([network["stressed_accuracy"] for network in figures["networks"]]))
@@ -82,70 +91,82 @@ def _stressed(story: RunData, number: int) -> dict[str, float]:
     return {}
 
 
-def confusions(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
-    """The matrices of members and blends, labels in one order, and the trusted answers' frequent mistakes."""
-    if trusted is None:
+def confusion_section(run_data: RunData) -> Section | None:
+    """Shows confusion matrices of members and blends, and the most frequent mistakes of the selected one.
+
+    All matrices have their labels in one order, in which those stand together that the selected predictions
+    confuse.
+    """
+    selected = run_data.selected
+    if selected is None:
         return None
-    names = [story.class_names[i] for i in trusted.order]
-    each_one: list[Section] = []
-    for each in story.rounds:
-        for title, answers, is_choice in predictions_by_title(story, each):
-            counts = confusion(answers.probabilities, answers.y_true)[np.ix_(trusted.order, trusted.order)]
-            name = f"confusion-{len(each_one)}"
-            each_one.append(
+    counts = confusion(selected.held_out.probabilities, selected.held_out.y_true)
+    order = confusable_order(counts)
+    matrices: list[Section] = []
+    for each in run_data.rounds:
+        for title, held_out, is_chosen in predictions_by_title(each, run_data.member_titles):
+            of_each = confusion(held_out.probabilities, held_out.y_true)[np.ix_(order, order)]
+            name, names = f"confusion-{len(matrices)}", [run_data.class_names[i] for i in order]
+            matrices.append(
                 {
-                    "title": f"{title}, round {each.number}" if len(story.rounds) > 1 else title,
-                    "chosen": is_choice and each is trusted.round,
-                    "photos": charts.confusion(f"{name}-photos", title, counts, names, shares=False),
-                    "shares": charts.confusion(f"{name}-shares", title, counts, names, shares=True),
+                    "title": f"{title}, round {each.number}" if len(run_data.rounds) > 1 else title,
+                    "chosen": is_chosen and each is selected.round,
+                    "photos": confusion_chart(f"{name}-photos", title, of_each, names, as_shares=False),
+                    "shares": confusion_chart(f"{name}-shares", title, of_each, names, as_shares=True),
                 }
             )
-    counts = confusion(trusted.answers.probabilities, trusted.answers.y_true)
     return {
-        "each": each_one,
-        "pairs": list(_pairs(counts, story.class_names)),
-        "title": trusted.title,
-        "large": len(names) > charts.MOST_FOR_A_PHONE,
+        "matrices": matrices,
+        "pairs": list(_confused_pairs(counts, run_data.class_names)),
+        "title": selected.title,
+        "is_large": len(order) > MAX_FOR_A_PHONE,
     }
 
 
-def _pairs(counts: Ints, class_names: Sequence[str]) -> Iterator[Section]:
+def _confused_pairs(counts: Ints, class_names: Sequence[str]) -> Iterator[Section]:
     wrong = counts - np.diag(np.diag(counts))
-    for cell in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]:
-        true, given = np.unravel_index(cell, wrong.shape)
-        if wrong[true, given]:
-            times, of = int(wrong[true, given]), int(counts[true].sum())
-            yield {"true": class_names[true], "given": class_names[given], "times": times, "of": of}
+    for cell in np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]:
+        true, predicted = np.unravel_index(cell, wrong.shape)
+        if wrong[true, predicted]:
+            yield {
+                "label": class_names[true],
+                "predicted": class_names[predicted],
+                "count": int(wrong[true, predicted]),
+                "photos": int(counts[true].sum()),
+            }
 
 
-def calibration(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
-    """The choice beside the plain mean of its members; None before there is a choice."""
-    if trusted is None or trusted.blend is None:
+def calibration_section(run_data: RunData) -> Section | None:
+    """Compares the chosen blend with the plain mean of its members; None before a blend is chosen."""
+    selected = run_data.selected
+    if selected is None or selected.blend is None:
         return None
-    members = {title: trusted.round.members[title] for title in trusted.blend.members}
-    _, answers, each_one = align_members(members)
-    before = each_one.mean(axis=0)
-    after, y_true = trusted.answers.probabilities, trusted.answers.y_true
+    members = {title: selected.round.members[title] for title in selected.blend.members}
+    common, probabilities = align_members(members)
+    before, after = probabilities.mean(axis=0), selected.held_out
     return {
-        "chart": charts.reliability(reliability(before, answers.y_true), reliability(after, y_true)),
-        "before": compute_metrics(before, answers.y_true, story.class_names),
-        "after": trusted.figures,
-        "temperature": trusted.blend.temperature,
-        "kind": trusted.blend.kind,
-        "title": trusted.title,
-        "alone": len(members) == 1,
+        "chart": reliability_chart(
+            reliability(before, common.y_true), reliability(after.probabilities, after.y_true)
+        ),
+        "before": compute_metrics(before, common.y_true, run_data.class_names),
+        "after": selected.figures,
+        "temperature": selected.blend.temperature,
+        "kind": selected.blend.kind,
+        "is_single_member": len(members) == 1,
     }
 
 
-def unknown(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
-    """What is answered, and how well, under the blend's threshold and under any other."""
-    if trusted is None or trusted.blend is None:
+def unknown_section(run_data: RunData) -> Section | None:
+    """Shows coverage and accuracy at the blend's threshold and at others; None before a blend is chosen."""
+    selected = run_data.selected
+    if selected is None or selected.blend is None:
         return None
-    said, y_true, threshold = trusted.answers.probabilities, trusted.answers.y_true, trusted.blend.threshold
-    answered, accuracy = coverage_at(said, y_true, threshold)
+    probabilities, y_true = selected.held_out.probabilities, selected.held_out.y_true
+    threshold = selected.blend.threshold
+    coverage, accuracy = coverage_at(probabilities, y_true, threshold)
     return {
-        "chart": charts.coverage(coverage(said, y_true), threshold, (answered, accuracy)),
+        "chart": coverage_chart(coverage_curve(probabilities, y_true), threshold, (coverage, accuracy)),
         "threshold": threshold,
-        "answered": answered,
+        "coverage": coverage,
         "accuracy": accuracy,
     }

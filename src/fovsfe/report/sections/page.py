@@ -1,76 +1,87 @@
-"""All sections of the report by name, and those of its beginning and end."""
+"""All sections of the report by name, and those at its beginning and end."""
 
 import shlex
 
 from fovsfe.recipe import to_toml
-from fovsfe.report import charts
+from fovsfe.report.charts import step_seconds_chart
 from fovsfe.report.run_data import RunData
-from fovsfe.report.sections import ablation, figures, photos
-from fovsfe.report.sections.selected import Section, SelectedPredictions, select_predictions
+from fovsfe.report.sections import Section
+from fovsfe.report.sections.ablation import ablation_section, members_section
+from fovsfe.report.sections.figures import (
+    calibration_section,
+    comparison_section,
+    confusion_section,
+    learning_curves_section,
+    unknown_section,
+)
+from fovsfe.report.sections.photos import (
+    augmentation_section,
+    label_errors_section,
+    mistakes_section,
+    photos_section,
+)
+from fovsfe.storage.locations import exists
 
 
-def render_sections(story: RunData) -> Section:
-    """Every section by its name; None (or an empty list) for what the run has not come to yet."""
-    trusted = select_predictions(story)
+def render_sections(run_data: RunData) -> Section:
+    """Returns every section by its name; None, or an empty list, for what the run does not have yet."""
     return {
-        "name": story.run.root.resolve().name,
-        "finished": story.metrics is not None,
-        "answer": _answer(story, trusted),
-        "photos": photos.photos(story, trusted),
-        "augmented": photos.augmented(story),
-        "curves": figures.curves(story),
-        "compared": figures.compared(story),
-        "confusions": figures.confusions(story, trusted),
-        "mistakes": photos.mistakes(story, trusted),
-        "calibration": figures.calibration(story, trusted),
-        "unknown": figures.unknown(story, trusted),
-        "brought": ablation.brought(story),
-        "members": ablation.members(story, trusted),
-        "suspects": photos.label_errors(story, trusted),
-        "cost": _cost(story),
-        "again": _again(story),
+        "name": run_data.run.root.resolve().name,
+        "is_finished": run_data.metrics is not None,
+        "summary": _summary_section(run_data),
+        "photos": photos_section(run_data),
+        "augmentation": augmentation_section(run_data),
+        "learning_curves": learning_curves_section(run_data),
+        "comparison": comparison_section(run_data),
+        "confusion": confusion_section(run_data),
+        "mistakes": mistakes_section(run_data),
+        "calibration": calibration_section(run_data),
+        "unknown": unknown_section(run_data),
+        "ablation": ablation_section(run_data),
+        "members": members_section(run_data),
+        "label_errors": label_errors_section(run_data),
+        "cost": _cost_section(run_data),
+        "reproduce": _reproduce_section(run_data),
     }
 
 
-def _answer(story: RunData, trusted: SelectedPredictions | None) -> Section:
-    done = sum(
-        curve.kept is not None for each in story.rounds for some in each.curves.values() for curve in some
-    )
-    tested = bool((story.table["part"] == "test").any())
-    chosen = story.metrics["chosen"] if story.metrics else {}
+def _summary_section(run_data: RunData) -> Section:
+    selected = run_data.selected
+    curves = [curve for each in run_data.rounds for of_member in each.curves.values() for curve in of_member]
+    has_test_photos = bool((run_data.manifest["part"] == "test").any())
+    chosen = run_data.metrics["chosen"] if run_data.metrics else {}
     return {
-        "figures": trusted.figures if trusted else None,
-        "title": trusted.title if trusted else "",
-        "is_choice": bool(trusted and trusted.blend),
-        "round": trusted.round.number if trusted else 0,
+        "figures": selected.figures if selected else None,
+        "title": selected.title if selected else "",
+        "is_chosen": bool(selected and selected.blend),
+        "round": selected.round.number if selected else 0,
         "tta": chosen.get("tta", []),
         "reasons": chosen.get("reasons", []),
-        "labels": len(story.class_names),
-        "seconds": story.seconds,
-        "networks_done": done,
-        "networks": story.networks * (story.recipe.rounds if tested else 1),
-        "photos_gone": len(story.table) > 0 and not story.photos.exists(),
-        "photos": str(story.photos),
+        "labels": len(run_data.class_names),
+        "seconds": run_data.seconds,
+        "trained_networks": sum(curve.best_epoch is not None for curve in curves),
+        # Round 2 needs test photos to label.
+        "networks": run_data.networks_per_round * (run_data.recipe.rounds if has_test_photos else 1),
+        "photos_are_missing": len(run_data.manifest) > 0 and not exists(run_data.root),
+        "root": str(run_data.root),
     }
 
 
-def _cost(story: RunData) -> Section | None:
-    if not story.steps:
+def _cost_section(run_data: RunData) -> Section | None:
+    if not run_data.steps:
         return None
-    seconds = {name: step["seconds"] for name, step in story.steps.items()}
-    return {"chart": charts.seconds_by_step(seconds), "steps": story.steps, "seconds": story.seconds}
+    seconds = {name: step["seconds"] for name, step in run_data.steps.items()}
+    return {"chart": step_seconds_chart(seconds), "steps": run_data.steps, "seconds": run_data.seconds}
 
 
-def _again(story: RunData) -> Section:
-    command = story.command
-    words = ["fovsfe", "train", command["photos"], "--recipe", str(story.run.recipe)]
-    words += ["--weights", command["weights"]]
-    if command["minutes"] is not None:
-        words += ["--minutes", f"{command['minutes']:g}"]
-    if command["devices"] != 1:
-        words += ["--devices", str(command["devices"])]
+def _reproduce_section(run_data: RunData) -> Section:
+    arguments = run_data.arguments
+    words = ["fovsfe", "train", arguments["photos"], "--recipe", str(run_data.run.recipe)]
+    words += ["--weights", arguments["weights"]]
+    if arguments["minutes"] is not None:
+        words += ["--minutes", f"{arguments['minutes']:g}"]
     return {
-        "command": shlex.join([*words, "--out", "again"]),
-        "recipe": to_toml(story.recipe),
-        "versions": story.versions,
+        "command": shlex.join([*words, "--out", "reproduced"]),
+        "recipe": to_toml(run_data.recipe),
+        "versions": run_data.versions,
     }

@@ -1,143 +1,161 @@
-"""The sections that show photos: those there are, augmented ones, the worst mistakes, suspected labels."""
+"""The sections that show photos: a sheet of them, augmentation, the worst mistakes, possible label errors."""
 
 import base64
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
-from fovsfe.report import audit_page, charts
+from fovsfe.report.audit_page import render_findings
 from fovsfe.report.augmentation_sheet import augmentation_sheet
-from fovsfe.report.gradcam import cams_for_photos
+from fovsfe.report.cams import cams_for_photos
+from fovsfe.report.charts import class_balance_chart, photo_sizes_chart
 from fovsfe.report.label_errors import find_label_errors
-from fovsfe.report.run_data import RunData
-from fovsfe.report.sections.selected import Section, SelectedPredictions
+from fovsfe.report.run_data import RunData, mistakes
+from fovsfe.report.sections import Section
 from fovsfe.report.thumbnails import SIDE, thumbnail
 
-# Pictures are most of the file: a thumbnail of 160 pixels is some 6 kB, one of 320 some 17.
-SHEET_PHOTOS = 240  # over all labels
-SHEET_A_LABEL = 6
-AUGMENTED = 4  # photos
-MISTAKES = 20
-MISTAKE_SIDE = 320
-SUSPECTS = 30
+# Thumbnails are most of the file: one of 160 pixels takes some 6 kB, one of 320 some 17.
+SHEET_PHOTOS = 240  # of all labels
+SHEET_PHOTOS_PER_LABEL = 6
+AUGMENTED_PHOTOS = 4
+MAX_MISTAKES = 20
+MISTAKE_SIDE = 320  # pixels
+MAX_LABEL_ERRORS = 30
 
 
-def photos(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
-    """A sheet of each label, how many and how large they are, and what the audit found."""
-    if story.table.empty:
+def photos_section(run_data: RunData) -> Section | None:
+    """Shows some photos of each label, how many and how large they are, and the audit's findings."""
+    manifest = run_data.manifest
+    if manifest.empty:
         return None
-    table = story.table
-    good = table[(table["part"] == "train") & (table["fault"] == "")]
-    names = list(story.class_names) or list(dict.fromkeys(good["label"]))
-    held_out = good["fold"] == 0 if story.recipe.split.folds == 0 else pd.Series(False, index=good.index)
-    learned, judged = Counter(good["label"][~held_out]), Counter(good["label"][held_out])
-    figures = trusted.figures if trusted else None
-    photos = dict(list(good.groupby("label", sort=False)["path"]))
-    a_label = max(1, min(SHEET_A_LABEL, SHEET_PHOTOS // len(names)))
+    usable = manifest[_is_usable(manifest)]
+    folds = run_data.recipe.split.folds
+    held_out = usable["fold"] == 0 if folds == 0 else pd.Series(False, index=usable.index)
+    train, val = Counter(usable["label"][~held_out]), Counter(usable["label"][held_out])
+    names = run_data.class_names
+    figures = run_data.selected.figures if run_data.selected else None
     return {
-        "labelled": int((table["part"] == "train").sum()),
-        "test": int((table["part"] == "test").sum()),
-        "unreadable": int((table["fault"] != "").sum()),
-        "folds": story.recipe.split.folds,
-        "balance": charts.class_balance({n: learned[n] for n in names}, {n: judged[n] for n in names}),
-        "sizes": _sizes(table),
-        "sheet": [
-            {"label": name, "photos": [_picture(story, p) for p in _spread(photos[name], a_label)]}
-            for name in names[:SHEET_PHOTOS]
-        ],
+        "labelled": int((manifest["part"] == "train").sum()),
+        "test": int((manifest["part"] == "test").sum()),
+        "unreadable": int((manifest["fault"] != "").sum()),
+        "folds": folds,
+        "class_balance": class_balance_chart({n: train[n] for n in names}, {n: val[n] for n in names}),
+        "sizes": _sizes(manifest),
+        "sheet": _sheet(run_data, usable),
         "labels": [
             {
                 "label": name,
-                "photos": learned[name] + judged[name],
+                "photos": train[name] + val[name],
                 "recall": figures.recall[name] if figures else None,
                 "precision": figures.precision[name] if figures else None,
             }
             for name in names
         ],
-        "faults": audit_page.render_findings(
-            story.photos, story.findings, table, story.recipe.photos.max_pixels
-        )
-        if any(finding["ids"] for finding in story.findings)
-        else None,
+        "findings": _findings(run_data),
     }
 
 
-def _picture(story: RunData, path: str, side: int = SIDE) -> str:
-    return thumbnail(story.photos, path, side, story.recipe.photos.max_pixels)
+def _is_usable(manifest: pd.DataFrame) -> "pd.Series[bool]":
+    return (manifest["part"] == "train") & (manifest["fault"] == "")
 
 
-def _sizes(table: pd.DataFrame) -> Any:
-    if "width" not in table or not (table["fault"] == "").any():
+def _sizes(manifest: pd.DataFrame) -> Markup | None:
+    readable = manifest[manifest["fault"] == ""]
+    if readable.empty:
         return None
-    good = table[table["fault"] == ""]
-    return charts.photo_sizes(Counter(zip(good["width"].tolist(), good["height"].tolist(), strict=True)))
+    return photo_sizes_chart(Counter(zip(readable["width"], readable["height"], strict=True)))
 
 
-def _spread(paths: "pd.Series[str]", most: int) -> list[str]:
-    """Some of them, from the whole range."""
-    at = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
-    return [str(path) for path in paths.iloc[at]]
+def _sheet(run_data: RunData, usable: pd.DataFrame) -> list[Section]:
+    names = run_data.class_names
+    per_label = max(1, min(SHEET_PHOTOS_PER_LABEL, SHEET_PHOTOS // len(names)))
+    paths = dict(list(usable.groupby("label", sort=False)["path"]))
+    return [
+        {
+            "label": name,
+            "photos": [_thumbnail(run_data, path) for path in _evenly_spaced(paths[name], per_label)]
+            if name in paths
+            else [],
+        }
+        for name in names[:SHEET_PHOTOS]
+    ]
 
 
-def augmented(story: RunData) -> Section | None:
-    """A few photos, each as several draws of the augmentation."""
-    good = story.table[(story.table["part"] == "train") & (story.table["fault"] == "")]
-    rows = (
-        augmentation_sheet(story.photos, _spread(good["path"], AUGMENTED), story.recipe) if len(good) else []
+def _findings(run_data: RunData) -> Markup | None:
+    if not any(finding["ids"] for finding in run_data.findings):
+        return None
+    recipe = run_data.recipe
+    return render_findings(
+        run_data.root, run_data.findings, run_data.manifest, recipe.photos.max_pixels, recipe.about
     )
-    return {"rows": rows, "settings": story.recipe.augment} if rows else None
 
 
-def mistakes(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
-    """The wrong answers that were the surest, with maps of what spoke for them."""
-    if trusted is None:
+def _thumbnail(run_data: RunData, path: str, side: int = SIDE) -> str:
+    return thumbnail(run_data.root, path, side, run_data.recipe.photos.max_pixels)
+
+
+def _evenly_spaced(paths: "pd.Series[str]", count: int) -> list[str]:
+    """Returns at most `count` paths, evenly spaced from the first to the last."""
+    positions = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
+    return [str(path) for path in paths.iloc[np.unique(positions)]]
+
+
+def augmentation_section(run_data: RunData) -> Section | None:
+    """Shows a few photos, each augmented several times."""
+    usable = run_data.manifest[_is_usable(run_data.manifest)]
+    if usable.empty:
         return None
-    said, y_true = trusted.answers.probabilities, trusted.answers.y_true
-    given = said.argmax(axis=1)
-    wrong = np.flatnonzero(given != y_true)
-    worst = wrong[np.argsort(-said[wrong, given[wrong]], kind="stable")][:MISTAKES]
-    photos = story.table.iloc[trusted.answers.rows[worst]]
-    names = [story.class_names[i] for i in given[worst]]
-    maps = cams_for_photos(story.run, story.photos, photos, names) if len(worst) else []
+    paths = _evenly_spaced(usable["path"], AUGMENTED_PHOTOS)
+    rows = augmentation_sheet(run_data.root, paths, run_data.recipe)
+    return {"rows": rows, "settings": run_data.recipe.augment} if rows else None
+
+
+def mistakes_section(run_data: RunData) -> Section | None:
+    """Shows the most confident mistakes, with heat maps of the evidence for the predicted label."""
+    if run_data.selected is None:
+        return None
+    wrong = mistakes(run_data)
+    worst = wrong[:MAX_MISTAKES]
+    cams = cams_for_photos(run_data.run, run_data.root, worst, list(worst["predicted"]))
     return {
         "wrong": len(wrong),
-        "photos": len(y_true),
-        "has_maps": any(maps),
+        "photos": run_data.selected.figures.photos,
+        "has_cams": any(cams),
         "worst": [
             {
-                "photo": _picture(story, path, MISTAKE_SIDE),
+                "thumbnail": _thumbnail(run_data, mistake["path"], MISTAKE_SIDE),
                 "cam": f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else None,
-                "path": path,
-                "true": story.class_names[y_true[i]],
-                "given": name,
-                "p_given": float(said[i, given[i]]),
-                "p_true": float(said[i, y_true[i]]),
+                "path": mistake["path"],
+                "label": mistake["label"],
+                "predicted": mistake["predicted"],
+                "p_label": mistake["p_label"],
+                "p_predicted": mistake["probability"],
             }
-            for i, path, name, png in zip(worst, photos["path"], names, maps, strict=True)
+            for mistake, png in zip(worst.to_dict("records"), cams, strict=True)
         ],
     }
 
 
-def label_errors(story: RunData, trusted: SelectedPredictions | None) -> Section | None:
-    """The photos whose given label is the least likely to be right."""
-    if trusted is None:
+def label_errors_section(run_data: RunData) -> Section | None:
+    """Shows the photos whose given label is the most likely to be wrong."""
+    if run_data.selected is None:
         return None
-    said, y_true = trusted.answers.probabilities, trusted.answers.y_true
-    found = find_label_errors(said, y_true, SUSPECTS)
-    paths = story.table["path"].iloc[trusted.answers.rows]
+    held_out = run_data.selected.held_out
+    paths, probabilities = run_data.manifest["path"].iloc[held_out.val_idx], held_out.probabilities
+    errors = find_label_errors(probabilities, held_out.y_true, MAX_LABEL_ERRORS)
     return {
-        "photos": len(y_true),
+        "photos": len(held_out.y_true),
         "worst": [
             {
-                "photo": _picture(story, paths.iloc[each.position]),
-                "path": paths.iloc[each.position],
-                "given": story.class_names[each.given],
-                "suspected": story.class_names[each.suspected],
-                "p_given": float(said[each.position, each.given]),
-                "p_suspected": float(said[each.position, each.suspected]),
+                "thumbnail": _thumbnail(run_data, paths.iloc[error.position]),
+                "path": paths.iloc[error.position],
+                "label": run_data.class_names[error.label],
+                "predicted": run_data.class_names[error.predicted],
+                "p_label": float(probabilities[error.position, error.label]),
+                "p_predicted": float(probabilities[error.position, error.predicted]),
             }
-            for each in found
+            for error in errors
         ],
     }

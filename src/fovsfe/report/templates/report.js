@@ -1,4 +1,4 @@
-// Shows one of several figures at a time; without JavaScript they all stand one below another.
+// Shows one of several figures at a time. Without JavaScript all of them are shown, one below another.
 for (const group of document.querySelectorAll("[data-choose]")) {
   const figures = [...group.querySelectorAll(":scope > [data-title]")];
   const label = document.createElement("label");

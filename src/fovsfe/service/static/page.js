@@ -1,4 +1,4 @@
-// The form without a reload: photos are dropped, pasted, taken or chosen, and answered one after another by the API.
+// The form without a reload: photos are dropped, pasted, taken or chosen, and sent to the API one after another.
 // What is seen comes from the page's templates, in its language; texts from outside are only ever set as text.
 "use strict";
 
@@ -8,7 +8,7 @@ const language = document.documentElement.lang;
 const form = document.getElementById("form");
 const chooser = document.getElementById("photo");
 const cards = document.getElementById("cards");
-const answers = document.getElementById("answers");
+const results = document.getElementById("results");
 const statusLine = document.getElementById("status");
 
 const inPercent = new Intl.NumberFormat(language, {
@@ -23,25 +23,25 @@ function copyOf(template) {
   return document.getElementById(template).content.firstElementChild.cloneNode(true);
 }
 
-function percent(share) {
-  if (share < 0.0005) return `< ${inPercent.format(0.001)}`;
-  if (share >= 0.9995) return `> ${inPercent.format(0.999)}`;
-  return inPercent.format(share);
+function percent(fraction) {
+  if (fraction < 0.0005) return `< ${inPercent.format(0.001)}`;
+  if (fraction >= 0.9995) return `> ${inPercent.format(0.999)}`;
+  return inPercent.format(fraction);
 }
 
 function show(card, file, photo) {
-  card.querySelector(".of").textContent = file.name;
+  card.querySelector(".caption").textContent = file.name;
   const image = card.querySelector(".photo");
   if (!image) return;
   // Not every browser shows HEIC or TIFF; its alternative text then stands in the frame.
-  image.addEventListener("error", () => image.parentElement.classList.add("unshown"));
+  image.addEventListener("error", () => image.parentElement.classList.add("undisplayable"));
   image.src = photo;
 }
 
-function answered({ known, name, top, heatmap }) {
+function resultCard({ known, name, top, heatmap }) {
   const card = copyOf(known ? "known" : "unknown");
   if (known) card.querySelector("h3").textContent = name;
-  const list = card.querySelector(".likeliest");
+  const list = card.querySelector(".top");
   const line = list.firstElementChild;
   list.replaceChildren(
     ...top.map((label) => {
@@ -53,12 +53,12 @@ function answered({ known, name, top, heatmap }) {
       return item;
     }),
   );
-  if (heatmap) card.querySelector(".heat").src = heatmap;
-  else card.querySelectorAll(".heat, .switch").forEach((part) => part.remove());
+  if (heatmap) card.querySelector(".heatmap").src = heatmap;
+  else card.querySelectorAll(".heatmap, .switch").forEach((part) => part.remove());
   return card;
 }
 
-function refused(slug, status) {
+function problemCard(slug, status) {
   const problem =
     document.getElementById(`problem-${slug}`) ??
     document.querySelector(`[data-status="${status}"]`) ?? // a proxy's, in words of its own
@@ -66,11 +66,11 @@ function refused(slug, status) {
   return problem.content.firstElementChild.cloneNode(true);
 }
 
-/** Sends one photo; resolves to its card of an answer or a problem, and never rejects. */
-function ask(file, progress) {
+/** Sends one photo; resolves to the card of its result or problem, and never rejects. */
+function predict(file, progress) {
   return new Promise((resolve) => {
-    if (file.size > Number(form.dataset.largest)) {
-      resolve(refused("too-large"));
+    if (file.size > Number(form.dataset.maxBytes)) {
+      resolve(problemCard("too-large"));
       return;
     }
     const request = new XMLHttpRequest(); // fetch does not tell how much of a body is sent
@@ -84,27 +84,27 @@ function ask(file, progress) {
     });
     request.addEventListener("load", () => {
       const reply = request.response;
-      if (request.status === 200 && reply) resolve(answered(reply.photos[0]));
-      else resolve(refused(reply?.type?.split("/").pop(), request.status));
+      if (request.status === 200 && reply) resolve(resultCard(reply.photos[0]));
+      else resolve(problemCard(reply?.type?.split("/").pop(), request.status));
     });
-    request.addEventListener("error", () => resolve(refused("unreachable")));
+    request.addEventListener("error", () => resolve(problemCard("unreachable")));
     request.send(file);
   });
 }
 
-async function answer(file, photo, waiting) {
+async function showResult(file, photo, waiting) {
   waiting.querySelector("progress").value = 0;
-  statusLine.textContent = statusLine.dataset.looking;
-  const card = await ask(file, waiting.querySelector("progress"));
+  statusLine.textContent = statusLine.dataset.recognising;
+  const card = await predict(file, waiting.querySelector("progress"));
   show(card, file, photo);
   card.querySelector(".again")?.addEventListener("click", () => {
     const next = copyOf("waiting");
     show(next, file, photo);
     card.replaceWith(next);
-    queue = queue.then(() => answer(file, photo, next));
+    queue = queue.then(() => showResult(file, photo, next));
   });
   waiting.replaceWith(card);
-  const first = card.querySelector(".likeliest .percent")?.textContent ?? "";
+  const first = card.querySelector(".top .percent")?.textContent ?? "";
   statusLine.textContent = `${card.querySelector("h3").textContent} ${first}`;
   // Whoever has gone on to something else is not called back.
   const idle = [document.body, chooser, document.getElementById("camera")];
@@ -113,16 +113,16 @@ async function answer(file, photo, waiting) {
 
 function send(files) {
   const photos = [...files].map((file) => {
-    const address = URL.createObjectURL(file);
+    const url = URL.createObjectURL(file);
     const waiting = copyOf("waiting");
-    show(waiting, file, address);
-    return { file, address, waiting };
+    show(waiting, file, url);
+    return { file, url, waiting };
   });
   if (photos.length === 0) return;
   cards.prepend(...photos.map(({ waiting }) => waiting));
-  answers.hidden = false;
-  answers.scrollIntoView();
-  for (const { file, address, waiting } of photos) queue = queue.then(() => answer(file, address, waiting));
+  results.hidden = false;
+  results.scrollIntoView();
+  for (const { file, url, waiting } of photos) queue = queue.then(() => showResult(file, url, waiting));
 }
 
 chooser.addEventListener("change", () => {
@@ -146,13 +146,13 @@ document.addEventListener("paste", (event) => send(event.clipboardData.files));
 
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
-  form.classList.toggle("over", event.dataTransfer.types.includes("Files"));
+  form.classList.toggle("dragover", event.dataTransfer.types.includes("Files"));
 });
 document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) form.classList.remove("over");
+  if (!event.relatedTarget) form.classList.remove("dragover");
 });
 document.addEventListener("drop", (event) => {
   event.preventDefault(); // or the browser would leave for the photo
-  form.classList.remove("over");
+  form.classList.remove("dragover");
   send(event.dataTransfer.files);
 });

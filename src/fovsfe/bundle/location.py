@@ -1,0 +1,38 @@
+"""Where the bundle of a run is, and the run of a bundle: commands take either."""
+
+from pathlib import Path
+
+from fovsfe.bundle.format import FILE
+from fovsfe.errors import FovsfeError
+from fovsfe.run import Run
+from fovsfe.storage.locations import as_path, exists
+
+ARGUMENTS, BUNDLE = (path.name for path in (Run(Path()).arguments, Run(Path()).bundle))
+
+
+def find_bundle(location: str) -> str:
+    """Returns where the bundle is that `location` names: a bundle itself, or a run that has one.
+
+    `location` is a folder or a URL. Raises FovsfeError if it is a run without a bundle. A location that is
+    neither is returned as it is: whoever loads it says that it is no bundle.
+    """
+    folder = as_path(location)
+    if exists(folder / FILE) or not exists(folder / ARGUMENTS):
+        return location
+    if not exists(folder / BUNDLE / FILE):
+        raise FovsfeError(f"run {location} has no bundle yet; complete it with fovsfe resume {location}")
+    return f"{location.rstrip('/')}/{BUNDLE}"
+
+
+def find_run(location: str) -> str:
+    """Returns where the run is that `location` names: a run itself, or the bundle in its folder.
+
+    `location` is a folder or a URL. Raises FovsfeError if it is a bundle elsewhere. A location that is
+    neither is returned as it is: whoever reads it says that it is no run.
+    """
+    folder = as_path(location)
+    if exists(folder / ARGUMENTS) or not exists(folder / FILE):
+        return location
+    if folder.name != BUNDLE or not exists(folder.parent / ARGUMENTS):
+        raise FovsfeError(f"bundle {location} is not in the folder of its run, which is needed: name the run")
+    return str(folder.parent)

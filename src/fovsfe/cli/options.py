@@ -1,0 +1,56 @@
+"""Options that several commands have, and values that are checked in plain words."""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from fovsfe.cli.suggestions import did_you_mean
+from fovsfe.errors import WrongUsage
+
+Number = TypeVar("Number", int, float)
+
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="A Ray cluster to share the work: auto, local, HOST:PORT or ray://HOST:PORT.",
+    ),
+]
+Photos = Annotated[
+    str, typer.Argument(help="A folder of photos, a CSV of path and label, or shards; here or at a URL.")
+]
+RunLocation = Annotated[str, typer.Argument(help="The run folder, or its URL.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON; everything else goes to standard error.")
+]
+OpenReport = Annotated[bool, typer.Option("--open", help="Open the report in a browser.")]
+
+
+def at_least(option: str, type: type[Number], minimum: Number) -> Callable[[str], Number]:
+    """Returns a parser of numbers from `minimum` on, which raises WrongUsage in plain words."""
+    name = "whole number" if type is int else "number"
+
+    def parse(text: str) -> Number:
+        try:
+            value = type(text)
+        except ValueError:
+            value = minimum - 1
+        if not minimum <= value < float("inf"):
+            raise WrongUsage(f"{option} {text}: must be a {name}, {minimum} or more")
+        return value
+
+    return parse
+
+
+def one_of(option: str, choices: tuple[str, ...]) -> Callable[[str], str]:
+    """Returns a parser of one of `choices`. It raises WrongUsage, which names the nearest and all of them."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            hint = did_you_mean(text, choices)
+            raise WrongUsage(f"{option} {text}: {hint}it can be {', '.join(choices)}")
+        return text
+
+    return parse

@@ -1,0 +1,90 @@
+"""What a command shows at the end of a training: figures, the selected blend, and the next steps."""
+
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from fovsfe.cli.base import console, print_json
+from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.files import read_json
+from fovsfe.progress import print_plain
+from fovsfe.run import Run
+
+
+def print_outcome(run: Run, location: str, as_json: bool) -> None:
+    """Prints the figures of a complete run, and where to find what it has made.
+
+    Args:
+        run: the folder on this machine.
+        location: the run as the user knows it, a folder or a URL.
+        as_json: print one JSON document for programs instead.
+    """
+    metrics, location = read_json(run.metrics), location.rstrip("/")
+    outputs = {
+        name: f"{location}/{file.relative_to(run.root).as_posix()}"
+        for name, file in (("report", run.report), ("submission", run.submission), ("bundle", run.bundle))
+        if file.exists()
+    }
+    if as_json:
+        print_json({"run": location, **outputs, "metrics": metrics})
+        return
+    for each in metrics["rounds"]:
+        console.print(_table(each, metrics["chosen"]))
+    for line in _summary(metrics):
+        print_plain(console, line)
+    print_plain(console, f"run folder: {location}")
+    for name in ("report", "submission"):
+        if name in outputs:
+            print_plain(console, f"{name}: {outputs[name]}")
+    if "bundle" in outputs:
+        print_plain(console, f"serve it: fovsfe serve {location}")
+
+
+def open_report(location: str) -> None:
+    """Opens the report of a run in a browser.
+
+    Raises WrongUsage if the run is at a URL, and FovsfeError if the report is not there.
+    """
+    from fovsfe.storage.locations import is_url
+
+    if is_url(location):
+        raise WrongUsage(f"--open shows reports of this machine; download {location.rstrip('/')}/report.html")
+    report = Run(Path(location).resolve()).report
+    if not report.exists():
+        raise FovsfeError(f"{report} is not there; write it with fovsfe report {location}")
+    webbrowser.open(report.as_uri())
+
+
+def _table(round: dict[str, Any], chosen: dict[str, Any]) -> Table:
+    """The members and blends of a round; of blends, those of all members and the selected one."""
+    table = Table("", "accuracy", "95 % interval", "log loss", title=f"round {round['round']}")
+    for name, figures in (round["members"] | round["blends"]).items():
+        of_all = name.count("+") == len(round["members"]) - 1 > 0
+        is_chosen = round["round"] == chosen["round"] and name == chosen["blend"]
+        if not (of_all or is_chosen or name in round["members"]):
+            continue
+        low, high = figures["interval"]
+        table.add_row(
+            f"{name.split('-')[0]} of all" if of_all else name,
+            f"{figures['accuracy']:.3f}",
+            f"{low:.3f} - {high:.3f}",
+            f"{figures['log_loss']:.3f}",
+            style="bold" if is_chosen else None,
+        )
+    return table
+
+
+def _summary(metrics: dict[str, Any]) -> list[str]:
+    chosen = metrics["chosen"]
+    low, high = chosen["interval"]
+    lines = [
+        f"chosen: {chosen['blend']} of round {chosen['round']}, accuracy {chosen['accuracy']:.3f}"
+        f" ({low:.3f} - {high:.3f}) on {metrics['measured_on']}, all held out",
+        *(f"  {reason}" for reason in chosen["reasons"]),
+    ]
+    if chosen["most_confused"]:
+        first, second, count = chosen["most_confused"]
+        lines.append(f"most confused: {first} and {second}, {count} times")
+    return lines

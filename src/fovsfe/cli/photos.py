@@ -1,0 +1,141 @@
+"""`fovsfe check` and `fovsfe shard`: photos before any training."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fovsfe.cli.base import app, console, error_console, loading, print_json
+from fovsfe.cli.options import AsJson, Photos, at_least
+from fovsfe.errors import WrongUsage
+from fovsfe.progress import Screen, print_plain
+
+if TYPE_CHECKING:
+    from fovsfe.photos.audit import AuditResult
+
+PANEL = "Photos"
+
+
+@app.command(rich_help_panel=PANEL)
+def check(
+    photos: Photos,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Where to write index.html, findings.csv, photos.csv and audit.json.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Checks photos without training: lists what is wrong with them, photo by photo.
+
+    With `--out`, index.html shows every finding with its photos, and findings.csv lists them. Exit code 1 if
+    photos cannot be read, one photo has two labels, or labelled photos are in the test part too.
+
+    Example: `fovsfe check photos --out audit`
+    """
+    with loading(f"checking {photos}"):
+        from fovsfe.photos.audit import audit_photos
+        from fovsfe.photos.layouts import find_photos
+        from fovsfe.storage.locations import as_path
+
+        dataset = find_photos(as_path(photos))
+    with Screen(error_console if as_json else console).live() as screen:
+        result = audit_photos(dataset, progress=partial(screen.show_progress, "checking photos"))
+    facts = {
+        "photos": photos,
+        "layout": dataset.layout,
+        "labelled": int((result.table["part"] == "train").sum()),
+        "test": int((result.table["part"] == "test").sum()),
+        "class_names": list(dataset.class_names),
+        "findings": [asdict(finding) for finding in result.findings],
+    }
+    if out is not None:
+        _write_audit(out, photos, dataset.root, result)
+    if as_json:
+        print_json(facts)
+    else:
+        _print_audit(facts)
+    if out is not None:
+        print_plain(error_console if as_json else console, f"page: {out.rstrip('/')}/index.html")
+    if any(finding.severity == "error" for finding in result.findings):
+        raise typer.Exit(1)
+
+
+def _print_audit(facts: dict[str, Any]) -> None:
+    print_plain(
+        console,
+        f"{facts['photos']}: {facts['layout']}, {facts['labelled']} labelled photos of"
+        f" {len(facts['class_names'])} labels, {facts['test']} test photos",
+    )
+    for finding in facts["findings"]:
+        print_plain(console, f"{finding['severity']}: {finding['kind']}: {finding['detail']}")
+        for photo in finding["ids"]:
+            print_plain(console, f"    {photo}")
+
+
+def _write_audit(out: str, photos: str, root: Any, result: "AuditResult") -> None:
+    from fovsfe.ensemble.predictions import write_csv
+    from fovsfe.files import write_json, write_text
+    from fovsfe.report.audit_page import findings_frame, render_audit_page
+    from fovsfe.storage.folders import upload_on_exit
+    from fovsfe.storage.locations import as_path
+
+    findings = [asdict(finding) for finding in result.findings]
+    with upload_on_exit(out) as folder:
+        write_csv(folder / "photos.csv", result.table)
+        write_json(folder / "audit.json", findings)
+        write_csv(folder / "findings.csv", findings_frame(findings, result.table))
+        page = render_audit_page(as_path(photos).name, root, findings, result.table)
+        write_text(folder / "index.html", page)
+
+
+@app.command(rich_help_panel=PANEL)
+def shard(
+    photos: Annotated[
+        str, typer.Argument(help="A folder of photos, or a CSV of path and label; here or at a URL.")
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="The shards: a folder or a URL.")],
+    size: Annotated[
+        int,
+        typer.Option(
+            "--photos-a-shard",
+            parser=at_least("--photos-a-shard", int, 2),
+            metavar="N",
+            help="How many photos a shard has.",
+        ),
+    ] = 1024,
+) -> None:
+    """Checks photos and packs them into shards (tars), which `train`, `check` and `predict` accept as well.
+
+    From a bucket, a thousand photos in one file come many times faster than one by one. Run the same command
+    again after Ctrl-C, and it continues with the shards that are missing.
+
+    Example: `fovsfe shard photos --out s3://bucket/photos`
+    """
+    with loading(f"checking {photos}"):
+        from fovsfe.photos.audit import audit_photos
+        from fovsfe.photos.layouts import find_photos
+        from fovsfe.photos.packing import pack_shards
+        from fovsfe.photos.sampler import assign_shards
+        from fovsfe.storage.locations import as_path
+
+        dataset = find_photos(as_path(photos))
+    if dataset.layout == "shards":
+        raise WrongUsage(f"{photos} is sharded already")
+    location = as_path(out)
+    with Screen(console).live() as screen:
+        result = audit_photos(dataset, progress=partial(screen.show_progress, "checking photos"))
+        index = pack_shards(
+            dataset,
+            result.table,
+            [asdict(finding) for finding in result.findings],
+            assign_shards(list(result.table["id"]), list(result.table["part"]), size),
+            location,
+            partial(screen.show_progress, "packing shards"),
+        )
+    size_mb = sum(each.bytes for each in index.shards) / 1e6
+    print_plain(console, f"{out}: {len(result.table)} photos in {len(index.shards)} shards, {size_mb:.0f} MB")

@@ -1,0 +1,137 @@
+"""`fovsfe predict`: what photos show."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fovsfe.cli.base import app, console, error_console, interruptible, loading
+from fovsfe.cli.options import AsJson, Cluster, at_least
+from fovsfe.errors import WrongUsage
+from fovsfe.progress import Screen, print_plain
+
+
+@app.command(rich_help_panel="Results")
+def predict(
+    bundle: Annotated[str, typer.Argument(help="A run that has a bundle, or a bundle; here or at a URL.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Photos, folders, shards, URLs or patterns; - reads paths from standard input."),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="A .csv or .jsonl file, continued if it is there; with --cluster a folder or URL that ends"
+            " in .csv or .parquet.",
+        ),
+    ] = None,
+    top: Annotated[
+        int,
+        typer.Option(
+            parser=at_least("--top", int, 1),
+            metavar="K",
+            help="How many of the likeliest labels a row has.",
+        ),
+    ] = 1,
+    cluster: Cluster = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predicts what photos show: one row for each photo, as CSV on standard output or into a file.
+
+    Files that are not photos are named and left out, and the exit code is then 1. Photos that already have
+    their row in `--out` are left out. With `--cluster`, the machines of a Ray cluster share the work.
+
+    Example: `fovsfe predict run photos --out predictions.csv`
+    """
+    if as_json and out is not None:
+        raise WrongUsage("--json is for standard output; with --out the name decides: --out FILE.jsonl")
+    with loading(f"loading {bundle}"):
+        from fovsfe.bundle.location import find_bundle
+        from fovsfe.storage.locations import is_url
+
+        location = find_bundle(bundle)
+    if cluster is not None:
+        if out is None:
+            raise WrongUsage("--cluster writes a table in parts: add --out NAME.csv or --out NAME.parquet")
+        bad = _predict_on_cluster(location, paths, out, top, cluster)
+    elif out is not None and is_url(out):
+        raise WrongUsage(f"--out {out}: without --cluster it must be a file of this machine")
+    else:
+        bad = _predict_here(location, paths, Path(out) if out else None, top, as_json)
+    if bad:
+        raise typer.Exit(1)
+
+
+def _predict_here(location: str, paths: list[str], out: Path | None, top: int, as_json: bool) -> int:
+    """Predicts on this machine, and returns how many files are not photos."""
+    with loading(f"loading {location}"):
+        from fovsfe.bundle.batch import predict_files
+        from fovsfe.bundle.photo_paths import expand_paths
+        from fovsfe.bundle.prediction_file import open_prediction_file
+        from fovsfe.bundle.predictor import Predictor
+        from fovsfe.storage.folders import downloaded
+
+        with downloaded(location) as folder:
+            predictor = Predictor(folder)
+    bad = 0
+    with (
+        interruptible("the same command resumes" if out else ""),
+        open_prediction_file(out, predictor.bundle.class_names, top, as_json) as rows,
+        Screen(error_console).live() as screen,
+    ):
+        files = (file for file in expand_paths(paths, sys.stdin) if file not in rows.done)
+        total = _count(paths, rows.done.__contains__) if out is not None or not console.is_terminal else 0
+        for done, (file, prediction) in enumerate(predict_files(predictor, files), 1):
+            if isinstance(prediction, str):
+                bad += 1
+                print_plain(error_console, f"{file}: {prediction}")
+            else:
+                rows.write(file, prediction)
+            if total:
+                screen.show_progress("predicting", done, total)
+    return bad
+
+
+def _predict_on_cluster(location: str, paths: list[str], out: str, top: int, address: str) -> int:
+    """Predicts on a Ray cluster, and returns how many files are not photos."""
+    with loading(f"connecting to {address}"):
+        from fovsfe.bundle.format import load_bundle
+        from fovsfe.bundle.photo_paths import expand_paths
+        from fovsfe.executors.part_files import open_parts
+        from fovsfe.executors.ray_cluster import connected
+        from fovsfe.executors.ray_prediction import predict_on_cluster
+        from fovsfe.storage.folders import downloaded
+
+        with downloaded(location) as folder:
+            class_names = load_bundle(folder).class_names
+    with (
+        interruptible("the same command resumes"),
+        connected(address),
+        open_parts(out, class_names, top) as parts,
+        Screen(error_console).live() as screen,
+    ):
+        total = _count(paths, parts.has)
+        for done in predict_on_cluster(
+            location,
+            expand_paths(paths, sys.stdin),
+            parts,
+            lambda file, fault: print_plain(error_console, f"{file}: {fault}"),
+        ):
+            if total:
+                screen.show_progress("predicting", done, total)
+    return parts.faults
+
+
+def _count(paths: list[str], is_done: Callable[[str], bool]) -> int:
+    """Returns how many photos there are to predict, for a progress bar; 0 if no one sees a bar, or if it
+    would take long to list the photos twice: they come from standard input or a URL."""
+    from fovsfe.bundle.photo_paths import expand_paths
+    from fovsfe.storage.locations import is_url
+
+    if not error_console.is_terminal or any(path == "-" or is_url(path) for path in paths):
+        return 0
+    return sum(not is_done(file) for file in expand_paths(paths, []))

@@ -1,0 +1,43 @@
+"""`fovsfe recipes`: the ready recipes."""
+
+from typing import Annotated
+
+import typer
+
+from fovsfe.cli.base import app, console, print_json
+from fovsfe.cli.options import AsJson
+from fovsfe.progress import print_plain
+
+
+def recipe_names() -> list[str]:
+    """Returns the names of the ready recipes, for shell completion."""
+    from fovsfe.recipe import builtin_recipes
+
+    return list(builtin_recipes())
+
+
+@app.command("recipes", rich_help_panel="Training")
+def show_recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="The recipe to print; none lists all.", autocompletion=recipe_names)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the ready recipes, or prints one.
+
+    Example: `fovsfe recipes quick > my.toml`
+    """
+    from fovsfe.recipe import builtin_recipes, load_recipe, recipe_text
+
+    if name is not None:
+        if as_json:
+            print_json(load_recipe(name).model_dump(mode="json"))
+        else:
+            print_plain(console, recipe_text(name).rstrip("\n"))
+        return
+    summaries = {title: text.splitlines()[0].removeprefix("# ") for title, text in builtin_recipes().items()}
+    if as_json:
+        print_json([{"name": title, "summary": summary} for title, summary in summaries.items()])
+        return
+    for title, summary in summaries.items():
+        print_plain(console, f"{title:8} {summary}")

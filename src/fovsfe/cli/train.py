@@ -1,0 +1,107 @@
+"""`fovsfe train` and `fovsfe resume`."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from fovsfe.cli.base import app, console, error_console, interruptible
+from fovsfe.cli.options import AsJson, Cluster, OpenReport, Photos, RunLocation, at_least
+from fovsfe.cli.outcome import open_report, print_outcome
+from fovsfe.cli.recipes import recipe_names
+from fovsfe.progress import Screen
+
+PANEL = "Training"
+
+
+@app.command(rich_help_panel=PANEL)
+def train(
+    photos: Photos,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="A ready recipe (see `fovsfe recipes`) or a TOML file.",
+            autocompletion=recipe_names,
+        ),
+    ] = "quick",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="RUN",
+            help="The run: a new folder, or a URL.",
+            show_default="runs/PHOTOS-RECIPE",
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Where pretrained backbones come from: hub, none, or a folder.")
+    ] = "hub",
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            parser=at_least("--minutes", float, 0.5),
+            metavar="MINUTES",
+            help="The time budget: the whole command ends within so many minutes.",
+        ),
+    ] = None,
+    cluster: Cluster = None,
+    opens: OpenReport = False,
+    as_json: AsJson = False,
+) -> None:
+    """Trains an ensemble on a folder of photos, here or at a URL.
+
+    Example: `fovsfe train photos --recipe quick --minutes 10 --out run`
+    """
+    screen = Screen(error_console if as_json else console)
+    notify_start(screen, f"training on {photos} with recipe {recipe}")
+    from fovsfe.recipe import load_recipe
+
+    settings = load_recipe(recipe, changes or [])
+    from fovsfe import pipeline  # loads torch: a wrong recipe is refused before
+    from fovsfe.arguments import default_location, run_arguments
+
+    location = out or default_location(photos, recipe)
+    arguments = run_arguments(photos, weights, minutes)
+    with interruptible(f"continue with: fovsfe resume {location}"):
+        run = pipeline.train(settings, arguments, location, screen, cluster)
+    if run is not None:
+        print_outcome(run, location, as_json)
+        if opens:
+            open_report(location)
+
+
+@app.command(rich_help_panel=PANEL)
+def resume(
+    run: RunLocation,
+    cluster: Cluster = None,
+    opens: OpenReport = False,
+    as_json: AsJson = False,
+) -> None:
+    """Resumes a run after Ctrl-C, a crash or a lost machine; at most the epoch under way is lost.
+
+    Example: `fovsfe resume run`
+    """
+    screen = Screen(error_console if as_json else console)
+    notify_start(screen, f"resuming {run}")
+    from fovsfe import pipeline
+
+    with interruptible(f"continue with: fovsfe resume {run}"):
+        done = pipeline.resume(run, screen, cluster)
+    if done is not None:
+        print_outcome(done, run, as_json)
+        if opens:
+            open_report(run)
+
+
+def notify_start(screen: Screen, text: str) -> None:
+    """Says what is done before torch is loaded, which takes seconds.
+
+    The processes of a launcher say nothing: which of them is the first is not known yet.
+    """
+    if not {"RANK", "SLURM_PROCID"} & set(os.environ):
+        screen.notify(text)

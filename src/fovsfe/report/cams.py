@@ -1,0 +1,147 @@
+"""Heat maps for photos of a run: class activation maps of its members, or Grad-CAM where there are none."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import load_file
+
+from fovsfe import machine
+from fovsfe.arrays import Pixels
+from fovsfe.bundle import format
+from fovsfe.bundle.cam import cam_overlay
+from fovsfe.bundle.format import Bundle, BundleMember
+from fovsfe.bundle.predictor import Cams, Prediction
+from fovsfe.bundle.runtime import open_graph
+from fovsfe.files import read_json
+from fovsfe.networks.network import Network, build_network
+from fovsfe.photos.decode import BadPhoto, decode, load_photo, read_header
+from fovsfe.photos.reader import read_bytes
+from fovsfe.recipe import Recipe, load_recipe
+from fovsfe.report.gradcam import CamFunction, grad_cam
+from fovsfe.run import Run
+from fovsfe.storage.locations import AnyPath
+
+
+@dataclass(frozen=True)
+class _ReadablePhoto:
+    """A photo that can be read, and the position of the label whose map is wanted."""
+
+    path: str
+    fold: int
+    label: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _TrainedRun:
+    """What the maps are computed from."""
+
+    run: Run
+    root: AnyPath
+    recipe: Recipe
+    bundle: Bundle
+
+
+def cams_for_photos(
+    run: Run, root: AnyPath, photos: pd.DataFrame, labels: Sequence[str]
+) -> list[bytes | None]:
+    """Returns for each photo a heat map of the evidence for a label, to be laid over the photo.
+
+    The maps of a member with a linear head are the class activation maps that the bundle's graphs compute;
+    those of another member are Grad-CAM. A photo that was held out is given to the networks that were not
+    trained on it, another one to the networks of every fold.
+
+    Args:
+        run: A finished run.
+        root: The folder that the photos' paths are relative to.
+        photos: n rows of the run's manifest, with path and fold.
+        labels: The names of n labels, one for each photo.
+
+    Returns:
+        PNG files as `bundle.cam.cam_overlay` draws them. None where a photo cannot be read, where no member
+        has a map, or, for all photos, if the run has no bundle yet.
+
+    Raises:
+        FovsfeError: The bundle is damaged.
+    """
+    if not (run.bundle / format.FILE).exists():
+        return [None] * len(photos)
+    trained = _TrainedRun(run, root, load_recipe(str(run.recipe)), format.load_bundle(run.bundle))
+    wanted = [
+        _read_photo(trained, str(path), int(fold), label)
+        for path, fold, label in zip(photos["path"], photos["fold"], labels, strict=True)
+    ]
+    readable = [photo for photo in wanted if photo is not None]
+    overlays = _overlays(trained, readable)
+    return [None if photo is None else next(overlays) for photo in wanted]
+
+
+def _read_photo(trained: _TrainedRun, path: str, fold: int, label: str) -> _ReadablePhoto | None:
+    max_pixels = trained.recipe.photos.max_pixels
+    try:
+        data = read_bytes(trained.root, path)
+        decode(data, (1, 1), max_pixels)
+        header = read_header(data, max_pixels)
+    except (OSError, BadPhoto):
+        return None
+    position = trained.bundle.class_names.index(label)
+    return _ReadablePhoto(path, fold, position, (header.height, header.width))
+
+
+def _overlays(trained: _TrainedRun, photos: Sequence[_ReadablePhoto]) -> Iterator[bytes | None]:
+    bundle = trained.bundle
+    of_members = [_member_cams(trained, member, photos) for member in bundle.members]
+    for photo, cams in zip(photos, zip(*of_members, strict=True), strict=True):
+        # The overlay is drawn from the maps alone.
+        prediction = Prediction(np.zeros(len(bundle.class_names)), True, cams)
+        yield cam_overlay(prediction, bundle, photo.label, photo.size)
+
+
+def _member_cams(
+    trained: _TrainedRun, member: BundleMember, photos: Sequence[_ReadablePhoto]
+) -> list[Cams | None]:
+    """Returns a member's maps of each photo, float32 (rows, columns, classes), the mean over its networks."""
+    cams: list[list[Cams]] = [[] for _ in photos]
+    for fold, path in enumerate(member.networks):
+        positions = [i for i, photo in enumerate(photos) if photo.fold in (fold, -1)]
+        if not positions:
+            continue
+        cam_function = (
+            _class_activation(trained.run.bundle / path, len(trained.bundle.class_names))
+            if member.has_cam
+            else _grad_cam(trained, member, fold)
+        )
+        if cam_function is None:
+            break
+        for i in positions:
+            data = read_bytes(trained.root, photos[i].path)
+            pixels = load_photo(data, member.size, member.fit, trained.recipe.photos.max_pixels)
+            cams[i].append(cam_function(pixels, photos[i].label))
+    return [np.mean(of_photo, axis=0) if of_photo else None for of_photo in cams]
+
+
+def _class_activation(file: Path, num_classes: int) -> CamFunction:
+    graph = open_graph(file, 2, num_classes, machine.cores())
+
+    def cam_function(pixels: Pixels, label: int) -> Cams:
+        cams: Cams = graph(pixels[None])[1][0]
+        return cams
+
+    return cam_function
+
+
+def _grad_cam(trained: _TrainedRun, member: BundleMember, fold: int) -> CamFunction | None:
+    return grad_cam(_load_network(trained, member, fold), member.size, len(trained.bundle.class_names))
+
+
+def _load_network(trained: _TrainedRun, member: BundleMember, fold: int) -> Network:
+    chosen_round = read_json(trained.run.metrics)["chosen"]["round"]
+    heads = {each.title: each.head for each in trained.recipe.members}
+    num_classes = len(trained.bundle.class_names)
+    network = build_network(member.backbone, member.size, heads[member.title], num_classes, weights="none")
+    folder = trained.run.fold(chosen_round, member.title, fold)
+    network.load_state_dict(load_file(folder / "network.safetensors"))
+    return network.eval()

@@ -1,0 +1,166 @@
+"""What a run folder holds of one round: learning curves, held-out predictions, and the blend."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fovsfe.arrays import Floats, Ints
+from fovsfe.ensemble.blend import BLEND_KINDS, Blend
+from fovsfe.ensemble.predictions import read_predictions
+from fovsfe.errors import FovsfeError
+from fovsfe.files import read_json
+from fovsfe.recipe import Recipe
+from fovsfe.run import Run
+
+
+@dataclass(frozen=True)
+class HeldOutPredictions:
+    """The predictions of a member or blend for photos that it was not trained on."""
+
+    val_idx: Ints
+    """(n,) positions in the manifest"""
+    y_true: Ints
+    """(n,) positions of the true labels in the class names"""
+    probabilities: Floats
+    """(n, classes)"""
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The training of one network, epoch by epoch."""
+
+    fold: int
+    epochs: pd.DataFrame
+    """one row per epoch: stage, epoch, loss, log_loss, accuracy, seconds"""
+    best_epoch: int | None
+    """the row whose weights were kept; None while the network is still training"""
+
+
+@dataclass(frozen=True)
+class RoundData:
+    """A round, as far as it has come. Members are keyed by title, in the recipe's order."""
+
+    number: int
+    curves: dict[str, list[LearningCurve]]
+    members: dict[str, HeldOutPredictions]
+    """every member that has a trained network; on part of the photos until all of its folds are trained"""
+    plain: dict[str, HeldOutPredictions]
+    """the same members without test-time augmentation"""
+    with_tta: dict[str, HeldOutPredictions]
+    """the same members with all variants of test-time augmentation; empty if the recipe names none"""
+    blends: dict[str, HeldOutPredictions]
+    """"mean", "maximum", ... of all members, and "chosen"; cross-fitted: no fit has seen the photo"""
+    blend: Blend | None
+
+
+def read_round(
+    run: Run,
+    number: int,
+    recipe: Recipe,
+    manifest: pd.DataFrame,
+    class_names: Sequence[str],
+    epoch_events: Sequence[dict[str, Any]],
+) -> RoundData:
+    """Reads what a round has written so far.
+
+    Args:
+        run: The run folder.
+        number: The round, 1 or 2.
+        recipe: The run's recipe.
+        manifest: The run's photos, possibly none.
+        class_names: The names of all labels; empty if they are not known yet.
+        epoch_events: The epochs in the run's log, for networks that are still training.
+
+    Raises:
+        FovsfeError: A file of the round is damaged or does not match the manifest.
+    """
+    titles = [member.title for member in recipe.members]
+    folds = range(max(recipe.split.folds, 1))
+    curves = {title: list(_read_curves(run, number, title, folds, epoch_events)) for title in titles}
+    labelled = _LabelledPredictions(manifest, class_names)
+    plain, with_tta = {}, {}
+    for title in titles if class_names and len(manifest) else ():
+        folders = {fold: run.fold(number, title, fold) for fold in folds}
+        trained = {fold: folder for fold, folder in folders.items() if (folder / "result.json").exists()}
+        if trained:
+            val_idx, variants = _read_folds(trained, manifest)
+            plain[title] = labelled.of(val_idx, variants[0])
+            if len(variants) > 1:
+                with_tta[title] = labelled.of(val_idx, variants.mean(axis=0))
+    out_of_fold = {title: run.member(number, title) / "out_of_fold.csv" for title in plain}
+    blends = [run.blend(number, name) for name in (*BLEND_KINDS, "chosen")] if class_names else []
+    blend = run.round(number) / "blend.json"
+    return RoundData(
+        number=number,
+        curves={title: of_member for title, of_member in curves.items() if of_member},
+        members=plain | {title: labelled.read(file) for title, file in out_of_fold.items() if file.exists()},
+        plain=plain,
+        with_tta=with_tta,
+        blends={file.stem: labelled.read(file) for file in blends if file.exists()},
+        blend=Blend.model_validate(read_json(blend)) if blend.exists() else None,
+    )
+
+
+class _LabelledPredictions:
+    """Sets the manifest's true labels beside predictions."""
+
+    def __init__(self, manifest: pd.DataFrame, class_names: Sequence[str]) -> None:
+        position = {label: number for number, label in enumerate(class_names)}
+        self.y_true = np.asarray(manifest["label"].map(position).fillna(-1), np.int64)
+        self.row = pd.Series(np.arange(len(manifest)), index=manifest["id"])
+
+    def of(self, val_idx: Ints, probabilities: Floats) -> HeldOutPredictions:
+        return HeldOutPredictions(val_idx, self.y_true[val_idx], probabilities)
+
+    def read(self, file: Path) -> HeldOutPredictions:
+        frame = read_predictions(file)
+        rows = self.row.reindex(frame.index).to_numpy()
+        if np.isnan(rows).any():
+            raise FovsfeError(f"{file} has predictions for photos that are not in photos.csv")
+        return self.of(rows.astype(np.int64), frame.to_numpy(np.float64))
+
+
+def _read_folds(trained: dict[int, Path], manifest: pd.DataFrame) -> tuple[Ints, Floats]:
+    """Returns positions in the manifest, ascending, and (tta variants, n, classes) of the trained folds."""
+    photo_fold = np.where(manifest["fault"] == "", manifest["fold"].to_numpy(np.int64), -1)
+    positions, probabilities = [], []
+    for fold, folder in trained.items():
+        file = folder / "predictions.npz"
+        positions.append(np.flatnonzero(photo_fold == fold))
+        with np.load(file) as arrays:
+            probabilities.append(arrays["val"].astype(np.float64))
+        if probabilities[-1].shape[1] != len(positions[-1]):
+            raise FovsfeError(f"{file} has predictions for other photos than photos.csv lists")
+    val_idx = np.concatenate(positions).astype(np.int64)
+    order = np.argsort(val_idx)
+    return val_idx[order], np.concatenate(probabilities, axis=1)[:, order]
+
+
+def _read_curves(
+    run: Run, number: int, title: str, folds: range, epoch_events: Sequence[dict[str, Any]]
+) -> Iterator[LearningCurve]:
+    """Reads history.csv of each trained network, and the log of each one that is still training."""
+    for fold in folds:
+        file = run.fold(number, title, fold) / "history.csv"
+        if file.exists():
+            epochs = _read_history(file)
+            best_epoch = int(np.nanargmin(epochs["log_loss"].fillna(np.inf)))
+            yield LearningCurve(fold, epochs, best_epoch)
+            continue
+        network = f"{title}, round {number}" + (f", fold {fold}" if len(folds) > 1 else "")
+        rows = [event for event in epoch_events if event.get("network") == network]
+        if rows:
+            # An epoch that was repeated after a crash is in the log twice.
+            epochs = pd.DataFrame(rows).drop_duplicates(["stage", "epoch"], keep="last")
+            yield LearningCurve(fold, epochs.reset_index(drop=True), None)
+
+
+def _read_history(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise FovsfeError(f"cannot read {file}: {error}") from error

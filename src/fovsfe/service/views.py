@@ -1,0 +1,198 @@
+"""View models: what the templates show, as plain values in the visitor's language."""
+
+import io
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fovsfe.bundle.format import Bundle
+from fovsfe.photos.decode import FORMATS
+from fovsfe.service.engine import Engine, PhotoResult
+from fovsfe.service.i18n import AGAIN, PROBLEMS, Language, megabytes, messages_about, number, percent
+from fovsfe.service.problems import PROBLEM_TYPES
+from fovsfe.service.settings import Settings
+
+TOP = 5
+THUMBNAIL = 720  # pixels of the longest side
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A photo made small."""
+
+    url: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class TopLabel:
+    """One of the most likely labels, with its probability as a number and as a percentage."""
+
+    name: str
+    probability: float
+    percent: str
+
+
+@dataclass(frozen=True)
+class ProblemView:
+    """A problem in a visitor's words."""
+
+    slug: str
+    status: int | None
+    title: str
+    advice: str
+    again: bool
+    """whether the same photo may be sent again"""
+
+
+@dataclass(frozen=True)
+class PhotoCard:
+    """The result for one photo; with a `problem`, nothing but that. The defaults make an empty card."""
+
+    caption: str = ""
+    name: str = ""
+    known: bool = True
+    top: tuple[TopLabel, ...] = (TopLabel("", 0.0, ""),)
+    photo: Thumbnail | None = None
+    heatmap: str | None = ""
+    """URL of a picture to lay over the photo; None if there is none"""
+    problem: ProblemView | None = None
+
+
+def label_name(label: str, bundle: Bundle, language: Language) -> str:
+    """Returns what a label is called in a language."""
+    return bundle.translations.get(language, {}).get(label, label)
+
+
+def label_names(bundle: Bundle, language: Language) -> list[str]:
+    """Returns what all labels are called in a language, in their order."""
+    return [label_name(label, bundle, language) for label in bundle.class_names]
+
+
+def page_messages(bundle: Bundle, settings: Settings, language: Language) -> dict[str, str]:
+    """Returns the messages of a page, with the bundle's words and the service's limits."""
+    messages = messages_about(bundle.about, language)
+    size = megabytes(settings.max_content_length, language)
+    messages["accepted"] = messages["accepted"].format(formats=_formats(), size=size)
+    threshold = percent(bundle.blend.threshold, language)
+    messages["unknown_why"] = messages["unknown_why"].replace("{threshold}", threshold)
+    return messages
+
+
+def problem_view(slug: str, language: Language, settings: Settings) -> ProblemView:
+    """Returns a problem with what a visitor can do about it."""
+    title, advice = PROBLEMS[language][slug]
+    limits = {
+        "size": megabytes(settings.max_content_length, language),
+        "photos": settings.max_photos,
+        "formats": _formats(),
+    }
+    status = PROBLEM_TYPES[slug].status if slug in PROBLEM_TYPES else None
+    return ProblemView(slug, status, title, advice.format(**limits), slug in AGAIN)
+
+
+async def photo_card(
+    engine: Engine, bundle: Bundle, language: Language, caption: str, data: bytes, result: PhotoResult
+) -> PhotoCard:
+    """Returns the card of a photo that was predicted, with its thumbnail and heat map."""
+    probabilities = result.prediction.probabilities
+    most_likely = [int(label) for label in np.argsort(-probabilities, kind="stable")[:TOP]]
+    heatmap = await engine.overlay(result, most_likely[0])
+    thumbnail = await _thumbnail(engine, data, result.size)
+    top = tuple(
+        TopLabel(
+            label_name(bundle.class_names[label], bundle, language),
+            float(probabilities[label]),
+            percent(float(probabilities[label]), language),
+        )
+        for label in most_likely
+    )
+    return PhotoCard(
+        caption=caption,
+        name=top[0].name,
+        known=result.prediction.known,
+        top=top,
+        photo=thumbnail,
+        heatmap=None if heatmap is None else _data_url("image/png", heatmap),
+    )
+
+
+def model_view(bundle: Bundle, messages: Mapping[str, str], language: Language) -> dict[str, Any]:
+    """Returns what the page about the model shows, as far as the bundle's metrics have it."""
+    metrics = bundle.metrics
+    members = [
+        {
+            "title": member.title,
+            "size": f"{member.size[0]} × {member.size[1]}",
+            "networks": len(member.networks),
+            "accuracy": percent(metrics.get("members", {}).get(member.title, {}).get("accuracy"), language),
+        }
+        for member in bundle.members
+    ]
+    proof = bundle.proof and messages["proof"].format(
+        difference=number(f"{bundle.proof.greatest_difference:.7f}", language), photos=bundle.proof.photos
+    )
+    check = bundle.precision.check
+    quantized = check and messages["quantized"].format(
+        kind=bundle.precision.kind,
+        after=percent(check.after, language),
+        before=percent(check.before, language),
+        photos=check.photos,
+    )
+    return {
+        "members": members,
+        "facts": [fact for fact in (quantized, proof) if fact],
+        "figures": _figures(bundle, messages, language) if "accuracy" in metrics else None,
+        "names": label_names(bundle, language),
+    }
+
+
+def _figures(bundle: Bundle, messages: Mapping[str, str], language: Language) -> dict[str, Any]:
+    metrics = bundle.metrics
+    low, high = metrics["interval"]
+    pair = metrics.get("most_confused")
+    return {
+        "accuracy": percent(metrics["accuracy"], language),
+        "measured": messages["measured"].format(
+            photos=metrics["photos"], low=percent(low, language), high=percent(high, language)
+        ),
+        "log_loss": number(f"{metrics['log_loss']:.3f}", language),
+        "calibration_error": percent(metrics["calibration_error"], language),
+        "pair": pair
+        and messages["pair"].format(
+            first=label_name(pair[0], bundle, language),
+            second=label_name(pair[1], bundle, language),
+            mistakes=pair[2],
+            photos=metrics["photos"],
+        ),
+        "labels": [
+            {"name": label_name(label, bundle, language)}
+            | {
+                key: (fraction, percent(fraction, language))
+                for key in ("recall", "precision")
+                for fraction in [metrics.get(key, {}).get(label)]
+            }
+            for label in bundle.class_names
+        ],
+    }
+
+
+async def _thumbnail(engine: Engine, data: bytes, size: tuple[int, int]) -> Thumbnail:
+    scale = min(1, THUMBNAIL / max(size))
+    height, width = (max(round(side * scale), 1) for side in size)
+    stream = io.BytesIO()
+    Image.fromarray(await engine.resize(data, (height, width))).save(stream, "JPEG", quality=80)
+    return Thumbnail(_data_url("image/jpeg", stream.getvalue()), width, height)
+
+
+def _data_url(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{b64encode(content).decode('ascii')}"
+
+
+def _formats() -> str:
+    return ", ".join({"HEIF": "HEIC", "WEBP": "WebP"}.get(name, name) for name in FORMATS)

@@ -1,0 +1,156 @@
+"""Trains one network on the best device here, from its first stage to its results."""
+
+import math
+import time
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fovsfe.errors import FovsfeError
+from fovsfe.networks.layers import set_train_mode, unfreeze_stage
+from fovsfe.networks.network import Network, build_network
+from fovsfe.recipe import MemberSettings
+from fovsfe.training import xla
+from fovsfe.training.checkpoint import load_checkpoint, save_checkpoint
+from fovsfe.training.device import FABRIC_PRECISION, Device
+from fovsfe.training.distributed import ProcessGroup
+from fovsfe.training.features import Features, frozen_features, predict_outputs
+from fovsfe.training.results import write_results
+from fovsfe.training.schedule import moment_after
+from fovsfe.training.stages import NetworkTraining, train_head, train_layers
+from fovsfe.training.task import Event, OnEvent, TrainingTask
+
+HEAD_SECONDS = 2.0  # that a head is trained also when time is up: untrained, it would spoil every blend
+PROBE_BATCH = 4
+
+
+def train_network(task: TrainingTask, on_event: OnEvent, group: ProcessGroup | None = None) -> None:
+    """Trains the task's network and leaves, in its folder: network.safetensors, history.csv, predictions.npz
+    (val and test, float32 (tta, n, classes)) and, last, result.json.
+
+    A training that was interrupted is resumed from its checkpoint.
+
+    Args:
+        group: processes that train the network together, each of which calls this.
+
+    Raises:
+        FovsfeError: as `build_network` does, the training diverged, the folder cannot be written, or another
+            process of the group failed.
+    """
+    device = best_device(task.precision, group)
+    work = partial(_train, device, task, on_event if device.is_first else _ignore)
+    if group is None:
+        device.run(work)
+    else:
+        group.run_together(partial(device.run, work))
+
+
+def cache_features(task: TrainingTask, on_event: OnEvent) -> None:
+    """Writes the feature cache that `train_network` would write, unless the training is past it."""
+    if 0 in task.recipe.training.stages and not task.checkpoint.exists():
+        device = best_device(task.precision)
+        _frozen_features(device, task, _build(device, task), on_event)
+
+
+def best_device(precision: str, group: ProcessGroup | None = None) -> Device:
+    """Returns the best device here: a TPU, a GPU, or the CPU. Raises FovsfeError as `Device` does."""
+    kind = xla.XlaDevice if xla.is_available() else Device
+    return kind(precision, group)
+
+
+def fastest_precision(member: MemberSettings) -> str:
+    """Returns "fp32" or "bf16", whichever trains the member's network faster on the best device here."""
+    device = best_device("fp32")
+    if device.preferred_precision is not None:
+        return device.preferred_precision
+    network = build_network(member.backbone, member.size, member.head, 2, "none")
+    photos = torch.zeros(PROBE_BATCH, *member.size, 3, dtype=torch.uint8)
+    seconds = {name: _step_seconds(network, photos, name, device) for name in FABRIC_PRECISION}
+    return min(seconds, key=lambda name: seconds[name])
+
+
+def _train(device: Device, task: TrainingTask, on_event: OnEvent) -> None:
+    network = _build(device, task)
+    state = load_checkpoint(task.checkpoint)
+    training = NetworkTraining(device, task, network, state, on_event)
+    stages = task.recipe.training.stages
+    end: float | None = None
+    for number in range(state.stage, len(stages)):
+        if state.best:
+            network.load_state_dict(state.best)
+        features = _frozen_features(device, task, network, on_event) if stages[number] == 0 else None
+        end = end or _training_end(device, task, network)
+        deadline = moment_after(1 / (len(stages) - number), end)
+        if features is not None:
+            deadline = deadline and max(deadline, time.monotonic() + HEAD_SECONDS)
+            train_head(training, features, deadline)
+        else:
+            train_layers(training, deadline)
+        state.end_stage()
+        if device.is_first:
+            save_checkpoint(task.checkpoint, state)
+        device.barrier()
+    if not math.isfinite(state.best_loss):
+        raise FovsfeError(
+            f"{task.folder}: the training diverged, no epoch has a finite log loss; delete this folder, lower"
+            " training.lr or training.head_lr and start again"
+        )
+    network.load_state_dict(state.best)
+    write_results(training)
+    device.barrier()
+
+
+def _ignore(event: Event) -> None:
+    """The first process tells what all of them do."""
+
+
+def _build(device: Device, task: TrainingTask) -> Network:
+    # Without weights, too, a member starts alike in every fold and round: they share its cached features.
+    torch.manual_seed(task.recipe.seed + task.member.seed)
+    member = task.member
+    return device.place(
+        build_network(member.backbone, member.size, member.head, task.num_classes, task.weights)
+    )
+
+
+def _frozen_features(device: Device, task: TrainingTask, network: Network, on_event: OnEvent) -> Features:
+    def progress(done: int, total: int) -> None:
+        on_event({"doing": "features", "done": done, "of": total})
+
+    return frozen_features(device, network, task.photos, task.feature_cache, progress)
+
+
+def _training_end(device: Device, task: TrainingTask, network: Network) -> float | None:
+    """When to stop: at the end of the network's time, less what its predictions at the end will take."""
+    end = moment_after(task.time_fraction, task.deadline)
+    if end is None:
+        return None
+    sample = np.resize(task.val_idx, device.timing_photos)
+    for _ in range(device.timing_warm_ups):
+        predict_outputs(device, network, network, task.photos, sample, "plain")
+    start = time.monotonic()
+    predict_outputs(device, network, network, task.photos, sample, "plain")
+    seconds_per_photo = (time.monotonic() - start) / len(sample) / device.world_size
+    predictions = len(task.tta) * (len(task.val_idx) + len(task.test_idx))
+    return float(end - seconds_per_photo * predictions)
+
+
+def _step_seconds(network: Network, photos: Tensor, precision: str, device: Device) -> float:
+    torch_device = device.fabric.device
+    network, photos = network.to(torch_device), photos.to(torch_device)
+    unfreeze_stage(network, 1.0)
+    set_train_mode(network)
+    best = float("inf")
+    with torch.random.fork_rng():
+        for _ in range(3):
+            start = time.perf_counter()
+            with torch.autocast(torch_device.type, torch.bfloat16, enabled=precision == "bf16"):
+                labels = torch.zeros(len(photos), dtype=torch.long, device=torch_device)
+                loss = nn.functional.cross_entropy(network(photos), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss.item()  # waits for the device
+            best = min(best, time.perf_counter() - start)
+    network.zero_grad()
+    return best

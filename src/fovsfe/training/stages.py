@@ -1,0 +1,236 @@
+"""The stages of a network's training: first its head on cached features, then more and more of its layers."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fovsfe.arrays import Ints
+from fovsfe.networks.layers import head_parameter_groups, parameter_groups, set_train_mode, unfreeze_stage
+from fovsfe.networks.network import Network
+from fovsfe.photos.dataset import TrainDataset
+from fovsfe.photos.sampler import ShardSampler
+from fovsfe.photos.transforms import build_augmentation, build_mixup
+from fovsfe.recipe import TrainingSettings
+from fovsfe.training.checkpoint import HistoryRow, TrainingState, save_checkpoint
+from fovsfe.training.device import PREDICTION_BATCH, Batch, Device
+from fovsfe.training.features import Features, predict_outputs
+from fovsfe.training.schedule import StageProgress, lr_factor
+from fovsfe.training.task import OnEvent, TrainingTask
+
+
+@dataclass(frozen=True)
+class NetworkTraining:
+    """A training under way: what every stage needs."""
+
+    device: Device
+    task: TrainingTask
+    network: Network
+    state: TrainingState
+    on_event: OnEvent
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """The recipe's [training]."""
+        return self.task.recipe.training
+
+
+# ---- the head alone
+
+
+def train_head(training: NetworkTraining, features: Features, deadline: float | None) -> None:
+    """Trains the head on the frozen backbone's features; every process does the same."""
+    task, settings, state = training.task, training.settings, training.state
+    device = training.device.head_device()
+    head = training.network.head.to(device)
+    average = ModelEmaV3(head, decay=settings.ema, use_warmup=True)
+    groups = head_parameter_groups(training.network, settings.head_lr, settings.weight_decay)
+    optimizer = _optimizer(settings, groups, {})
+    generator = torch.Generator().manual_seed(task.seed)
+    steps = max(len(task.train_idx) // task.batch_size, 1)  # a batch norm needs more than one odd photo
+    progress = StageProgress(training.device, settings.head_epochs * steps, deadline)
+    torch.manual_seed(task.seed)  # dropout must not depend on whether the features were cached already
+    for epoch in range(settings.head_epochs):
+        started = time.monotonic()
+        head.train()
+        losses: list[float] = []
+        for step, (inputs, targets) in enumerate(
+            _feature_batches(task, features, steps, generator), epoch * steps
+        ):
+            done = progress.at(step)
+            if done >= 1 and (state.best or losses):
+                break
+            training.device.set_lr(optimizer, lr_factor(done, settings.warmup))
+            loss = _loss(head(inputs.to(device)), targets.to(device), settings.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            average.update(head, step=step)
+            losses.append(loss.item())
+        if not losses:
+            break  # time is up
+        logits = _head_logits(task, average.module, features)
+        averaged = {f"head.{name}": value for name, value in average.module.state_dict().items()}
+        row = _history_row(0.0, epoch, float(np.mean(losses)), logits, task.y_true, started)
+        state.note(row, training.network.state_dict() | averaged, settings.min_delta)
+        training.on_event({"doing": "epoch", **row})
+        if state.epochs_without_gain >= settings.patience:
+            break
+    head.to(training.device.fabric.device)
+
+
+def _feature_batches(
+    task: TrainingTask, features: Features, steps: int, generator: torch.Generator
+) -> Iterator[Batch]:
+    """Yields an epoch's features and targets, each photo plain or mirrored by chance."""
+    mirrored = torch.randint(2, (len(task.train_idx),), generator=generator).numpy().astype(np.bool_)
+    for chosen in torch.randperm(len(task.train_idx), generator=generator).tensor_split(steps):
+        rows = chosen.numpy()
+        yield features.rows(task.train_idx[rows], mirrored[rows]), torch.from_numpy(task.targets[rows])
+
+
+@torch.no_grad()
+def _head_logits(task: TrainingTask, head: nn.Module, features: Features) -> Tensor:
+    """Returns (val, classes) logits on the CPU, of a head for the plain validation photos."""
+    head.eval()
+    device = next(head.parameters()).device
+    parts = np.array_split(task.val_idx, math.ceil(len(task.val_idx) / PREDICTION_BATCH))
+    plain = np.zeros(PREDICTION_BATCH, np.bool_)
+    return torch.cat([head(features.rows(part, plain[: len(part)]).to(device)).cpu() for part in parts])
+
+
+# ---- the head and layers of the backbone
+
+
+def train_layers(training: NetworkTraining, deadline: float | None) -> None:
+    """Trains the head and the stage's share of the backbone's layers, counted from the output."""
+    device, task, settings, state = training.device, training.task, training.settings, training.state
+    stage = settings.stages[state.stage]
+    unfreeze_stage(training.network, stage)
+    groups = parameter_groups(training.network, settings.lr, settings.layer_decay, settings.weight_decay)
+    wrapped, optimizer = device.fabric.setup(
+        training.network, _optimizer(settings, groups, device.optimizer_options)
+    )
+    average = device.average_of(training.network, settings.ema)
+    parts = {"network": training.network, "average": average, "optimizer": optimizer}
+    device.begin_stage(optimizer.optimizer)
+    device.restore(parts, state.parts)
+    steps = len(_loader(training, 0))
+    progress = StageProgress(device, settings.epochs * steps, deadline, state.epoch * steps)
+    mix = build_mixup(task.recipe.augment.mixup, task.recipe.augment.cutmix)
+    stepper = _Stepper(training, wrapped, average, optimizer, progress, mix)
+    while state.epoch < settings.epochs and state.epochs_without_gain < settings.patience:
+        started = time.monotonic()
+        losses = stepper.epoch(stage)
+        if not losses:
+            return  # time is up
+        logits = predict_outputs(device, average.module, average.module, task.photos, task.val_idx, "plain")
+        mean_loss = float(torch.stack([loss.cpu() for loss in losses]).mean().item())
+        row = _history_row(stage, state.epoch, mean_loss, torch.from_numpy(logits), task.y_true, started)
+        state.note(row, average.module.state_dict(), settings.min_delta)
+        state.epoch += 1
+        state.parts = device.save(parts)
+        if device.is_first:
+            save_checkpoint(task.checkpoint, state)
+        device.barrier()
+        training.on_event({"doing": "epoch", **row})
+
+
+@dataclass(frozen=True)
+class _Stepper:
+    """What moves a network through the steps of a stage."""
+
+    training: NetworkTraining
+    wrapped: nn.Module
+    average: ModelEmaV3
+    optimizer: Any
+    progress: StageProgress
+    mix: nn.Module | None
+
+    def epoch(self, stage: float) -> list[Tensor]:
+        """Trains on every photo once, or until time is up; returns the loss of each step."""
+        training, settings, state = self.training, self.training.settings, self.training.state
+        seed = training.task.seed + 1009 * (state.stage * settings.epochs + state.epoch)
+        training.device.seed(seed)
+        set_train_mode(training.network)
+        losses: list[Tensor] = []
+        loader = _loader(training, seed)
+        batches = training.device.batches(loader, self._mixed)
+        for step, (photos, targets) in enumerate(batches, state.epoch * len(loader)):
+            done = self.progress.at(step)
+            if done >= 1 and (state.best or losses):
+                break
+            losses.append(self._step(photos, targets, step, lr_factor(done, settings.warmup)))
+            whole = (state.stage + done) / len(settings.stages)
+            event = {"doing": "step", "stage": stage, "epoch": state.epoch}
+            training.on_event({**event, "progress": done, "whole": whole})
+        training.device.share_buffers(self.average.module)
+        return losses
+
+    def _mixed(self, photos: Tensor, targets: Tensor) -> Batch:
+        if self.mix is None:
+            return photos, targets
+        photos, targets = self.mix(photos.permute(0, 3, 1, 2).float(), targets)
+        return photos.permute(0, 2, 3, 1), targets
+
+    def _step(self, photos: Tensor, targets: Tensor, step: int, factor: float) -> Tensor:
+        device = self.training.device
+        device.set_lr(self.optimizer, factor)
+        loss = _loss(self.wrapped(photos), targets, self.training.settings.label_smoothing)
+        self.optimizer.zero_grad()
+        device.fabric.backward(loss)
+        self.optimizer.step()
+        device.update_average(self.average, self.training.network, step)
+        return loss.detach()
+
+
+def _loader(training: NetworkTraining, seed: int) -> DataLoader[Batch]:
+    """Returns this process's batches of one epoch. Their order follows from the seed and the photos alone."""
+    device, task = training.device, training.task
+    transform = build_augmentation(task.recipe.augment.strength, task.member.size)
+    photos = TrainDataset(task.photos, task.train_idx, task.targets, transform, seed)
+    size = max(task.batch_size // device.world_size, 2)
+    sampler = ShardSampler(task.photos, task.train_idx, seed, device.rank, device.world_size)
+    drop_last = len(sampler) > size  # a batch norm needs more than one photo
+    return DataLoader(
+        photos, size, sampler=sampler, drop_last=drop_last, **device.loader_options(task.photos)
+    )
+
+
+# ---- both
+
+
+def _optimizer(
+    settings: TrainingSettings, groups: list[dict[str, Any]], options: dict[str, Any]
+) -> torch.optim.Optimizer:
+    for group in groups:
+        group["full_lr"] = group["lr"]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, **options)
+
+
+def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    return nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+
+
+def _history_row(
+    stage: float, epoch: int, loss: float, logits: Tensor, y_true: Ints, started: float
+) -> HistoryRow:
+    """Returns an epoch's row of the history; log loss and accuracy are on the validation photos."""
+    labels = torch.from_numpy(y_true)
+    return {
+        "stage": stage,
+        "epoch": epoch,
+        "loss": loss,
+        "log_loss": nn.functional.cross_entropy(logits, labels).item(),
+        "accuracy": (logits.argmax(-1) == labels).float().mean().item(),
+        "seconds": round(time.monotonic() - started, 2),
+    }

@@ -1,0 +1,69 @@
+"""cli.outcome: what a command shows at the end of a training."""
+
+import json
+
+import pytest
+
+from fovsfe.cli.outcome import open_report, print_outcome
+from fovsfe.errors import WrongUsage
+from fovsfe.files import write_json
+from fovsfe.run import Run
+
+FIGURES = {"accuracy": 0.9, "interval": [0.8, 0.95], "log_loss": 0.3, "most_confused": ["Ока", "Нива", 3]}
+METRICS = {
+    "measured_on": "200 photos with true labels",
+    "chosen": {**FIGURES, "round": 2, "blend": "stacking-a+b", "reasons": ["it wins"]},
+    "rounds": [
+        {
+            "round": number,
+            "members": {"a": FIGURES, "b": FIGURES},
+            "blends": {"mean-a+b": FIGURES, "stacking-a+b": FIGURES, "mean-a": FIGURES},
+        }
+        for number in (1, 2)
+    ],
+}
+
+
+@pytest.fixture
+def complete(tmp_path):
+    run = Run(tmp_path / "run")
+    write_json(run.metrics, METRICS)
+    for file in (run.report, run.submission):
+        file.write_text("")
+    run.bundle.mkdir()
+    return run
+
+
+def test_figures_choice_and_next_steps(complete, capsys):
+    print_outcome(complete, "s3://bucket/run/", as_json=False)
+    text = capsys.readouterr().out
+    assert "round 1" in text and "round 2" in text
+    assert text.count("mean of all") == text.count("stacking of all") == 2
+    assert "mean-a " not in text
+    lines = text.splitlines()
+    assert lines[-7:] == [
+        "chosen: stacking-a+b of round 2, accuracy 0.900 (0.800 - 0.950) on 200 photos with true labels,"
+        " all held out",
+        "  it wins",
+        "most confused: Ока and Нива, 3 times",
+        "run folder: s3://bucket/run",
+        "report: s3://bucket/run/report.html",
+        "submission: s3://bucket/run/submission.csv",
+        "serve it: fovsfe serve s3://bucket/run",
+    ]
+
+
+def test_the_outcome_as_json(complete, capsys):
+    print_outcome(complete, "run", as_json=True)
+    assert json.loads(capsys.readouterr().out) == {
+        "run": "run",
+        "report": "run/report.html",
+        "submission": "run/submission.csv",
+        "bundle": "run/bundle",
+        "metrics": METRICS,
+    }
+
+
+def test_a_report_at_a_url_is_not_opened():
+    with pytest.raises(WrongUsage, match=r"s3://bucket/run/report\.html"):
+        open_report("s3://bucket/run/")

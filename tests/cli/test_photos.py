@@ -1,0 +1,108 @@
+"""fovsfe check and fovsfe shard."""
+
+import json
+import shutil
+
+import pandas as pd
+
+
+def findings(folder):
+    """kind -> the photos of each finding."""
+    every: dict[str, list[set[str]]] = {}
+    for finding in json.loads((folder / "audit.json").read_text()):
+        every.setdefault(finding["kind"], []).append(set(finding["ids"]))
+    return every
+
+
+def test_check_of_photos_without_a_fault(fovsfe, photos, tmp_path):
+    ended = fovsfe("check", photos, "--out", tmp_path / "audit")
+    assert ended.code == 0
+    assert "class folders, 8 labelled photos of 2 labels, 0 test photos" in ended.out
+    table = pd.read_csv(tmp_path / "audit" / "photos.csv", keep_default_na=False)
+    assert len(table) == 8
+    assert (table["fault"] == "").all()
+    assert set(findings(tmp_path / "audit")) == {"class balance"}
+
+
+def test_check_names_one_photo_under_two_labels(fovsfe, photos, tmp_path):
+    shutil.copy(photos / "Приора" / "0.png", photos / "Нива" / "копия.png")
+    ended = fovsfe("check", photos, "--out", tmp_path / "audit")
+    assert ended.code == 1
+    assert "two labels" in ended.out
+    assert ended.err == ""
+    lines = [line.strip() for line in ended.out.splitlines()]
+    assert "Приора/0.png" in lines
+    assert "Нива/копия.png" in lines
+    assert findings(tmp_path / "audit")["two labels"] == [{"Приора/0.png", "Нива/копия.png"}]
+
+
+def test_check_names_a_labelled_photo_in_the_test_part(fovsfe, draw, tmp_path):
+    root = tmp_path / "photos"
+    for number in range(6):
+        draw(root / "train" / str(number % 2) / f"{number}.png", number)
+    draw(root / "test_upload" / "20.png", 20)
+    shutil.copy(root / "train" / "1" / "3.png", root / "test_upload" / "21.png")
+    (root / "sample-submission.csv").write_text("Id,Category\n20.png,0\n21.png,0\n")
+    ended = fovsfe("check", root, "--out", tmp_path / "audit")
+    assert ended.code == 1
+    assert findings(tmp_path / "audit")["in both parts"] == [{"1/3.png", "21.png"}]
+
+
+def test_check_names_each_broken_photo_with_its_reason(fovsfe, photos, tmp_path):
+    good = (photos / "Нива" / "1.png").read_bytes()
+    (photos / "Нива" / "empty.jpg").write_bytes(b"")
+    (photos / "Нива" / "text.jpg").write_text("just words, and more words")
+    (photos / "Нива" / "short.png").write_bytes(good[: len(good) // 2])
+    (photos / "Нива" / "[bold] :car: é.png").write_bytes(good[:100])
+    ended = fovsfe("check", photos, "--out", tmp_path / "audit")
+    table = pd.read_csv(tmp_path / "audit" / "photos.csv", keep_default_na=False).set_index("id")
+    assert {photo for photo in table.index if table["fault"][photo]} == {
+        "Нива/empty.jpg",
+        "Нива/text.jpg",
+        "Нива/short.png",
+        "Нива/[bold] :car: é.png",
+    }
+    assert table["fault"]["Нива/short.png"] == "truncated"
+    lines = [line.strip() for line in ended.out.splitlines()]
+    for photo_id, reason in table["fault"][table["fault"] != ""].items():
+        assert photo_id in lines
+        assert any(line.startswith("error: unreadable: ") and reason in line for line in lines)
+    assert ended.code == 1
+
+
+def test_a_copy_under_the_same_label_is_no_error(fovsfe, photos):
+    shutil.copy(photos / "Нива" / "1.png", photos / "Нива" / "copy.png")
+    ended = fovsfe("check", photos)
+    assert ended.code == 0
+    assert "exact duplicates" in ended.out
+
+
+def test_check_as_json(fovsfe, photos):
+    (photos / "Нива" / "text.jpg").write_text("just words, and more words")
+    ended = fovsfe("check", photos, "--json")
+    assert ended.code == 1
+    assert ended.err == ""
+    facts = json.loads(ended.out)
+    assert (facts["layout"], facts["labelled"], facts["test"]) == ("class folders", 9, 0)
+    assert facts["class_names"] == ["Нива", "Приора"]
+    (error,) = [finding for finding in facts["findings"] if finding["severity"] == "error"]
+    assert (error["kind"], error["ids"]) == ("unreadable", ["Нива/text.jpg"])
+
+
+def test_check_as_json_with_a_page(fovsfe, photos, tmp_path):
+    ended = fovsfe("check", photos, "--json", "--out", tmp_path / "audit")
+    assert ended.code == 0
+    assert json.loads(ended.out)["labelled"] == 8
+    assert ended.err == f"page: {tmp_path / 'audit'}/index.html\n"
+    assert (tmp_path / "audit" / "index.html").exists()
+    assert (tmp_path / "audit" / "findings.csv").exists()
+
+
+def test_shard_packs_photos_that_check_accepts(fovsfe, photos, tmp_path):
+    ended = fovsfe("shard", photos, "--out", tmp_path / "shards", "--photos-a-shard", 4)
+    assert ended.code == 0
+    assert ended.out == f"{tmp_path / 'shards'}: 8 photos in 2 shards, 0 MB\n"
+    assert "shards, 8 labelled photos of 2 labels" in fovsfe("check", tmp_path / "shards").out
+    again = fovsfe("shard", tmp_path / "shards", "--out", tmp_path / "more")
+    assert again.code == 2
+    assert "is sharded already" in again.line

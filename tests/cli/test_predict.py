@@ -1,0 +1,96 @@
+"""fovsfe predict."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from fovsfe.bundle.predictor import Predictor
+from fovsfe.photos.decode import load_photo
+
+
+@pytest.fixture
+def bundle(run):
+    return run / "bundle"
+
+
+def test_predict_says_what_the_bundle_says(fovsfe, bundle, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = sorted(f"photos/{p.relative_to(photos)}" for p in photos.rglob("*.png"))
+    ended = fovsfe("predict", bundle, "photos", "--top", 2)
+    assert ended.code == 0 and ended.err == ""
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    assert [row["photo"] for row in rows] == names
+    predictor = Predictor(bundle)
+    predictions = predictor.predict([Path(name).read_bytes() for name in names])
+    for row, prediction in zip(rows, predictions, strict=True):
+        likeliest = int(prediction.probabilities.argmax())
+        assert row["label"] == predictor.bundle.class_names[likeliest]
+        assert float(row["probability"]) == pytest.approx(prediction.probabilities[likeliest], abs=1e-5)
+        assert float(row["probability"]) + float(row["probability_2"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_run_predicts_as_its_bundle_does(fovsfe, run, photos):
+    of_run, of_bundle = fovsfe("predict", run, photos), fovsfe("predict", f"{run}/bundle/", photos)
+    assert of_run.code == 0, of_run.err
+    assert of_run == of_bundle
+
+
+def test_predict_as_json(fovsfe, run, photos):
+    ended = fovsfe("predict", run, photos, "--json", "--top", 2)
+    assert (ended.code, ended.err) == (0, "")
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    table = list(csv.DictReader(io.StringIO(fovsfe("predict", run, photos).out)))
+    assert [(row["photo"], row["label"]) for row in rows] == [(row["photo"], row["label"]) for row in table]
+    assert all(len(row["top"]) == 2 for row in rows)
+
+
+def test_predict_leaves_out_bad_files_and_resumes(fovsfe, bundle, photos, tmp_path, monkeypatch):
+    (photos / "Нива" / "[red]bad.jpg").write_text("no photo")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{photos / 'nowhere.png'}\n"))
+    command = ["predict", bundle, f"{photos}/*/*.*", "-", "--out", tmp_path / "a.jsonl"]
+    ended = fovsfe(*command)
+    assert ended.code == 1
+    assert ended.out == ""
+    assert ended.err.splitlines() == [
+        f"{photos / 'Нива' / '[red]bad.jpg'}: not an image",
+        f"{photos / 'nowhere.png'}: No such file or directory",
+    ]
+    rows = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 8
+    (tmp_path / "a.jsonl").write_text("\n".join(rows[:5]) + "\n" + rows[5][:10], encoding="utf-8")
+    prepared = []
+
+    def prepare(self, data, max_pixels):
+        prepared.append(data)
+        return (load_photo(data, (48, 64), "pad", max_pixels),)
+
+    monkeypatch.setattr(Predictor, "prepare", prepare)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    (photos / "Нива" / "[red]bad.jpg").unlink()
+    assert fovsfe(*command).code == 0
+    assert len(prepared) == 3
+    assert (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines() == rows
+
+
+def test_ctrl_c_says_that_predict_can_be_resumed(fovsfe, bundle, photos, tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "predict_inputs", interrupt)
+    ended = fovsfe("predict", bundle, photos, "--out", tmp_path / "a.csv")
+    assert ended.code == 1
+    assert ended.line == "stopped; the same command resumes"
+    assert fovsfe("predict", bundle, photos).err == "fovsfe: stopped\n"
+
+
+def test_outputs_that_predict_cannot_write_to(fovsfe, bundle, photos):
+    ended = fovsfe("predict", bundle, photos, "--out", "s3://bucket/a.csv")
+    assert ended.code == 2
+    assert "without --cluster" in ended.line
+    ended = fovsfe("predict", bundle, photos, "--cluster", "local")
+    assert ended.code == 2
+    assert "--out NAME.csv" in ended.line

@@ -1,0 +1,144 @@
+"""fovsfe train and fovsfe resume: what they ask the pipeline for, and how they fail."""
+
+import json
+import webbrowser
+
+import pytest
+
+from fovsfe import pipeline
+from fovsfe import recipe as recipes
+from fovsfe.errors import FovsfeError
+from fovsfe.run import Run
+
+
+def test_failures_are_one_line(fovsfe, photos, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    run = tmp_path / "run"
+    for arguments, words in [
+        (["train", tmp_path / "nowhere", "--out", run], "nowhere"),
+        (["train", tmp_path / "empty", "--out", run.with_name("run2")], "empty"),
+        (["train", photos, "--out", tmp_path / "full"], "is not empty"),
+        (["train", photos, "--recipe", "quik", "--out", run], "quik"),
+        (["train", photos, "--out", photos / "Нива" / "1.png"], "1.png"),
+        (["train", photos, "--out", photos / "Нива" / "1.png" / "run"], "1.png"),
+        (["resume", tmp_path / "nowhere"], "is not a run"),
+        (["resume", tmp_path / "full"], "is not a run"),
+        (["check", tmp_path / "nowhere"], "nowhere"),
+        (["check", tmp_path / "empty"], "empty"),
+        (["check", photos, "--out", photos / "Нива" / "1.png"], "1.png"),
+        (["recipes", "quik"], "quik"),
+        (["export", tmp_path / "nowhere", "--out", run], "nowhere"),
+        (["predict", tmp_path / "nowhere", photos], "no bundle at"),
+        (["serve", tmp_path / "nowhere"], "no bundle at"),
+        (["report", tmp_path / "full"], "is not a run"),
+        (["runs", tmp_path / "nowhere"], "nowhere"),
+        (["compare", tmp_path / "full", tmp_path / "full"], "is not a run"),
+    ]:
+        ended = fovsfe(*arguments)
+        assert ended.code == (2 if words == "quik" else 1), arguments
+        assert words in ended.line
+    assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
+
+
+def test_missing_weights_are_one_line(fovsfe, photos, tmp_path):
+    ended = fovsfe(
+        "train", photos, "--recipe", "demo", "--weights", tmp_path / "w", "--out", tmp_path / "run"
+    )
+    assert ended.code == 1
+    assert str(tmp_path / "w") in ended.line
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("trainig.epochs=3", ['"trainig"', '"training"']),
+        ("training.epoch=3", ['"training.epoch"', '"epochs"', "layer_decay"]),
+        ("epochs=3", ['"epochs"', '"training.epochs"']),
+        ("training.epochs=0", ["training.epochs", "1", "0"]),
+        ("training.optimizer=adam", ["training.optimizer", "adamw", "sgd", "adam"]),
+        ("members.0.size=[10,10]", ["members.0.size", "32"]),
+        ("members.9.seed=1", ["members.9.seed", "0 to 2"]),
+        ("training.epochs", ["training.epochs", "key=value"]),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(fovsfe, photos, tmp_path, change, words):
+    ended = fovsfe("train", photos, "--set", change, "--out", tmp_path / "run")
+    assert ended.code == 2
+    for each in words:
+        assert each in ended.line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "resume"])
+def test_ctrl_c_says_how_to_resume(fovsfe, photos, tmp_path, monkeypatch, command):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, command, interrupt)
+    run = tmp_path / "run"
+    ended = fovsfe(*(["train", photos, "--out", run] if command == "train" else ["resume", run]))
+    assert ended.code == 1
+    assert f"fovsfe resume {run}" in ended.line
+
+
+def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch):
+    calls = []
+
+    def train(settings, arguments, location, screen, cluster):
+        calls.append((settings, arguments, location, cluster))
+        raise FovsfeError("enough")
+
+    monkeypatch.setattr(pipeline, "train", train)
+    monkeypatch.chdir(tmp_path)
+    ended = fovsfe(
+        "train", "photos", "--set", "training.epochs=3", "--set", "seed=4", "--weights", "w",
+        "--minutes", "1.5", "--cluster", "local",
+    )  # fmt: skip
+    assert ended.line == "enough"
+    ((settings, arguments, location, cluster),) = calls
+    assert arguments.photos == str(photos.resolve())
+    assert arguments.weights == str(tmp_path.resolve() / "w")
+    assert arguments.minutes == 1.5
+    assert settings == recipes.load_recipe("quick", ["training.epochs=3", "seed=4"])
+    assert location == "runs/photos-quick"
+    assert cluster == "local"
+
+
+def test_what_resume_asks_the_pipeline_for(fovsfe, monkeypatch):
+    calls = []
+
+    def resume(location, screen, cluster):
+        calls.append((location, cluster))
+
+    monkeypatch.setattr(pipeline, "resume", resume)
+    ended = fovsfe("resume", "s3://bucket/run", "--cluster", "auto")
+    assert (ended.code, ended.err) == (0, "")
+    assert calls == [("s3://bucket/run", "auto")]
+
+
+def test_train_ends_with_figures_and_the_next_steps(fovsfe, photos, tiny, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    run = tmp_path / "run"
+    ended = fovsfe("train", photos, "--recipe", tiny, "--weights", "none", "--out", run, "--open")
+    assert ended.code == 0, ended.err
+    lines = ended.out.splitlines()
+    assert lines[0] == f"training on {photos} with recipe {tiny}"
+    assert "round 1" in ended.out and "test_resnet" in ended.out
+    assert any(line.startswith("chosen: test_resnet of round 1, accuracy ") for line in lines)
+    assert lines[-3:] == [f"run folder: {run}", f"report: {run}/report.html", f"serve it: fovsfe serve {run}"]
+    assert opened == [(run.resolve() / "report.html").as_uri()]
+
+
+def test_resume_of_a_complete_run_as_json(fovsfe, run):
+    ended = fovsfe("resume", run, "--json")
+    assert ended.code == 0
+    outcome = json.loads(ended.out)
+    assert outcome["run"] == str(run)
+    assert outcome["report"] == f"{run}/report.html"
+    assert outcome["bundle"] == f"{run}/bundle"
+    assert "submission" not in outcome
+    assert outcome["metrics"] == json.loads(Run(run).metrics.read_text(encoding="utf-8"))
+    assert "run is complete" in ended.err

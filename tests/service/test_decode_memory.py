@@ -1,0 +1,58 @@
+import io
+import threading
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fovsfe.photos.decode import ImageHeader, read_header
+from fovsfe.service.decode_memory import DecodeMemory, memory_needed
+from fovsfe.service.problems import Problem
+from fovsfe.service.settings import MIB, Settings
+
+
+def test_decoding_shares_its_memory() -> None:
+    memory, order = DecodeMemory(100), list[str]()
+
+    def take(name: str, size: int) -> None:
+        with memory.reserved(size):
+            order.append(name)
+
+    with memory.reserved(60):
+        large = threading.Thread(target=take, args=("large", 50))
+        large.start()
+        take("small", 40)
+        assert order == ["small"]
+    large.join(5)
+    assert order == ["small", "large"]
+    with pytest.raises(Problem):
+        take("huge", 101)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "at_least"),
+    [
+        ("PNG", {}, 4.7),
+        ("WEBP", {}, 16),
+        ("JPEG", {}, 0.2),
+        ("JPEG", {"progressive": True}, 6),
+    ],
+)
+def test_how_much_memory_is_reckoned_with(kind: str, options: dict[str, Any], at_least: float) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (3000, 2000)).save(stream, kind, **options)
+    data = stream.getvalue()
+    needed = memory_needed(data, read_header(data), side=224)
+    assert at_least * 6_000_000 <= needed <= (at_least + 4) * 6_000_000
+
+
+def test_a_phones_heic_finds_room_beside_quicks_networks() -> None:
+    """In 512 MiB, of which these hold 326 when two threads predict: `make container` sees them do it."""
+    settings = Settings().with_memory(512 * MIB, 326 * MIB)
+    assert memory_needed(b"\0\0\0\x18ftypheic", ImageHeader(4032, 3024, ()), 256) <= settings.decode_memory
+
+
+def test_transparent_and_deep_photos_need_more() -> None:
+    plain = memory_needed(b"", ImageHeader(100, 100, ()), 224)
+    for note in ("transparent", "16-bit"):
+        assert memory_needed(b"", ImageHeader(100, 100, (note,)), 224) > 2 * plain

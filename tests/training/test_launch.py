@@ -1,0 +1,451 @@
+"""training.launch: it trains, keeps the best, goes on after any interruption, and keeps to its time."""
+
+import csv
+import json
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fovsfe.errors import FovsfeError
+from fovsfe.networks.layers import unfreeze_stage
+from fovsfe.networks.network import build_network
+from fovsfe.photos.dataset import ResizedPhotos
+from fovsfe.recipe import MemberSettings
+from fovsfe.training import launch, schedule, stages
+from fovsfe.training.device import FABRIC_PRECISION
+from fovsfe.training.launch import fastest_precision, train_network
+
+
+class Stop(Exception):
+    """An interruption."""
+
+
+def train(task, on_event=lambda event: None):
+    train_network(task, on_event)
+    return task
+
+
+def answers(task):
+    with np.load(task.folder / "predictions.npz") as saved:
+        return saved["val"], saved["test"]
+
+
+def history(task):
+    with (task.folder / "history.csv").open(newline="") as file:
+        return [
+            {key: float(value) for key, value in row.items() if key != "seconds"}
+            for row in csv.DictReader(file)
+        ]
+
+
+def result(task):
+    return json.loads((task.folder / "result.json").read_text())
+
+
+def direct(task, indices):
+    """What the network that was left gives these photos, plain and mirrored: (2, n, labels)."""
+    network = build_network(
+        task.member.backbone, task.member.size, task.member.head, task.num_classes, "none"
+    ).eval()
+    network.load_state_dict(load_file(task.folder / "network.safetensors"))
+    photos = torch.from_numpy(np.stack([task.photos[int(i)] for i in indices]))
+    with torch.no_grad():
+        return torch.stack([network(photos), network(photos.flip(2))]).softmax(-1).numpy()
+
+
+def accuracy(probabilities, y_true):
+    return float((probabilities.argmax(-1) == y_true).mean())
+
+
+def log_loss(probabilities, y_true):
+    return float(-np.log(probabilities[np.arange(len(y_true)), y_true]).mean())
+
+
+# ---- what it leaves
+
+
+def test_it_learns_and_leaves_what_it_says(make_task):
+    task = train(make_task())
+    assert sorted(file.name for file in task.folder.iterdir()) == [
+        "features.bin",
+        "history.csv",
+        "network.safetensors",
+        "predictions.npz",
+        "result.json",
+    ]
+    val, test = answers(task)
+    assert val.shape == (2, 15, 3)
+    assert test.shape == (2, 12, 3)
+    assert accuracy(val[0], task.y_true) >= 0.9
+    assert accuracy(test[0], task.test_idx % 3) >= 0.9
+    np.testing.assert_allclose(val, direct(task, task.val_idx), atol=1e-5)
+    np.testing.assert_allclose(test, direct(task, task.test_idx), atol=1e-5)
+    rows = history(task)
+    assert [(row["stage"], row["epoch"]) for row in rows] == [
+        *((0, e) for e in range(3)),
+        *((1, e) for e in range(4)),
+    ]
+
+
+def test_the_best_epoch_of_all_stages_is_kept(make_task):
+    task = train(make_task())
+    best = min(history(task), key=lambda row: row["log_loss"])
+    assert result(task)["log_loss"] == pytest.approx(best["log_loss"])
+    assert result(task)["stage"] == best["stage"]
+    val, _ = answers(task)
+    assert log_loss(val[0], task.y_true) == pytest.approx(best["log_loss"], abs=1e-4)
+    assert accuracy(val[0], task.y_true) == pytest.approx(best["accuracy"])
+
+
+def test_a_stage_that_spoils_the_network_is_not_kept(make_task):
+    task = train(make_task(optimizer="sgd", lr=10.0, ema=0.0, warmup=0.0))
+    rows = history(task)
+    head = min((row for row in rows if row["stage"] == 0), key=lambda row: row["log_loss"])
+    assert all(not row["log_loss"] < head["log_loss"] for row in rows if row["stage"] > 0)
+    assert result(task)["stage"] == 0
+    val, _ = answers(task)
+    assert log_loss(val[0], task.y_true) == pytest.approx(head["log_loss"], abs=5e-3)  # features are float16
+
+
+def test_a_training_that_diverges_from_the_first_step_is_one_line(make_task):
+    task = make_task(stages=[1.0], optimizer="sgd", lr=10.0, ema=0.0, warmup=0.0, weight_decay=1e30)
+    with pytest.raises(FovsfeError, match=r"network: the training diverged.* training.lr"):
+        train(task)
+    assert not (task.folder / "result.json").exists()
+
+
+def test_each_stage_starts_from_the_best_so_far(make_task, monkeypatch):
+    task, at_start = make_task(stages=[0, 0.5, 0.75, 1.0], epochs=2), []
+
+    @torch.no_grad()
+    def open_and_validate(network, share):
+        photos = torch.from_numpy(np.stack([task.photos[int(i)] for i in task.val_idx]))
+        logits = network.eval()(photos)
+        at_start.append((share, log_loss(logits.softmax(-1).numpy(), task.y_true)))
+        unfreeze_stage(network, share)
+
+    monkeypatch.setattr(stages, "unfreeze_stage", open_and_validate)
+    train(task)
+    assert [share for share, _ in at_start] == [0.5, 0.75, 1.0]
+    for share, loss in at_start:
+        before = min(row["log_loss"] for row in history(task) if row["stage"] < share)
+        assert loss == pytest.approx(before, abs=5e-3)  # features are float16
+
+
+def test_without_photos_to_answer_for(make_task):
+    task = train(replace(make_task(stages=[1.0], epochs=1), test_idx=np.arange(0)))
+    val, test = answers(task)
+    assert val.shape == (2, 15, 3)
+    assert test.shape == (2, 0, 3)
+
+
+def test_other_folds_of_a_member_share_its_features(make_task):
+    """Where weights are none, too: the head learns on features of the network that it is the head of."""
+    first = train(make_task(stages=[0]))
+    other = replace(first, folder=first.folder.with_name("other"), seed=first.seed + 104_729)
+    train(other)
+    val, _ = answers(other)
+    assert log_loss(val[0], other.y_true) == pytest.approx(result(other)["log_loss"], abs=5e-3)
+
+
+# ---- choices of a recipe
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"augment": {"strength": "light", "mixup": 0.2, "cutmix": 1.0}},
+        {"augment": {"strength": "strong"}},
+        {"optimizer": "sgd", "lr": 0.05, "head_lr": 0.1},
+        {"head": "hidden"},
+        {"layer_decay": 0.7, "label_smoothing": 0.0, "ema": 0.0},
+        {"stages": [0.5, 1.0], "epochs": 6},
+    ],
+)
+def test_it_learns_by_every_way(make_task, choices):
+    task = train(make_task(**({"epochs": 6} | choices)))
+    assert accuracy(answers(task)[0][0], task.y_true) >= 0.8
+    rows = history(task)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_a_hidden_head_learns_in_the_smallest_batches(make_task):
+    task = make_task(head="hidden", batch_size=2, head_epochs=1, epochs=1)
+    train(replace(task, train_idx=task.train_idx[:53], targets=task.targets[:53]))
+
+
+def test_stressed_validation_stands_beside_the_clean_one(make_task):
+    clean = train(make_task("clean"))
+    stressed = train(make_task("stressed", augment={"stressed_validation": True}))
+    assert 0 <= result(stressed)["stressed_accuracy"] <= 1
+    assert {k: v for k, v in result(stressed).items() if k != "stressed_accuracy"} == result(clean)
+    assert np.array_equal(answers(stressed)[0], answers(clean)[0])
+
+
+def test_early_stopping(make_task):
+    task = train(make_task(patience=2, min_delta=100.0, epochs=9, head_epochs=9))
+    stages = Counter(row["stage"] for row in history(task))
+    assert stages == {0: 3, 1: 3}  # the first gains; two more are waited for
+
+
+def test_patience_that_is_never_lost(make_task):
+    task = train(make_task(patience=100, epochs=5, head_epochs=6))
+    assert Counter(row["stage"] for row in history(task)) == {0: 6, 1: 5}
+
+
+def test_the_loss_is_that_of_the_targets(make_task):
+    """Soft targets that say nothing teach nothing."""
+    task = make_task(stages=[1.0], epochs=2)
+    task = train(replace(task, targets=np.full((54, 3), 1 / 3, np.float32)))
+    assert history(task)[-1]["loss"] == pytest.approx(np.log(3), abs=0.1)
+
+
+# ---- photos
+
+
+READS: Counter[int] = Counter()
+
+
+@dataclass(frozen=True)
+class CountedPhotos(ResizedPhotos):
+    """Photos that count how often each is read."""
+
+    def __getitem__(self, index):
+        READS[index] += 1
+        return super().__getitem__(index)
+
+
+def test_the_head_stage_reads_each_photo_once_whatever_the_number_of_epochs(make_task, coloured):
+    photos = CountedPhotos(coloured.root, coloured.paths, coloured.size, coloured.fit, coloured.max_pixels)
+    READS.clear()
+    during = Counter()
+
+    def show(event):
+        if event["doing"] == "epoch":
+            during.update(READS)
+            READS.clear()
+
+    train(make_task(stages=[0], head_epochs=20, photos=photos), show)
+    assert during == dict.fromkeys(range(len(coloured)), 1)
+
+
+def test_photos_that_judge_are_never_learned_from(make_task, coloured):
+    photos = CountedPhotos(coloured.root, coloured.paths, coloured.size, coloured.fit, coloured.max_pixels)
+    READS.clear()
+    steps = Counter()
+
+    def show(event):
+        if event["doing"] == "step":
+            steps.update(READS)
+        READS.clear()
+
+    train(make_task(stages=[1.0], photos=photos), show)
+    assert set(steps) <= set(range(54))
+    assert len(steps) > 40
+
+
+# ---- interruptions
+
+
+def count_events(task):
+    events = []
+    train(task, events.append)
+    return events
+
+
+ROUGH = {  # random numbers everywhere
+    "head": "hidden",
+    "augment": {"strength": "light", "mixup": 0.2},
+    "head_epochs": 2,
+    "epochs": 2,
+}
+
+
+def same(one, other):
+    assert history(one) == history(other)
+    assert result(one) == result(other)
+    for first, second in zip(answers(one), answers(other), strict=True):
+        assert np.array_equal(first, second)
+    first, second = (load_file(task.folder / "network.safetensors") for task in (one, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_same_seed_gives_the_same_network(make_task):
+    same(train(make_task("one", **ROUGH)), train(make_task("two", **ROUGH)))
+
+
+def test_interrupted_anywhere_it_ends_the_same(make_task):
+    undisturbed = make_task("undisturbed", **ROUGH)
+    events = count_events(undisturbed)
+    first = {}
+    for number, event in enumerate(events):
+        first.setdefault((event["doing"], event.get("stage")), number)
+    step, epoch = first["step", 1.0], first["epoch", 1.0]
+    moments = [0, first["epoch", 0.0] + 1, step + 2, epoch, len(events) - 1]
+    for moment in moments:
+        task = make_task(f"after-{moment}", **ROUGH)
+        left = iter(range(moment))
+
+        def show(event, left=left):
+            if next(left, None) is None:
+                raise Stop
+
+        with pytest.raises(Stop):
+            train(task, show)
+        assert not (task.folder / "result.json").exists()
+        train(task)
+        same(task, undisturbed)
+
+
+def test_interrupted_in_every_epoch_it_ends_the_same(make_task):
+    undisturbed = train(make_task("undisturbed", **ROUGH, stages=[0, 0.5, 1.0]))
+    task = make_task("interrupted", **ROUGH, stages=[0, 0.5, 1.0])
+    interruptions = 0
+    while not (task.folder / "result.json").exists():
+
+        def show(event):
+            if event["doing"] == "epoch" and event["stage"] > 0:
+                raise Stop
+
+        try:
+            train(task, show)
+        except Stop:
+            interruptions += 1
+    assert interruptions == 4
+    same(task, undisturbed)
+
+
+def test_a_resumed_training_does_not_go_back_to_epochs_that_are_done(make_task):
+    task = make_task()
+
+    def stop(event):
+        if event["doing"] == "epoch" and event["stage"] == 1 and event["epoch"] == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(task, stop)
+    seen = []
+    train(task, lambda event: seen.append((event.get("stage"), event.get("epoch"))))
+    assert min(seen) == (1.0, 2)
+
+
+# ---- time
+
+
+def test_a_deadline_in_the_past_still_leaves_a_result(make_task):
+    for number, shares in enumerate([[0, 0.5, 1.0], [0.5, 1.0], [1.0]]):
+        task = make_task(f"late-{number}", deadline=time.monotonic() - 100, stages=shares, epochs=1000)
+        started = time.monotonic()
+        train(task)
+        assert time.monotonic() - started < 20
+        val, test = answers(task)
+        assert val.shape == (2, 15, 3)
+        assert test.shape == (2, 12, 3)
+        assert np.isfinite(val).all()
+
+
+def test_the_head_stage_keeps_to_its_share_of_the_time(make_task):
+    train(make_task(stages=[0], head_epochs=1))  # features and libraries are there
+    task = make_task(stages=[0], head_epochs=1000, patience=1000, deadline=time.monotonic() + 2)
+    before = time.monotonic()
+    train(task)
+    assert time.monotonic() - before < 10
+    assert 1 <= len(history(task)) < 1000
+
+
+def test_a_head_learns_also_where_time_is_up(make_task):
+    task = make_task(stages=[0, 1.0], head_epochs=10, deadline=time.monotonic() - 100)
+    train(task)
+    assert [row["stage"] for row in history(task)].count(0.0) > 1
+
+
+class Clock:
+    """Stands in for the module time: its seconds pass only when a test lets them."""
+
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def monotonic(self):
+        return self.seconds
+
+
+CLOCK = Clock()
+
+
+@dataclass(frozen=True)
+class TimedPhotos(ResizedPhotos):
+    """Photos that take 5 ms of CLOCK each, to train on as to predict."""
+
+    def __getitem__(self, index):
+        CLOCK.seconds += 0.005
+        return super().__getitem__(index)
+
+
+def test_a_deadline_is_kept_and_the_learning_rate_anneals(make_task, coloured, monkeypatch):
+    for module in (launch, schedule, stages):
+        monkeypatch.setattr(module, "time", CLOCK)
+    progress = []
+
+    def on_event(event):
+        if event["doing"] == "step":
+            progress.append((event["stage"], event["progress"]))
+
+    until = CLOCK.seconds + 4
+    photos = TimedPhotos(**vars(coloured))
+    task = make_task(deadline=until, stages=[0.5, 1.0], epochs=1000, photos=photos)
+    train(task, on_event)
+    assert until - 0.2 < CLOCK.seconds < until + 0.2
+    for stage in (0.5, 1.0):
+        of_stage = [p for s, p in progress if s == stage]
+        assert of_stage == sorted(of_stage)
+        assert of_stage[-1] > 0.9
+    val, _ = answers(task)
+    assert accuracy(val[0], task.y_true) >= 0.8
+
+
+# ---- precision
+
+
+def test_the_probe_names_a_precision_and_leaves_the_random_numbers_alone():
+    member = MemberSettings(backbone="test_resnet", size=(32, 48), head="hidden")
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    with torch.random.fork_rng():  # building the network draws its weights
+        assert fastest_precision(member) in FABRIC_PRECISION
+    assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize(("slow", "fast"), [("fp32", "bf16"), ("bf16", "fp32")])
+def test_the_faster_one_wins(monkeypatch, slow, fast):
+    def seconds(network, photos, precision, device):
+        assert photos.shape[1:] == (32, 48, 3)
+        return {slow: 2.0, fast: 1.0}[precision]
+
+    monkeypatch.setattr(launch, "_step_seconds", seconds)
+    assert fastest_precision(MemberSettings(backbone="test_resnet", size=(32, 48))) == fast
+
+
+# ---- errors
+
+
+def test_a_folder_that_cannot_be_written_is_named(make_task, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    task = make_task("file/network", stages=[1.0], epochs=1)
+    with pytest.raises(FovsfeError, match="cannot write"):
+        train(task)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_damaged_checkpoint_is_named(make_task):
+    task = make_task()
+    task.folder.mkdir()
+    (task.folder / "checkpoint.pt").write_bytes(os.urandom(64))
+    with pytest.raises(FovsfeError, match=r"checkpoint\.pt is damaged"):
+        train(task)
