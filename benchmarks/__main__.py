@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME [OPTIONS]]`: runs one benchmark, or lists all of them and runs the quick ones."""
+"""`python -m benchmarks [NAME [OPTIONS]]`: runs one benchmark, or lists all and runs the quick ones."""
 
 import sys
 from importlib import import_module

@@ -28,7 +28,8 @@ def main() -> None:
             record_timing=False,
             coalesce_streams=True,
         )
-        client.execute(env={**os.environ, "PATH": path})
+        # tqdm's warning that widgets are not installed would show a path of this machine.
+        client.execute(env={**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore:IProgress not found"})
     for cell in notebook.cells:
         if "report" in cell.metadata.get("tags", []):
             cell.outputs = []  # they are megabytes; the notebook says so

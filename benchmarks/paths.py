@@ -11,7 +11,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def drawn_photos(labelled: int, test: int) -> Path:
-    """Returns a folder with at least `labelled` labelled and `test` test photos, which are drawn only once."""
+    """Returns a folder with at least `labelled` labelled and `test` test photos; draws them only once."""
     per_label = -(-labelled // len(MODELS))
     folder = SCRATCH / f"drawn-{per_label}-{test}"
     if not folder.exists():

@@ -1,4 +1,4 @@
-"""What the peers' scripts share. They run in an environment of their own, in which fovsfe is not installed."""
+"""What the peers' scripts share. They run in an environment of their own, without fovsfe."""
 
 import argparse
 import csv
@@ -49,7 +49,7 @@ def parse_peer_arguments() -> PeerArguments:
 class BudgetClock:
     """Counts the seconds since the script began, without those of the trial steps that time an epoch.
 
-    Trial steps are not counted in the peer's favour: someone who has trained before knows how many epochs fit.
+    That is in the peer's favour: someone who has trained before knows how many epochs fit.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from benchmarks.paths import SCRATCH
 def python_of(name: str) -> Path:
     """Returns the Python of an environment with `NAME-requirements.txt` installed.
 
-    The environment is made anew if that file has changed. Raises CalledProcessError if the installation fails.
+    The environment is made anew if that file has changed. Raises CalledProcessError if that fails.
     """
     requirements = Path(__file__).with_name(f"{name}-requirements.txt")
     folder = SCRATCH / f"{name}-venv"

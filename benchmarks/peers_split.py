@@ -1,4 +1,4 @@
-"""Holds out a test part of labelled photos, so that contenders are scored on labels that none of them sees."""
+"""Holds out a test part of labelled photos, so that contenders are scored on labels they do not see."""
 
 import csv
 from dataclasses import dataclass

@@ -34,8 +34,7 @@ def main() -> None:
     subprocess.run([FOVSFE, "report", run], check=True)
     with sync_playwright() as playwright, _served_page(run / "bundle") as address:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), chromium_sandbox=False)
-        viewport = {"width": WIDTH, "height": MAX_HEIGHT}
-        page = browser.new_page(viewport=viewport, device_scale_factor=1.5)
+        page = browser.new_page(viewport={"width": WIDTH, "height": MAX_HEIGHT}, device_scale_factor=1.5)
         page.goto((run / "report.html").resolve().as_uri())
         _save(page.locator("#summary"), "report.jpg")
         _save(page.locator("#mistakes"), "mistakes.jpg")
@@ -54,8 +53,13 @@ def _save(element: Locator, name: str) -> None:
     assert box is not None, f"{name}: the element is not visible"
     top = box["y"] + element.page.evaluate("window.scrollY") - MARGIN  # the box is relative to the viewport
     height = min(box["height"] + 2 * MARGIN, MAX_HEIGHT)
-    clip = {"x": 0, "y": max(top, 0), "width": WIDTH, "height": height}
-    element.page.screenshot(path=DOCS / name, type="jpeg", quality=80, clip=clip, full_page=True)
+    element.page.screenshot(
+        path=DOCS / name,
+        type="jpeg",
+        quality=80,
+        clip={"x": 0, "y": max(top, 0), "width": WIDTH, "height": height},
+        full_page=True,
+    )
     print(f"docs/{name}: {(DOCS / name).stat().st_size / 1000:.0f} kB")
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks reading
     python -m benchmarks reading --photos PHOTOS
 
-Each round reads, decodes and resizes all photos once from files and once from shards, in an epoch's order and
-in this process; the ratio is that of the fastest rounds. Without PHOTOS it draws 2,048 photos. Takes about two
-minutes on two cores.
+Each round reads, decodes and resizes all photos once from files and once from shards, in an epoch's order
+and in this process; the ratio is that of the fastest rounds. Without PHOTOS it draws 2,048 photos. Takes
+about two minutes on two cores.
 """
 
 import argparse

@@ -36,7 +36,7 @@ def compile_model(core, file, device, settings):
     return original(core, file, device, settings | {"INFERENCE_PRECISION_HINT": "bf16"})
 openvino.Core.compile_model = compile_model
 """
-RUNTIMES = {  # name -> environment variables of the process; the last one counts if the processor has bf16
+RUNTIMES = {  # name -> variables of the process; the last one differs only if the processor has bf16
     "onnxruntime": {VARIABLE: "onnxruntime"},
     "openvino": {VARIABLE: "openvino"},
     "openvino, bf16": {VARIABLE: "openvino", "SETUP": USE_BF16},
@@ -79,7 +79,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _measure_bundle(folder: Path, photos: Sequence[Path]) -> list[dict[str, Any]]:
-    """Returns a row for each member and runtime; "differs" compares probabilities with the first runtime's."""
+    """Returns a row for each member and runtime.
+
+    "differs" is the greatest difference from the first runtime's probabilities.
+    """
     bundle = load_bundle(folder)
     rows = []
     for member in bundle.members:

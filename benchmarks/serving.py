@@ -1,13 +1,13 @@
-"""`fovsfe serve` beside LitServe, FastAPI, BentoML and a bare loop: requests a second, times, memory.
+"""`fovsfe serve` against LitServe, FastAPI, BentoML and a bare loop: requests a second, latency, memory.
 
     python -m benchmarks serving --weights WEIGHTS --photos PHOTOS
     python -m benchmarks serving --weights WEIGHTS --photos PHOTOS --overload 600
 
-mobilenetv1_100 at 224 px on one core, the load on another, at 1, 8 and 32 clients, with the first photos of
-PHOTOS and with drawn ones as large as phones make them; ours also with the network in 8 bits, whose accuracy
-is not looked at here. Twenty minutes, and once the installation of the peers' environment; needs
-`pip install openvino`. `--overload SECONDS` asks our service alone for four times what it can do. Linux only,
-two cores.
+Serves mobilenetv1_100 at 224 px on one core and sends the load from another, with 1, 8 and 32 clients, with
+the first photos of PHOTOS and with drawn ones as large as phones make them. fovsfe also serves the network in
+8 bits, whose accuracy is not measured here. Takes twenty minutes and, once, the installation of the peers'
+environment; needs `pip install -e '.[openvino]'`. `--overload SECONDS` sends fovsfe alone four times the load
+that it can serve. Linux only, two cores.
 """
 
 import argparse
@@ -23,136 +23,158 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from benchmarks.peers_environment import python
-from benchmarks.places import RESULTS, ROOT, SCRATCH
-from benchmarks.results import machine, markdown
-from benchmarks.serving_model import made, phone_photos
+from benchmarks.paths import RESULTS, ROOT, SCRATCH
+from benchmarks.peers_environment import python_of
+from benchmarks.results import describe_machine, markdown_table
+from benchmarks.serving_model import build_served_models, phone_photos
 from fovsfe.files import read_json, write_json
 from fovsfe.photos.decode import SUFFIXES
 
-SERVER, LOAD = "0", "1"  # cores
+SERVER_CORE, LOAD_CORE = "0", "1"
 PORT = 42871
 CLIENTS = (1, 8, 32)
+PHOTOS = 16  # of the folder
 OURS = {  # contender -> its bundle, and the runtime
     "fovsfe": ("bundle", "onnxruntime"),
     "fovsfe, int8": ("bundle-int8", "onnxruntime"),
     "fovsfe, int8, openvino": ("bundle-int8", "openvino"),
 }
-LONGEST_WAIT = 0.45  # seconds, as a full queue takes when nobody is refused
 PEERS = ("fastapi", "litserve", "litserve-batches", "bentoml")
-BARE = """
+FULL_QUEUE_SECONDS = 0.45  # the longest wait if nobody is refused
+WARM_UP_SECONDS, WARM_UP_CLIENTS = 2, 8
+CAPACITY_SECONDS, CAPACITY_CLIENTS = 15, 32  # of the measurement that an overload is a multiple of
+OVERLOAD_FACTOR, OVERLOAD_CLIENTS = 4, 256
+BARE_LOOP = """
 import itertools, json, sys, time
 from pathlib import Path
 import onnxruntime
-from fovsfe.photos.decode import load
+from fovsfe.photos.decode import load_photo
 graph, seconds, *files = sys.argv[1:]
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 photos = [Path(file).read_bytes() for file in files]
-over, took, cpu = time.perf_counter() + float(seconds), [], time.process_time()
+end, responses, cpu = time.perf_counter() + float(seconds), [], time.process_time()
 for data in itertools.cycle(photos):
     start = time.perf_counter()
-    if start > over:
+    if start > end:
         break
-    session.run(["logits"], {"photos": load(data, (224, 224), "squash")[None]})
-    took.append([200, time.perf_counter() - start, start])
-print(json.dumps([took, time.process_time() - cpu]))
+    session.run(["logits"], {"photos": load_photo(data, (224, 224), "squash")[None]})
+    responses.append([200, time.perf_counter() - start, start])
+print(json.dumps([responses, time.process_time() - cpu]))
 """
 
+Responses = list[list[Any]]
+"""what `serving_load` prints: status, seconds and start of each request"""
 
-def main(flags: Sequence[str]) -> None:
-    """Prints the table, or what became of the overload; writes results/serving.json."""
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the table, or what came of the overload, and writes results/serving.json."""
     parser = argparse.ArgumentParser("python -m benchmarks serving", description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--overload", type=float, default=0)
-    given = parser.parse_args(flags)
-    bundle = made(given.weights)
-    files = [file for file in sorted(given.photos.rglob("*")) if file.suffix.lower() in SUFFIXES][:16]
-    sets = {given.photos.resolve().name: files, "phone, 12 megapixels": phone_photos()}
-    kept = read_json(RESULTS / "serving.json") if (RESULTS / "serving.json").exists() else {}
-    where = f"{machine()}; load average before: {os.getloadavg()[0]:.1f}"
-    if given.overload:
-        kept["overload"] = overload(bundle, files, given.overload) | {"machine": where}
-        print(json.dumps(kept["overload"], indent=1))
+    parser.add_argument("--overload", type=float, default=0, metavar="SECONDS")
+    options = parser.parse_args(argv)
+    bundle = build_served_models(options.weights)
+    files = [file for file in sorted(options.photos.rglob("*")) if file.suffix.lower() in SUFFIXES][:PHOTOS]
+    result = read_json(RESULTS / "serving.json") if (RESULTS / "serving.json").exists() else {}
+    machine = f"{describe_machine()}; load average before: {os.getloadavg()[0]:.1f}"
+    if options.overload:
+        result["overload"] = measure_overload(bundle, files, options.overload) | {"machine": machine}
+        print(json.dumps(result["overload"], indent=1))
     else:
-        rows = [row for name, photos in sets.items() for row in compare(bundle, name, photos, given)]
-        kept["comparison"] = {"machine": where, "rows": rows}
-        print(f"{table(rows)}{where}")
-    write_json(RESULTS / "serving.json", kept)
+        photo_sets = {options.photos.resolve().name: files, "phone, 12 megapixels": phone_photos()}
+        rows = []
+        for name, photos in photo_sets.items():
+            rows += compare_servers(bundle, name, photos, options.seconds, options.rounds)
+        result["comparison"] = {"machine": machine, "rows": rows}
+        print(f"{comparison_table(rows)}{machine}")
+    write_json(RESULTS / "serving.json", result)
 
 
-def compare(
-    bundle: Path, name: str, photos: Sequence[Path], given: argparse.Namespace
+def compare_servers(
+    bundle: Path, name: str, photos: Sequence[Path], seconds: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """A row for each contender and number of clients, of the better round; the contenders take turns."""
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    """Returns a row for each contender and number of clients, of its best round; contenders take turns.
+
+    Args:
+        bundle: as `build_served_models` returns it.
+        name: of the photos, for the rows.
+        photos: what the clients upload.
+        seconds: how long each measurement takes.
+        rounds: how often everything is measured.
+    """
+    figures: dict[tuple[str, int], list[dict[str, Any]]] = {}
     (graph,) = (bundle / "members").iterdir()
-    bare = ["taskset", "-c", SERVER, sys.executable, "-c", BARE, str(graph), str(given.seconds)]
-    for _ in range(given.rounds):
-        done = subprocess.run([*bare, *map(str, photos)], env=_environ(), check=True, stdout=subprocess.PIPE)
-        notes, cpu = json.loads(done.stdout)
-        found.setdefault(("bare loop", 1), []).append(_figures(notes, given.seconds, cpu))
+    bare_loop = ["taskset", "-c", SERVER_CORE, sys.executable, "-c", BARE_LOOP, str(graph), str(seconds)]
+    for _ in range(rounds):
+        done = subprocess.run(
+            [*bare_loop, *map(str, photos)], env=_environment(), check=True, stdout=subprocess.PIPE
+        )
+        responses, cpu = json.loads(done.stdout)
+        figures.setdefault(("bare loop", 1), []).append(_figures(responses, seconds, cpu))
         for contender in (*OURS, *PEERS):
-            with served(contender, bundle) as (url, process):
-                _load(url, 2, 8, 0, photos)  # warm
+            with running_server(contender, bundle) as (url, process):
+                _send_load(url, WARM_UP_SECONDS, WARM_UP_CLIENTS, photos)
                 for clients in CLIENTS:
                     print(f"{name}: {contender}, {clients} clients ...", flush=True)
-                    before = _cpu(process.pid)
-                    notes = _load(url, given.seconds, clients, 0, photos)
-                    figures = _figures(notes, given.seconds, _cpu(process.pid) - before)
-                    found.setdefault((contender, clients), []).append(figures)
+                    cpu_before = _cpu_seconds(process.pid)
+                    responses = _send_load(url, seconds, clients, photos)
+                    cpu = _cpu_seconds(process.pid) - cpu_before
+                    figures.setdefault((contender, clients), []).append(_figures(responses, seconds, cpu))
     return [
         {"photos": name, "contender": contender, "clients": clients}
-        | max(rounds, key=lambda figures: float(figures["requests_a_second"]))
-        for (contender, clients), rounds in found.items()
+        | max(of_rounds, key=lambda figures: float(figures["requests_a_second"]))
+        for (contender, clients), of_rounds in figures.items()
     ]
 
 
-def overload(bundle: Path, photos: Sequence[Path], seconds: float) -> dict[str, Any]:
-    """What our service refuses, serves and holds in memory when asked for four times what it can do."""
-    with served("fovsfe", bundle, QUEUE_SECONDS=str(2 * LONGEST_WAIT)) as (url, process):
-        _load(url, 2, 8, 0, photos)
-        before = _cpu(process.pid)
-        notes = _load(url, 15, 32, 0, photos)
-        at_capacity = _figures(notes, 15, _cpu(process.pid) - before)
-        rate = 4 * at_capacity["requests_a_second"]
-        command = _loading(url, seconds, 256, rate, photos)
+def measure_overload(bundle: Path, photos: Sequence[Path], seconds: float) -> dict[str, Any]:
+    """Sends fovsfe four times what it can serve; returns what it refuses and serves, and its memory."""
+    with running_server("fovsfe", bundle, QUEUE_SECONDS=str(2 * FULL_QUEUE_SECONDS)) as (url, process):
+        _send_load(url, WARM_UP_SECONDS, WARM_UP_CLIENTS, photos)
+        cpu_before = _cpu_seconds(process.pid)
+        responses = _send_load(url, CAPACITY_SECONDS, CAPACITY_CLIENTS, photos)
+        at_capacity = _figures(responses, CAPACITY_SECONDS, _cpu_seconds(process.pid) - cpu_before)
+        rate = OVERLOAD_FACTOR * at_capacity["requests_a_second"]
+        command = _load_command(url, seconds, OVERLOAD_CLIENTS, rate, photos)
         memory, output = [], SCRATCH / "serving" / "overload.json"
-        with output.open("wb") as file, subprocess.Popen(command, stdout=file, env=_environ()) as load:
+        with output.open("wb") as file, subprocess.Popen(command, stdout=file, env=_environment()) as load:
             while load.poll() is None:
-                memory.append(_held(process.pid))
+                memory.append(_anonymous_bytes(process.pid))
                 time.sleep(1)
-    notes = read_json(output)
-    answered = sorted(took for status, took, _ in notes if status == 200)
-    refused = sorted(took for status, took, _ in notes if status == 503)
+    responses = read_json(output)
+    outcomes = {str(status): 0 for status, _, _ in responses}
+    for status, _, _ in responses:
+        outcomes[str(status)] += 1
+    answered = sorted(latency for status, latency, _ in responses if status == 200)
+    refused = sorted(latency for status, latency, _ in responses if status == 503)
     fifth = max(1, len(memory) // 5)
     return {
         "seconds": seconds,
         "at_capacity": at_capacity,
         "rate": round(rate, 1),
-        "outcomes": {str(s): sum(status == s for status, _, _ in notes) for s in {s for s, _, _ in notes}},
-        "answered_p50": _at(answered, 50),
-        "answered_p99": _at(answered, 99),
-        "refused_p50": _at(refused, 50),
-        "refused_p99": _at(refused, 99),
+        "outcomes": outcomes,
+        "answered_p50": _percentile(answered, 50),
+        "answered_p99": _percentile(answered, 99),
+        "refused_p50": _percentile(refused, 50),
+        "refused_p99": _percentile(refused, 99),
         "refused_most": refused[-1] if refused else None,
-        "refused_within_50_ms": sum(took <= 0.05 for took in refused) / max(1, len(refused)),
+        "refused_within_50_ms": sum(latency <= 0.05 for latency in refused) / max(1, len(refused)),
         "memory_first_fifth_mb": round(max(memory[:fifth]) / 1e6, 1),
         "memory_last_fifth_mb": round(max(memory[-fifth:]) / 1e6, 1),
     }
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as text, with ratios to the bare loop's and to the best peer's of the same clients."""
+def comparison_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the rows as a table, with ratios to the bare loop and to the best peer at as many clients."""
     lines = []
     for row in rows:
-        same = [other for other in rows if other["photos"] == row["photos"]]
-        bare = next(other for other in same if other["contender"] == "bare loop")["requests_a_second"]
-        peers = [r for r in same if r["contender"] in PEERS and r["clients"] == row["clients"]]
+        same_photos = [other for other in rows if other["photos"] == row["photos"]]
+        bare = next(other for other in same_photos if other["contender"] == "bare loop")["requests_a_second"]
+        peers = [r for r in same_photos if r["contender"] in PEERS and r["clients"] == row["clients"]]
         best = max((peer["requests_a_second"] for peer in peers), default=None)
         lines.append(
             (
@@ -173,30 +195,38 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "photos", "server", "clients", "requests/s", "of the bare loop", "of the best peer", "p50 ms",
         "p99 ms", "p99/p50", "CPU ms", "failed",
     )  # fmt: skip
-    return markdown(header, lines)
+    return markdown_table(header, lines)
 
 
 @contextmanager
-def served(contender: str, bundle: Path, **settings: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """A running server on its core: where it takes photos, and its process."""
-    environ = _environ() | {"PORT": str(PORT), "OMP_NUM_THREADS": "1"} | settings
+def running_server(
+    contender: str, bundle: Path, **settings: str
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Runs a contender's server on its core; yields the URL that takes photos, and the process.
+
+    `settings` are environment variables. Raises RuntimeError if the server does not answer.
+    """
+    environment = _environment() | {"PORT": str(PORT), "OMP_NUM_THREADS": "1"} | settings
     if contender in OURS:
         name, runtime = OURS[contender]
-        folder = str(bundle.with_name(name))
-        program = [sys.executable, "-c", "from fovsfe.cli import main; main()", "serve", folder]
-        environ |= {"FOVSFE_RUNTIME": runtime}
+        program = [sys.executable, "-m", "fovsfe", "serve", str(bundle.with_name(name))]
+        environment |= {"FOVSFE_RUNTIME": runtime}
         path = "/api/predict"
     else:
-        program = [str(python("serving")), str(ROOT / "benchmarks" / "serving_peers.py")]
-        environ |= {"PEER": contender, "FOLDER": str(bundle.parent), "BENTOML_DO_NOT_TRACK": "1"}
+        program = [str(python_of("serving")), str(ROOT / "benchmarks" / "serving_peers.py")]
+        environment |= {"PEER": contender, "FOLDER": str(bundle.parent), "BENTOML_DO_NOT_TRACK": "1"}
         path = "/predict"
     log = (SCRATCH / f"serving-{contender}.log").open("wb")
     process = subprocess.Popen(
-        ["taskset", "-c", SERVER, *program], env=environ, stdout=log, stderr=log, start_new_session=True
+        ["taskset", "-c", SERVER_CORE, *program],
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
     )
     url = f"http://127.0.0.1:{PORT}{path}"
     try:
-        _wait(url, process, log.name)
+        _wait_until_ready(url, process, log.name)
         yield url, process
     finally:
         with suppress(ProcessLookupError):  # it has ended by itself
@@ -210,13 +240,13 @@ def served(contender: str, bundle: Path, **settings: str) -> Iterator[tuple[str,
         time.sleep(1)
 
 
-def _wait(url: str, process: "subprocess.Popen[bytes]", log: str) -> None:
-    """Until it answers a photo. Raises RuntimeError."""
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: str) -> None:
+    """Waits until a photo is answered. Raises RuntimeError if that takes too long."""
     photo = phone_photos()[0]
-    until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
         try:
-            if [status for status, _, _ in _load(url, 0.01, 1, 0, [photo])] == [200]:
+            if [status for status, _, _ in _send_load(url, 0.01, 1, [photo])] == [200]:
                 return
         except subprocess.CalledProcessError:
             pass
@@ -224,55 +254,58 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", log: str) -> None:
     raise RuntimeError(f"no answer at {url}; see {log}")
 
 
-def _loading(url: str, seconds: float, clients: int, rate: float, photos: Sequence[Path]) -> list[str]:
+def _load_command(url: str, seconds: float, clients: int, rate: float, photos: Sequence[Path]) -> list[str]:
     command = [sys.executable, "-m", "benchmarks.serving_load", url, seconds, clients, rate, *photos]
-    return ["taskset", "-c", LOAD, *map(str, command)]
+    return ["taskset", "-c", LOAD_CORE, *map(str, command)]
 
 
-def _load(url: str, seconds: float, clients: int, rate: float, photos: Sequence[Path]) -> list[list[Any]]:
-    command = _loading(url, seconds, clients, rate, photos)
-    found: list[list[Any]] = json.loads(subprocess.run(command, env=_environ(), check=True, stdout=-1).stdout)
-    return found
+def _send_load(url: str, seconds: float, clients: int, photos: Sequence[Path]) -> Responses:
+    """Lets each client send one photo after the other for so many seconds."""
+    command = _load_command(url, seconds, clients, 0, photos)
+    done = subprocess.run(command, env=_environment(), check=True, stdout=subprocess.PIPE)
+    responses: Responses = json.loads(done.stdout)
+    return responses
 
 
-def _environ() -> dict[str, str]:
+def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
 
 
-def _figures(notes: Sequence[Sequence[Any]], seconds: float, cpu: float) -> dict[str, Any]:
-    """`cpu`: seconds that the server used meanwhile."""
-    took = sorted(took for status, took, _ in notes if status == 200)
-    end = min(start for _, _, start in notes) + seconds
-    in_time = sum(status == 200 and start + took <= end for status, took, start in notes)
+def _figures(responses: Responses, seconds: float, cpu: float) -> dict[str, Any]:
+    """Returns the figures of a measurement of `seconds`, in which the server used `cpu` seconds."""
+    latencies = sorted(latency for status, latency, _ in responses if status == 200)
+    end = min(start for _, _, start in responses) + seconds
+    in_time = sum(status == 200 and start + latency <= end for status, latency, start in responses)
     return {
         "requests_a_second": round(in_time / seconds, 2),
-        "cpu_ms": round(1000 * cpu / max(1, len(took)), 2),
-        "p50": _at(took, 50),
-        "p99": _at(took, 99),
-        "failed": sum(status != 200 for status, _, _ in notes),
+        "cpu_ms": round(1000 * cpu / max(1, len(latencies)), 2),
+        "p50": _percentile(latencies, 50),
+        "p99": _percentile(latencies, 99),
+        "failed": sum(status != 200 for status, _, _ in responses),
     }
 
 
-def _at(took: Sequence[float], percent: int) -> float | None:
-    if len(took) < 2:
+def _percentile(values: Sequence[float], percent: int) -> float | None:
+    if len(values) < 2:
         return None
-    return round(quantiles(took, n=100, method="inclusive")[percent - 1], 4)
+    return round(quantiles(values, n=100, method="inclusive")[percent - 1], 4)
 
 
-def _cpu(pid: int) -> float:
-    """Seconds of CPU that a process and all below it have used."""
+def _cpu_seconds(pid: int) -> float:
+    """Returns the seconds of CPU that a process and all that it has started have used."""
     parents, used = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it may end meanwhile
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             parents[int(folder.name)] = int(fields[1])
             used[int(folder.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    ours = {pid}
-    while more := {child for child, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    return sum(used.get(one, 0.0) for one in ours)
+    tree = {pid}
+    while children := {child for child, parent in parents.items() if parent in tree} - tree:
+        tree |= children
+    return sum(used.get(process, 0.0) for process in tree)
 
 
-def _held(pid: int) -> int:
+def _anonymous_bytes(pid: int) -> int:
+    """Returns the memory of a process without mapped files."""
     status = Path(f"/proc/{pid}/status").read_text().split()
     return int(status[status.index("RssAnon:") + 1]) * 1024

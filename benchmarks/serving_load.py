@@ -1,10 +1,11 @@
-"""The load of benchmarks/serving.py, in a process of its own: uploads photos and times the answers.
+"""The load of the serving benchmark, in a process of its own: uploads photos and times the answers.
 
     python -m benchmarks.serving_load URL SECONDS CLIENTS RATE PHOTO...
 
-CLIENTS send one photo after the other, each on a connection that it keeps. With a RATE other than 0, photos
-are sent so many times a second instead, whatever comes back, as long as fewer than CLIENTS wait. Prints JSON:
-[status, seconds, when it was sent] of each; a status of 0 is no answer, -1 that no client was free.
+With RATE 0 it is a closed loop: each of CLIENTS sends one photo after the other on a connection that it
+keeps. Otherwise it is an open loop: RATE photos are sent each second, whatever comes back, as long as fewer
+than CLIENTS wait for an answer. Prints JSON: [status, seconds, start] of each request; status 0 means that
+there was no answer, -1 that no client was free.
 """
 
 import asyncio
@@ -18,25 +19,27 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-Note = tuple[int, float, float]
-PATIENCE = 120.0  # seconds
+Response = tuple[int, float, float]
+"""status, seconds until the whole answer was there, start in seconds of time.monotonic"""
+
+TIMEOUT = 120.0  # seconds
 
 
-class Client:
-    """One visitor, with a connection of its own."""
+class LoadClient:
+    """A client with a connection of its own, which it keeps as long as the server does."""
 
     def __init__(self, url: str) -> None:
-        self._to = urlsplit(url)
+        self._url = urlsplit(url)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, data: bytes) -> int:
-        """The status of the answer, 0 where there is none."""
+        """Sends a request and reads the whole answer; returns its status, or 0 if there is no answer."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 if self._streams is not None and self._streams[0].at_eof():
-                    self.close()  # the server has closed what was idle for long
+                    self.close()  # the server has closed an idle connection
                 if self._streams is None:
-                    self._streams = await asyncio.open_connection(self._to.hostname, self._to.port)
+                    self._streams = await asyncio.open_connection(self._url.hostname, self._url.port)
                 reader, writer = self._streams
                 writer.write(data)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -50,78 +53,81 @@ class Client:
         return int(head.split()[1])
 
     def close(self) -> None:
-        """The next photo goes by another connection."""
+        """Closes the connection; the next request opens another one."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
 
 
-def request(url: str, photo: bytes) -> bytes:
-    """A form with the photo, as bytes of HTTP."""
+def encode_request(url: str, photo: bytes) -> bytes:
+    """Returns an HTTP request that uploads a photo with a form."""
     head = (
         b'--XX\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\nContent-Type: image/jpeg'
     )
     body = head + b"\r\n\r\n" + photo + b"\r\n--XX--\r\n"
-    to = urlsplit(url)
+    parts = urlsplit(url)
     return (
-        f"POST {to.path} HTTP/1.1\r\nHost: {to.netloc}\r\nContent-Length: {len(body)}\r\n"
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(body)}\r\n"
         "Content-Type: multipart/form-data; boundary=XX\r\n\r\n"
     ).encode() + body
 
 
-async def closed(url: str, seconds: float, clients: int, requests: Sequence[bytes]) -> list[Note]:
-    """Each client sends as soon as it has its answer."""
-    notes: list[Note] = []
-    over = time.monotonic() + seconds
+async def run_closed_loop(
+    url: str, seconds: float, clients: int, requests: Sequence[bytes]
+) -> list[Response]:
+    """Lets each client send its next request as soon as it has the answer to the last one."""
+    responses: list[Response] = []
+    end = time.monotonic() + seconds
 
-    async def visit(number: int) -> None:
-        client = Client(url)
-        for data in cycle([*requests[number % len(requests) :], *requests[: number % len(requests)]]):
+    async def send_until_end(number: int) -> None:
+        client = LoadClient(url)
+        first = number % len(requests)
+        for data in cycle([*requests[first:], *requests[:first]]):
             start = time.monotonic()
-            if start > over:
+            if start > end:
                 return
             status = await client.send(data)
-            notes.append((status, time.monotonic() - start, start))
+            responses.append((status, time.monotonic() - start, start))
 
-    await asyncio.gather(*map(visit, range(clients)))
-    return notes
+    await asyncio.gather(*map(send_until_end, range(clients)))
+    return responses
 
 
-async def opened(
+async def run_open_loop(
     url: str, seconds: float, clients: int, rate: float, requests: Sequence[bytes]
-) -> list[Note]:
-    """Photos come when they come."""
-    notes: list[Note] = []
-    free, photos = [Client(url) for _ in range(clients)], cycle(requests)
+) -> list[Response]:
+    """Sends `rate` requests a second, whether earlier ones are answered or not."""
+    responses: list[Response] = []
+    free_clients, upcoming = [LoadClient(url) for _ in range(clients)], cycle(requests)
     tasks: set[asyncio.Task[None]] = set()
 
-    async def visit(client: Client, data: bytes) -> None:
+    async def send_once(client: LoadClient, data: bytes) -> None:
         start = time.monotonic()
         status = await client.send(data)
-        notes.append((status, time.monotonic() - start, start))
-        free.append(client)
+        responses.append((status, time.monotonic() - start, start))
+        free_clients.append(client)
 
-    begun = time.monotonic()
+    loop_start = time.monotonic()
     for number in range(round(seconds * rate)):
-        await asyncio.sleep(max(0, begun + number / rate - time.monotonic()))
-        if free:
-            task = asyncio.create_task(visit(free.pop(), next(photos)))
+        await asyncio.sleep(max(0, loop_start + number / rate - time.monotonic()))
+        if free_clients:
+            task = asyncio.create_task(send_once(free_clients.pop(), next(upcoming)))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         else:
-            notes.append((-1, 0.0, time.monotonic()))
+            responses.append((-1, 0.0, time.monotonic()))
     await asyncio.gather(*tasks)
-    return notes
+    return responses
 
 
 def main(url: str, seconds: str, clients: str, rate: str, *photos: str) -> None:
-    """Prints what came."""
-    requests = [request(url, Path(photo).read_bytes()) for photo in photos]
+    """Runs the load and prints the responses as JSON."""
+    requests = [encode_request(url, Path(photo).read_bytes()) for photo in photos]
     if float(rate):
-        story = opened(url, float(seconds), int(clients), float(rate), requests)
+        loop = run_open_loop(url, float(seconds), int(clients), float(rate), requests)
     else:
-        story = closed(url, float(seconds), int(clients), requests)
-    print(json.dumps(uvloop.run(story)))
+        loop = run_closed_loop(url, float(seconds), int(clients), requests)
+    print(json.dumps(uvloop.run(loop)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What benchmarks/serving.py serves: one network as a bundle and for the peers, and photos of phone size."""
+"""What the serving benchmark serves: one network, as bundles and for the peers, and photos of phone size."""
 
 import io
 import shutil
@@ -11,78 +11,81 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from benchmarks.places import SCRATCH
-from fovsfe import recipe as recipes
-from fovsfe.bundle import format
+from benchmarks.paths import SCRATCH
 from fovsfe.bundle.export import ExportInputs, export_bundle
+from fovsfe.bundle.format import load_bundle, write_bundle
 from fovsfe.bundle.quantize import quantize_int8
 from fovsfe.ensemble.blend import Blend
 from fovsfe.files import write_json
-from fovsfe.networks.network import build_network
+from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.decode import load_photo
+from fovsfe.recipe import MemberSettings, load_recipe
 from fovsfe.synthetic.cars import MODELS
 from fovsfe.synthetic.dataset import draw_photo
 
 BACKBONE, SIZE = "mobilenetv1_100", (224, 224)
-LABELS = [str(number) for number in range(10)]
-PHONE = (4032, 3024)
+CLASS_NAMES = [str(number) for number in range(10)]
+PHONE_SIZE = (4032, 3024)  # width and height
 
 
-def made(weights: Path) -> Path:
-    """The bundle; beside it bundle-int8, with its network in 8 bits, and the same network for the peers:
-    model.onnx, model.safetensors and model.json."""
+def build_served_models(weights: Path) -> Path:
+    """Writes one network in every form that is served, and returns the folder of its bundle.
+
+    Beside it are bundle-int8, the same network in 8 bits, and what the peers serve: model.onnx,
+    model.safetensors and model.json.
+    """
     folder = SCRATCH / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    network = build_network(BACKBONE, SIZE, "linear", len(LABELS), str(weights)).eval()
-    _save(network, folder / "ours")
-    members = [{"backbone": BACKBONE, "size": list(SIZE)}]
-    recipe = recipes.load_recipe("quick").model_copy(
-        update={"members": (recipes.MemberSettings(**members[0]),)}
-    )
-    title = recipe.members[0].title
+    network = build_network(BACKBONE, SIZE, "linear", len(CLASS_NAMES), str(weights)).eval()
     photos = np.stack([load_photo(draw_photo(model, Random(model.name)), SIZE, "squash") for model in MODELS])
-    bundle = folder / "bundle"
-    blend = Blend(kind="mean", members=(title,))
+    _save_weights(network, folder / "network.safetensors")
+    member = MemberSettings(backbone=BACKBONE, size=SIZE)
     inputs = ExportInputs(
-        networks={title: [folder / "ours"]},
-        recipe=recipe,
-        blend=blend,
-        class_names=LABELS,
-        label_ids={label: label for label in LABELS},
+        networks={member.title: [folder / "network.safetensors"]},
+        recipe=load_recipe("quick").model_copy(update={"members": (member,)}),
+        blend=Blend(kind="mean", members=(member.title,)),
+        class_names=CLASS_NAMES,
+        label_ids={label: label for label in CLASS_NAMES},
         tta=("plain",),
         metrics={},
-        proof_photos=lambda _: photos,
+        proof_photos=lambda title: photos,
     )
+    bundle = folder / "bundle"
     export_bundle(bundle, inputs)
     (graph,) = (bundle / "members").iterdir()
+    quantized = shutil.copytree(bundle, folder / "bundle-int8", dirs_exist_ok=True)
+    quantize_int8(quantized / "members" / graph.name, photos)
+    write_bundle(quantized, load_bundle(bundle))
     (folder / "model.onnx").write_bytes(graph.read_bytes())
-    reduced = shutil.copytree(bundle, folder / "bundle-int8", dirs_exist_ok=True)
-    quantize_int8(reduced / "members" / graph.name, photos)
-    format.write_bundle(reduced, format.load_bundle(bundle))
-    peer = timm.create_model(BACKBONE, num_classes=len(LABELS))
-    of_head = {"classifier.weight": network.head.weight, "classifier.bias": network.head.bias}
-    peer.load_state_dict(network.backbone.state_dict() | of_head)
-    _save(peer, folder / "model.safetensors")
-    facts = {key: (getattr(network, key) / 255).flatten().tolist() for key in ("mean", "std")}
-    facts |= {"backbone": BACKBONE, "size": list(SIZE), "labels": len(LABELS)}
-    write_json(folder / "model.json", facts)
+    _write_peer_model(network, folder)
     return bundle
 
 
-def _save(network: torch.nn.Module, file: Path) -> None:
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
+def _write_peer_model(network: Network, folder: Path) -> None:
+    """Writes the network as a plain model of timm, and the facts that are needed to run it."""
+    model = timm.create_model(BACKBONE, num_classes=len(CLASS_NAMES))
+    classifier = {"classifier.weight": network.head.weight, "classifier.bias": network.head.bias}
+    model.load_state_dict(network.backbone.state_dict() | classifier)
+    _save_weights(model, folder / "model.safetensors")
+    facts = {key: (getattr(network, key) / 255).flatten().tolist() for key in ("mean", "std")}
+    facts |= {"backbone": BACKBONE, "size": list(SIZE), "num_classes": len(CLASS_NAMES)}
+    write_json(folder / "model.json", facts)
+
+
+def _save_weights(module: torch.nn.Module, file: Path) -> None:
+    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, file)
 
 
 def phone_photos() -> list[Path]:
-    """Four drawn photos of 12 megapixels with a sensor's noise, as JPEGs; made once."""
+    """Returns four drawn JPEGs of 12 megapixels with a sensor's noise, which are made only once."""
     folder = SCRATCH / "serving" / "phone"
     files = [folder / f"{number}.jpg" for number in range(4)]
     if not all(file.exists() for file in files):
         folder.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(0).integers(-9, 10, (*PHONE[::-1], 1), dtype=np.int16)
+        noise = np.random.default_rng(0).integers(-9, 10, (*PHONE_SIZE[::-1], 1), dtype=np.int16)
         for file, model in zip(files, MODELS, strict=False):
-            drawn = Image.open(io.BytesIO(draw_photo(model, Random(model.name))))
-            large = np.asarray(drawn.convert("RGB").resize(PHONE, Image.Resampling.BICUBIC), np.int16)
+            photo = Image.open(io.BytesIO(draw_photo(model, Random(model.name)))).convert("RGB")
+            large = np.asarray(photo.resize(PHONE_SIZE, Image.Resampling.BICUBIC), np.int16)
             Image.fromarray((large + noise).clip(0, 255).astype(np.uint8)).save(file, quality=80)
     return files

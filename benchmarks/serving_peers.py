@@ -1,9 +1,10 @@
-"""The peers of benchmarks/serving.py, one server each. Runs in an environment of its own, without fovsfe.
+"""The peers of the serving benchmark, one server each. Runs in an environment without fovsfe.
 
     PEER=NAME PORT=NUMBER FOLDER=FOLDER python benchmarks/serving_peers.py
 
-FOLDER has `model.onnx` and `model.safetensors`, the same network. Each peer takes the form's field `photo`,
-decodes it with Pillow, resizes it and answers {"label": NUMBER}, on one core, as its documentation shows.
+FOLDER has model.onnx and model.safetensors, the same network, and model.json, the facts about it. Each peer
+takes a photo from the form's field `photo`, decodes it with Pillow, resizes it and answers {"label": NUMBER},
+on one core, as its documentation shows.
 """
 
 import io
@@ -17,17 +18,17 @@ from PIL import Image
 
 NAME, PORT, FOLDER = os.environ["PEER"], int(os.environ["PORT"]), Path(os.environ["FOLDER"])
 FACTS = json.loads((FOLDER / "model.json").read_text())
-SIZE = FACTS["size"]
+HEIGHT, WIDTH = FACTS["size"]
 
 
-def pixels(data: bytes) -> np.ndarray:
-    """uint8 (1, height, width, 3)."""
-    photo = Image.open(io.BytesIO(data)).convert("RGB").resize(SIZE[::-1], Image.Resampling.BICUBIC)
+def load_pixels(data: bytes) -> np.ndarray:
+    """Returns a photo as the network takes it: uint8 (1, height, width, 3)."""
+    photo = Image.open(io.BytesIO(data)).convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     return np.asarray(photo)[None]
 
 
-def onnx():
-    """What answers an array of pixels, on onnxruntime."""
+def load_onnx_network():
+    """Returns a function from pixels (n, height, width, 3) to logits (n, classes), on onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -36,45 +37,45 @@ def onnx():
     return lambda photos: session.run(["logits"], {"photos": photos})[0]
 
 
-def torch_network():
-    """The network in torch, for evaluation."""
+def load_torch_network():
+    """Returns the network in torch, in evaluation mode."""
     import timm
     import torch
     from safetensors.torch import load_file
 
     torch.set_num_threads(1)
-    network = timm.create_model(FACTS["backbone"], num_classes=FACTS["labels"])
+    network = timm.create_model(FACTS["backbone"], num_classes=FACTS["num_classes"])
     network.load_state_dict(load_file(FOLDER / "model.safetensors"))
     return network.eval().to(memory_format=torch.channels_last)
 
 
-def fastapi() -> None:
-    """Answers in FastAPI's thread pool, as it does for functions that block."""
+def serve_fastapi() -> None:
+    """Serves with FastAPI, which runs functions that block in its thread pool."""
     import uvicorn
     from fastapi import FastAPI, UploadFile
 
-    app, answer = FastAPI(), onnx()
+    app, network = FastAPI(), load_onnx_network()
 
     @app.post("/predict")
     def predict(photo: UploadFile) -> dict[str, int]:
-        return {"label": int(answer(pixels(photo.file.read())).argmax())}
+        return {"label": int(network(load_pixels(photo.file.read())).argmax())}
 
     uvicorn.run(app, port=PORT, log_level="warning", loop="uvloop", http="httptools")
 
 
-if NAME.startswith("litserve"):  # not inside of a function, whose classes cannot go to another process
+if NAME.startswith("litserve"):  # not inside a function, whose classes cannot be sent to another process
     import litserve
     import torch
 
-    class Api(litserve.LitAPI):
-        """torch in a worker."""
+    class TorchApi(litserve.LitAPI):
+        """LitServe with torch in a worker."""
 
         def setup(self, device: str) -> None:
-            self.network = torch_network()
+            self.network = load_torch_network()
             self.mean, self.std = (torch.tensor(FACTS[key]).view(1, 3, 1, 1) * 255 for key in ("mean", "std"))
 
         def decode_request(self, request):
-            return pixels(request["photo"].file.read())
+            return load_pixels(request["photo"].file.read())
 
         def batch(self, inputs):
             return np.concatenate(inputs)
@@ -92,8 +93,8 @@ if NAME.startswith("litserve"):  # not inside of a function, whose classes canno
 
 
 def serve_litserve(batch: int) -> None:
-    """With a batch of more than one, LitServe waits 5 ms for others."""
-    api = Api(max_batch_size=batch, batch_timeout=0.005 if batch > 1 else 0.0)
+    """Serves with LitServe, which waits 5 ms for others if a batch may hold more than one photo."""
+    api = TorchApi(max_batch_size=batch, batch_timeout=0.005 if batch > 1 else 0.0)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=120)
     server.run(
         host="127.0.0.1", port=PORT, num_api_servers=1, generate_client_file=False, log_level="warning"
@@ -104,28 +105,28 @@ if NAME == "bentoml":
     import bentoml
 
     @bentoml.service(workers=1, threads=1, traffic={"timeout": 120})
-    class Classifier:
-        """onnxruntime in one worker, which answers in one thread, as many as there are cores."""
+    class OnnxService:
+        """BentoML with onnxruntime in one worker, which has one thread because there is one core."""
 
         def __init__(self) -> None:
-            self.answer = onnx()
+            self.network = load_onnx_network()
 
         @bentoml.api
         def predict(self, photo: Path) -> dict[str, int]:
-            return {"label": int(self.answer(pixels(photo.read_bytes())).argmax())}
+            return {"label": int(self.network(load_pixels(photo.read_bytes())).argmax())}
 
 
-def serve_bento() -> None:
-    """Its documented way to start."""
-    where = ["--port", str(PORT), "--host", "127.0.0.1", "--working-dir", str(Path(__file__).parent)]
+def serve_bentoml() -> None:
+    """Replaces this process by BentoML's command, its documented way to serve."""
+    options = ["--port", str(PORT), "--host", "127.0.0.1", "--working-dir", str(Path(__file__).parent)]
     program = str(Path(sys.executable).parent / "bentoml")
-    os.execv(program, [program, "serve", "serving_peers:Classifier", *where])
+    os.execv(program, [program, "serve", "serving_peers:OnnxService", *options])
 
 
 if __name__ == "__main__":
     {
-        "fastapi": fastapi,
+        "fastapi": serve_fastapi,
         "litserve": lambda: serve_litserve(1),
         "litserve-batches": lambda: serve_litserve(8),
-        "bentoml": serve_bento,
+        "bentoml": serve_bentoml,
     }[NAME]()

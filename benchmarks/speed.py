@@ -5,8 +5,8 @@
 
 Two ratios, each within one run. The head stage of N epochs is divided by one pass of the backbone over all
 photos. The training's steps per second, with the photos' file, the augmentation and the training's own loop,
-are divided by those of forward, backward and optimiser on tensors in memory (goal: 0.9 or more). The sizes are
-those of recipe quick, the weights random. Takes about ten minutes on two cores, with drawn photos.
+are divided by those of forward, backward and optimiser on tensors in memory (goal: 0.9 or more). The sizes
+are those of recipe quick, the weights random. Takes about ten minutes on two cores, with drawn photos.
 """
 
 import argparse

@@ -1,23 +1,26 @@
-"""What is tried: each variation changes one thing of the base."""
+"""The variations of the base recipe that are tried, each of which changes one thing."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Variation:
-    """A run of the base recipe with changes."""
+    """The base recipe with some changes."""
 
     name: str
     technique: str
-    what: str  # as the table says it
+    """what is varied, for the table"""
+    description: str
+    """how it is varied, for the table"""
     changes: tuple[str, ...] = ()
+    """KEY=VALUE, as `fovsfe train --set` takes them"""
 
 
 BASE = Variation("base", "", "the base: head, then all layers; light augmentation; averaging")
+TTA_TECHNIQUE, ROUND_2_TECHNIQUE = "test-time augmentation", "round 2"
 
-VIEWS = ("flip", "zoom", "zoom-flip", "wide", "wide-flip")
-VIEW_SETS = (("flip",), ("flip", "zoom", "zoom-flip"), ("flip", "wide", "wide-flip"), VIEWS)
-
+TTA_VARIANTS = ("flip", "zoom", "zoom-flip", "wide", "wide-flip")
+TTA_SETS = (("flip",), ("flip", "zoom", "zoom-flip"), ("flip", "wide", "wide-flip"), TTA_VARIANTS)
 
 VARIATIONS = (
     BASE,
@@ -40,22 +43,27 @@ VARIATIONS = (
     Variation("augment-strong", "augmentation", "strong", ("augment.strength=strong",)),
     Variation("mixing", "augmentation", "mixup and cutmix", ("augment.mixup=0.2", "augment.cutmix=1.0")),
     Variation("ema-none", "averaging", "no averaging of weights", ("training.ema=0",)),
-    Variation("tta", "test-time augmentation", "", (f"ensemble.tta={list(VIEWS)}",)),
+    Variation("tta", TTA_TECHNIQUE, "", (f"ensemble.tta={list(TTA_VARIANTS)}",)),
     Variation(
         "pseudo-confident",
-        "round 2",
+        ROUND_2_TECHNIQUE,
         "confident soft pseudo-labels",
-        ("rounds=2", "pseudo_labels.keep=confident", "pseudo_labels.confidence=0.8", "pseudo_labels.soft=true"),
+        (
+            "rounds=2",
+            "pseudo_labels.keep=confident",
+            "pseudo_labels.confidence=0.8",
+            "pseudo_labels.soft=true",
+        ),
     ),
     Variation(
         "pseudo-all",
-        "round 2",
+        ROUND_2_TECHNIQUE,
         "all pseudo-labels, hard (the reference)",
         ("rounds=2", "pseudo_labels.keep=all", "pseudo_labels.soft=false"),
     ),
     Variation(
         "pseudo-no",
-        "round 2",
+        ROUND_2_TECHNIQUE,
         "no pseudo-labels: trained once more",
         ("rounds=2", "pseudo_labels.keep=confident", "pseudo_labels.confidence=1.0"),
     ),

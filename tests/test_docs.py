@@ -1,22 +1,40 @@
 """What a person can set, call or find is documented; what is documented exists."""
 
+import ast
 import inspect
+import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import typer
+from benchmarks.__main__ import NAMES as BENCHMARKS
 from fastapi import FastAPI
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from pydantic import BaseModel
+from rich.console import Console
+from scipy.io import savemat
+from starlette.testclient import TestClient
 
+import fovsfe
+from fovsfe import outputs, pipeline
 from fovsfe.bundle import format
 from fovsfe.cli import app as commands
+from fovsfe.context import RunArguments
+from fovsfe.ensemble.blend import Blend
+from fovsfe.progress import Screen
 from fovsfe.recipe import AboutSettings, MemberSettings, Recipe
 from fovsfe.run import Run
 from fovsfe.service import app as service
@@ -25,6 +43,7 @@ from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 PROGRAM: Any = typer.main.get_command(commands)
 
 
@@ -68,8 +87,8 @@ def test_every_recipe_key_is_documented_and_nothing_else() -> None:
     assert documented == _keys(Recipe) | _keys(MemberSettings)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/first-steps.md"])
-def test_every_ready_recipe_is_in_the_readme_and_in_the_first_steps(page: str) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_every_ready_recipe_is_in_the_readme_and_in_the_tutorial(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for file in (ROOT / "src/fovsfe/recipes").glob("*.toml"):
         assert f"| `{file.stem}` |" in text
@@ -104,6 +123,30 @@ def test_every_option_is_documented_and_nothing_else(name: str) -> None:
 def test_the_options_before_the_command_are_documented() -> None:
     before = _page("commands.md").split("\n## ")[0]
     assert set(_names(before)) == _parameters(PROGRAM)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_on_a_page_could_be_typed(page: Path) -> None:
+    for block in re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        for line in re.findall(r"^(?:.*\| |srun .*|.*-m )?fovsfe (.*)$", block.replace("\\\n", " "), re.M):
+            words = line.partition(" #")[0].split()
+            name = next((word for word in words if word in PROGRAM.commands), None)
+            command = PROGRAM.commands[name] if name else PROGRAM
+            assert name or words[0].startswith("--"), line
+            for option in words:
+                if option.startswith("--"):
+                    assert option.partition("=")[0] in _parameters(command) | _parameters(PROGRAM), line
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks/README.md"], ids=lambda page: page.name)
+def test_every_benchmark_on_a_page_exists(page: Path) -> None:
+    for name in re.findall(r"python -m benchmarks ([a-z_]+)", page.read_text(encoding="utf-8")):
+        assert name in BENCHMARKS
+
+
+def test_every_benchmark_has_its_row() -> None:
+    text = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert {row[0].strip("`") for row in _rows(text)} == set(BENCHMARKS)
 
 
 # ---- settings of the service
@@ -203,7 +246,7 @@ def test_every_route_is_documented_and_nothing_else(served: FastAPI) -> None:
 
 
 def test_every_parameter_of_the_api_is_documented_with_its_default(served: FastAPI) -> None:
-    section = _section(_page("http.md"), "Ask for photos")
+    section = _section(_page("http.md"), "Predict")
     documented = {row[0].strip("`"): row[1] for row in _rows(section)}
     route = next(route for route in _flat(served.routes) if route.path == "/api/predict")
     wanted = {each.name: str(each.default).lower() for each in route.dependant.query_params}
@@ -226,7 +269,264 @@ def test_every_metric_is_documented_and_nothing_else() -> None:
     }
 
 
+# ---- architecture
+
+
+Step = tuple[str, str]  # a file under src/fovsfe, and the qualified name of a function in it
+
+
+def _walk(title: str) -> list[Step]:
+    """The steps of a walk, in their order."""
+    section = _page("architecture.md").split(f"\n### {title}\n")[1].split("\n#")[0]
+    steps = re.findall(r"^(\d+)\. `([\w.]+)` in `([\w/]+\.py)`: ", section, re.M)
+    assert [int(number) for number, _, _ in steps] == list(range(1, len(steps) + 1))
+    return [(file, function) for _, function, file in steps]
+
+
+@contextmanager
+def _first_calls(steps: list[Step]) -> Iterator[list[Step]]:
+    """Those of the steps that are called in the block, in any thread, in the order of their first calls."""
+    calls: list[Step] = []
+    codes = {(str(ROOT / "src/fovsfe" / file), function): (file, function) for file, function in steps}
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        step = codes.get((code.co_filename, code.co_qualname)) if event == "call" else None
+        if step is not None and step not in calls:
+            calls.append(step)
+
+    threading.setprofile(profile)
+    sys.setprofile(profile)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+
+
+def test_a_photo_becomes_a_submission_as_the_architecture_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clouds: Callable[..., Image.Image]
+) -> None:
+    photos = [f"train/{label}/{number}.jpg" for label in "ab" for number in range(4)] + ["test_upload/9.jpg"]
+    for seed, name in enumerate(photos):
+        file = tmp_path / "photos" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        clouds(seed).save(file)
+    (tmp_path / "photos/sample-submission.csv").write_text("Id,Category\n9.jpg,a\n", encoding="utf-8")
+    monkeypatch.setattr(outputs, "export_run", lambda source, folder: None)  # takes seconds, is no step
+    monkeypatch.setattr(pipeline, "write_report", lambda run: None)
+    recipe = Recipe.model_validate(
+        {
+            "training": {"stages": [1], "epochs": 1, "batch_size": 2, "precision": "fp32"},
+            "members": [{"backbone": "test_resnet", "size": [32, 32]}],
+        }
+    )
+    arguments = RunArguments(photos=str(tmp_path / "photos"), weights="none", minutes=None)
+    steps = _walk("A photo to a submission")
+    with _first_calls(steps) as calls:
+        pipeline.train(recipe, arguments, str(tmp_path / "run"), Screen(Console(quiet=True)))
+    assert calls == steps
+    assert len(steps) <= 12
+    assert (tmp_path / "run/submission.csv").exists()
+
+
+@pytest.fixture
+def colour_bundle(tmp_path: Path) -> Path:
+    """A bundle with one network: the logits of its three labels are a photo's mean red, green and blue."""
+    axes = numpy_helper.from_array(np.array([1, 2], np.int64), "axes")
+    nodes = [
+        helper.make_node("Cast", ["photos"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "axes"], ["logits"], keepdims=0),
+    ]
+    photos = helper.make_tensor_value_info("photos", TensorProto.UINT8, ["n", 32, 32, 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(nodes, "colours", [photos], [logits], [axes])
+    folder = tmp_path / "bundle"
+    (folder / "members").mkdir(parents=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, folder / "members/colours.onnx")
+    member = format.BundleMember(
+        title="colours",
+        backbone="none",
+        size=(32, 32),
+        fit="pad",
+        has_cam=False,
+        networks=("members/colours.onnx",),
+    )
+    labels = ("red", "green", "blue")
+    format.write_bundle(
+        folder,
+        format.Bundle(
+            class_names=labels,
+            label_ids={label: label for label in labels},
+            members=(member,),
+            blend=Blend(kind="mean", members=("colours",)),
+        ),
+    )
+    return folder
+
+
+def test_an_upload_gets_its_answer_as_the_architecture_says(tmp_path: Path, colour_bundle: Path) -> None:
+    Image.new("RGB", (64, 48), (0, 0, 255)).save(tmp_path / "photo.png")
+    app = service.create_app(colour_bundle, Settings())
+    steps = _walk("An upload to an answer")
+    with _first_calls(steps) as calls, TestClient(app) as client:
+        answer = client.post("/api/predict", content=(tmp_path / "photo.png").read_bytes())
+    assert answer.json()["photos"][0]["label"] == "blue"
+    assert calls == steps
+    assert len(steps) <= 10
+
+
+def test_the_picture_of_the_architecture_has_the_same_functions_and_files() -> None:
+    picture = (ROOT / "docs/architecture.svg").read_text(encoding="utf-8")
+    shown = re.findall(r'<text class="f"[^>]*>([^<]+)</text>\s*<text class="p"[^>]*>([^<]+)</text>', picture)
+    walks = [*_walk("A photo to a submission"), *_walk("An upload to an answer")]
+    assert len(shown) == len(walks)
+    for (file, function), (shown_function, shown_file) in zip(walks, shown, strict=True):
+        assert file == shown_file
+        parts = set(function.split("."))
+        assert set(shown_function.split(".")) <= parts | {"pipeline"}, function
+
+
+def test_rooms_and_imports_are_those_of_the_contract() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    enforced = [re.findall(r"\w+", layer) for layer in layers]
+    section = _section(_page("architecture.md"), "What may import what")
+    assert [line.split() for line in re.findall(r"^    (\w.*)$", section, re.M)] == enforced
+    rooms = " ".join(re.findall(r"^\| (`.*?) \|", _section(_page("architecture.md"), "Rooms"), re.M))
+    assert {name.rstrip("/") for name in re.findall(r"`([^`]+)`", rooms)} == {
+        "__init__",
+        "recipes",
+        *(name for layer in enforced for name in layer),
+    }
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name in re.findall(
+        r"`((?:src/fovsfe/|tests/|docs/)?[\w-]+(?:/[\w-]+)*/?[\w-]*\.(?:py|md|html|svg))`", text
+    ):
+        roots = (ROOT, ROOT / "src/fovsfe", ROOT / "src")
+        assert any((root / name).exists() for root in roots), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_on_a_page_is_valid_and_uses_what_there_is(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert node.value.id != "fovsfe" or node.attr in fovsfe.__all__, node.attr
+
+
+# ---- examples for developers
+
+
+EXAMPLES = ("new-augmentation.md", "new-head.md", "new-blend.md")
+
+
+def _apply(diff: str, root: Path) -> None:
+    """Applies a diff whose hunks need no line numbers: each has to fit exactly one place of its file."""
+    name, *hunks = re.split(r"^@@\n", diff, flags=re.M)
+    file = root / name.removeprefix("--- ").strip()
+    text = file.read_text(encoding="utf-8")
+    for hunk in hunks:
+        lines = hunk.splitlines(keepends=True)
+        old = "".join(line[1:] for line in lines if line[0] != "+")
+        assert text.count(old) == 1, f"{name}: {old}"
+        text = text.replace(old, "".join(line[1:] for line in lines if line[0] != "-"))
+    file.write_text(text, encoding="utf-8")
+
+
+def test_the_examples_for_developers_work_as_they_are_written(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    for name in EXAMPLES:
+        text = _page(name)
+        for diff in re.findall(r"^```diff\n(.*?)^```", text, re.M | re.S):
+            _apply(diff, tmp_path)
+        (tests,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+        file = tmp_path / f"test_{name.removesuffix('.md').replace('-', '_')}.py"
+        file.write_text(tests, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        str(tmp_path),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+    assert "6 passed" in ran.stdout
+
+
+def test_the_script_for_stanford_cars_makes_the_subsets(tmp_path: Path) -> None:
+    (script,) = re.findall(r"^```python\n(.*?)^```", _page("stanford-cars.md"), re.M | re.S)
+    (tmp_path / "subsets.py").write_text(script, encoding="utf-8")
+    names = ["Audi R8 Coupe 2012", "Ford GT Coupe 2006", "Ferrari FF Coupe 2012", "Jeep Patriot SUV 2012"]
+    corners = [
+        ("bbox_x1", "O"),
+        ("bbox_y1", "O"),
+        ("bbox_x2", "O"),
+        ("bbox_y2", "O"),
+        ("class", "O"),
+        ("fname", "O"),
+    ]
+    rows = np.zeros((1, 32), dtype=corners)
+    for number in range(32):
+        Image.new("RGB", (800, 600), (number, 0, 0)).save(tmp_path / f"{number:05}.jpg")
+        rows[0, number] = (100, 50, 700, 350, number % 4 + 1, f"{number:05}.jpg")
+    savemat(tmp_path / "cars_train_annos.mat", {"annotations": rows})
+    savemat(tmp_path / "cars_meta.mat", {"class_names": np.array([names], dtype=object)})
+    made = {}
+    for subset in ("ford-vs-ferrari", "makes10"):
+        command = [sys.executable, "subsets.py", subset, str(tmp_path), str(tmp_path), subset]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        photos = list((tmp_path / subset).rglob("*.jpg"))
+        made[subset] = {photo.parent.name: len(list(photo.parent.iterdir())) for photo in photos}
+        assert {Image.open(photo).size for photo in photos} == {
+            (400, 200) if subset != "makes10" else (320, 160)
+        }
+    assert made["ford-vs-ferrari"] == {"Ford GT Coupe 2006": 6, "Ferrari FF Coupe 2012": 6, "test_upload": 4}
+    assert made["makes10"] == {"Audi": 5, "Ford": 5, "Ferrari": 5, "test_upload": 9}
+
+
+# ---- messages
+
+
+def _texts() -> Iterator[str]:
+    """Every text in the source, with "…" where something is filled in."""
+    for file in (ROOT / "src/fovsfe").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"\{.*?\}", "…", node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+                yield "".join(str(part) for part in parts)
+
+
+def test_every_message_in_troubleshooting_is_one_of_the_source() -> None:
+    texts = [text.replace('\\"', '"') for text in _texts()]
+    messages = _names(_page("troubleshooting.md"))
+    assert len(messages) > 30
+    for message in messages:
+        pattern = re.compile(".*".join(re.escape(part) for part in message.split("…")))
+        assert any(pattern.search(text) for text in texts), message
+
+
 # ---- the site
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_every_link_and_picture_beside_the_site_leads_somewhere(page: str) -> None:
+    file = ROOT / page
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", file.read_text(encoding="utf-8")):
+        assert (file.parent / link).exists(), link
 
 
 def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Path) -> None:

@@ -241,7 +241,9 @@ def train(
     settings = load_recipe(recipe, [f"{key}={json.dumps(value)}" for key, value in (changes or {}).items()])
     location = default_location(photos, recipe) if out is None else os.fspath(out)
     arguments = run_arguments(photos, weights, minutes)
-    run = pipeline.train(settings, arguments, location, Screen(Console()), cluster)
+    # In a notebook, too, plain lines: rich would make an output of its own of each of them.
+    screen = Screen(Console(force_jupyter=False))
+    run = pipeline.train(settings, arguments, location, screen, cluster)
     if run is None:
         raise SystemExit(0)
     return TrainedRun(location)

@@ -1,4 +1,4 @@
-"""A bundle of the members of recipe `quick`, untrained: as large and as slow as a trained one.
+"""Makes a bundle of the members of recipe `quick`, untrained: as large and as slow as a trained one.
 
 python tests/container/bundle.py FOLDER
 """
@@ -12,23 +12,26 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from fovsfe import recipe as recipes
 from fovsfe.arrays import Pixels
 from fovsfe.bundle.export import ExportInputs, export_bundle
 from fovsfe.ensemble.blend import Blend
 from fovsfe.networks.network import build_network
 from fovsfe.photos.decode import load_photo
-from fovsfe.synthetic.dataset import CLASS_NAMES, cars, draw_photo
+from fovsfe.recipe import MemberSettings, load_recipe
+from fovsfe.synthetic.cars import MODELS
+from fovsfe.synthetic.dataset import CLASS_NAMES, draw_photo
+
+PHOTOS = 4
 
 
-def make(folder: Path) -> None:
-    """Writes the bundle to `folder`, with a network for each member and fold, and with the recipe's tta."""
-    recipe = recipes.load_recipe("quick")
-    photos = [draw_photo(model, Random(model.name)) for model in cars.MODELS[:4]]
+def make_untrained_bundle(folder: Path) -> None:
+    """Writes the bundle to `folder`, with a network for each member and fold, and the recipe's tta."""
+    recipe = load_recipe("quick")
+    photos = [draw_photo(model, Random(model.name)) for model in MODELS[:PHOTOS]]
 
-    def fitted(title: str) -> Pixels:
-        member = next(member for member in recipe.members if member.title == title)
-        return np.stack([load_photo(photo, member.size, recipe.photos.fit) for photo in photos])
+    def resized_photos(title: str) -> Pixels:
+        size = next(member.size for member in recipe.members if member.title == title)
+        return np.stack([load_photo(photo, size, recipe.photos.fit) for photo in photos])
 
     with TemporaryDirectory() as scratch:
         networks = {}
@@ -36,13 +39,7 @@ def make(folder: Path) -> None:
             files = [Path(scratch) / f"{member.title}-{fold}" for fold in range(recipe.split.folds)]
             networks[member.title] = files
             for seed, file in enumerate(files):
-                torch.manual_seed(seed)
-                network = build_network(
-                    member.backbone, member.size, member.head, len(CLASS_NAMES), "none"
-                ).train()
-                with torch.no_grad():  # its batch norms have seen photos, or every answer is the same
-                    network(torch.from_numpy(fitted(member.title)))
-                save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
+                _save_untrained_network(file, member, resized_photos(member.title), seed)
         inputs = ExportInputs(
             networks=networks,
             recipe=recipe,
@@ -51,10 +48,18 @@ def make(folder: Path) -> None:
             label_ids={label: str(number) for number, label in enumerate(CLASS_NAMES)},
             tta=("plain", *recipe.ensemble.tta),
             metrics={},
-            proof_photos=fitted,
+            proof_photos=resized_photos,
         )
         export_bundle(folder, inputs)
 
 
+def _save_untrained_network(file: Path, member: MemberSettings, photos: Pixels, seed: int) -> None:
+    torch.manual_seed(seed)
+    network = build_network(member.backbone, member.size, member.head, len(CLASS_NAMES), "none").train()
+    with torch.no_grad():  # lets its batch norms see photos; otherwise all predictions would be the same
+        network(torch.from_numpy(photos))
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
+
+
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    make_untrained_bundle(Path(sys.argv[1]))

@@ -1,11 +1,12 @@
-"""Simulates visitors that upload photos one after the other, some as large as phones make them.
+"""Lets visitors upload photos, one after the other, some as large as phones make them; counts the outcomes.
 
-    python tests/container/load.py URL 60               for a minute: every photo must get status 200
-    python tests/container/load.py URL until-stopped    until it stops: no accepted request may be lost
-    python tests/container/load.py URL flood 60         for a minute, while 32 more clients send 15 MB each
+    python tests/container/load.py URL 60               for a minute: every photo must be answered with 200
+    python tests/container/load.py URL until-stopped    until nobody listens: no accepted request may be lost
+    python tests/container/load.py URL flood 60         for a minute, 32 others send some 15 MB each
 
-There are eight visitors, and half of them keep their connection from photo to photo. In a flood there is one,
-who must get 200 or 503 each time, and 200 when it is over. Exit code 1 if anything else came.
+There are eight visitors, half of whom keep their connection from photo to photo. Beside a flood there is one,
+who must get an answer or a polite refusal each time, and an answer when the flood is over. The exit code is 1
+if anything else came.
 """
 
 import io
@@ -19,7 +20,8 @@ from http.client import HTTPConnection, HTTPException
 from itertools import cycle
 from random import Random
 from statistics import quantiles
-from urllib.parse import urlsplit
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 import pillow_heif
@@ -28,85 +30,112 @@ from PIL import Image
 from fovsfe.synthetic.cars import MODELS
 from fovsfe.synthetic.dataset import draw_photo
 
-CLIENTS = 8
-PHONE = (4000, 3000)
+VISITORS = 8
+COMMON_PHOTOS = 9
+PHONE_SIZE = (4000, 3000)  # width and height
 TIMEOUT = 60.0  # seconds without a byte
 MAX_STOP_SECONDS = 120.0
-FLOOD_CLIENTS = 32
-LARGE = 15_000_000  # bytes
+FLOODING_VISITORS = 32
+LARGE_BYTES = 15_000_000
 
-Upload = tuple[str, bytes]  # "common" or "phone", a photo
-Attempt = tuple[str, str, float]  # "common" or "phone", the status or what went wrong, seconds
+
+class Upload(NamedTuple):
+    """A file that visitors upload."""
+
+    description: str
+    """"common", "phone" or, of a large upload, its format"""
+    data: bytes
+
+
+class UploadResult(NamedTuple):
+    """What came of one upload."""
+
+    description: str
+    outcome: str
+    """the status of the answer, "refused" if nobody listens, or why there was no answer"""
+    seconds: float
 
 
 def common_photos() -> list[Upload]:
     """Returns nine drawn photos."""
-    return [("common", draw_photo(model, Random(model.name))) for model in MODELS[:9]]
+    return [Upload("common", draw_photo(model, Random(model.name))) for model in MODELS[:COMMON_PHOTOS]]
 
 
 def phone_photos() -> list[Upload]:
-    """Returns three drawn photos of 12 megapixels, rotated by their EXIF data: two JPEGs and a HEIC."""
-    noise = np.random.default_rng(0).integers(-9, 10, (*PHONE[::-1], 1), dtype=np.int16)
+    """Returns three drawn photos of 12 megapixels, stored on their side: two JPEGs and a HEIC."""
+    noise = np.random.default_rng(0).integers(-9, 10, (*PHONE_SIZE[::-1], 1), dtype=np.int16)
     pillow_heif.register_heif_opener()
-    phone: list[Upload] = []
-    for (_, data), kind in zip(common_photos(), ("JPEG", "JPEG", "HEIF"), strict=False):
-        large = Image.open(io.BytesIO(data)).resize(PHONE, Image.Resampling.BICUBIC)
+    uploads = []
+    for photo, file_format in zip(common_photos(), ("JPEG", "JPEG", "HEIF"), strict=False):
+        large = Image.open(io.BytesIO(photo.data)).resize(PHONE_SIZE, Image.Resampling.BICUBIC)
         pixels = Image.fromarray((np.asarray(large, np.int16) + noise).clip(0, 255).astype(np.uint8))
         exif = Image.Exif()
-        exif[0x0112] = 6  # a phone held upright
+        exif[0x0112] = 6  # a phone that was held upright
         stream = io.BytesIO()
-        pixels.save(stream, kind, quality=80, exif=exif)
-        phone.append(("phone", stream.getvalue()))
-    return phone
+        pixels.save(stream, file_format, quality=80, exif=exif)
+        uploads.append(Upload("phone", stream.getvalue()))
+    return uploads
 
 
 def large_uploads() -> list[Upload]:
-    """Returns noise of some 15 MB in several formats, and as many bytes of no format."""
+    """Returns uploads of some 15 MB: noise, which cannot be compressed, in several formats and in none."""
     rng = np.random.default_rng(0)
-    kinds: dict[str, tuple[int, str, dict[str, object]]] = {  # with the pixels of a side
+    formats: dict[str, tuple[int, str, dict[str, object]]] = {  # with the pixels of a side, and the mode
         "jpeg": (3900, "RGB", {"format": "JPEG", "quality": 92}),
         "progressive jpeg": (3900, "RGB", {"format": "JPEG", "quality": 92, "progressive": True}),
         "png": (2220, "RGB", {"format": "PNG", "compress_level": 1}),
         "transparent png": (1920, "RGBA", {"format": "PNG", "compress_level": 1}),
         "tiff": (2230, "RGB", {"format": "TIFF"}),
     }
-    uploads = [("nothing", rng.bytes(LARGE))]
-    for name, (side, mode, options) in kinds.items():
+    uploads = [Upload("no format", rng.bytes(LARGE_BYTES))]
+    for description, (side, mode, options) in formats.items():
         noise = rng.integers(0, 256, (side, side, len(mode)), np.uint8)
         stream = io.BytesIO()
         Image.fromarray(noise).save(stream, **options)  # type: ignore[arg-type]
-        uploads.append((name, stream.getvalue()))
+        uploads.append(Upload(description, stream.getvalue()))
     return uploads
 
 
-def visitor(url: str, uploads: list[Upload], keeps_connection: bool, end: float) -> list[Attempt]:
-    """Uploads until the time `end`, or until nobody listens: the last outcome is then "refused"."""
-    parts = urlsplit(url)
-    attempts: list[Attempt] = []
+def upload_repeatedly(
+    url: str, uploads: list[Upload], keeps_connection: bool, end: float
+) -> list[UploadResult]:
+    """Uploads one file after the other until `end` (in seconds of time.monotonic), or until nobody listens.
+
+    In the latter case the last outcome is "refused".
+    """
+    server = urlsplit(url)
+    results: list[UploadResult] = []
     connection = None
-    for kind, data in cycle(uploads):
+    for description, data in cycle(uploads):
         start = time.monotonic()
         if start > end:
             break
         if connection is None:
-            connection = HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
-            try:
-                connection.connect()
-            except ConnectionRefusedError:
-                return [*attempts, (kind, "refused", 0.0)]
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        outcome = send(connection, f"{parts.path.rstrip('/')}/api/predict", data)
-        attempts.append((kind, outcome, time.monotonic() - start))
-        if (
-            not keeps_connection or connection.sock is None or not outcome.isdigit()
-        ):  # sock is None: the server closes
+            connection = _connect(server)
+            if connection is None:
+                return [*results, UploadResult(description, "refused", 0.0)]
+        outcome = upload(connection, f"{server.path.rstrip('/')}/api/predict", data)
+        results.append(UploadResult(description, outcome, time.monotonic() - start))
+        is_open = connection.sock is not None and outcome.isdigit()  # sock is None if the server closes it
+        if not (keeps_connection and is_open):
             connection.close()
             connection = None
-    return attempts
+    return results
 
 
-def send(connection: HTTPConnection, path: str, data: bytes) -> str:
-    """Returns the status of a complete response, or in words why there was none."""
+def _connect(server: SplitResult) -> HTTPConnection | None:
+    """Returns a connection, or None if nobody listens."""
+    connection = HTTPConnection(server.hostname or "", server.port, timeout=TIMEOUT)
+    try:
+        connection.connect()
+    except ConnectionRefusedError:
+        return None
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def upload(connection: HTTPConnection, path: str, data: bytes) -> str:
+    """Uploads a file; returns the status of the whole answer, or in words why there was none."""
     try:
         connection.request("POST", path, data, {"Content-Type": "application/octet-stream"})
         response = connection.getresponse()
@@ -118,62 +147,81 @@ def send(connection: HTTPConnection, path: str, data: bytes) -> str:
     return str(response.status)
 
 
-def load(url: str, seconds: float) -> Counter[str]:
-    """Lets all visitors upload for so long. Prints and counts the outcomes."""
+def run_load(url: str, seconds: float) -> Counter[str]:
+    """Lets all visitors upload for so long; prints and returns how often each outcome came."""
     uploads = common_photos() + phone_photos()
     print("under way", flush=True)
     start = time.monotonic()
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        jobs = [
-            pool.submit(
-                visitor, url, Random(number).sample(uploads, len(uploads)), number % 2 == 0, start + seconds
-            )
-            for number in range(CLIENTS)
-        ]
-    attempts = [attempt for job in jobs for attempt in job.result()]
+    results = _run_visitors(url, uploads, VISITORS, start + seconds)
     took = time.monotonic() - start
-    outcomes = Counter(outcome for _, outcome, _ in attempts)
-    print(f"{len(attempts)} requests in {took:.0f} s, {outcomes['200'] / took:.2f} answered a second")
-    print(f"  outcomes: {', '.join(f'{outcome} {times}' for outcome, times in sorted(outcomes.items()))}")
-    for kind in ("common", "phone"):
-        times = [seconds for of, outcome, seconds in attempts if of == kind and outcome == "200"]
+    outcomes = Counter(result.outcome for result in results)
+    print(f"{len(results)} requests in {took:.0f} s, {outcomes['200'] / took:.2f} answered a second")
+    print(f"  outcomes: {_describe(outcomes)}")
+    for description in ("common", "phone"):
+        times = [r.seconds for r in results if r.description == description and r.outcome == "200"]
         if len(times) > 1:
             cuts = quantiles(times, n=100, method="inclusive")
-            print(f"  {kind} photos: {len(times)}, p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s", flush=True)
+            p50, p99 = cuts[49], cuts[98]
+            print(f"  {description} photos: {len(times)}, p50 {p50:.2f} s, p99 {p99:.2f} s", flush=True)
     return outcomes
 
 
-def flood(url: str, seconds: float) -> bool:
-    """Returns whether the visitor got 200 or 503 each time, and 200 when the flood was over."""
+def run_flood(url: str, seconds: float) -> bool:
+    """Floods the service, beside one visitor with common photos.
+
+    Returns whether this visitor got an answer or a polite refusal each time, and an answer at the end.
+    """
     common, large = common_photos(), large_uploads()
-    print("flood:", ", ".join(f"{kind} {len(data) / 1e6:.0f} MB" for kind, data in large), flush=True)
+    sizes = ", ".join(f"{each.description} {len(each.data) / 1e6:.0f} MB" for each in large)
+    print("flood:", sizes, flush=True)
     end = time.monotonic() + seconds
-    with ThreadPoolExecutor(FLOOD_CLIENTS + 1) as pool:
-        honest = pool.submit(visitor, url, common, False, end)
-        jobs = [
-            pool.submit(visitor, url, Random(number).sample(large, len(large)), number % 2 == 0, end)
-            for number in range(FLOOD_CLIENTS)
+    with ThreadPoolExecutor(1) as pool:
+        visitor = pool.submit(upload_repeatedly, url, common, False, end)
+        results = _run_visitors(url, large, FLOODING_VISITORS, end)
+        during = Counter(result.outcome for result in visitor.result())
+    flooding = Counter(result.outcome for result in results)
+    print(f"  sent {flooding.total()}: {_describe(flooding)}")
+    print(f"  an honest visitor meanwhile: {_describe(during)}")
+    results = upload_repeatedly(url, common[:1], False, time.monotonic() + 2)
+    after = Counter(result.outcome for result in results)
+    print(f"  and afterwards: {_describe(after)}", flush=True)
+    return bool(during) and set(during) <= {"200", "503"} and set(after) == {"200"}
+
+
+def _run_visitors(url: str, uploads: list[Upload], count: int, end: float) -> list[UploadResult]:
+    """Lets `count` visitors upload in parallel, each in an order of its own; every other one keeps its
+    connection."""
+    with ThreadPoolExecutor(count) as pool:
+        visitors = [
+            pool.submit(
+                upload_repeatedly,
+                url,
+                Random(number).sample(uploads, len(uploads)),
+                number % 2 == 0,
+                end,
+            )
+            for number in range(count)
         ]
-    outcomes = Counter(outcome for job in jobs for _, outcome, _ in job.result())
-    print(f"  sent {outcomes.total()}: {', '.join(f'{o} {times}' for o, times in sorted(outcomes.items()))}")
-    got = Counter(outcome for _, outcome, _ in honest.result())
-    print(f"  an honest visitor meanwhile: {', '.join(f'{o} {times}' for o, times in sorted(got.items()))}")
-    after = Counter(outcome for _, outcome, _ in visitor(url, common[:1], False, time.monotonic() + 2))
-    print(f"  and afterwards: {', '.join(f'{o} {times}' for o, times in sorted(after.items()))}", flush=True)
-    return bool(got) and set(got) <= {"200", "503"} and set(after) == {"200"}
+    return [result for visitor in visitors for result in visitor.result()]
 
 
-def main(url: str, until: str, seconds: str = "60") -> int:
-    """Returns the exit code."""
-    if until == "flood":
-        return 0 if flood(url, float(seconds)) else 1
-    if until != "until-stopped":
-        return 0 if set(load(url, float(until))) == {"200"} else 1
-    outcomes = load(url, MAX_STOP_SECONDS)
+def _describe(outcomes: Counter[str]) -> str:
+    return ", ".join(f"{outcome} {times}" for outcome, times in sorted(outcomes.items()))
+
+
+def main(url: str, mode: str, seconds: str = "60") -> int:
+    """Returns the exit code. `mode` is "flood", "until-stopped", or a number of seconds."""
+    if mode == "flood":
+        return 0 if run_flood(url, float(seconds)) else 1
+    if mode != "until-stopped":
+        return 0 if set(run_load(url, float(mode))) == {"200"} else 1
+    outcomes = run_load(url, MAX_STOP_SECONDS)
     # 503 is a refusal, too: the client knows that its photo was not taken.
-    good = outcomes["200"] and outcomes["refused"] == CLIENTS and set(outcomes) <= {"200", "503", "refused"}
-    print("no request was lost" if good else "requests were lost, or it did not stop")
-    return 0 if good else 1
+    is_lossless = (
+        outcomes["200"] and outcomes["refused"] == VISITORS and set(outcomes) <= {"200", "503", "refused"}
+    )
+    print("no request was lost" if is_lossless else "requests were lost, or it did not stop")
+    return 0 if is_lossless else 1
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""The packages beside the Python that runs this, as a Markdown table with their sizes. Needs nothing else."""
+"""Prints the packages that are installed beside the Python that runs this, as a Markdown table with sizes.
+
+It needs nothing but the standard library.
+"""
 
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 
-def size(package: Distribution) -> int:
-    """Bytes of its files, without the bytecode that Python made of them."""
+def size_of(package: Distribution) -> int:
+    """Returns the bytes of a package's files, without the bytecode that Python has made of them."""
     files = [Path(str(file.locate())) for file in package.files or ()]
     return sum(file.stat().st_size for file in files if file.suffix != ".pyc" and file.is_file())
 
 
 print("| package | version | MiB |\n|---|---|---|")
-for found in sorted(distributions(), key=lambda package: package.name.lower()):
-    print(f"| {found.name} | {found.version} | {size(found) / 2**20:.1f} |")
+for package in sorted(distributions(), key=lambda package: package.name.lower()):
+    print(f"| {package.name} | {package.version} | {size_of(package) / 2**20:.1f} |")

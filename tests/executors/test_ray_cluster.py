@@ -93,10 +93,12 @@ from fovsfe.cli import main
 sys.modules["ray"] = None  # whoever imports it, fails
 for arguments in {commands!r}:
     sys.argv = ["fovsfe", *arguments]
+    code = 0
     try:
         main()
     except SystemExit as leaving:
-        print(leaving.code or 0, file=sys.stderr)
+        code = leaving.code
+    print(code, file=sys.stderr)
 """
 
 

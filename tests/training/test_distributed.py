@@ -125,11 +125,11 @@ def test_torchrun_and_slurm_train_as_one_process_does_and_leave_the_same_files(h
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "fovsfe"]
     ended = subprocess.run([*torchrun, *train()], capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("run: run") == 1  # the outcome is told once
+    assert ended.stdout.count("run folder: run") == 1  # the outcome is told once
     assert ended.stdout.count("stage 100%, epoch 2") == 1
     pair = Pair([*train()[:-1], "slurm"])
     assert pair.end() == [(0, []), (0, [])]
-    assert "run: slurm" in pair.said[0]
+    assert "run folder: slurm" in pair.said[0]
     assert pair.said[1] == ""
     assert figures(here / "run") == figures(here / "slurm")
     for run in ("run", "slurm"):

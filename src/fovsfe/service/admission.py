@@ -103,8 +103,7 @@ class Admission:
             self._release(upload)
 
     def received(self, upload: Upload, size: int) -> None:
-        """Notes that the sender is done: from now on `upload` is not cut, and holds the `size` bytes it
-        has."""
+        """Notes that all `size` bytes of `upload` are there: it holds no more, and is not cut from now on."""
         self._receiving.pop(upload, None)
         upload.size = size
         self._serve_waiting()

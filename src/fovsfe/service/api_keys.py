@@ -14,8 +14,7 @@ class ApiKeys:
         self._digests = digests
 
     def check(self, authorization: str) -> None:
-        """Raises Problem unless the header `authorization` is "Bearer KEY" with a known key, or none is
-        needed."""
+        """Raises Problem unless the header is "Bearer KEY" with a known key, or no key is needed."""
         if not self._digests:
             return
         scheme, _, key = authorization.partition(" ")

@@ -124,8 +124,7 @@ async def predict(
         bool, Query(description="Whether to draw a heat map of what the networks looked at.")
     ] = False,
 ) -> Response:
-    """Predicts what photos show: one or more in the form's field `photo`, or one as the body of the
-    request."""
+    """Predicts what photos show: one or more in the form's field `photo`, or one as the request body."""
     state = request.app.state
     state.api_keys.check(request.headers.get("authorization", ""))
     async with read_photos(request, state.settings) as photos:
@@ -242,7 +241,6 @@ def _problem(request: Request, error: BaseException) -> Problem:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Returns the methods of all routes with the request's path; the framework knows those of the first one
-    only."""
+    """Returns the methods of all routes with the request's path; the framework looks at the first only."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})

@@ -1,5 +1,4 @@
-"""The queue of photos in front of the bundle, and the worker threads that take them from it in small
-batches."""
+"""The queue of photos, and the worker threads that take small batches from it and predict them."""
 
 import asyncio
 import os
@@ -87,8 +86,7 @@ class Engine:
             raise busy(wait)
 
     async def predict(self, data: bytes) -> PhotoResult:
-        """Returns the prediction for an encoded photo. Raises Problem if it cannot be read or waits too
-        long."""
+        """Returns the prediction for a photo. Raises Problem if it is unreadable or waits too long."""
         photo = _QueuedPhoto(data, self._loop.create_future())
         self._put(photo)
         try:

@@ -290,8 +290,7 @@ PROBLEMS: dict[Language, MappingProxyType[str, tuple[str, str]]] = {
 
 
 def messages_about(about: AboutSettings, language: Language) -> dict[str, str]:
-    """Returns the messages of a language in the bundle's words for what its photos show, as far as it has
-    them."""
+    """Returns the messages of a language, with the bundle's words for what its photos show."""
     words: AboutWords = about if language == "en" else about.ru
     nouns = {"noun": words.noun, "plural": words.plural}
     nouns |= {"Noun": _capitalised(words.noun), "Plural": _capitalised(words.plural)}
@@ -350,8 +349,7 @@ def number(written: str, language: Language) -> str:
 
 
 def megabytes(size: int, language: Language) -> str:
-    """Writes a limit in bytes, rounded down: 16777216 -> "16 MB", "16 МБ"; below one megabyte in
-    kilobytes."""
+    """Writes a number of bytes in MB or kB, rounded down: 16777216 -> "16 MB", "16 МБ"."""
     units = {"en": ("MB", "kB"), "ru": ("МБ", "КБ")}[language]
     amount, unit = (size >> 20, units[0]) if size >= 1 << 20 else (size >> 10, units[1])
     return f"{amount}\N{NO-BREAK SPACE}{unit}"

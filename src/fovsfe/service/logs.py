@@ -1,5 +1,4 @@
-"""Logs one line for each request or event to standard output, as JSON or text, with nothing that a visitor
-sent."""
+"""Logs a line for each request and event to standard output, with nothing that a visitor sent."""
 
 import json
 import logging
@@ -28,8 +27,7 @@ class _Text(logging.Formatter):
 
 
 def configure(log_format: Literal["json", "text"]) -> None:
-    """Logs the lines of the service and the errors of the server only: other libraries may quote what they
-    read."""
+    """Logs only the service's lines and the server's errors: other libraries may quote what they read."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     logging.captureWarnings(True)
@@ -46,8 +44,7 @@ def event(name: str, **fields: Any) -> None:
 
 
 def fault(error: BaseException, **fields: Any) -> None:
-    """Logs the type and place of an unexpected exception, without its message, which may quote what a visitor
-    sent."""
+    """Logs the type and place of an unexpected exception, but not its message, which may quote a visitor."""
     places, frame = [], error.__traceback__
     while frame is not None:
         places.append(f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}")

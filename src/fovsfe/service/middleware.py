@@ -1,5 +1,4 @@
-"""What happens to every request, whatever its route: request id, security headers, log, metrics, early
-refusals."""
+"""What every request needs, whatever its route: id, security headers, log, metrics, early refusal."""
 
 import asyncio
 import secrets

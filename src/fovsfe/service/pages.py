@@ -1,5 +1,4 @@
-"""The pages: a form that takes photos and shows what is on them, also without JavaScript, and the model
-card."""
+"""The pages: a form for photos, which works without JavaScript, its results, and the model card."""
 
 from pathlib import Path
 from typing import Any
@@ -76,8 +75,7 @@ async def explain_problem(request: Request, slug: str) -> Response:
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
-    """Returns the page of a refusal: what is wrong and what to do, in the visitor's language, and the
-    form."""
+    """Returns the start page with a problem: what is wrong and what to do, in the visitor's language."""
     return _with_problem(request, problem.slug, problem.status, problem.headers)
 
 

@@ -51,8 +51,7 @@ class Problem(Exception):
         self.status, self.title = PROBLEM_TYPES[slug]
 
     def document(self, app_root: str = "") -> dict[str, Any]:
-        """Returns the RFC 9457 document; `type` is a path under `app_root`, where the problem is
-        explained."""
+        """Returns the RFC 9457 document; `type` is the path of its explanation, under `app_root`."""
         return {
             "type": f"{app_root}/problems/{self.slug}",
             "title": self.title,

@@ -1,5 +1,4 @@
-"""HTTP/1.1 of a connection: uvicorn's protocol with limits for headers, and problems for what is
-malformed."""
+"""HTTP/1.1 of a connection: uvicorn's protocol with limits for headers and problems as error responses."""
 
 import asyncio
 import http

@@ -24,8 +24,7 @@ class RateLimit:
     """
 
     def __init__(self, per_minute: float, file: Path | None = None) -> None:
-        """`per_minute`: 0 for no limit; `file`: where several workers count together, made if it is
-        missing."""
+        """`per_minute`: 0 for no limit; `file`: where several workers count together."""
         self._per_minute = per_minute
         size = SETS * WAYS * _BUCKET.size
         self._file = file.open("a+b") if file else None

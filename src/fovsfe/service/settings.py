@@ -50,8 +50,7 @@ CommaSeparated = BeforeValidator(_split)
 
 
 class Settings(BaseModel):
-    """The settings of the service. Each is read from the environment variable of the same name in
-    capitals."""
+    """The settings of the service, each read from the environment variable of its name in capitals."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -69,8 +69,7 @@ def icon_svg(emoji: str, accent: str) -> bytes:
 
 
 def accent_css(accent: str) -> bytes:
-    """Returns the rules that set the accent colour, darkened or lightened as far as each colour scheme needs
-    it."""
+    """Returns the rules that set the accent colour, darkened or lightened as each colour scheme needs."""
     light, dark = readable(accent, LIGHT_GROUND), readable(accent, DARK_GROUND)
     return (
         f":root {{ --accent: {light}; }}\n"

@@ -44,8 +44,7 @@ async def read_photos(request: Request, settings: Settings) -> AsyncIterator[lis
 
 
 def _content_length(request: Request, limit: int) -> int:
-    """Returns the bytes of the body as announced, or else `limit`. Raises Problem if they are more than
-    that."""
+    """Returns the announced bytes of the body, or else `limit`. Raises Problem if they exceed it."""
     length = int(request.headers.get("content-length", limit))  # the server has checked that it is a number
     if length > limit:
         raise _too_large(limit)

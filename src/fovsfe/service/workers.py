@@ -51,14 +51,12 @@ class _Worker:
 
 
 class Workers:
-    """Runs worker processes. The one that dies is replaced; connections it has not accepted go to the
-    others."""
+    """Runs worker processes, and replaces each that dies: connections it had not accepted are not lost."""
 
     def __init__(
         self, count: int, stop_seconds: float, listener: socket.socket, serve_in_worker: ServeInWorker
     ) -> None:
-        """`stop_seconds`: how long a worker may take to finish what is under way; `listener`: the shared
-        socket."""
+        """`stop_seconds`: for a worker to finish what is under way; `listener`: the shared socket."""
         self._count = count
         self._stop_seconds = stop_seconds
         self._listener = listener

@@ -1,0 +1,70 @@
+"""Every benchmark can be imported, and its commands are those that README.md shows."""
+
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from benchmarks.__main__ import NAMES, QUICK
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(file.stem for file in (ROOT / "benchmarks").glob("[!_]*.py"))
+RUN_WITHOUT_FOVSFE = ("peers_fastai", "serving_peers")  # each in an environment of its own
+README = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+README_COMMANDS = re.findall(r"^\| `\w+` \| `[^`]*?python (-m benchmarks [^`]+)`", README, re.M)
+
+
+def help_of(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        import_module(f"benchmarks.{name}").main(["--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in RUN_WITHOUT_FOVSFE])
+def test_every_module_can_be_imported_and_says_what_it_is(module: str) -> None:
+    assert import_module(f"benchmarks.{module}").__doc__
+
+
+@pytest.mark.parametrize("module", RUN_WITHOUT_FOVSFE)
+def test_what_runs_in_another_environment_is_valid_and_needs_no_fovsfe(module: str) -> None:
+    text = (ROOT / "benchmarks" / f"{module}.py").read_text(encoding="utf-8")
+    compile(text, module, "exec")
+    assert not re.search(r"^\s*(from|import) fovsfe", text, re.M)
+
+
+def test_the_readme_has_every_benchmark_and_nothing_else() -> None:
+    assert {shlex.split(command)[2] for command in README_COMMANDS} == set(NAMES)
+    assert set(re.findall(r"^\*\*(\w+)\*\*", README, re.M)) == set(NAMES)
+    assert set(re.findall(r"^\| `(\w+)`", README, re.M)) == set(NAMES)
+
+
+@pytest.mark.parametrize("command", README_COMMANDS)
+def test_the_options_in_the_readme_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, name, *arguments = shlex.split(command)
+    text = help_of(name, capsys)
+    for option in (argument for argument in arguments if argument.startswith("--")):
+        assert re.search(rf"{option}\b", text), option
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_options_of_the_quick_ones_exist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(name, capsys)
+    for option in (argument for argument in QUICK[name] if argument.startswith("--")):
+        assert re.search(rf"{option}\b", text), option
+
+
+def test_the_docstring_of_every_benchmark_shows_its_command() -> None:
+    for name in NAMES:
+        assert f"python -m benchmarks {name}" in (import_module(f"benchmarks.{name}").__doc__ or "")
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith('no benchmark "nothing": there are ')
