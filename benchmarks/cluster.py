@@ -19,7 +19,7 @@ from rich.console import Console
 from benchmarks.paths import RESULTS, SCRATCH, drawn_photos
 from benchmarks.results import describe_machine, markdown_table
 from fovsfe import pipeline
-from fovsfe.context import RunArguments
+from fovsfe.arguments import RunArguments
 from fovsfe.files import read_json, write_json
 from fovsfe.progress import Screen
 from fovsfe.recipe import Recipe

@@ -30,9 +30,9 @@ from starlette.testclient import TestClient
 
 import fovsfe
 from fovsfe import outputs, pipeline
+from fovsfe.arguments import RunArguments
 from fovsfe.bundle import format
 from fovsfe.cli import app as commands
-from fovsfe.context import RunArguments
 from fovsfe.ensemble.blend import Blend
 from fovsfe.progress import Screen
 from fovsfe.recipe import AboutSettings, MemberSettings, Recipe

@@ -21,8 +21,8 @@ from PIL import Image, ImageColor
 from rich.console import Console
 
 from fovsfe import pipeline
+from fovsfe.arguments import RunArguments
 from fovsfe.bundle.predictor import Predictor
-from fovsfe.context import RunArguments
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError

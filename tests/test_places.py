@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from fovsfe import context
-from fovsfe.context import RunArguments, RunContext
+from fovsfe.arguments import RunArguments
+from fovsfe.context import RunContext
 from fovsfe.executors.tasks import build_task
 from fovsfe.photos import sampler
 from fovsfe.photos.audit import audit_photos

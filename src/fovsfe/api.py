@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
@@ -210,7 +211,7 @@ def train(
     recipe: str = "quick",
     weights: str = "hub",
     out: str | os.PathLike[str] | None = None,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
     cluster: str | None = None,
 ) -> TrainedRun:
     """Trains an ensemble on a folder of photos, as `fovsfe train` does, and returns the complete run.
@@ -234,18 +235,20 @@ def train(
 
         from fovsfe import pipeline
         from fovsfe.arguments import default_location, run_arguments
+        from fovsfe.launcher import first_process
         from fovsfe.progress import Screen
         from fovsfe.recipe import load_recipe
 
     photos = os.fspath(photos)
-    settings = load_recipe(recipe, [f"{key}={json.dumps(value)}" for key, value in (changes or {}).items()])
     location = default_location(photos, recipe) if out is None else os.fspath(out)
-    arguments = run_arguments(photos, weights, minutes)
     # In a notebook, too, plain lines: rich would make an output of its own of each of them.
     screen = Screen(Console(force_jupyter=False))
-    run = pipeline.train(settings, arguments, location, screen, cluster)
-    if run is None:
-        raise SystemExit(0)
+    with first_process() as group:
+        settings = load_recipe(
+            recipe, [f"{key}={json.dumps(value)}" for key, value in (changes or {}).items()]
+        )
+        arguments = run_arguments(photos, weights, minutes)
+        pipeline.train(settings, arguments, location, screen, cluster, group)
     return TrainedRun(location)
 
 

@@ -1,9 +1,21 @@
-"""What a person asks of a training, as the command line and the Python API take it."""
+"""What was asked of a training beside the recipe, by the command line or from Python."""
 
 from pathlib import Path
 
-from fovsfe.context import RunArguments
-from fovsfe.storage.locations import as_path
+from pydantic import BaseModel
+
+from fovsfe.storage.locations import as_path, name_of
+
+
+class RunArguments(BaseModel):
+    """arguments.json: what was asked for, beside the recipe."""
+
+    photos: str
+    """a path of this machine, or a URL"""
+    weights: str
+    """"hub", "none", or a folder of pretrained weights"""
+    minutes: float | None
+    """the time budget of the whole command; None: no limit"""
 
 
 def run_arguments(photos: str, weights: str, minutes: float | None) -> RunArguments:
@@ -14,4 +26,4 @@ def run_arguments(photos: str, weights: str, minutes: float | None) -> RunArgume
 
 def default_location(photos: str, recipe: str) -> str:
     """Returns where a run goes if no one says where: "runs/PHOTOS-RECIPE" in the working directory."""
-    return f"runs/{as_path(photos).name}-{Path(recipe).stem}"
+    return f"runs/{name_of(photos)}-{Path(recipe).stem}"

@@ -5,8 +5,8 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 
+from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.selection import BlendSelection
@@ -17,17 +17,6 @@ from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest
 from fovsfe.photos.sampler import assign_shards
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe
 from fovsfe.run import Run
-
-
-class RunArguments(BaseModel):
-    """arguments.json: what was asked for, beside the recipe."""
-
-    photos: str
-    """a path of this machine, or a URL"""
-    weights: str
-    """"hub", "none", or a folder of pretrained weights"""
-    minutes: float | None
-    """the time budget of the whole command; None: no limit"""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 
+from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats
-from fovsfe.context import RoundResult, RunArguments, RunContext, require_run
+from fovsfe.context import RoundResult, RunContext, require_run
 from fovsfe.ensemble.predictions import predictions_frame, write_csv, write_predictions
 from fovsfe.ensemble.pseudo_label import pseudo_labels
 from fovsfe.ensemble.selection import accept_change, select_blend
@@ -32,6 +33,7 @@ from fovsfe.run import Run
 from fovsfe.storage.folders import Expected, synced_folder
 from fovsfe.storage.locations import as_path
 from fovsfe.training.device import tune_malloc
+from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.task import Event, OnNetworkEvent, TrainingTask
 
 SECONDS_AT_THE_END = 27.0  # choosing, writing, the report and leaving, for which `--minutes` keeps time free
@@ -39,30 +41,36 @@ SECONDS_A_NETWORK = 4.5  # exporting one and proving it
 
 
 def train(
-    recipe: Recipe, arguments: RunArguments, location: str, screen: Screen, cluster: str | None = None
-) -> Run | None:
+    recipe: Recipe,
+    arguments: RunArguments,
+    location: str,
+    screen: Screen,
+    cluster: str | None = None,
+    group: ProcessGroup | None = None,
+) -> Run:
     """Trains a new run and leaves it complete.
 
     Args:
         location: where the run goes: a folder that is empty or not there yet, or a URL.
         screen: shows what happens.
         cluster: the address of a Ray cluster whose machines train the networks; None for this machine.
+        group: the processes of a launcher that train each network together; None for this process alone.
 
     Returns:
-        The run, in its folder on this machine; None in a process that a launcher started to help the first.
+        The run, in its folder on this machine.
 
     Raises:
         FovsfeError: there is something at `location` already, the photos cannot be trained on, weights are
             missing, or the folder cannot be written.
     """
-    with _opened_run(location, "new", screen, cluster) as (run, executor):
-        if run is None or executor is None:
-            return None
+    with _opened_run(location, "new", screen, cluster, group) as (run, executor):
         dataset = _begin(run, recipe, arguments)
         return _complete(run, executor, screen, dataset)
 
 
-def resume(location: str, screen: Screen, cluster: str | None = None) -> Run | None:
+def resume(
+    location: str, screen: Screen, cluster: str | None = None, group: ProcessGroup | None = None
+) -> Run:
     """Does what a run has still to do, which is nothing if it is complete.
 
     Arguments and result are those of `train`.
@@ -70,24 +78,22 @@ def resume(location: str, screen: Screen, cluster: str | None = None) -> Run | N
     Raises:
         FovsfeError: there is no run at `location`, or as `train` does.
     """
-    with _opened_run(location, "existing", screen, cluster) as (run, executor):
-        if run is None or executor is None:
-            return None
+    with _opened_run(location, "existing", screen, cluster, group) as (run, executor):
         require_run(run)
         return _complete(run, executor, screen)
 
 
 @contextmanager
 def _opened_run(
-    location: str, expected: Expected, screen: Screen, cluster: str | None
-) -> Iterator[tuple[Run | None, Executor | None]]:
-    """The run's folder on this machine, and what trains its networks; None if this process only helped."""
-    with open_executor(location, cluster) as executor:
-        if executor is None:
-            yield None, None
-            return
-        with synced_folder(location, screen.notify, expected) as folder, screen.live():
-            yield Run(folder), executor
+    location: str, expected: Expected, screen: Screen, cluster: str | None, group: ProcessGroup | None
+) -> Iterator[tuple[Run, Executor]]:
+    """The run in its folder on this machine, and what trains its networks."""
+    with (
+        open_executor(location, cluster, group) as executor,
+        synced_folder(location, screen.notify, expected) as folder,
+        screen.live(),
+    ):
+        yield Run(folder), executor
 
 
 def _begin(run: Run, recipe: Recipe, arguments: RunArguments) -> DataSet:

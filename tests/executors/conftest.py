@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fovsfe.context import RunArguments, RunContext
+from fovsfe.arguments import RunArguments
+from fovsfe.context import RunContext
 from fovsfe.files import write_json, write_text
 from fovsfe.photos.manifest import DataSetFacts, write_facts, write_manifest
 from fovsfe.recipe import Recipe, to_toml

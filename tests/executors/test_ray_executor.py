@@ -14,7 +14,7 @@ from PIL import Image, ImageColor
 from rich.console import Console
 
 from fovsfe import pipeline
-from fovsfe.context import RunArguments
+from fovsfe.arguments import RunArguments
 from fovsfe.progress import Screen
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run

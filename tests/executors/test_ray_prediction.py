@@ -129,7 +129,7 @@ def test_other_tables_are_refused(tmp_path):
 def bundle(tmp_path_factory):
     """Of two tiny networks, one of which takes larger photos."""
     from fovsfe import pipeline
-    from fovsfe.context import RunArguments
+    from fovsfe.arguments import RunArguments
     from fovsfe.progress import Screen
     from fovsfe.recipe import Recipe
 

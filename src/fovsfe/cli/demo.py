@@ -43,8 +43,6 @@ def demo(
         else:
             arguments = run_arguments(str(photos), "none", MINUTES)
             run = pipeline.train(load_recipe("demo"), arguments, location, screen)
-    if run is None:
-        return
     bundle = load_bundle(run.bundle)
     if bundle.translations != TRANSLATIONS:  # the labels are Russian: the English page shows Latin letters
         write_bundle(run.bundle, bundle.model_copy(update={"translations": TRANSLATIONS}))

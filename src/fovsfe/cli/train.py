@@ -1,6 +1,5 @@
 """`fovsfe train` and `fovsfe resume`."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from fovsfe.cli.base import app, console, error_console, interruptible
 from fovsfe.cli.options import AsJson, Cluster, OpenReport, Photos, RunLocation, at_least
 from fovsfe.cli.outcome import open_report, print_outcome
 from fovsfe.cli.recipes import recipe_names
+from fovsfe.launcher import first_process, is_launched
 from fovsfe.progress import Screen
 
 PANEL = "Training"
@@ -59,20 +59,19 @@ def train(
     """
     screen = Screen(error_console if as_json else console)
     notify_start(screen, f"training on {photos} with recipe {recipe}")
+    from fovsfe.arguments import default_location, run_arguments
     from fovsfe.recipe import load_recipe
 
-    settings = load_recipe(recipe, changes or [])
-    from fovsfe import pipeline  # loads torch: a wrong recipe is refused before
-    from fovsfe.arguments import default_location, run_arguments
-
     location = out or default_location(photos, recipe)
-    arguments = run_arguments(photos, weights, minutes)
-    with interruptible(f"continue with: fovsfe resume {location}"):
-        run = pipeline.train(settings, arguments, location, screen, cluster)
-    if run is not None:
-        print_outcome(run, location, as_json)
-        if opens:
-            open_report(location)
+    with interruptible(f"continue with: fovsfe resume {location}"), first_process() as group:
+        settings = load_recipe(recipe, changes or [])
+        from fovsfe import pipeline  # loads torch: a wrong recipe is refused before
+
+        arguments = run_arguments(photos, weights, minutes)
+        run = pipeline.train(settings, arguments, location, screen, cluster, group)
+    print_outcome(run, location, as_json)
+    if opens:
+        open_report(location)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -88,14 +87,13 @@ def resume(
     """
     screen = Screen(error_console if as_json else console)
     notify_start(screen, f"resuming {run}")
-    from fovsfe import pipeline
+    with interruptible(f"continue with: fovsfe resume {run}"), first_process() as group:
+        from fovsfe import pipeline
 
-    with interruptible(f"continue with: fovsfe resume {run}"):
-        done = pipeline.resume(run, screen, cluster)
-    if done is not None:
-        print_outcome(done, run, as_json)
-        if opens:
-            open_report(run)
+        done = pipeline.resume(run, screen, cluster, group)
+    print_outcome(done, run, as_json)
+    if opens:
+        open_report(run)
 
 
 def notify_start(screen: Screen, text: str) -> None:
@@ -103,5 +101,5 @@ def notify_start(screen: Screen, text: str) -> None:
 
     The processes of a launcher say nothing: which of them is the first is not known yet.
     """
-    if not {"RANK", "SLURM_PROCID"} & set(os.environ):
+    if not is_launched():
         screen.notify(text)

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from fovsfe.executors.local import LocalExecutor, serve_as_worker
+from fovsfe.executors.local import LocalExecutor
 from fovsfe.recipe import MemberSettings
 from fovsfe.stopwatch import Stopwatch
-from fovsfe.training.distributed import joined_process_group
+from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.task import OnNetworkEvent, TrainingTask
 
 
@@ -45,26 +45,20 @@ class Executor(Protocol):
 
 
 @contextmanager
-def open_executor(location: str, cluster: str | None) -> Iterator[Executor | None]:
+def open_executor(location: str, cluster: str | None, group: ProcessGroup | None) -> Iterator[Executor]:
     """Yields what trains the networks of the run at `location`, for the length of the block.
-
-    None in a process that a launcher (torchrun, srun) started to help the first: its work is done then.
 
     Args:
         cluster: the address of a Ray cluster, as `ray_cluster.connected` takes it; None for this machine.
+        group: the processes of a launcher, of which this is the first; None for this process alone.
 
     Raises:
-        FovsfeError: the cluster or the launcher's other processes cannot be reached.
+        FovsfeError: the cluster cannot be reached.
     """
-    if cluster is not None:
-        from fovsfe.executors.ray_executor import ray_executor  # Ray need not be installed
-
-        with ray_executor(cluster, location) as executor:
-            yield executor
+    if cluster is None:
+        yield LocalExecutor(group)
         return
-    with joined_process_group() as group:
-        if group is None or group.is_first:
-            yield LocalExecutor(group)
-        else:
-            serve_as_worker(group)
-            yield None
+    from fovsfe.executors.ray_executor import ray_executor  # Ray need not be installed
+
+    with ray_executor(cluster, location) as executor:
+        yield executor
