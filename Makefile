@@ -35,7 +35,7 @@ $(TPU)/.fovsfe-installed: pyproject.toml
 	$(TPU)/bin/python -m pip install --editable '.[tpu]' pytest pytest-timeout
 	@touch $@
 
-check: $(INSTALLED)  ## style, types, and which room may import which
+check: $(INSTALLED)  ## style, types, and which package may import which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -138,7 +138,7 @@ def write_scores(scores: list[Score]) -> None:
 
 
 def score_tables(scores: list[Score]) -> str:
-    """Returns a table for each set of photos and minutes; the seeds of a contender are counted together."""
+    """Returns one table per set of photos and minutes; the seeds of a contender are counted together."""
     return "\n".join(
         _score_table(photos, minutes, [score for score in scores if score.key[:2] == (photos, minutes)])
         for photos, minutes in dict.fromkeys(score.key[:2] for score in scores)
@@ -156,7 +156,7 @@ def _score_table(photos: str, minutes: float, scores: list[Score]) -> str:
         interval = format_interval(*wilson_interval(right.count("1"), len(right)))
         accuracy = f"{100 * right.count('1') / len(right):.1f}"
         rows.append((name, accuracy, interval, by_seed, f"{seconds:.0f}", _discordant(ours, of_contender)))
-    header = ("", "accuracy %", "95 % interval", "by seed", "seconds", "only ours : only theirs")
+    header = ("", "accuracy %", "95% interval", "by seed", "seconds", "only ours : only theirs")
     machines = "; ".join(dict.fromkeys(score.machine for score in scores))
     caption = f"**{photos}**, {minutes:g} minutes, {len(scores[0].right)} held-out photos a seed, {machines}."
     note = "Last column: photos that only one of the two predicts correctly, of the seeds that both have run."

@@ -4,7 +4,7 @@
     python -m benchmarks predicting --bundle BUNDLE --photos PHOTOS --count 10000
 
 The photos are links to a few thousand ones, by default drawn. The command is stopped by Ctrl-C after a third
-of them, started again, and must end with one row for each photo. Linux only. Takes about ten minutes for
+of them, started again, and must end with one row per photo. Linux only. Takes about ten minutes for
 100,000 photos and a tiny bundle on two cores.
 """
 

@@ -65,7 +65,7 @@ print(json.dumps(result | memory))
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints a row for each bundle, member and runtime, and writes results/runtimes.json."""
+    """Prints one row per bundle, member and runtime, and writes results/runtimes.json."""
     parser = argparse.ArgumentParser("python -m benchmarks runtimes", description=__doc__)
     parser.add_argument("--bundle", type=Path, nargs="+", required=True)
     parser.add_argument("--photos", type=Path, required=True)
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _measure_bundle(folder: Path, photos: Sequence[Path]) -> list[dict[str, Any]]:
-    """Returns a row for each member and runtime.
+    """Returns one row per member and runtime.
 
     "differs" is the greatest difference from the first runtime's probabilities.
     """

@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> None:
 def compare_servers(
     bundle: Path, name: str, photos: Sequence[Path], seconds: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """Returns a row for each contender and number of clients, of its best round; contenders take turns.
+    """Returns one row per contender and number of clients, of its best round; contenders take turns.
 
     Args:
         bundle: as `build_served_models` returns it.

@@ -22,7 +22,7 @@ from benchmarks.speed_head import HeadTimes, time_head_stage
 from benchmarks.speed_step import StepTimes, time_steps
 from benchmarks.speed_task import build_speed_tasks
 from fovsfe.files import write_json
-from fovsfe.training.device import tune_malloc
+from fovsfe.machine import keep_freed_memory
 
 BACKBONES = ("mobilenetv2_100", "densenet169")
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, default=8, help="that are timed in each turn")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each of the two loops")
     options = parser.parse_args(argv)
-    tune_malloc()  # as a run does
+    keep_freed_memory()  # as a run does
     photos = options.photos or drawn_photos(options.photos_drawn, 0)
     SCRATCH.mkdir(parents=True, exist_ok=True)
     heads, steps = {}, {}

@@ -4,10 +4,11 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor, nn
 
-from fovsfe.networks.network import build_network
+from fovsfe.networks.network import Network, build_network
 from fovsfe.training.device import PREDICTION_BATCH
-from fovsfe.training.features import predict_outputs
+from fovsfe.training.features import predict_logits
 from fovsfe.training.launch import best_device, train_network
 from fovsfe.training.task import Event, TrainingTask
 
@@ -36,7 +37,7 @@ def time_head_stage(task: TrainingTask) -> HeadTimes:
     moments: dict[str, list[float]] = {"features": [], "epoch": []}
 
     def on_event(event: Event) -> None:
-        moments[event["doing"]].append(time.monotonic())
+        moments[event["type"]].append(time.monotonic())
 
     train_network(task, on_event)
     features, epochs = moments["features"], moments["epoch"]
@@ -48,14 +49,25 @@ def time_head_stage(task: TrainingTask) -> HeadTimes:
     return HeadTimes(len(task.photos), one_pass, feature_seconds + epoch_seconds, epoch_seconds)
 
 
+class _Features(nn.Module):
+    """What a network does before its head."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, photos: Tensor) -> Tensor:
+        return self.network.features(photos)
+
+
 def _time_one_pass(task: TrainingTask) -> float:
     device, member = best_device(task.precision), task.member
-    network = device.place(
+    network = device.move(
         build_network(member.backbone, member.size, member.head, task.num_classes, task.weights)
     )
     all_idx = np.arange(len(task.photos))
     warm_up_idx = all_idx[:PREDICTION_BATCH]
-    predict_outputs(device, network, network.features, task.photos, warm_up_idx, "plain")
+    predict_logits(device, _Features(network), task.photos, warm_up_idx, "plain")
     start = time.monotonic()
-    predict_outputs(device, network, network.features, task.photos, all_idx, "plain")
+    predict_logits(device, _Features(network), task.photos, all_idx, "plain")
     return time.monotonic() - start

@@ -56,7 +56,7 @@ class _BareLoop:
         settings, member = task.recipe.training, task.member
         self.device = best_device(task.precision)
         torch_device = self.device.fabric.device
-        self.network = self.device.place(
+        self.network = self.device.move(
             build_network(member.backbone, member.size, member.head, task.num_classes, task.weights)
         )
         unfreeze_stage(self.network, 1.0)
@@ -94,7 +94,7 @@ def _seconds_per_step(task: TrainingTask, steps: int) -> float:
     moments: list[float] = []
 
     def on_event(event: Event) -> None:
-        if event["doing"] == "step" and len(moments) <= steps:
+        if event["type"] == "step" and len(moments) <= steps:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             moments.append(time.monotonic())

@@ -21,7 +21,7 @@ from benchmarks.results import describe_machine, format_interval, markdown_table
 from benchmarks.techniques_list import BASE, VARIATIONS, Variation
 from benchmarks.techniques_results import RunPredictions, TechniqueRow, variation_rows
 from fovsfe.files import read_json, write_json, write_text
-from fovsfe.recipe import load_recipe, to_toml
+from fovsfe.recipe import load_recipe, parse_changes, to_toml
 from fovsfe.run import Run
 
 RECIPE = Path(__file__).with_name("techniques.toml")
@@ -32,7 +32,7 @@ INTRODUCTION = """\
 Written by `python -m benchmarks techniques`. The base is `benchmarks/techniques.toml`; each line changes one
 thing in it. Figures are of the mean of the members, except where a member or a blend is named, on held-out
 photos with true labels; every run has chosen its best epoch on the same photos. The difference is on the same
-photos, in percentage points, with its 95 % interval; p is that of the exact McNemar test. The line "noise"
+photos, in percentage points, with its 95% interval; p is that of the exact McNemar test. The line "noise"
 shows what other random numbers alone bring: a difference of that size means nothing, whatever its p.
 """
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
 def _train(variation: Variation, options: argparse.Namespace) -> Run:
     """Returns the complete run of a variation, which is trained or resumed first if it has to be."""
     changes = [*options.changes, *variation.changes]
-    recipe = to_toml(load_recipe(options.recipe, changes))
+    recipe = to_toml(load_recipe(options.recipe, parse_changes(changes)))
     digest = hashlib.sha256(f"{recipe}{options.weights}{options.minutes}".encode()).hexdigest()[:8]
     run = Run(SCRATCH / "techniques" / options.photos.resolve().name / f"{variation.name}-{digest}")
     if run.metrics.exists():
@@ -112,7 +112,7 @@ def _render_section(photos: str, part: dict[str, Any]) -> str:
 def technique_table(rows: list[TechniqueRow]) -> str:
     """Returns the rows as a Markdown table."""
     header = (
-        "technique", "", "accuracy %", "95 %", "log loss", "against", "difference", "95 %", "p", "seconds",
+        "technique", "", "accuracy %", "95%", "log loss", "against", "difference", "95%", "p", "seconds",
     )  # fmt: skip
     lines = [
         (

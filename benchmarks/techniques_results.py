@@ -56,7 +56,7 @@ class RunPredictions:
         """Reads a run. Raises FovsfeError if it is not complete."""
         class_names = tuple(read_json(run.metrics)["class_names"])
         ids = read_predictions(next(iter(_prediction_files(run, 1).values()))).index
-        photos = read_manifest(run.photos).set_index("id").loc[ids]
+        photos = read_manifest(run.manifest).set_index("id").loc[ids]
         y_true = np.array([class_names.index(label) for label in photos["label"]], np.int64)
         return cls(run, class_names, y_true, photos["fold"].to_numpy(np.int64))
 

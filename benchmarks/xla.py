@@ -38,7 +38,7 @@ class NoisePhotos(ResizedPhotos):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints a row for each network and writes results/xla.json."""
+    """Prints one row per network and writes results/xla.json."""
     parser = argparse.ArgumentParser("python -m benchmarks xla", description=__doc__)
     parser.add_argument("--recipe", default="twas")
     parser.add_argument("--scale", type=float, default=0.5, help="of each network's height and width")
@@ -64,7 +64,7 @@ def _measure(member: MemberSettings, scale: float, batch: int, precision: str) -
     steps: list[tuple[float, int]] = []  # of each: its start in seconds, and the graphs compiled until then
 
     def on_event(event: Event) -> None:
-        if event["doing"] == "step":
+        if event["type"] == "step":
             steps.append((time.perf_counter(), metrics.counter_value("UncachedCompile") or 0))
 
     with TemporaryDirectory() as folder:

@@ -5,7 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,8 @@ def test_a_run_and_its_model_at_a_url(
     there = fovsfe.TrainedRun(f"{bucket}/run")
     assert str(there.path) == f"{bucket}/run"
     assert there.metrics == run.metrics
+    with pytest.raises(fovsfe.FovsfeError, match=r"has no metrics\.json"):
+        _ = fovsfe.TrainedRun(f"{bucket}/nothing").metrics
     pd.testing.assert_frame_equal(there.predictions(), run.predictions())
     for location in (f"{bucket}/run", f"{bucket}/run/bundle"):
         assert np.array_equal(fovsfe.load(location).predict_proba(files[:2]), model.predict_proba(files[:2]))
@@ -252,15 +255,33 @@ def test_what_train_passes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(pipeline, "train", lambda *arguments: calls.append(arguments))
     monkeypatch.chdir(folder)
     changes = {"training.epochs": 3, "training.stages": [0, 0.5], "photos.fit": "crop", "seed": 4}
-    with pytest.raises(SystemExit) as leaving:  # a process that only helped the first one
-        fovsfe.train("photos", minutes=2, weights="none", changes=changes, cluster="local")
-    assert leaving.value.code == 0
-    ((settings, arguments, location, _, cluster),) = calls
-    expected = ["training.epochs=3", "training.stages=[0, 0.5]", 'photos.fit="crop"', "seed=4"]
+    changes |= {"about": {"title": "Cars"}, "members.0.batch_size": None}
+    trained = fovsfe.train("photos", minutes=2, weights="none", changes=changes, cluster="local")
+    assert trained == fovsfe.TrainedRun("runs/photos-quick")
+    ((settings, arguments, location, _, cluster, group),) = calls
+    assert group is None  # no launcher has started this process
+    texts = ["training.epochs=3", "training.stages=[0, 0.5]", 'photos.fit="crop"', "seed=4"]
+    expected = recipe.parse_changes([*texts, 'about={title = "Cars"}'])
     assert settings == recipe.load_recipe("quick", expected)
+    assert settings.about.title == "Cars"
     assert (arguments.photos, arguments.weights) == (str(folder / "photos"), "none")
     assert arguments.minutes == 2
     assert (location, cluster) == ("runs/photos-quick", "local")
+
+
+def test_another_process_of_a_launcher_ends_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fovsfe import launcher, pipeline
+
+    @contextmanager
+    def other_process() -> Iterator[None]:
+        raise SystemExit(0)
+        yield
+
+    monkeypatch.setattr(launcher, "first_process", other_process)
+    monkeypatch.setattr(pipeline, "train", lambda *arguments: pytest.fail("only the first process trains"))
+    with pytest.raises(SystemExit) as leaving:
+        fovsfe.train("photos", weights="none")
+    assert leaving.value.code == 0
 
 
 def test_what_cannot_be_trained(run: fovsfe.TrainedRun, folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from fovsfe.run import Run
 
 
 def photos(parts):
-    """A manifest with a row for each (part, label, fold, fault)."""
+    """A manifest with one row per (part, label, fold, fault)."""
     rows = [
         {"id": f"{i}.jpg", "path": f"{label}/{i}.jpg", "part": part, "label": label, "group": i, "fold": fold,
          "fault": fault, "width": 8, "height": 6}
@@ -51,7 +51,7 @@ def context(tmp_path):
     write_text(run.recipe, to_toml(recipe))
     write_json(run.arguments, RunArguments(photos="p", weights="none", minutes=None).model_dump())
     write_facts(run.dataset, facts)
-    write_manifest(run.photos, manifest)
+    write_manifest(run.manifest, manifest)
     return RunContext.open(run)
 
 
@@ -59,12 +59,12 @@ def test_what_a_run_remembers_comes_back(context):
     assert context.facts.class_names == ("ж", "a")
     assert context.facts.sample.to_dict("list") == {"Id": ["5.jpg", "NA"], "Category": ["0", ""]}
     assert context.arguments.weights == "none"
-    assert list(context.photos["fault"]) == ["", "", "truncated", "", "", ""]
+    assert list(context.manifest["fault"]) == ["", "", "truncated", "", "", ""]
     assert context.member_titles == ["test_a", "test_b"]
 
 
 def test_positions_are_of_readable_photos(context):
-    assert context.ids(np.arange(len(context.manifest))) == ["0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg"]
+    assert context.ids(np.arange(len(context.readable))) == ["0.jpg", "1.jpg", "3.jpg", "4.jpg", "5.jpg"]
     assert context.val_idx.tolist() == [0, 1, 2, 3]
     assert context.test_idx.tolist() == [4]
     assert list(context.folds) == [0, 1]
@@ -72,14 +72,14 @@ def test_positions_are_of_readable_photos(context):
 
 
 def test_a_photo_keeps_its_shard_whatever_else_is_unreadable(context):
-    every = assign_shards(list(context.photos["id"]), list(context.photos["part"]))
+    every = assign_shards(list(context.manifest["id"]), list(context.manifest["part"]))
     shards = context.resized(context.recipe.members[0]).shards
     assert shards.tolist() == every[[0, 1, 3, 4, 5]].tolist()
 
 
 def test_without_test_photos_there_is_one_round(context):
     assert context.rounds == 2
-    write_manifest(context.run.photos, context.photos[context.photos["part"] == "train"])
+    write_manifest(context.run.manifest, context.manifest[context.manifest["part"] == "train"])
     assert RunContext.open(context.run).rounds == 1
 
 

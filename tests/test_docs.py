@@ -31,7 +31,7 @@ from starlette.testclient import TestClient
 import fovsfe
 from fovsfe import outputs, pipeline
 from fovsfe.arguments import RunArguments
-from fovsfe.bundle import format
+from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, Bundle, BundleMember, write_bundle
 from fovsfe.cli import app as commands
 from fovsfe.ensemble.blend import Blend
 from fovsfe.progress import Screen
@@ -88,7 +88,7 @@ def test_every_recipe_key_is_documented_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
-def test_every_ready_recipe_is_in_the_readme_and_in_the_tutorial(page: str) -> None:
+def test_every_builtin_recipe_is_in_the_readme_and_in_the_tutorial(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for file in (ROOT / "src/fovsfe/recipes").glob("*.toml"):
         assert f"| `{file.stem}` |" in text
@@ -194,10 +194,10 @@ def test_every_path_of_a_run_is_documented(tmp_path: Path) -> None:
 
 def test_every_file_and_key_of_a_bundle_is_documented() -> None:
     section = _section(_page("files.md"), "A bundle")
-    files = {format.FILE, format.CARD, "members/MEMBER-FOLD.onnx"}
-    assert set(_names(section)) == files | set(format.Bundle.model_fields)
+    files = {BUNDLE_FILE, CARD_FILE, "members/MEMBER-FOLD.onnx"}
+    assert set(_names(section)) == files | set(Bundle.model_fields)
     for row in _rows(section):
-        for model in _models(format.Bundle.model_fields.get(row[0].strip("`"))):
+        for model in _models(Bundle.model_fields.get(row[0].strip("`"))):
             for key in model.model_fields:
                 assert f"`{key}`" in row[-1], f"{row[0]}: {key}"
 
@@ -221,7 +221,7 @@ def _models(field: Any) -> list[type[BaseModel]]:
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """The service's application, for a bundle that is never asked."""
-    (tmp_path / format.FILE).write_text("{}", encoding="utf-8")
+    (tmp_path / BUNDLE_FILE).write_text("{}", encoding="utf-8")
     bundle = SimpleNamespace(
         class_names=(), translations={}, about=AboutSettings(), members=(SimpleNamespace(size=(8, 8)),)
     )
@@ -345,7 +345,7 @@ def colour_bundle(tmp_path: Path) -> Path:
     (folder / "members").mkdir(parents=True)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.save(model, folder / "members/colours.onnx")
-    member = format.BundleMember(
+    member = BundleMember(
         title="colours",
         backbone="none",
         size=(32, 32),
@@ -354,9 +354,9 @@ def colour_bundle(tmp_path: Path) -> Path:
         networks=("members/colours.onnx",),
     )
     labels = ("red", "green", "blue")
-    format.write_bundle(
+    write_bundle(
         folder,
-        format.Bundle(
+        Bundle(
             class_names=labels,
             label_ids={label: label for label in labels},
             members=(member,),
@@ -388,14 +388,14 @@ def test_the_picture_of_the_architecture_has_the_same_functions_and_files() -> N
         assert set(shown_function.split(".")) <= parts | {"pipeline"}, function
 
 
-def test_rooms_and_imports_are_those_of_the_contract() -> None:
+def test_packages_and_imports_are_those_of_the_contract() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
     enforced = [re.findall(r"\w+", layer) for layer in layers]
     section = _section(_page("architecture.md"), "What may import what")
     assert [line.split() for line in re.findall(r"^    (\w.*)$", section, re.M)] == enforced
-    rooms = " ".join(re.findall(r"^\| (`.*?) \|", _section(_page("architecture.md"), "Rooms"), re.M))
-    assert {name.rstrip("/") for name in re.findall(r"`([^`]+)`", rooms)} == {
+    cells = re.findall(r"^\| (`.*?) \|", _section(_page("architecture.md"), "Packages"), re.M)
+    assert {name.rstrip("/") for name in re.findall(r"`([^`]+)`", " ".join(cells))} == {
         "__init__",
         "recipes",
         *(name for layer in enforced for name in layer),

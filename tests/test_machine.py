@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +78,9 @@ def test_what_is_held_grows_and_is_given_back() -> None:
     del taken
     machine.release_free_memory()
     assert machine.process_memory() - before < 10 * MIB
+
+
+def test_keeping_freed_memory_breaks_nothing():
+    program = "from fovsfe import machine; machine.keep_freed_memory(); print(len(bytes(1 << 28)))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == f"{1 << 28}\n"

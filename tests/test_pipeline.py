@@ -111,7 +111,7 @@ class Trained:
 
     @property
     def table(self):
-        return pd.read_csv(self.run.photos, keep_default_na=False)
+        return pd.read_csv(self.run.manifest, keep_default_na=False)
 
     @property
     def readable(self):

@@ -78,7 +78,7 @@ def first_epoch(photos, workers, folder):
     with np.load(task.folder / "predictions.npz") as saved:
         predictions = saved["test"].tolist()
     loss = (task.folder / "history.csv").read_text().splitlines()[1].split(",")[2]
-    return [run_context.manifest["id"][task.train_idx[i]] for i in sampler_], loss, predictions
+    return [run_context.readable["id"][task.train_idx[i]] for i in sampler_], loss, predictions
 
 
 def test_the_same_photos_in_the_same_order_and_the_same_loss_from_everywhere(
@@ -89,7 +89,7 @@ def test_the_same_photos_in_the_same_order_and_the_same_loss_from_everywhere(
     fsspec.filesystem("s3").put(str(folder), f"{bucket}/", recursive=True)
     places = [folder, f"{bucket}/photos", tmp_path / "shards", f"{bucket}/shards"]
     for out in places[2:]:
-        assert fovsfe("shard", folder, "--out", out, "--photos-a-shard", A_SHARD).code == 0
+        assert fovsfe("shard", folder, "--out", out, "--photos-per-shard", A_SHARD).code == 0
     ids, loss, answers = first_epoch(folder, 0, tmp_path / "plain")
     assert len(set(ids)) == len(ids) == 33
     for number, photos in enumerate(places):
@@ -101,7 +101,7 @@ def test_the_same_photos_in_the_same_order_and_the_same_loss_from_everywhere(
 @pytest.mark.parametrize("choice", ["refuse", "skip"])
 def test_a_damaged_shard_is_refused_or_left_out(fovsfe, folder, tmp_path, choice):
     shards = tmp_path / "shards"
-    assert fovsfe("shard", folder, "--out", shards, "--photos-a-shard", 8).code == 0
+    assert fovsfe("shard", folder, "--out", shards, "--photos-per-shard", 8).code == 0
     (shards / "train-000002.tar").write_bytes(b"gone")
     ended = fovsfe("check", shards)
     assert ended.code == 1

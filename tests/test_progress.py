@@ -10,7 +10,7 @@ from fovsfe.progress import ROWS, Screen
 
 def epoch(stage=0.5, number=0, loss=1.25):
     return {
-        "doing": "epoch",
+        "type": "epoch",
         "stage": stage,
         "epoch": number,
         "loss": loss,
@@ -21,7 +21,7 @@ def epoch(stage=0.5, number=0, loss=1.25):
 
 
 def step(progress=0.5):
-    return {"doing": "step", "stage": 0.5, "epoch": 0, "progress": progress, "whole": 0.4}
+    return {"type": "step", "stage": 0.5, "epoch": 0, "progress": progress, "network_progress": 0.4}
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def test_without_a_terminal_there_are_only_plain_lines(plain):
         for done in range(0, 101, 10):
             screen.show_progress("auditing photos", done, 100)
         screen.start_networks(3, 2, 5)
-        screen.on_network_event("densenet169, round 1", {"doing": "begin", "where": "here"})
-        screen.on_network_event("densenet169, round 1", {"doing": "features", "done": 3, "of": 9})
+        screen.on_network_event("densenet169, round 1", {"type": "begin", "machine": "here"})
+        screen.on_network_event("densenet169, round 1", {"type": "features", "done": 3, "total": 9})
         for number in range(3):
             screen.on_network_event("densenet169, round 1", step(number / 3))
             screen.on_network_event("densenet169, round 1", epoch(number=number))
@@ -63,7 +63,7 @@ def test_without_a_terminal_there_are_only_plain_lines(plain):
 def test_the_head_stage_s_many_epochs_make_no_lines(plain):
     with plain.live() as screen:
         screen.start_networks(1, 0, 1)
-        screen.on_network_event("densenet169", {"doing": "begin", "where": "here"})
+        screen.on_network_event("densenet169", {"type": "begin", "machine": "here"})
         for number in range(40):
             screen.on_network_event("densenet169", epoch(stage=0.0, number=number))
     assert len(text(plain).splitlines()) == 1
@@ -76,7 +76,7 @@ def test_colour_that_is_forced_on_a_file_makes_no_terminal_of_it(monkeypatch):
     with screen.live():
         screen.show_progress("auditing photos", 50, 100)
         screen.start_networks(1, 0, 1)
-        screen.on_network_event("densenet169", {"doing": "begin", "where": "here"})
+        screen.on_network_event("densenet169", {"type": "begin", "machine": "here"})
         screen.on_network_event("densenet169", epoch())
     assert text(screen).splitlines()[0] == "training densenet169 (1 of 1)"
     assert "\x1b" not in text(screen)
@@ -95,7 +95,7 @@ def terminal():
 def test_on_a_terminal_bars_and_the_last_epochs_are_shown(terminal):
     with terminal.live() as screen:
         screen.start_networks(2, 0, 2)
-        screen.on_network_event("densenet169", {"doing": "begin", "where": "here"})
+        screen.on_network_event("densenet169", {"type": "begin", "machine": "here"})
         screen.show_progress("decoding", 5, 10)
         for number in range(ROWS + 3):
             screen.on_network_event("densenet169", step())
@@ -124,18 +124,18 @@ def test_an_error_takes_the_live_picture_down(terminal):
 def several(screen):
     screen.start_networks(2, 2, 4, "the cluster")
     for name, where in (("one, round 2", "a-host"), ("two, round 2", "b-host")):
-        screen.on_network_event(name, {"doing": "begin", "where": where})
-        screen.on_network_event(name, {"doing": "decoding", "done": 1, "of": 2})
-        screen.on_network_event(name, {"doing": "features", "done": 1, "of": 4})
+        screen.on_network_event(name, {"type": "begin", "machine": where})
+        screen.on_network_event(name, {"type": "decoding", "done": 1, "total": 2})
+        screen.on_network_event(name, {"type": "features", "done": 1, "total": 4})
     screen.on_network_event("one, round 2", step())
     screen.on_network_event("one, round 2", epoch())
-    screen.on_network_event("two, round 2", {"doing": "say", "text": "s3://x: is back"})
+    screen.on_network_event("two, round 2", {"type": "message", "text": "s3://x: is back"})
 
 
 def test_lines_name_their_network_where_several_learn_at_a_time(plain):
     with plain.live() as screen:
         several(screen)
-        screen.on_network_event("one, round 2", {"doing": "end"})
+        screen.on_network_event("one, round 2", {"type": "end"})
     assert text(plain).splitlines() == [
         "training 2 networks on the cluster (2 of 4 are trained)",
         "one, round 2: on a-host",
@@ -160,5 +160,5 @@ def test_a_terminal_has_a_row_for_each_network_that_learns():
         assert ["a-host" in rows[0], "b-host" in rows[1]] == [True, True]
         assert "50% of the layers, epoch 1" in rows[0] and "0.875" in rows[0]
         assert "features 25%" in rows[1]
-        screen.on_network_event("one, round 2", {"doing": "end"})
+        screen.on_network_event("one, round 2", {"type": "end"})
         assert not [line for line in drawn().splitlines() if "a-host" in line]

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fovsfe import recipe
+from fovsfe.ensemble.blend import BLEND_KINDS
 from fovsfe.errors import FovsfeError
-from fovsfe.recipe import MemberSettings, Recipe
+from fovsfe.recipe import RESERVED_TITLES, MemberSettings, Recipe
 
 TOML = """
 seed = 3
@@ -40,7 +41,7 @@ def file(tmp_path):
 
 def fault(file, *changes):
     with pytest.raises(FovsfeError) as caught:
-        recipe.load_recipe(file, changes)
+        recipe.load_recipe(file, recipe.parse_changes(changes))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -159,7 +160,7 @@ def test_a_recipe_does_not_change(file):
 
 def test_a_members_title_is_its_name_or_the_end_of_its_backbone(file):
     assert [member.title for member in recipe.load_recipe(file).members] == ["mobilenetv1_100", "днс"]
-    assert recipe.load_recipe(file, ["members.1.name="]).members[1].title == "densenet169.tv_in1k"
+    assert recipe.load_recipe(file, {"members.1.name": ""}).members[1].title == "densenet169.tv_in1k"
 
 
 # ---- --set
@@ -187,20 +188,36 @@ def test_a_members_title_is_its_name_or_the_end_of_its_backbone(file):
 )
 def test_set_changes_a_key(file, change, value):
     key = change.partition("=")[0].strip().removesuffix(".0")
-    found = recipe.load_recipe(file, [change]).model_dump()
+    found = recipe.load_recipe(file, recipe.parse_changes([change])).model_dump()
     for part in key.split("."):
         found = found[int(part) if part.isdecimal() else part]
     assert found == value
 
 
 def test_set_replaces_all_members(file):
-    changed = recipe.load_recipe(file, ['members=[{backbone = "xception", size = [480, 640]}]'])
+    changes = recipe.parse_changes(['members=[{backbone = "xception", size = [480, 640]}]'])
+    changed = recipe.load_recipe(file, changes)
     assert changed.members == (MemberSettings(backbone="xception", size=(480, 640)),)
 
 
 def test_the_last_set_counts_and_the_rest_stays(file):
-    changed = recipe.load_recipe(file, ["seed=1", "seed=2"])
+    changed = recipe.load_recipe(file, recipe.parse_changes(["seed=1", "seed=2"]))
     assert changed == recipe.load_recipe(file).model_copy(update={"seed": 2})
+
+
+def test_set_is_applied_in_the_order_of_the_last_changes(file):
+    members = 'members=[{backbone = "xception", size = [480, 640]}]'
+    changes = recipe.parse_changes(["members.0.name=first", members, "members.0.name=last"])
+    (member,) = recipe.load_recipe(file, changes).members
+    assert (member.backbone, member.name) == ("xception", "last")
+
+
+def test_changes_are_python_values_and_stay_as_they_are(file):
+    changes = {"about": {"title": "Cars"}, "about.noun": "car", "members.0.batch_size": None}
+    changed = recipe.load_recipe(file, changes)
+    assert (changed.about.title, changed.about.noun) == ("Cars", "car")
+    assert changed.members[0].batch_size is None
+    assert changes["about"] == {"title": "Cars"}
 
 
 # ---- what is wrong
@@ -242,6 +259,8 @@ def test_the_last_set_counts_and_the_rest_stays(file):
         ("members.0.name=a/b", ['members.0.name = "a/b"', "letters, digits"]),
         ("members.0.backbone=", ["members.0.backbone"]),
         ('members.0.backbone="a\\nb"', ["members.0.backbone"]),
+        ("members.0.name=mean", ["members.0: ", 'cannot be called "mean"', "files of the run"]),
+        ("members.0.backbone=timm/Blends", ['cannot be called "Blends"']),
         ("members.0.name=днс", ['two members are called "днс"']),
         ("members.2.name=x", ["--set members.2.name", '"2" is not one of 0 to 1']),
         ("members.²=1", ["--set members.²", "is not one of 0 to 1"]),
@@ -317,4 +336,8 @@ def test_no_change_ends_in_a_traceback(tmp_path_factory, key, value):
     file = tmp_path_factory.getbasetemp() / "whatever.toml"
     file.write_text(TOML, encoding="utf-8")
     with suppress(FovsfeError):
-        recipe.load_recipe(str(file), [f"{key}={value}"])
+        recipe.load_recipe(str(file), recipe.parse_changes([f"{key}={value}"]))
+
+
+def test_no_member_can_be_named_like_a_blend():
+    assert set(BLEND_KINDS) <= RESERVED_TITLES  # they name files in the same folder

@@ -1,4 +1,4 @@
-"""The ready recipes: each can be read; the reference's runs from end to end."""
+"""The built-in recipes: each can be read; the reference's runs from end to end."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ford vs Ferrari: from a folder of photos to an honest, stacked classifier.
+"""Ford vs Ferrari: from a folder of photos to an image classifier with honest figures.
 
     import fovsfe
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -23,9 +24,8 @@ from fovsfe.bundle.format import Bundle
 from fovsfe.bundle.location import find_bundle
 from fovsfe.bundle.predictor import ModelInputs, Prediction, Predictor
 from fovsfe.errors import FovsfeError, missing_library
-from fovsfe.files import read_json
 from fovsfe.photos.decode import BadPhoto, decode, image_pixels
-from fovsfe.photos.reader import read_encoded
+from fovsfe.photos.reader import read_encoded, read_text
 from fovsfe.run import Run
 from fovsfe.storage.folders import downloaded
 from fovsfe.storage.locations import AnyPath, as_path
@@ -86,7 +86,7 @@ class Model:
     classes_: npt.NDArray[np.str_]
     """the labels, (classes,), in the order of all probabilities; named as in scikit-learn"""
     metrics: dict[str, Any]
-    """the accuracy on held-out photos with its 95 % interval, and more: see docs/files.md, "metrics" """
+    """the accuracy on held-out photos with its 95% interval, and more: see docs/files.md, "metrics" """
 
     def __init__(self, predictor: Predictor) -> None:
         """Makes a model of a loaded bundle."""
@@ -166,13 +166,22 @@ class TrainedRun:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The figures of every member, blend and round: see docs/files.md, "A run"."""
-        with downloaded(self.location) as folder:
-            metrics: dict[str, Any] = read_json(Run(folder).metrics)
-            return metrics
+        """The figures of every member, blend and round: see docs/files.md, "A run".
+
+        Raises FovsfeError if the run is not complete.
+        """
+        name = Run(Path()).metrics.name
+        try:
+            text = read_text(self.path / name)
+            if text is None:
+                raise FovsfeError(f"{self.location} has no {name}: it is not a complete run")
+            metrics: dict[str, Any] = json.loads(text)
+        except (OSError, ValueError) as error:
+            raise FovsfeError(f"cannot read {self.location}/{name}: {error}") from error
+        return metrics
 
     def predictions(self) -> "pd.DataFrame":
-        """Returns the predictions for the held-out photos, one row for each.
+        """Returns the predictions for the held-out photos, one row per photo.
 
         The columns are id, path, label, predicted, probability (of the predicted label), p_label (of the true
         one) and fold.
@@ -219,10 +228,11 @@ def train(
     Args:
         photos: a folder of photos, a CSV of path and label, or shards; a path or a URL.
         minutes: the time budget; no limit by default.
-        recipe: the name of a ready recipe, or a TOML file.
+        recipe: the name of a built-in recipe, or a TOML file.
         weights: where pretrained backbones come from: "hub", "none", or a folder.
         out: the run, a new folder or a URL; by default "runs/PHOTOS-RECIPE".
-        changes: keys of the recipe with their values, such as {"training.epochs": 3}.
+        changes: dotted keys of the recipe with their values, such as {"training.epochs": 3}; the same as
+            `--set` of the command.
         cluster: the address of a Ray cluster to train on, or "local".
 
     Raises:
@@ -244,9 +254,7 @@ def train(
     # In a notebook, too, plain lines: rich would make an output of its own of each of them.
     screen = Screen(Console(force_jupyter=False))
     with first_process() as group:
-        settings = load_recipe(
-            recipe, [f"{key}={json.dumps(value)}" for key, value in (changes or {}).items()]
-        )
+        settings = load_recipe(recipe, changes)
         arguments = run_arguments(photos, weights, minutes)
         pipeline.train(settings, arguments, location, screen, cluster, group)
     return TrainedRun(location)
@@ -255,7 +263,7 @@ def train(
 def check(photos: str | os.PathLike[str]) -> "pd.DataFrame":
     """Checks photos without training, as `fovsfe check` does.
 
-    Returns a row for each photo of each finding: finding (a number), severity ("error", "warning" or "info"),
+    Returns one row per photo of each finding: finding (a number), severity ("error", "warning" or "info"),
     kind, detail, id, path, part, label, width and height. Raises FovsfeError if there are no photos.
     """
     with _libraries():

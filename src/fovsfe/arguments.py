@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from fovsfe.storage.locations import as_path, name_of
+from fovsfe.errors import UsageError
+from fovsfe.storage.locations import as_path, is_url, name_of
 
 
 class RunArguments(BaseModel):
@@ -19,7 +20,12 @@ class RunArguments(BaseModel):
 
 
 def run_arguments(photos: str, weights: str, minutes: float | None) -> RunArguments:
-    """Returns the arguments of a run, with paths that stay right wherever the run is resumed from."""
+    """Returns the arguments of a run, with paths that stay right wherever the run is resumed from.
+
+    Raises UsageError for weights at a URL.
+    """
+    if is_url(weights):
+        raise UsageError(f"--weights {weights}: copy the weights into a folder, which all nodes see")
     weights = weights if weights in ("hub", "none") else str(as_path(weights))
     return RunArguments(photos=str(as_path(photos)), weights=weights, minutes=minutes)
 

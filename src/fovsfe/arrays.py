@@ -1,4 +1,4 @@
-"""The types of the arrays that travel between rooms."""
+"""The types of the arrays that packages exchange."""
 
 import numpy as np
 import numpy.typing as npt

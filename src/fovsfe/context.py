@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,6 @@ import pandas as pd
 from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.blend import Blend
-from fovsfe.ensemble.selection import BlendSelection
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
 from fovsfe.photos.dataset import ResizedPhotos
@@ -17,6 +17,11 @@ from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest
 from fovsfe.photos.sampler import assign_shards
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe
 from fovsfe.run import Run
+
+if TYPE_CHECKING:
+    from fovsfe.ensemble.selection import (
+        BlendSelection,  # takes scikit-learn, which a worker of a cluster needs not
+    )
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class RunContext:
     recipe: Recipe
     arguments: RunArguments
     facts: DataSetFacts
-    photos: pd.DataFrame
-    """photos.csv: a row a photo, unreadable ones too"""
+    manifest: pd.DataFrame
+    """photos.csv: one row per photo, unreadable ones too"""
     deadline: float | None = None
     """when the last network must be trained, in seconds of time.monotonic"""
 
@@ -36,13 +41,19 @@ class RunContext:
     def open(cls, run: Run, deadline: float | None = None) -> "RunContext":
         """Reads what the run wrote at its start. Raises FovsfeError if a file is missing or damaged."""
         arguments = RunArguments.model_validate(read_json(run.arguments))
-        facts, photos = read_facts(run.dataset), read_manifest(run.photos)
-        return cls(run, load_recipe(str(run.recipe)), arguments, facts, photos, deadline)
+        facts, manifest = read_facts(run.dataset), read_manifest(run.manifest)
+        return cls(run, load_recipe(str(run.recipe)), arguments, facts, manifest, deadline)
 
     @cached_property
-    def manifest(self) -> pd.DataFrame:
+    def readable(self) -> pd.DataFrame:
         """The readable photos; all positions are rows of it."""
-        return self.photos[self.photos["fault"] == ""].reset_index(drop=True)
+        return self.manifest[self.manifest["fault"] == ""].reset_index(drop=True)
+
+    @cached_property
+    def pseudo_labels(self) -> pd.DataFrame:
+        """pseudo_labels.csv: fold, id, label, confidence and, if soft, one column "p:LABEL" per label."""
+        texts = {"id": str, "label": str}
+        return pd.read_csv(self.run.pseudo_labels, dtype=texts, keep_default_na=False)
 
     def positions(self, chosen: "pd.Series[bool]") -> Ints:
         """Returns the positions of the photos for which `chosen` is true."""
@@ -51,17 +62,17 @@ class RunContext:
     @property
     def val_idx(self) -> Ints:
         """Positions of the photos that are validation photos of some fold."""
-        return self.positions(self.manifest["fold"] >= 0)
+        return self.positions(self.readable["fold"] >= 0)
 
     @property
     def test_idx(self) -> Ints:
         """Positions of the test photos."""
-        return self.positions(self.manifest["part"] == "test")
+        return self.positions(self.readable["part"] == "test")
 
     @property
     def folds(self) -> range:
         """The folds that are trained: one if photos are held out."""
-        return range(int(self.manifest["fold"].max()) + 1)
+        return range(int(self.readable["fold"].max()) + 1)
 
     @property
     def rounds(self) -> int:
@@ -76,18 +87,18 @@ class RunContext:
     def y_true(self, positions: Ints) -> Ints:
         """Returns the labels of photos, as positions in the class names."""
         number = {label: i for i, label in enumerate(self.facts.class_names)}
-        return np.array([number[label] for label in self.manifest["label"].iloc[positions]], np.int64)
+        return np.array([number[label] for label in self.readable["label"].iloc[positions]], np.int64)
 
     def ids(self, positions: Ints) -> list[str]:
         """Returns the ids of photos."""
-        return list(self.manifest["id"].iloc[positions])
+        return list(self.readable["id"].iloc[positions])
 
     def resized(self, member: MemberSettings) -> ResizedPhotos:
         """Returns the readable photos at a member's size."""
         settings = self.recipe.photos
         return ResizedPhotos(
             self.facts.location,
-            list(self.manifest["path"]),
+            list(self.readable["path"]),
             member.size,
             settings.fit,
             settings.max_pixels,
@@ -99,10 +110,10 @@ class RunContext:
     def _shards(self) -> Ints:
         """For each readable photo, the shard that it is in, or would be in if the photos were sharded."""
         if self.facts.layout == "shards":
-            archives = self.manifest["path"].str.partition("/")[0]
+            archives = self.readable["path"].str.partition("/")[0]
             return np.unique(archives.to_numpy(str), return_inverse=True)[1].astype(np.int64)
-        numbers = assign_shards(list(self.photos["id"]), list(self.photos["part"]))
-        return numbers[self.positions(self.photos["fault"] == "")]
+        numbers = assign_shards(list(self.manifest["id"]), list(self.manifest["part"]))
+        return numbers[self.positions(self.manifest["fault"] == "")]
 
     def members_of(self, blend: Blend, probabilities: Floats) -> Floats:
         """Returns the rows of (members, n, classes) probabilities that a blend takes, in its order."""
@@ -122,7 +133,7 @@ class RoundResult:
     tta: tuple[str, ...]
     """the test-time variants that the predictions are the mean of"""
     tta_reason: str
-    selection: BlendSelection
+    selection: "BlendSelection"
     network_results: dict[str, list[dict[str, float]]]
     """member title -> result.json of each fold's network"""
 

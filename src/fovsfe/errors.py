@@ -5,13 +5,14 @@ class FovsfeError(Exception):
     """A failure that one line explains: it names the file or setting and says what to do."""
 
     def __init__(self, message: str = "") -> None:
-        # torch puts the traceback of a data loader's process into the message: the last line is the reason
+        # torch puts the traceback of a data loader's process into the message. Its last line is the name of
+        # the class and, after a colon, the message.
         if "Original Traceback" in message:
-            message = message.rstrip().rpartition("\n")[2].partition("Error: ")[2]
+            message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
         super().__init__(message)
 
 
-class WrongUsage(FovsfeError):
+class UsageError(FovsfeError):
     """The command itself is wrong: a key, a value or a name that it was given."""
 
 

@@ -29,12 +29,12 @@ def first_process() -> Iterator["ProcessGroup | None"]:
     if not is_launched():
         yield None
         return
-    from fovsfe.executors.local import serve_as_worker
+    from fovsfe.executors.local import run_worker
     from fovsfe.training.distributed import joined_process_group
 
     with joined_process_group() as group:
         if group is None or group.is_first:
             yield group
             return
-        serve_as_worker(group)
+        run_worker(group)
     raise SystemExit(0)

@@ -42,13 +42,13 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
         first, second = (each.selection.out_of_fold for each in rounds)
         wins, reason = accept_change(first, second, context.y_true(context.val_idx))
         best, reason = rounds[int(wins)], f"round 2 {reason}"
-    if (context.photos["part"] == "test").any():
+    if (context.manifest["part"] == "test").any():
         _write_submissions(context, rounds, best, notify)
     metrics = _metrics(context, rounds, best, reason)
     if not (run.bundle / "bundle.json").exists():
         notify("exporting the bundle")
         source = RunSource(
-            run, context.recipe, context.facts, context.photos, context.arguments.weights, metrics
+            run, context.recipe, context.facts, context.manifest, context.arguments.weights, metrics
         )
         export_run(source, run.bundle)
     write_json(run.metrics, {**metrics, "steps": run.stopwatch.read(), "versions": _versions()})
@@ -59,7 +59,7 @@ def _write_submissions(
 ) -> None:
     """Writes a submission of every member and every blend of all members, of each round's selected blend, and
     submission.csv, that of the best round."""
-    run, photos = context.run, context.photos
+    run, photos = context.run, context.manifest
     most_frequent = str(photos.loc[photos["part"] == "train", "label"].mode()[0])
     test_ids = list(photos.loc[photos["part"] == "test", "id"])
     row_of = {photo: row for row, photo in enumerate(test_ids)}
@@ -96,7 +96,7 @@ def _averaged_test(context: RunContext, blend: Blend, result: RoundResult) -> Fl
 def _metrics(
     context: RunContext, rounds: list[RoundResult], best: RoundResult, reason: str
 ) -> dict[str, Any]:
-    photos, y_true = context.photos, context.y_true(context.val_idx)
+    photos, y_true = context.manifest, context.y_true(context.val_idx)
     return {
         "measured_on": f"{len(y_true)} photos with true labels",
         "photos": {

@@ -1,26 +1,26 @@
-"""The story of a training, top to bottom: photos, networks, blend, outputs; then a second round, perhaps."""
+"""A training from top to bottom: photos, networks, blend, and perhaps a second round; then the outputs."""
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 
 from fovsfe.arguments import RunArguments
-from fovsfe.arrays import Floats
+from fovsfe.arrays import Floats, Ints
 from fovsfe.context import RoundResult, RunContext, require_run
 from fovsfe.ensemble.predictions import predictions_frame, write_csv, write_predictions
 from fovsfe.ensemble.pseudo_label import pseudo_labels
-from fovsfe.ensemble.selection import accept_change, select_blend
+from fovsfe.ensemble.selection import BlendSelection, accept_change, select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.executor import Executor, open_executor
-from fovsfe.executors.tasks import build_task, is_trained, network_keys
+from fovsfe.executors.tasks import is_trained, network_folder, network_keys, network_name, time_shares
 from fovsfe.files import read_json, write_json, write_text
+from fovsfe.machine import keep_freed_memory
 from fovsfe.outputs import write_outputs
 from fovsfe.photos.audit import DAMAGED_SHARD, Finding, audit_photos
 from fovsfe.photos.layouts import DataSet, find_photos
@@ -32,12 +32,11 @@ from fovsfe.report.report import write_report
 from fovsfe.run import Run
 from fovsfe.storage.folders import Expected, synced_folder
 from fovsfe.storage.locations import as_path
-from fovsfe.training.device import tune_malloc
 from fovsfe.training.distributed import ProcessGroup
-from fovsfe.training.task import Event, OnNetworkEvent, TrainingTask
+from fovsfe.training.task import PREDICTIONS, Event, NetworkKey, OnNetworkEvent
 
-SECONDS_AT_THE_END = 27.0  # choosing, writing, the report and leaving, for which `--minutes` keeps time free
-SECONDS_A_NETWORK = 4.5  # exporting one and proving it
+FINISH_SECONDS = 27.0  # choosing, writing, the report and leaving, for which `--minutes` keeps time free
+SECONDS_PER_NETWORK = 4.5  # exporting one and proving it
 
 
 def train(
@@ -108,18 +107,18 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments) -> DataSet:
 
 
 def _complete(run: Run, executor: Executor, screen: Screen, dataset: DataSet | None = None) -> Run:
-    """The story itself. `dataset` is what was found if the run begins now."""
+    """Does all steps of a run that are not done. `dataset` is what was found if the run begins now."""
     if run.metrics.exists():
         if not run.report.exists() or run.cache.exists():  # killed just before the end
-            _close(run, screen)
+            _close(run, executor, screen)
         screen.notify(f"{run.root.name} is complete")
         return run
     run.remove_unfinished_files()
-    tune_malloc()
+    keep_freed_memory()
     deadline = _deadline(run)
     run.log("start", **read_json(run.arguments))
     with run.stopwatch.step("audit"):
-        if not run.photos.exists():
+        if not run.manifest.exists():
             _read_photos(run, screen, dataset)
     context = RunContext.open(run, deadline)
     rounds = [_round(context, executor, screen, 1)]
@@ -128,9 +127,7 @@ def _complete(run: Run, executor: Executor, screen: Screen, dataset: DataSet | N
         rounds.append(_round(context, executor, screen, 2))
     with run.stopwatch.step("outputs"):
         write_outputs(context, rounds, screen.notify)
-    _close(run, screen)
-    executor.forget()
-    run.log("done")
+    _close(run, executor, screen)
     return run
 
 
@@ -140,7 +137,7 @@ def _deadline(run: Run) -> float | None:
     if arguments.minutes is None:
         return None
     networks = len(recipe.members) * max(recipe.split.folds, 1)
-    reserve = SECONDS_AT_THE_END + SECONDS_A_NETWORK * networks
+    reserve = FINISH_SECONDS + SECONDS_PER_NETWORK * networks
     return time.monotonic() + 60 * arguments.minutes - run.stopwatch.seconds - reserve
 
 
@@ -167,7 +164,7 @@ def _read_photos(run: Run, screen: Screen, dataset: DataSet | None) -> None:
     folds = assign_folds(audit.table, recipe.split.holdout, recipe.split.folds, recipe.seed)
     write_json(run.audit, [asdict(finding) for finding in audit.findings])
     write_facts(run.dataset, DataSetFacts.of(dataset))
-    write_manifest(run.photos, audit.table.assign(fold=folds))
+    write_manifest(run.manifest, audit.table.assign(fold=folds))
     for finding in audit.findings:
         if finding.severity != "info":
             screen.notify(_describe(finding))
@@ -185,17 +182,14 @@ def _describe(finding: Finding) -> str:
 def _round(context: RunContext, executor: Executor, screen: Screen, number: int) -> RoundResult:
     """Trains the networks of a round that are not trained yet, and blends all of them."""
     keys = network_keys(context, number)
-    tasks = [
-        build_task(context, key, _precision(context, executor, context.recipe.members[key.member]))
-        for key in keys
-        if not is_trained(context, key)
-    ]
-    if tasks:
-        trained = number * len(keys) - len(tasks)
-        screen.start_networks(len(tasks), trained, context.rounds * len(keys), executor.place)
-        shares = [context.recipe.members[key.member].time_share for key in keys]
-        later = shares * (context.rounds - number)
-        executor.train(tasks, later, _listener(context, screen, tasks), context.run.stopwatch)
+    untrained = [key for key in keys if not is_trained(context, key)]
+    if untrained:
+        trained = number * len(keys) - len(untrained)
+        screen.start_networks(len(untrained), trained, context.rounds * len(keys), executor.where)
+        precisions = [_precision(context, executor, member) for member in context.recipe.members]
+        fold_by_fold = sorted(keys, key=lambda key: key.fold)
+        later_time_shares = time_shares(context, fold_by_fold) * (context.rounds - number)
+        executor.train(context, untrained, precisions, later_time_shares, _listener(context, screen, keys))
     with context.run.stopwatch.step(f"blend round {number}"):
         return _blend(context, number)
 
@@ -211,31 +205,27 @@ def _precision(context: RunContext, executor: Executor, member: MemberSettings) 
     return str(read_json(file))
 
 
-def _listener(context: RunContext, screen: Screen, tasks: list[TrainingTask]) -> OnNetworkEvent:
+def _listener(context: RunContext, screen: Screen, keys: list[NetworkKey]) -> OnNetworkEvent:
     """Shows what trainings do on the screen, in the log and, if the recipe says so, in TensorBoard."""
-    boards = {task.name: _tensorboard(context, task) for task in tasks}
+    folders = {network_name(context, key): network_folder(context, key) for key in keys}
+    boards: dict[str, SummaryWriter] = {}
 
     def on_event(name: str, event: Event) -> None:
         screen.on_network_event(name, event)
-        if event["doing"] == "epoch":
-            row = {key: value for key, value in event.items() if key != "doing"}
+        if event["type"] == "epoch":
+            row = {key: value for key, value in event.items() if key != "type"}
             context.run.log("epoch", network=name, **row)
-            boards[name](row)
+            if context.recipe.training.tensorboard:
+                if name not in boards:
+                    folder = folders[name].relative_to(context.run.root)
+                    boards[name] = SummaryWriter(context.run.tensorboard / folder)
+                for figure in ("loss", "log_loss", "accuracy"):
+                    boards[name].add_scalar(f"{figure}/stage {row['stage']:.0%}", row[figure], row["epoch"])
+                boards[name].flush()
+        elif event["type"] == "end" and name in boards:
+            boards.pop(name).close()
 
     return on_event
-
-
-def _tensorboard(context: RunContext, task: TrainingTask) -> Callable[[dict[str, Any]], None]:
-    if not context.recipe.training.tensorboard:
-        return lambda row: None
-    writer = SummaryWriter(context.run.tensorboard / task.folder.relative_to(context.run.root))
-
-    def write(row: dict[str, Any]) -> None:
-        for figure in ("loss", "log_loss", "accuracy"):
-            writer.add_scalar(f"{figure}/stage {row['stage']:.0%}", row[figure], row["epoch"])
-        writer.flush()
-
-    return write
 
 
 def _pseudo_label(context: RunContext, first: RoundResult) -> None:
@@ -263,41 +253,56 @@ def _pseudo_label(context: RunContext, first: RoundResult) -> None:
 def _blend(context: RunContext, number: int) -> RoundResult:
     """Keeps test-time augmentation if it wins, selects the blend, and writes the predictions of a round."""
     run, titles, class_names = context.run, context.member_titles, context.facts.class_names
-    val_idx, test_idx = context.val_idx, context.test_idx
-    y_true, ids = context.y_true(val_idx), context.ids(val_idx)
+    val_idx, y_true = context.val_idx, context.y_true(context.val_idx)
     out_of_fold, test = _read_network_predictions(context, number)
-    tta, accepted, reason = ("plain", *context.recipe.ensemble.tta), False, "the recipe asks for none"
-    if len(tta) > 1:
-        accepted, reason = accept_change(out_of_fold[0].mean(0), out_of_fold.mean((0, 1)), y_true)
-    tta = tta if accepted else tta[:1]
+    tta, tta_reason = _accepted_tta(context, out_of_fold, y_true)
     out_of_fold, test = out_of_fold[: len(tta)].mean(0), test[: len(tta)].mean(0)
-    for m, title in enumerate(titles):
-        folder = run.member(number, title)
-        write_predictions(folder / "out_of_fold.csv", predictions_frame(ids, class_names, out_of_fold[m]))
-        test_frame = predictions_frame(context.ids(test_idx), class_names, test[m].mean(0))
-        write_predictions(folder / "test.csv", test_frame)
-    groups = context.manifest["group"].to_numpy(np.int64)[val_idx]
+    groups = context.readable["group"].to_numpy(np.int64)[val_idx]
     selection = select_blend(out_of_fold, y_true, titles, class_names, groups, context.recipe.seed)
-    for name, probabilities in [*selection.out_of_fold_by_kind.items(), ("chosen", selection.out_of_fold)]:
-        write_predictions(run.blend(number, name), predictions_frame(ids, class_names, probabilities))
-    write_json(run.round(number) / "blend.json", selection.blend.model_dump(mode="json"))
+    _write_round_predictions(context, number, out_of_fold, test.mean(1), selection)
     results = {
         title: [read_json(run.fold(number, title, fold) / "result.json") for fold in context.folds]
         for title in titles
     }
-    return RoundResult(number, out_of_fold, test, tta, reason, selection, results)
+    return RoundResult(number, out_of_fold, test, tta, tta_reason, selection, results)
+
+
+def _accepted_tta(context: RunContext, out_of_fold: Floats, y_true: Ints) -> tuple[tuple[str, ...], str]:
+    """Returns the test-time variants to use, and why: all of the recipe's, or the plain photo alone."""
+    variants = ("plain", *context.recipe.ensemble.tta)
+    if len(variants) == 1:
+        return variants, "the recipe asks for none"
+    accepted, reason = accept_change(out_of_fold[0].mean(0), out_of_fold.mean((0, 1)), y_true)
+    return variants if accepted else variants[:1], reason
+
+
+def _write_round_predictions(
+    context: RunContext, number: int, out_of_fold: Floats, test: Floats, selection: BlendSelection
+) -> None:
+    """Writes the predictions of members, (members, n, classes), and of every blend of all members."""
+    run, class_names = context.run, context.facts.class_names
+    val_ids, test_ids = context.ids(context.val_idx), context.ids(context.test_idx)
+    for m, title in enumerate(context.member_titles):
+        val_frame = predictions_frame(val_ids, class_names, out_of_fold[m])
+        write_predictions(run.out_of_fold(number, title), val_frame)
+        test_frame = predictions_frame(test_ids, class_names, test[m])
+        write_predictions(run.member(number, title) / "test.csv", test_frame)
+    for name, probabilities in [*selection.out_of_fold_by_kind.items(), ("chosen", selection.out_of_fold)]:
+        frame = predictions_frame(val_ids, class_names, probabilities)
+        write_predictions(run.blend(number, name), frame)
+    write_json(run.fitted_blend(number), selection.blend.model_dump(mode="json"))
 
 
 def _read_network_predictions(context: RunContext, number: int) -> tuple[Floats, Floats]:
     """Returns all predictions of a round's networks: (tta, members, val, classes), each photo predicted by
     networks that were not trained on it, and (tta, members, folds, test, classes)."""
     variants, members = 1 + len(context.recipe.ensemble.tta), len(context.recipe.members)
-    classes, manifest = len(context.facts.class_names), context.manifest
+    classes, manifest = len(context.facts.class_names), context.readable
     val = np.zeros((variants, members, len(manifest), classes))
     test = np.zeros((variants, members, len(context.folds), len(context.test_idx), classes))
     for m, title in enumerate(context.member_titles):
         for fold in context.folds:
-            with np.load(context.run.fold(number, title, fold) / "predictions.npz") as saved:
+            with np.load(context.run.fold(number, title, fold) / PREDICTIONS) as saved:
                 val[:, m, context.positions(manifest["fold"] == fold)] = saved["val"]
                 test[:, m, fold] = saved["test"]
     return val[:, :, context.val_idx], test
@@ -306,8 +311,8 @@ def _read_network_predictions(context: RunContext, number: int) -> tuple[Floats,
 # ---- the end
 
 
-def _close(run: Run, screen: Screen) -> None:
-    """Writes the report, which may not cost the figures, and removes the cache."""
+def _close(run: Run, executor: Executor, screen: Screen) -> None:
+    """Writes the report, which may not cost the figures, and removes the caches."""
     try:
         with run.stopwatch.step("report"):
             write_report(run)
@@ -316,4 +321,6 @@ def _close(run: Run, screen: Screen) -> None:
             f"warning: the report could not be written: {error}; try fovsfe --debug report {run.root}"
         )
         run.log("no report", error=repr(error))
+    executor.clean_up()
+    run.log("done")
     shutil.rmtree(run.cache, ignore_errors=True)

@@ -41,7 +41,7 @@ class Screen:
         self._started = 0
         self._networks_done = 0
         self._epochs: list[tuple[str, ...]] = []  # the last epochs of networks trained in turn
-        self._parallel: dict[str, tuple[str, ...]] = {}  # a row for each of the networks trained in parallel
+        self._parallel: dict[str, tuple[str, ...]] = {}  # one row per network trained in parallel
         self._fractions: dict[str, float] = {}  # how much of each of them is done, 0 to 1
         self._live: Live | None = None
 
@@ -87,7 +87,7 @@ class Screen:
             self._on_parallel_event(name, event)
 
     def _on_event_in_turn(self, name: str, event: dict[str, Any]) -> None:
-        match event["doing"]:
+        match event["type"]:
             case "begin":
                 self._network = name
                 self._networks_done += self._started > 0
@@ -95,39 +95,41 @@ class Screen:
                 self._start_training(self._networks_done, self._total)
                 self.notify(f"training {name} ({self._networks_done + 1} of {self._total})")
             case "decoding":
-                self.show_progress(f"decoding photos for {name}", event["done"], event["of"])
+                self.show_progress(f"decoding photos for {name}", event["done"], event["total"])
             case "features":
-                self.show_progress(f"features of {name}", event["done"], event["of"])
+                self.show_progress(f"features of {name}", event["done"], event["total"])
             case "step":
                 stage = f"{name}: {event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
                 self.show_progress(stage, int(1000 * event["progress"]), 1000)
-                self._bars.update(self._training_bar, completed=self._networks_done + event["whole"])
+                self._bars.update(
+                    self._training_bar, completed=self._networks_done + event["network_progress"]
+                )
             case "epoch":
                 self._show_epoch(event)
         self._refresh()
 
     def _on_parallel_event(self, name: str, event: dict[str, Any]) -> None:
         _, machine, *cells = self._parallel.get(name, ("", "", "", "", "", ""))
-        match event["doing"]:
-            case "say":
+        match event["type"]:
+            case "message":
                 self.notify(f"{name}: {event['text']}")
                 return
             case "begin":
-                machine = event["where"]
+                machine = event["machine"]
                 self.notify(f"{name}: on {machine}")
             case "end":
                 self._fractions[name] = 1.0
                 self.notify(f"{name}: done")
             case "decoding" | "features":
-                cells[0] = f"{event['doing']} {event['done'] / event['of']:.0%}"
+                cells[0] = f"{event['type']} {event['done'] / event['total']:.0%}"
             case "step":
                 cells[0] = f"{event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
-                self._fractions[name] = event["whole"]
+                self._fractions[name] = event["network_progress"]
             case "epoch":
                 cells[1:] = _figures(event)
                 self._print_epoch(f"{name}: ", event)
         self._parallel[name] = (name, machine, *cells)
-        if event["doing"] == "end":
+        if event["type"] == "end":
             del self._parallel[name]
         completed = self._networks_done + sum(self._fractions.values())
         self._bars.update(self._training_bar, completed=completed)
@@ -157,7 +159,7 @@ class Screen:
 
     def _display(self) -> Group:
         if self._parallel:
-            table = Table("network", "machine", "doing", "loss", "validation log loss", "accuracy")
+            table = Table("network", "machine", "type", "loss", "validation log loss", "accuracy")
             rows = list(self._parallel.values())
         else:
             table = Table("network", "layers", "epoch", "loss", "validation log loss", "accuracy")

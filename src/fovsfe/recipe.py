@@ -4,20 +4,25 @@ A new key is a field of one of the classes below; its constraints are also what 
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fovsfe.errors import WrongUsage
+from fovsfe.errors import UsageError
 from fovsfe.validation import explain, nearest
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PixelSide = Annotated[int, Field(ge=32, le=2048)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+RESERVED_TITLES = {"blends", "blend.json", "chosen", "mean", "maximum", "precision", "stacking"}
+"""names of files and folders that every run has beside those of its members"""
+
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the seeds derived from it fit into the 64 bits of torch
 
 
@@ -156,6 +161,12 @@ class MemberSettings(RecipeSection):
         """The member's name in files and tables: `name`, or else its backbone."""
         return self.name or self.backbone.rsplit("/", 1)[-1]
 
+    @model_validator(mode="after")
+    def _check_title(self) -> Self:
+        if self.title.lower() in RESERVED_TITLES:  # some file systems do not tell capitals from small letters
+            raise ValueError(f'a member cannot be called "{self.title}", as files of the run have that name')
+        return self
+
 
 class Recipe(RecipeSection):
     """Everything that decides a run. `fovsfe recipes` lists the built-in ones."""
@@ -191,7 +202,7 @@ def recipe_text(name_or_file: str) -> str:
     """Returns the TOML text of a built-in recipe or of a file.
 
     Raises:
-        WrongUsage: there is neither a recipe of that name nor a readable file.
+        UsageError: there is neither a recipe of that name nor a readable file.
     """
     recipes = builtin_recipes()
     if name_or_file in recipes:
@@ -201,32 +212,51 @@ def recipe_text(name_or_file: str) -> str:
     except (OSError, ValueError) as error:
         near = nearest(Path(name_or_file).stem, list(recipes))
         hint = f'; did you mean "{near}"?' if near else ";"
-        raise WrongUsage(
+        raise UsageError(
             f'no recipe "{name_or_file}"{hint} give a readable TOML file, or one of {", ".join(recipes)}'
         ) from error
 
 
-def load_recipe(name_or_file: str, changes: Sequence[str] = ()) -> Recipe:
-    """Returns a recipe by name or file, with changes applied.
+def load_recipe(name_or_file: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
+    """Returns a recipe by name or file, with changes applied in their order.
 
     Args:
         name_or_file: a built-in recipe or a TOML file.
-        changes: each `key=value`, with a dotted key and a value as in TOML.
+        changes: dotted key -> value, such as {"training.epochs": 5, "members.0.size": [224, 224]}.
 
     Raises:
-        WrongUsage: no such recipe, broken TOML, an unknown key, or a wrong value; the line names the key,
+        UsageError: no such recipe, broken TOML, an unknown key, or a wrong value; the line names the key,
             what is allowed and the nearest right key.
     """
     try:
         raw = tomllib.loads(recipe_text(name_or_file))
     except tomllib.TOMLDecodeError as error:
-        raise WrongUsage(f"{name_or_file} is not valid TOML: {error}") from error
-    for change in changes:
-        _apply(raw, change)
+        raise UsageError(f"{name_or_file} is not valid TOML: {error}") from error
+    for key, value in changes.items():
+        _apply(raw, key, value)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise WrongUsage(f"recipe {name_or_file}: " + "; ".join(explain(error, Recipe))) from error
+        raise UsageError(f"recipe {name_or_file}: " + "; ".join(explain(error, Recipe))) from error
+
+
+def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
+    """Returns the changes that texts such as "training.epochs=5" describe: dotted key -> value.
+
+    The value is TOML; what is not valid TOML is taken as text. Of several changes of a key the last counts.
+    Raises UsageError if a text has no "=".
+    """
+    changes: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f'--set {text}: write key=value, as in "--set training.epochs=5"')
+        changes.pop(key.strip(), None)  # the order is that of the last changes
+        try:
+            changes[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[key.strip()] = value.strip()
+    return changes
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -234,27 +264,20 @@ def to_toml(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(exclude_none=True))
 
 
-def _apply(raw: dict[str, Any], change: str) -> None:
-    key, equals, text = change.partition("=")
-    if not equals:
-        raise WrongUsage(f'--set {change}: write key=value, as in "--set training.epochs=5"')
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *parents, last = key.strip().split(".")
+def _apply(raw: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
     table: Any = raw
     for name in parents:
         table = _step_into(table, name, key)
     _step_into(table, last, key)
-    table[int(last) if isinstance(table, list) else last] = value
+    table[int(last) if isinstance(table, list) else last] = deepcopy(value)  # a later change may change it
 
 
 def _step_into(table: Any, name: str, key: str) -> Any:
     if isinstance(table, list):
         if not name.isdecimal() or int(name) >= len(table):
-            raise WrongUsage(f'--set {key}: "{name}" is not one of 0 to {len(table) - 1}')
+            raise UsageError(f'--set {key}: "{name}" is not one of 0 to {len(table) - 1}')
         return table[int(name)]
     if not isinstance(table, dict):
-        raise WrongUsage(f"--set {key}: there is no table to set {name} in")
+        raise UsageError(f"--set {key}: there is no table to set {name} in")
     return table.setdefault(name, {})

@@ -14,7 +14,7 @@ from fovsfe.stopwatch import Stopwatch
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. Every path in a run folder is defined here and nowhere else."""
+    """A run folder: where each file of a run is. Those of one network have their names in `training.task`."""
 
     root: Path
 
@@ -29,8 +29,8 @@ class Run:
         return self.root / "recipe.toml"
 
     @property
-    def photos(self) -> Path:
-        """The manifest: one row for each photo (see photos.manifest)."""
+    def manifest(self) -> Path:
+        """The manifest: one row per photo (see photos.manifest)."""
         return self.root / "photos.csv"
 
     @property
@@ -47,6 +47,11 @@ class Run:
     def metrics(self) -> Path:
         """The figures of every member, blend and round. A run that has this file is complete."""
         return self.root / "metrics.json"
+
+    @property
+    def log_file(self) -> Path:
+        """What happened, one JSON object per line."""
+        return self.root / "log.jsonl"
 
     @property
     def pseudo_labels(self) -> Path:
@@ -86,6 +91,10 @@ class Run:
         """Returns the folder of a round."""
         return self.root / f"round-{number}"
 
+    def fitted_blend(self, number: int) -> Path:
+        """Returns the path of the selected blend of a round, with its parameters."""
+        return self.round(number) / "blend.json"
+
     def blend(self, number: int, name: str) -> Path:
         """Returns the path of a blend's out-of-fold predictions."""
         return self.round(number) / "blends" / f"{name}.csv"
@@ -93,6 +102,10 @@ class Run:
     def member(self, number: int, title: str) -> Path:
         """Returns the folder of a member in a round."""
         return self.round(number) / title
+
+    def out_of_fold(self, number: int, title: str) -> Path:
+        """Returns the path of a member's out-of-fold predictions."""
+        return self.member(number, title) / "out_of_fold.csv"
 
     def fold(self, number: int, title: str, fold: int) -> Path:
         """Returns the folder of one network: a member trained on one fold."""
@@ -115,17 +128,20 @@ class Run:
         """Appends one line to log.jsonl. Raises FovsfeError if it cannot be written."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
         try:
-            with (self.root / "log.jsonl").open("ab+") as file:
+            with self.log_file.open("ab+") as file:
                 # A process that was killed in the middle of a line must not spoil the next one.
                 if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                     file.write(b"\n")
                 file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
-            raise FovsfeError(
-                f"cannot write {self.root / 'log.jsonl'}: {error.strerror}; free some space"
-            ) from error
+            raise FovsfeError(f"cannot write {self.log_file}: {error.strerror}; free some space") from error
 
     @property
     def stopwatch(self) -> Stopwatch:
         """How much time and memory each step has taken, over all sessions of this run."""
         return Stopwatch(self.root / "steps.json")
+
+
+def network_name(title: str, number: int, fold: int, folds: int) -> str:
+    """Returns what people and the log call a network of a round: "densenet169, round 1, fold 2"."""
+    return f"{title}, round {number}" + (f", fold {fold}" if folds > 1 else "")

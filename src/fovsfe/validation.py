@@ -7,12 +7,13 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 Location = tuple[int | str, ...]
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Returns a text for each fault: the key, what it was given, and what is allowed or the nearest key.
+    """Returns one text per fault: the key, what it was given, and what is allowed or the nearest key.
 
     Args:
         error: what validating settings as `model` has raised.
@@ -146,7 +147,8 @@ def _limits(hint: Any) -> dict[str, Any]:
     """Returns the constraints of a type by pydantic's names, and its "description" if it has one."""
     names = ("ge", "gt", "le", "lt", "min_length", "max_length", "allow_inf_nan")
     limits: dict[str, Any] = {}
-    for field in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
+    annotations = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    for field in (each for each in annotations if isinstance(each, FieldInfo)):
         if field.description:
             limits["description"] = field.description
         for constraint in field.metadata:

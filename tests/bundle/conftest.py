@@ -152,7 +152,7 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
     path = f"{names[0]}/99.jpg"
     rows.append((path, path, "train", names[0], 99, -1, "not an image", 0, 0))
     manifest = pd.DataFrame(rows, columns=COLUMNS)
-    write_manifest(run.photos, manifest)
+    write_manifest(run.manifest, manifest)
     write_facts(
         run.dataset,
         DataSetFacts(

@@ -10,6 +10,7 @@ from PIL import Image
 from fovsfe.bundle.cam import cam_overlay
 from fovsfe.bundle.format import Bundle, load_bundle
 from fovsfe.bundle.predictor import Prediction, Predictor
+from fovsfe.ensemble.blend import Blend
 from fovsfe.photos.decode import fit_photo
 
 SHARP = 16  # places of a map a fitted side
@@ -96,6 +97,18 @@ def test_members_weigh_what_they_weigh_in_the_blend(made: Any) -> None:
     opacity = shown(cam_overlay(prediction(left, right), bundle, 0, (48, 48)))
     assert opacity[24, 2] > 0
     assert opacity[24, -2] > 1.2 * opacity[24, 2]
+
+
+def test_in_a_blend_by_precision_members_weigh_their_precision_for_the_label(made: Any) -> None:
+    precisions = ((0.2, 0.9, 0.5), (0.8, 0.1, 0.5))
+    bundle = changed(load_bundle(made.folder), size=(48, 48))
+    blend = Blend(kind="precision", members=bundle.blend.members, precisions=precisions)
+    bundle = bundle.model_copy(update={"blend": blend})
+    left, right = np.zeros((2, 2, 2, 3), np.float32)
+    left[:, 0, :2], right[:, 1, :2] = 1, 1
+    first, second = (shown(cam_overlay(prediction(left, right), bundle, label, (48, 48))) for label in (0, 1))
+    assert first[24, -2] > 1.2 * first[24, 2] > 0
+    assert second[24, 2] > 1.2 * second[24, -2] > 0
 
 
 def test_without_maps(made: Any) -> None:

@@ -33,8 +33,8 @@ def test_figures_with_their_intervals(made: Any) -> None:
     text = render_card(bundle)
     accuracy, (low, high) = bundle.metrics["accuracy"], bundle.metrics["interval"]
     row = next(line for line in text.splitlines() if line.startswith("| the blend"))
-    assert f"{100 * accuracy:.1f} %" in row
-    assert f"{100 * low:.1f} % to {100 * high:.1f} %" in row
+    assert f"{100 * accuracy:.1f}%" in row
+    assert f"{100 * low:.1f}% to {100 * high:.1f}%" in row
     assert row.replace("the blend", "small") in text
     first, second, times = bundle.metrics["most_confused"]
     assert f"- {first} and {second}: {times} times by the blend".replace("|", r"\|") in text
@@ -117,7 +117,7 @@ def test_training_data_and_procedure(made: Any) -> None:
     ):
         assert words in text
     held_out = render_card(measured(made, data=data, training=training | {"folds": 0, "weights": "none"}))
-    assert "- 25.0 % of the labelled photos were held out" in held_out
+    assert "- 25.0% of the labelled photos were held out" in held_out
     assert "Backbones started without pretrained weights" in held_out
 
 

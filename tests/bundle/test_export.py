@@ -197,8 +197,8 @@ def test_a_folder_that_cannot_be_written(made: Any, tmp_path: Path) -> None:
 
 def test_json_is_the_same_whatever_the_hash_seed(made: Any, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from fovsfe.bundle import format;"
-        "folder = Path(sys.argv[1]); format.write_bundle(folder, format.load_bundle(folder))"
+        "import sys; from pathlib import Path; from fovsfe.bundle.format import load_bundle, write_bundle;"
+        "folder = Path(sys.argv[1]); write_bundle(folder, load_bundle(folder))"
     )
     before = (made.folder / "bundle.json").read_bytes()
     environment = {"PYTHONHASHSEED": "7", "PATH": ""}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fovsfe.bundle import format
+from fovsfe.bundle.format import load_bundle, sha256_of, write_bundle
 from fovsfe.errors import FovsfeError
 
 NETWORKS = ("members/small-0.onnx", "members/test_resnet-0.onnx", "members/test_resnet-1.onnx")
@@ -12,7 +12,7 @@ NETWORKS = ("members/small-0.onnx", "members/test_resnet-0.onnx", "members/test_
 
 def refusal(bundle: Path) -> str:
     with pytest.raises(FovsfeError) as caught:
-        format.load_bundle(bundle)
+        load_bundle(bundle)
     line = str(caught.value)
     assert "\n" not in line
     assert str(bundle) in line
@@ -25,7 +25,7 @@ def edit(bundle: Path, **changes: Any) -> None:
 
 
 def test_says_what_was_exported(made: Any) -> None:
-    bundle = format.load_bundle(made.folder)
+    bundle = load_bundle(made.folder)
     assert bundle.class_names == made.class_names
     assert bundle.label_ids == {"ВАЗ-2109": "0", "a|b": "1", "Ford": "2"}
     assert bundle.blend == made.blend
@@ -124,7 +124,7 @@ def test_a_path_outside(bundle: Path, path: str) -> None:
 def test_a_checksum_of_a_file_outside(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     files = json.loads((bundle / "bundle.json").read_text())["files"]
-    edit(bundle, files=files | {"../secret": format.sha256_of(tmp_path / "secret")})
+    edit(bundle, files=files | {"../secret": sha256_of(tmp_path / "secret")})
     assert "outside" in refusal(bundle)
 
 
@@ -132,27 +132,27 @@ def test_an_edited_card_is_told_how_to_be_accepted(bundle: Path) -> None:
     card = (bundle / "card.md").read_text()
     (bundle / "card.md").write_text(card.replace("FILL IN", "MIT"))
     line = refusal(bundle)
-    assert format.sha256_of(bundle / "card.md") in line
+    assert sha256_of(bundle / "card.md") in line
     files = json.loads((bundle / "bundle.json").read_text())["files"]
-    edit(bundle, files=files | {"card.md": format.sha256_of(bundle / "card.md")})
-    format.load_bundle(bundle)
+    edit(bundle, files=files | {"card.md": sha256_of(bundle / "card.md")})
+    load_bundle(bundle)
 
 
 def test_translations_may_be_added_by_hand(bundle: Path) -> None:
     edit(bundle, translations={"en": {"ВАЗ-2109": "VAZ-2109"}})
-    assert format.load_bundle(bundle).translations["en"] == {"ВАЗ-2109": "VAZ-2109"}
+    assert load_bundle(bundle).translations["en"] == {"ВАЗ-2109": "VAZ-2109"}
 
 
 def test_other_files_beside_do_not_matter(bundle: Path) -> None:
     (bundle / "members" / "notes.txt").write_text("mine")
-    format.load_bundle(bundle)
+    load_bundle(bundle)
 
 
 def test_written_and_read_back(made: Any, tmp_path: Path) -> None:
-    bundle = format.load_bundle(made.folder)
+    bundle = load_bundle(made.folder)
     (tmp_path / "members").mkdir()
     for path in NETWORKS:
         (tmp_path / path).write_bytes((made.folder / path).read_bytes())
     (tmp_path / "card.md").write_bytes((made.folder / "card.md").read_bytes())
-    format.write_bundle(tmp_path, bundle.model_copy(update={"files": {}}))
+    write_bundle(tmp_path, bundle.model_copy(update={"files": {}}))
     assert (tmp_path / "bundle.json").read_bytes() == (made.folder / "bundle.json").read_bytes()

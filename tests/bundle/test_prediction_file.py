@@ -9,7 +9,7 @@ import pytest
 
 from fovsfe.bundle.prediction_file import PredictionFile, open_prediction_file
 from fovsfe.bundle.predictor import Prediction
-from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.errors import FovsfeError, UsageError
 
 LABELS = ("ВАЗ-2109", 'a,"b"', "Ford")
 PREDICTION = Prediction(np.array([0.25, 0.6, 0.15]), True, (None,))
@@ -103,6 +103,18 @@ def test_a_name_with_a_line_break_stays_one_line(tmp_path: Path) -> None:
     assert (tmp_path / "a.csv").read_text(encoding="utf-8").count("\n") == 2
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_name_with_a_line_break_has_its_row_when_resumed(tmp_path: Path, name: str) -> None:
+    photos = ["a\nb.jpg", "c\r\nd.jpg", "\u2028e.jpg"]
+    with open_prediction_file(tmp_path / name, LABELS, 1) as rows:
+        assert not any(map(rows.has, photos))
+        for photo in photos:
+            rows.write(photo, PREDICTION)
+    with open_prediction_file(tmp_path / name, LABELS, 1) as rows:
+        assert all(map(rows.has, photos))
+        assert not rows.has("d.jpg")
+
+
 @pytest.mark.parametrize("text", ["my,own,table\n", "photo,known,label,probability,label_2,probability_2\n"])
 def test_another_table_is_left_alone(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text)
@@ -127,7 +139,7 @@ def test_other_lines_are_left_alone(tmp_path: Path, text: str) -> None:
 
 def test_a_file_that_cannot_be(tmp_path: Path) -> None:
     with (
-        pytest.raises(WrongUsage, match=r"\.csv or \.jsonl"),
+        pytest.raises(UsageError, match=r"\.csv or \.jsonl"),
         open_prediction_file(tmp_path / "a.txt", LABELS, 1),
     ):
         pass

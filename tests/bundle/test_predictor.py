@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fovsfe.bundle import format
+from fovsfe.bundle.format import Bundle, write_bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.dataset import ResizedPhotos
@@ -161,7 +161,7 @@ def test_a_damaged_bundle(bundle: Path) -> None:
 
 def test_a_sealed_file_that_is_no_network(bundle: Path) -> None:
     (bundle / "members/small-0.onnx").write_bytes(b"no network")
-    format.write_bundle(bundle, _unchecked(bundle))
+    write_bundle(bundle, _unchecked(bundle))
     with pytest.raises(FovsfeError, match=r"onnxruntime .* cannot load .*small-0") as caught:
         Predictor(bundle)
     assert "\n" not in str(caught.value)
@@ -172,7 +172,7 @@ def test_a_network_for_other_labels(bundle: Path) -> None:
     changed["class_names"].append("Fiat")
     changed["label_ids"]["Fiat"] = "3"
     changed["blend"]["bias"].append(0)
-    format.write_bundle(bundle, format.Bundle.model_validate_json(json.dumps(changed)))
+    write_bundle(bundle, Bundle.model_validate_json(json.dumps(changed)))
     with pytest.raises(FovsfeError, match="4 labels"):
         Predictor(bundle)
 
@@ -190,8 +190,8 @@ def test_needs_no_training_library(made: Any) -> None:
     assert done.stdout.strip() == ""
 
 
-def _unchecked(bundle: Path) -> format.Bundle:
-    return format.Bundle.model_validate_json((bundle / "bundle.json").read_text())
+def _unchecked(bundle: Path) -> Bundle:
+    return Bundle.model_validate_json((bundle / "bundle.json").read_text())
 
 
 def test_on_openvino(predictor: Predictor, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:

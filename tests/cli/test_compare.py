@@ -23,12 +23,11 @@ def other(run, tmp_path):
     return copy.root
 
 
-def test_two_runs_side_by_side(fovsfe, run, other, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+def test_two_runs_side_by_side(fovsfe, run, other):
     ended = fovsfe("compare", run, other)
     assert (ended.code, ended.err) == (0, "")
     assert "on 2 photos that both held out" in ended.out
-    assert str(run) in ended.out and str(other) in ended.out
+    assert f"first: {run}\nsecond: {other}\n" in ended.out
     assert "McNemar's p 1: could be chance" in ended.out
     comparison = json.loads(fovsfe("compare", run, other, "--json").out)
     assert (comparison["first"], comparison["second"]) == (str(run), str(other))

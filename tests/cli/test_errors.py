@@ -36,7 +36,7 @@ from fovsfe.cli import recipes
         (["predict", "bundle", "photos", "--top", "0"], ["--top 0", "whole number, 1 or more"]),
         (["predict", "bundle", "photos", "--top", "1.5"], ["--top 1.5", "whole number, 1 or more"]),
         (["predict", "b", "p", "--json", "--out", "a.csv"], ["--json", "--out FILE.jsonl"]),
-        (["shard", "photos", "--out", "s", "--photos-a-shard", "1"], ["--photos-a-shard 1", "2 or more"]),
+        (["shard", "photos", "--out", "s", "--photos-per-shard", "1"], ["--photos-per-shard 1", "2 or more"]),
         (["serve", "bundle", "--port", "http"], ["--port http", "whole number"]),
         (["compare", "run"], ["compare needs SECOND"]),
     ],

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from fovsfe.cli.outcome import open_report, print_outcome
-from fovsfe.errors import WrongUsage
+from fovsfe.cli.outcome import check_can_open, print_outcome
+from fovsfe.errors import UsageError
 from fovsfe.files import write_json
 from fovsfe.run import Run
 
@@ -53,6 +53,28 @@ def test_figures_choice_and_next_steps(complete, capsys):
     ]
 
 
+def test_titles_with_a_plus_and_a_members_own_figures(complete, capsys):
+    calibrated = {**FIGURES, "log_loss": 0.123}
+    metrics = {
+        **METRICS,
+        "chosen": {**METRICS["chosen"], "round": 1, "blend": "a+b"},
+        "rounds": [
+            {
+                "round": 1,
+                "members": {"a+b": FIGURES, "c": FIGURES},
+                "blends": {"mean-a+b+c": FIGURES, "a+b": calibrated, "maximum-b+c": FIGURES},
+            }
+        ],
+    }
+    write_json(complete.metrics, metrics)
+    print_outcome(complete, "run", as_json=False)
+    table, _, _ = capsys.readouterr().out.partition("chosen:")
+    assert table.count("mean of all") == table.count("of all") == 1
+    assert table.count("a+b ") == 1
+    assert "maximum" not in table
+    assert "0.300" in table and "0.123" not in table
+
+
 def test_the_outcome_as_json(complete, capsys):
     print_outcome(complete, "run", as_json=True)
     assert json.loads(capsys.readouterr().out) == {
@@ -64,6 +86,7 @@ def test_the_outcome_as_json(complete, capsys):
     }
 
 
-def test_a_report_at_a_url_is_not_opened():
-    with pytest.raises(WrongUsage, match=r"s3://bucket/run/report\.html"):
-        open_report("s3://bucket/run/")
+def test_a_report_at_a_url_cannot_be_opened(tmp_path):
+    with pytest.raises(UsageError, match=r"s3://bucket/run/report\.html"):
+        check_can_open("s3://bucket/run/")
+    check_can_open(str(tmp_path))

@@ -99,7 +99,7 @@ def test_check_as_json_with_a_page(fovsfe, photos, tmp_path):
 
 
 def test_shard_packs_photos_that_check_accepts(fovsfe, photos, tmp_path):
-    ended = fovsfe("shard", photos, "--out", tmp_path / "shards", "--photos-a-shard", 4)
+    ended = fovsfe("shard", photos, "--out", tmp_path / "shards", "--photos-per-shard", 4)
     assert ended.code == 0
     assert ended.out == f"{tmp_path / 'shards'}: 8 photos in 2 shards, 0 MB\n"
     assert "shards, 8 labelled photos of 2 labels" in fovsfe("check", tmp_path / "shards").out

@@ -16,7 +16,7 @@ from fovsfe.run import Run
 def test_the_facts_of_a_complete_run(run):
     (facts,) = list_runs(str(run))
     metrics = read_json(Run(run).metrics)
-    assert (facts.run, facts.state, facts.recipe, facts.photos) == (str(run), "complete", "own", 8)
+    assert (facts.run, facts.state, facts.recipe, facts.photos) == (str(run), "complete", "custom", 8)
     assert facts.accuracy == metrics["chosen"]["accuracy"]
     assert facts.interval == tuple(metrics["chosen"]["interval"])
     assert facts.minutes == pytest.approx(Run(run).stopwatch.seconds / 60, abs=0.01)
@@ -32,7 +32,7 @@ def test_runs_are_found_at_any_depth_the_latest_first(run, tmp_path):
     assert [facts.run for facts in list_runs(str(tmp_path))] == [f"{tmp_path}/new", f"{tmp_path}/a/b/old"]
 
 
-def test_a_ready_recipe_is_named(run, tmp_path):
+def test_a_builtin_recipe_is_named(run, tmp_path):
     copy = Run(shutil.copytree(run, tmp_path / "copy"))
     copy.recipe.write_text(to_toml(load_recipe("quick")), encoding="utf-8")
     assert [facts.recipe for facts in list_runs(str(copy.root))] == ["quick"]

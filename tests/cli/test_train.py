@@ -86,8 +86,8 @@ def test_ctrl_c_says_how_to_resume(fovsfe, photos, tmp_path, monkeypatch, comman
 def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch):
     calls = []
 
-    def train(settings, arguments, location, screen, cluster):
-        calls.append((settings, arguments, location, cluster))
+    def train(settings, arguments, location, screen, cluster, group):
+        calls.append((settings, arguments, location, cluster, group))
         raise FovsfeError("enough")
 
     monkeypatch.setattr(pipeline, "train", train)
@@ -97,25 +97,34 @@ def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch)
         "--minutes", "1.5", "--cluster", "local",
     )  # fmt: skip
     assert ended.line == "enough"
-    ((settings, arguments, location, cluster),) = calls
+    ((settings, arguments, location, cluster, group),) = calls
     assert arguments.photos == str(photos.resolve())
     assert arguments.weights == str(tmp_path.resolve() / "w")
     assert arguments.minutes == 1.5
-    assert settings == recipes.load_recipe("quick", ["training.epochs=3", "seed=4"])
+    assert settings == recipes.load_recipe("quick", {"training.epochs": 3, "seed": 4})
     assert location == "runs/photos-quick"
     assert cluster == "local"
+    assert group is None  # no launcher has started this process
 
 
 def test_what_resume_asks_the_pipeline_for(fovsfe, monkeypatch):
     calls = []
 
-    def resume(location, screen, cluster):
-        calls.append((location, cluster))
+    def resume(location, screen, cluster, group):
+        calls.append((location, cluster, group))
+        raise FovsfeError("enough")
 
     monkeypatch.setattr(pipeline, "resume", resume)
     ended = fovsfe("resume", "s3://bucket/run", "--cluster", "auto")
-    assert (ended.code, ended.err) == (0, "")
-    assert calls == [("s3://bucket/run", "auto")]
+    assert (ended.code, ended.line) == (1, "enough")
+    assert calls == [("s3://bucket/run", "auto", None)]
+
+
+@pytest.mark.parametrize("arguments", [("train", "photos", "--out"), ("resume",), ("report",)])
+def test_a_report_that_could_not_be_opened_is_refused_at_the_start(fovsfe, arguments):
+    ended = fovsfe(*arguments, "s3://bucket/run", "--open")
+    assert ended.code == 2
+    assert "s3://bucket/run/report.html" in ended.line
 
 
 def test_train_ends_with_figures_and_the_next_steps(fovsfe, photos, tiny, tmp_path, monkeypatch):

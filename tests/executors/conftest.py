@@ -81,7 +81,7 @@ def context(tmp_path):
         sample_rows=(),
     )
     write_facts(run.dataset, facts)
-    write_manifest(run.photos, pd.DataFrame(rows))
+    write_manifest(run.manifest, pd.DataFrame(rows))
     probabilities = [0.1, 1 / 3, 0.7]
     pseudo = [
         (fold, f"{9 + i}.png", "ab"[p < 0.5], max(p, 1 - p), p, 1 - p)

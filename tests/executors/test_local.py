@@ -1,6 +1,8 @@
 """executors.local: networks are trained in turn; a worker builds the first process's task from the run."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,8 +12,7 @@ import pytest
 from fovsfe.errors import FovsfeError
 from fovsfe.executors import local
 from fovsfe.executors.local import LocalExecutor
-from fovsfe.executors.tasks import build_task, is_trained, network_keys
-from fovsfe.stopwatch import Stopwatch
+from fovsfe.executors.tasks import build_task, is_trained, network_keys, network_name
 from fovsfe.training.task import NetworkKey
 
 
@@ -33,20 +34,22 @@ def equal(one, other):
     return True
 
 
-def test_networks_are_trained_in_turn_each_with_its_part_of_the_time(context, tmp_path, monkeypatch):
+def test_networks_are_trained_in_turn_each_with_its_part_of_the_time(context, monkeypatch):
     trained, events = [], []
     monkeypatch.setattr(local, "train_network", lambda task, on_event, group: trained.append(task))
-    tasks = [build(context, key) for key in network_keys(context, 1)]
-    stopwatch = Stopwatch(tmp_path / "steps.json")
+    keys = network_keys(context, 1)
     executor = LocalExecutor(None)
-    executor.train(tasks, [4.0], lambda name, event: events.append((name, event["doing"])), stopwatch)
-    assert [task.name for task in trained] == [task.name for task in tasks]
+    executor.train(
+        context, keys, ["fp32", "bf16"], [4.0], lambda name, event: events.append((name, event["type"]))
+    )
+    assert [task.key for task in trained] == keys
+    assert [task.precision for task in trained] == ["fp32", "fp32", "bf16", "bf16"]
     assert [task.time_fraction for task in trained] == pytest.approx([1 / 8, 1 / 7, 1 / 6, 1 / 5])
     assert all(task.photos.cache == task.photo_cache for task in trained)
-    assert {(name, doing) for name, doing in events} >= {(task.name, "begin") for task in tasks}
-    title = context.member_titles[0]
-    assert {"decode", f"train {title} round 1"} <= set(stopwatch.read())
-    assert executor.place == ""
+    assert set(events) >= {(network_name(context, key), kind) for key in keys for kind in ("begin", "end")}
+    steps = {"decode", *(f"train {title} round 1" for title in context.member_titles)}
+    assert steps <= set(context.run.stopwatch.read())
+    assert executor.where == ""
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -58,24 +61,36 @@ def test_a_worker_builds_the_same_task_from_plain_data(context, number):
         assert equal(local._from_message(message), sent)
 
 
-def test_a_worker_says_what_keeps_it_from_a_task(context, tmp_path, monkeypatch):
+@pytest.mark.parametrize("missing", ["run", "photos"])
+def test_a_worker_says_what_keeps_it_from_a_task(context, tmp_path, monkeypatch, missing):
     """And trains only what it can read."""
     trained, replies = [], []
     monkeypatch.setattr(local, "train_network", lambda task, on_event, group: trained.append(task.name))
     message = local._as_message(build(context, NetworkKey(context.run.root, 1, 0, 0)))
-    messages = iter([message, message | {"run": str(tmp_path / "elsewhere")}, None])
 
-    def reply(objection):
+    def messages():
+        yield message
+        if missing == "photos":
+            shutil.rmtree(context.facts.location)
+            yield message
+        yield message | {"run": str(tmp_path / "elsewhere")}
+
+    received = messages()
+
+    def reply(objection=""):
         replies.append(objection)
         if objection:
             raise FovsfeError("the first process ended")  # as it does with an objection
 
-    group = SimpleNamespace(receive=lambda: next(messages), reply=reply)
+    group = SimpleNamespace(receive=lambda: next(received), reply=reply)
     with pytest.raises(FovsfeError, match="the first process ended"):
-        local.serve_as_worker(group)
+        local.run_worker(group)
     assert len(trained) == 1
-    assert replies[0] == ""
-    assert "does not see" in replies[1] and "all nodes need one run folder" in replies[1]
+    said = {
+        "run": "does not see .* all nodes need one run folder",
+        "photos": "cannot read the photos: .*; all",
+    }
+    assert replies[0] == "" and re.match(said[missing], replies[1])
 
 
 def test_a_network_is_trained_once_its_result_is_there(context):

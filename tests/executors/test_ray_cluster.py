@@ -1,4 +1,4 @@
-"""cluster.nodes: joining a cluster or saying why not, and what each piece of work gets."""
+"""executors.ray_cluster: joining a cluster or saying why not, and what each piece of work gets."""
 
 import socket
 import subprocess
@@ -11,7 +11,7 @@ from PIL import Image
 pytest.importorskip("ray")
 import ray
 
-from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.executors.ray_cluster import as_fovsfe_error, connected, split_resources
 
 
@@ -30,7 +30,7 @@ def test_with_gpus_a_network_has_one_and_its_part_of_the_cores():
 
 
 def test_an_address_that_is_none():
-    with pytest.raises(WrongUsage, match="auto, local, HOST:PORT"), connected("somewhere"):
+    with pytest.raises(UsageError, match="auto, local, HOST:PORT"), connected("somewhere"):
         pass
 
 
@@ -59,12 +59,21 @@ def _fails(message):
     raise FovsfeError(message)
 
 
+def _misused():
+    raise UsageError("--top: too many")
+
+
 class _Broken:
     def __init__(self):
         raise FovsfeError("bundle x: is damaged")
 
     def ask(self):
         return 1
+
+
+class _BrokenByUsage(_Broken):
+    def __init__(self):
+        raise UsageError("--out: is a file")
 
 
 def _crashes():
@@ -74,15 +83,17 @@ def _crashes():
 def test_what_a_worker_raised_is_one_line(ray_cluster):
     nodes, _ = ray_cluster(1)
     with connected(nodes.address):
-        for work, text in (
-            (lambda: ray.remote(_fails).remote("photos: put it back"), "photos: put it back"),
-            (lambda: ray.remote(_Broken).remote().ask.remote(), "bundle x: is damaged"),
-            (lambda: ray.remote(_crashes).remote(), "the cluster's worker failed: two"),
+        for work, error_class, text in (
+            (lambda: ray.remote(_fails).remote("photos: put it back"), FovsfeError, "photos: put it back"),
+            (lambda: ray.remote(_misused).remote(), UsageError, "--top: too many"),
+            (lambda: ray.remote(_Broken).remote().ask.remote(), FovsfeError, "bundle x: is damaged"),
+            (lambda: ray.remote(_BrokenByUsage).remote().ask.remote(), UsageError, "--out: is a file"),
+            (lambda: ray.remote(_crashes).remote(), FovsfeError, "the cluster's worker failed: two"),
         ):
             with pytest.raises(ray.exceptions.RayError) as raised:
                 ray.get(work())
             ours = as_fovsfe_error(raised.value)
-            assert isinstance(ours, FovsfeError)
+            assert type(ours) is error_class
             assert str(ours).startswith(text)
             assert "\n" not in str(ours)
 
@@ -90,7 +101,7 @@ def test_what_a_worker_raised_is_one_line(ray_cluster):
 WITHOUT_RAY = """
 import sys
 from fovsfe.cli import main
-sys.modules["ray"] = None  # whoever imports it, fails
+sys.modules["ray"] = None  # importing it fails
 for arguments in {commands!r}:
     sys.argv = ["fovsfe", *arguments]
     code = 0

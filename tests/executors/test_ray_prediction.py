@@ -1,4 +1,4 @@
-"""cluster.predicting and parts: one row a photo, whatever happens to the machines."""
+"""executors.ray_prediction and part_files: one row per photo, whatever happens to the machines."""
 
 import csv
 import io
@@ -19,8 +19,8 @@ from fovsfe.bundle.batch import predict_files
 from fovsfe.bundle.format import load_bundle
 from fovsfe.bundle.photo_paths import expand_paths
 from fovsfe.bundle.predictor import Prediction, Predictor
-from fovsfe.errors import FovsfeError, WrongUsage
-from fovsfe.executors import part_files as tables
+from fovsfe.errors import FovsfeError, UsageError
+from fovsfe.executors import part_files
 from fovsfe.executors.part_files import open_parts
 from fovsfe.executors.ray_cluster import connected
 from fovsfe.executors.ray_prediction import predict_on_cluster
@@ -52,7 +52,7 @@ def fill(parts):
 
 
 def test_a_csv_has_a_row_a_photo_and_its_faults(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "ROWS", 2)
+    monkeypatch.setattr(part_files, "ROWS_PER_PART", 2)
     out = tmp_path / "answers.csv"
     with open_parts(str(out), LABELS, 2) as parts:
         fill(parts)
@@ -106,7 +106,7 @@ def test_a_name_that_is_no_text_has_its_row(tmp_path):
 
 
 def test_other_tables_are_refused(tmp_path):
-    with pytest.raises(WrongUsage, match=r"\.csv or \.parquet"), open_parts("answers.jsonl", LABELS, 1):
+    with pytest.raises(UsageError, match=r"\.csv or \.parquet"), open_parts("answers.jsonl", LABELS, 1):
         pass
     (tmp_path / "file.csv").write_text("mine")
     with pytest.raises(FovsfeError, match="is a file"), open_parts(str(tmp_path / "file.csv"), LABELS, 1):
@@ -118,7 +118,10 @@ def test_other_tables_are_refused(tmp_path):
         pass
     assert len(csv_rows(out)) == 3
     (out / "part-000000.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(FovsfeError, match="holds other than these answers"), open_parts(str(out), LABELS, 1):
+    with (
+        pytest.raises(FovsfeError, match="holds something other than these predictions"),
+        open_parts(str(out), LABELS, 1),
+    ):
         pass
 
 
@@ -174,31 +177,33 @@ def test_a_cluster_answers_as_one_machine_does(bundle, photos, bucket, tmp_path,
             assert row == answers[row["photo"]]
 
     s3fs.S3FileSystem().put(str(bundle), f"{bucket}/bundle", recursive=True)
-    files, told = [str(file) for file in sorted(photos.rglob("*.jpg"))], []
+    files, unreadable = [str(file) for file in sorted(photos.rglob("*.jpg"))], []
     with connected(nodes.address):
         for some, new in ((files[:10], 10), (files, 35)):
             with open_parts(url, load_bundle(bundle).class_names, 1) as parts:
                 done = list(
-                    predict_on_cluster(f"{bucket}/bundle", some, parts, lambda *fault: told.append(fault))
+                    predict_on_cluster(
+                        f"{bucket}/bundle", some, parts, lambda *fault: unreadable.append(fault)
+                    )
                 )
             assert done == list(range(1, 1 + new))
-    assert told == [(str(photos / "bad.jpg"), "not an image")]
+    assert unreadable == [(str(photos / "bad.jpg"), "not an image")]
     assert len(s3fs.S3FileSystem().ls(f"{bucket}/many.parquet")) == 2
 
 
 def test_what_is_wrong_is_said_in_a_line(bundle, photos, tmp_path, ray_cluster, fovsfe):
     nodes, _ = ray_cluster(1)
-    ask = ("predict", bundle, photos, "--cluster")
-    assert "--out NAME.csv" in fovsfe(*ask, nodes.address).line
-    assert fovsfe(*ask, "nonsense", "--out", tmp_path / "a.csv").code == 2
-    assert "nothing answers there" in fovsfe(*ask, "127.0.0.1:1", "--out", tmp_path / "a.csv").line
+    command = ("predict", bundle, photos, "--cluster")
+    assert "--out NAME.csv" in fovsfe(*command, nodes.address).line
+    assert fovsfe(*command, "nonsense", "--out", tmp_path / "a.csv").code == 2
+    assert "nothing answers there" in fovsfe(*command, "127.0.0.1:1", "--out", tmp_path / "a.csv").line
     shutil.copytree(bundle, tmp_path / "bundle")
     (network,) = [file for file in (tmp_path / "bundle").rglob("*.onnx") if "resnet" in str(file)][:1]
     broken = b"nothing"
     network.write_bytes(broken)
-    seal = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
-    seal["files"][network.relative_to(tmp_path / "bundle").as_posix()] = sha256(broken).hexdigest()
-    (tmp_path / "bundle" / "bundle.json").write_text(json.dumps(seal))
+    bundle_json = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    bundle_json["files"][network.relative_to(tmp_path / "bundle").as_posix()] = sha256(broken).hexdigest()
+    (tmp_path / "bundle" / "bundle.json").write_text(json.dumps(bundle_json))
     ended = fovsfe(
         "predict", tmp_path / "bundle", photos, "--cluster", nodes.address, "--out", tmp_path / "a.csv"
     )

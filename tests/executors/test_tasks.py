@@ -17,8 +17,8 @@ def test_networks_come_member_by_member(context):
 def test_a_network_is_validated_on_its_fold_and_trained_on_the_others(context):
     for fold in context.folds:
         task = build_task(context, NetworkKey(context.run.root, 1, 0, fold), "bf16")
-        folds = context.manifest["fold"].to_numpy()
-        parts = context.manifest["part"].to_numpy()
+        folds = context.readable["fold"].to_numpy()
+        parts = context.readable["part"].to_numpy()
         assert task.val_idx.tolist() == np.flatnonzero(folds == fold).tolist()
         assert task.train_idx.tolist() == np.flatnonzero((parts == "train") & (folds != fold)).tolist()
         assert task.targets.argmax(1).tolist() == context.y_true(task.train_idx).tolist()

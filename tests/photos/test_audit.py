@@ -139,7 +139,10 @@ def test_findings_name_what_was_planted(planted):
     assert details.keys() == {photo for photo, reason in UNREADABLE.items() if reason != "missing"}
     assert all(details[photo].startswith(UNREADABLE[photo]) for photo in details)
     assert {f.severity for f in found["unreadable"]} == {"error"}
-    assert [set(f.ids) for f in found["missing"]] == [{"Нива/link.jpg", "gone.jpg"}]
+    missing = {f.ids: f.detail for f in found["missing"]}
+    assert missing.keys() == {("Нива/link.jpg",), ("gone.jpg",)}
+    assert "left out of the training" in missing["Нива/link.jpg",]
+    assert "submission gives it the most frequent label" in missing["gone.jpg",]
 
     same = {frozenset(f.ids) for f in found["exact duplicates"]}
     assert same == {

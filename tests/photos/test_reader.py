@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import fsspec
 import pytest
 
-from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.photos import reader
 from fovsfe.photos.reader import local_copy, photo_names, read_bytes, read_encoded, read_file
 from fovsfe.storage.locations import as_path, cache_root
@@ -175,5 +175,5 @@ def test_an_archive_larger_than_the_cache_is_named(tars, monkeypatch):
 
 def test_a_wrong_limit_is_named(tars, monkeypatch):
     monkeypatch.setenv("FOVSFE_CACHE_GB", "much")
-    with pytest.raises(WrongUsage, match="FOVSFE_CACHE_GB=much"):
+    with pytest.raises(UsageError, match="FOVSFE_CACHE_GB=much"):
         local_copy(tars / "0.tar")

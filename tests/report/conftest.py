@@ -61,7 +61,7 @@ def finished(
     write_text(run.recipe, to_toml(recipe(folds, rounds, about)))
     write_json(run.arguments, {"photos": str(photos), "weights": "none", "minutes": None})
     write_facts(run.dataset, DataSetFacts.of(dataset))
-    predictions.write_csv(run.photos, manifest)
+    predictions.write_csv(run.manifest, manifest)
     write_json(run.audit, [])
     figures = [_round(run, number, manifest, dataset.class_names, folds) for number in range(1, rounds + 1)]
     chosen = {"round": rounds, "blend": figures[-1]["chosen"], "tta": ["plain"], "reasons": ["because"]}

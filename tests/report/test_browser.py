@@ -58,7 +58,7 @@ def test_the_report_can_be_open_page(browser, wild, width, scheme):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_audit_page_can_be_open_page(browser, wild, width, scheme, tmp_path):
     run, names = wild
-    manifest = read_manifest(run.photos)
+    manifest = read_manifest(run.manifest)
     ids = [manifest["id"][manifest["label"] == name].iloc[0] for name in names]
     kinds = {"two labels": "error", "in both parts": "error", "tiny": "warning", "read as": "info"}
     findings = [

@@ -3,7 +3,7 @@
 import csv
 import json
 
-from fovsfe.bundle import format
+from fovsfe.bundle.format import load_bundle
 from fovsfe.files import write_text
 from fovsfe.report.report import render_report
 from fovsfe.run import Run
@@ -38,10 +38,10 @@ def test_every_file_has_them_whole(fovsfe, wild, tmp_path):
     assert fovsfe("train", photos, *arguments).code == 0
     metrics = json.loads(run.metrics.read_text("utf-8"))
     assert metrics["class_names"] == names and list(metrics["chosen"]["recall"]) == names
-    assert column(run.photos, "label") == set(names)
+    assert column(run.manifest, "label") == set(names)
     for file in (run.member(1, "test_resnet") / "out_of_fold.csv", run.blend(1, "chosen")):
         assert header(file) == ["id", *names]
-    assert list(format.load_bundle(run.bundle).class_names) == names
+    assert list(load_bundle(run.bundle).class_names) == names
     predicted = fovsfe("predict", run.bundle, photos / "train" / "1", "--out", tmp_path / "predictions.csv")
     assert predicted.code == 0 and column(tmp_path / "predictions.csv", "label") <= set(names)
     assert "<script>alert" not in render_report(run)

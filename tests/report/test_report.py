@@ -26,7 +26,7 @@ SECTIONS = {
 
 
 def percent(share):
-    return "–" if share is None else f"{100 * share:.1f} %"
+    return "–" if share is None else f"{100 * share:.1f}%"
 
 
 class Page(HTMLParser):
@@ -98,7 +98,7 @@ def agree(page, run):
         for name, figures in each["blends"].items():
             row = f"{name} {each['round']} {percent(figures['accuracy'])} {figures['log_loss']:.4f}"
             assert f"{row} {'yes' if figures['calibrated'] else 'no'}" in page.seen
-    photos = read_manifest(run.photos).query("part == 'train' and fault == ''")["label"].value_counts()
+    photos = read_manifest(run.manifest).query("part == 'train' and fault == ''")["label"].value_counts()
     for label in metrics["class_names"]:
         row = f"{' '.join(label.split())} {photos[label]} {percent(chosen['recall'][label])}"
         assert f"{row} {percent(chosen['precision'][label])}" in page.seen
@@ -112,7 +112,7 @@ def test_mistakes_are_mistakes(wild):
     assert cards
     for card in cards:
         label, predicted = re.findall(r"<dd[^>]*><bdi>(.*?)</bdi></dd>", card)
-        low, high = re.findall(r"<dd>([\d.]+)\xa0%</dd>", card)
+        low, high = re.findall(r"<dd>([\d.]+)%</dd>", card)
         assert label != predicted and float(low) <= float(high)
 
 
@@ -140,7 +140,7 @@ def test_an_unfinished_run_has_what_there_is(finish, tmp_path):
     shutil.rmtree(run.round(1))
     audited = Page(render_report(run))
     assert "No figures yet" in audited.seen and {"photos", "augmentation"} <= set(audited.ids)
-    run.photos.unlink()
+    run.manifest.unlink()
     run.audit.unlink()
     run.stopwatch.path.unlink()
     assert set(Page(render_report(run)).ids) & SECTIONS == {"summary", "reproduce"}

@@ -49,8 +49,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_predictions_for_other_photos_are_refused(folded):
-    lines = folded.photos.read_text("utf-8").splitlines()
-    folded.photos.write_text("\n".join(lines[:-1]) + "\n", "utf-8")
+    lines = folded.manifest.read_text("utf-8").splitlines()
+    folded.manifest.write_text("\n".join(lines[:-1]) + "\n", "utf-8")
     with pytest.raises(FovsfeError, match="photos"):
         read_run_data(folded)
 
@@ -80,7 +80,7 @@ def test_predictions_are_those_of_the_chosen_blend(folded):
     np.testing.assert_allclose(frame["probability"], blend.max(axis=1))
     p_label = [blend.loc[row.id, row.label] for row in frame.itertuples()]
     np.testing.assert_allclose(frame["p_label"], p_label)
-    photos = pd.read_csv(folded.photos, dtype={"label": str}).set_index("id").loc[frame["id"]]
+    photos = pd.read_csv(folded.manifest, dtype={"label": str}).set_index("id").loc[frame["id"]]
     for column in ("path", "label", "fold"):
         assert frame[column].tolist() == photos[column].tolist()
     chosen = json.loads(folded.metrics.read_text("utf-8"))["chosen"]

@@ -8,8 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from fovsfe.bundle import format
-from fovsfe.bundle.format import Bundle, BundleMember
+from fovsfe.bundle.format import Bundle, BundleMember, write_bundle
 from fovsfe.ensemble.blend import Blend
 from fovsfe.recipe import AboutSettings, AboutWords
 
@@ -54,21 +53,21 @@ CAR_WORDS = AboutSettings(
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that tells colours, so its answers are known: sure of a pure one, never of a grey photo."""
     folder = tmp_path_factory.mktemp("colours") / "bundle"
-    return write_bundle(folder, tuple(COLOURS), {"Red car": "Красная машина"}, AboutSettings())
+    return colour_bundle(folder, tuple(COLOURS), {"Red car": "Красная машина"}, AboutSettings())
 
 
 @pytest.fixture(scope="session")
 def flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for flowers, which it says."""
     folder = tmp_path_factory.mktemp("flowers") / "bundle"
-    return write_bundle(folder, tuple(FLOWERS), FLOWERS, FLOWER_WORDS)
+    return colour_bundle(folder, tuple(FLOWERS), FLOWERS, FLOWER_WORDS)
 
 
 @pytest.fixture(scope="session")
 def unnamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for flowers, but it does not say what they are."""
     folder = tmp_path_factory.mktemp("unnamed") / "bundle"
-    return write_bundle(folder, tuple(FLOWERS), FLOWERS, AboutSettings())
+    return colour_bundle(folder, tuple(FLOWERS), FLOWERS, AboutSettings())
 
 
 @pytest.fixture(scope="session")
@@ -76,16 +75,18 @@ def cars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for cars, which it says."""
     folder = tmp_path_factory.mktemp("cars") / "bundle"
     names = ("Ford", "Lada", "Opel", "Audi", "Seat", "Ferrari")
-    return write_bundle(folder, names, {}, CAR_WORDS)
+    return colour_bundle(folder, names, {}, CAR_WORDS)
 
 
-def write_bundle(folder: Path, names: tuple[str, ...], russian: dict[str, str], about: AboutSettings) -> Path:
+def colour_bundle(
+    folder: Path, names: tuple[str, ...], russian: dict[str, str], about: AboutSettings
+) -> Path:
     (folder / "members").mkdir(parents=True)
     onnx.save(_network(), folder / "members/colours.onnx")
     figures = {"photos": 400, "accuracy": 0.9125, "interval": [0.88, 0.936], "log_loss": 0.25}
     figures |= {"calibration_error": 0.031, "most_confused": [names[0], names[2], 7]}
     shares = dict(zip(names, (1.0, 0.9, 0.8, 0.7, None, 0.5), strict=True))
-    format.write_bundle(
+    write_bundle(
         folder,
         Bundle(
             class_names=names,

@@ -243,7 +243,7 @@ def test_somewhat_smaller_uploads_do_not_overtake_one_for_long(clock: Clock) -> 
 
 
 def test_an_honest_visitor_gets_room_in_a_flood_of_slow_senders(clock: Clock) -> None:
-    """The senders reserve everything, and as many more wait. Who came last is let in after HONEST_SECONDS."""
+    """The senders reserve everything, and as many more wait. Who came last is let in after GRACE_SECONDS."""
 
     async def story() -> None:
         uploads = admitting(36)
@@ -252,7 +252,7 @@ def test_an_honest_visitor_gets_room_in_a_flood_of_slow_senders(clock: Clock) ->
         await asyncio.sleep(0.05)
         visitor = _begin(uploads, 2, _answered())
         await _under_way(*senders, visitor)
-        clock.now += admission.HONEST_SECONDS
+        clock.now += admission.GRACE_SECONDS
         await asyncio.wait_for(visitor, 1)
         for task in (*senders, *waiting):
             task.cancel()
@@ -306,7 +306,7 @@ async def _one_after_the_other(
         tasks.append(_begin(uploads, size))
         await _under_way(*tasks)
         clock.now += 1
-    clock.now += admission.HONEST_SECONDS
+    clock.now += admission.GRACE_SECONDS
     return tasks
 
 
@@ -348,7 +348,7 @@ def test_only_so_many_are_received_and_honest_ones_are_not_cut_for_a_newcomer(cl
         await _under_way(*coming)
         assert await _refusal(_begin(uploads, 0)) == "busy"
         await _under_way(*coming)
-        clock.now += admission.HONEST_SECONDS + 1
+        clock.now += admission.GRACE_SECONDS + 1
         newcomer = _begin(uploads, 0)
         assert sorted([*await asyncio.wait_for(_first_ended(coming), 5)]) == ["too-slow"]
         await _under_way(newcomer)
@@ -366,7 +366,7 @@ def test_one_that_is_cut_is_refused_even_if_it_has_just_come_to_its_end(clock: C
         uploads = admitting(100, max_receiving=1)
         with pytest.raises(Problem) as caught:
             async with uploads.admit("a", 50) as upload, upload.receiving(5):
-                clock.now += admission.HONEST_SECONDS
+                clock.now += admission.GRACE_SECONDS
                 newcomer = uploads.admit("b", 10)
                 await newcomer.__aenter__()  # nothing in here gives the loop a chance to interrupt
         assert caught.value.slug == "too-slow"
@@ -391,7 +391,7 @@ def test_an_answered_upload_gives_its_memory_back() -> None:
 )
 @settings(max_examples=50, deadline=None)
 def test_honest_uploads_all_come_to_their_end(memory: int, sizes: list[int], announced: bool) -> None:
-    """However much they are together: none waits for ever, and never is more reserved than there is."""
+    """However much they are together: none waits forever, and never is more reserved than there is."""
     most = 0
 
     async def send(uploads: Admission, size: int) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from fovsfe.service import api_docs
 from fovsfe.service.app import create_app
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
@@ -59,3 +60,23 @@ def test_the_page_asks_nobody_else_for_anything(client: TestClient) -> None:
     assert "https://" not in page
     assert "<script" not in page
     assert "style=" not in page
+
+
+def test_a_route_needs_neither_a_200_nor_an_example_nor_a_description(colours: Path) -> None:
+    app = create_app(colours, Settings(threads=1))
+
+    @app.delete("/api/photos", status_code=204)
+    async def delete_photos(number: int) -> None:
+        pass
+
+    @app.get("/api/count")
+    async def count() -> int:
+        return 0
+
+    app.openapi_schema = None  # it was made before these
+    shown = {operation.path: operation for operation in api_docs._operations(app.openapi())}
+    assert [status for status, _ in shown["/api/photos"].responses] == ["204", "422"]
+    assert shown["/api/photos"].example == shown["/api/count"].example == ""
+    page = TestClient(app).get("/docs")
+    assert page.status_code == 200
+    assert "<code>DELETE /api/photos</code>" in page.text

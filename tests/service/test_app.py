@@ -194,7 +194,7 @@ def test_refusals(
     response = client.request(method, address, **sent)
     assert (response.status_code, slug(response)) == (status, wanted)
     assert ("allow" in response.headers) == (status == 405)
-    assert f'fovsfe_refusals_total{{reason="{wanted}"}} 1.0' in client.get("/metrics").text
+    assert f'fovsfe_problems_total{{reason="{wanted}"}} 1.0' in client.get("/metrics").text
 
 
 def test_browsers_get_a_page_but_not_from_the_api(opened: Callable[..., TestClient]) -> None:

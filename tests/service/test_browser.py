@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, FilePayload, Page, Route, expect, sync_
 
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.service.app import create_app
-from fovsfe.service.i18n import LANGUAGE_NAMES, MESSAGES, PROBLEMS, percent
+from fovsfe.service.i18n import TRANSLATIONS, percent
 from fovsfe.service.problems import PROBLEM_TYPES, Problem
 from fovsfe.service.settings import Settings
 
@@ -90,14 +90,14 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
         page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-        page.on("console", lambda said: complaints.append(said.text) if _complaint(said) else None)
+        page.on("console", lambda message: complaints.append(message.text) if _complaint(message) else None)
         page.on("request", lambda asked: complaints.append(asked.url) if _abroad(asked.url) else None)
         page.goto(address + path)
         return page
 
-    def _complaint(said: Any) -> bool:
-        refused = "Failed to load resource" in said.text and "/cars/" in said.location["url"]
-        return said.type in ("error", "warning") and not refused  # a refusal is what some tests are about
+    def _complaint(message: Any) -> bool:
+        refused = "Failed to load resource" in message.text and "/cars/" in message.location["url"]
+        return message.type in ("error", "warning") and not refused  # a refusal is what some tests are about
 
     def _abroad(url: str) -> bool:
         return not url.startswith((address, "data:", "blob:" + address.partition("/cars/")[0]))
@@ -137,12 +137,12 @@ def _check_plain(page: Page) -> AxeResults:
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["script", "plain"])
 @pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_a_photo_is_answered(
     visit: Visit, photo: Photo, colours: Path, language: str, screen: str, scripted: bool
 ) -> None:
     page = visit(language, screen, scripted)
-    expect(page.locator("h1")).to_have_text(MESSAGES[language]["title"])
+    expect(page.locator("h1")).to_have_text(TRANSLATIONS[language].messages["title"])
     check(page)
     sent = photo((230, 60, 50))
     page.set_input_files("#photo", files(sent))
@@ -166,7 +166,7 @@ def test_a_photo_is_answered(
     heat = card.locator(".heatmap")
     expect(heat).to_be_hidden()
     check(page)
-    card.get_by_role("switch", name=MESSAGES[language]["heatmap"]).check()
+    card.get_by_role("switch", name=TRANSLATIONS[language].messages["heatmap"]).check()
     expect(heat).to_be_visible()
     for picture in (card.locator(".photo"), heat):
         assert picture.evaluate("one => one.complete && one.naturalWidth > 0")
@@ -177,7 +177,7 @@ def test_a_photo_is_answered(
 
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["script", "plain"])
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_each_fault_of_a_photo_is_told(visit: Visit, photo: Photo, language: str, scripted: bool) -> None:
     page = visit(language, "phone", scripted)
     faults = {
@@ -189,18 +189,18 @@ def test_each_fault_of_a_photo_is_told(visit: Visit, photo: Photo, language: str
         page.set_input_files("#photo", files(sent))
         if not scripted:
             page.click("[type=submit]")
-        expect(page.locator("#cards h3").first).to_have_text(PROBLEMS[language][slug][0])
+        expect(page.locator("#cards h3").first).to_have_text(TRANSLATIONS[language].problems[slug][0])
     check(page)
     assert page.locator("#cards .result").count() == 0
 
 
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_each_refusal_of_the_service_is_told(visit: Visit, photo: Photo, language: str) -> None:
     page = visit(language)
     slugs = [*PROBLEM_TYPES, "unreachable"]
     page.route("**/api/predict*", lambda route: _refuse(route, slugs))
     page.set_input_files("#photo", files(*[photo("Black", (8, 8))] * len(slugs)))
-    titles = [PROBLEMS[language][slug][0] for slug in slugs]
+    titles = [TRANSLATIONS[language].problems[slug][0] for slug in slugs]
     expect(page.locator("#cards h3")).to_have_text(titles)
     check(page)
 
@@ -223,7 +223,7 @@ def test_a_refusal_by_a_proxy_is_told_by_its_status(visit: Visit, photo: Photo) 
             times=1,
         )
         page.set_input_files("#photo", files(photo("Black")))
-        expect(page.locator("#cards h3").first).to_have_text(PROBLEMS["en"][slug][0])
+        expect(page.locator("#cards h3").first).to_have_text(TRANSLATIONS["en"].problems[slug][0])
 
 
 def _fulfill(status: int, route: Route) -> None:
@@ -235,7 +235,7 @@ def test_what_was_refused_can_be_tried_again(visit: Visit, photo: Photo) -> None
     busy = Problem("busy", "").document("/cars")
     page.route("**/api/predict*", lambda route: route.fulfill(status=503, json=busy), times=1)
     page.set_input_files("#photo", files(photo("Black")))
-    page.get_by_role("button", name=MESSAGES["en"]["again"]).click()
+    page.get_by_role("button", name=TRANSLATIONS["en"].messages["again"]).click()
     expect(page.locator("#cards h3")).to_have_text(["Black"])
 
 
@@ -245,7 +245,7 @@ def test_it_says_when_it_is_probably_none_of_them(visit: Visit, photo: Photo, sc
     page.set_input_files("#photo", files(photo((128, 128, 128))))
     if not scripted:
         page.click("[type=submit]")
-    expect(page.locator("#cards h3")).to_have_text(MESSAGES["en"]["unknown"])
+    expect(page.locator("#cards h3")).to_have_text(TRANSLATIONS["en"].messages["unknown"])
     expect(page.locator("#cards .result")).to_contain_text("50.0%")
     check(page)
 
@@ -322,20 +322,20 @@ def test_an_answer_does_not_call_back_who_has_gone_on(visit: Visit, photo: Photo
 def test_a_phone_takes_photos(visit: Visit) -> None:
     page = visit(screen="phone")
     page.evaluate("photo.click = () => (window.capture = photo.getAttribute('capture'))")
-    page.get_by_role("button", name=MESSAGES["en"]["camera"]).click()
+    page.get_by_role("button", name=TRANSLATIONS["en"].messages["camera"]).click()
     assert page.evaluate("window.capture") == "environment"
     assert page.get_attribute("#photo", "capture") is None
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_the_language_is_switched_and_remembered(visit: Visit, language: str, screen: str) -> None:
     page = visit(language, screen)
     other = "ru" if language == "en" else "en"
-    page.get_by_role("link", name=LANGUAGE_NAMES[other]).click()
-    expect(page.locator("h1")).to_have_text(MESSAGES[other]["title"])
-    page.get_by_role("link", name=MESSAGES[other]["about_title"]).click()
-    expect(page.locator("h1")).to_have_text(MESSAGES[other]["about_title"])
+    page.get_by_role("link", name=TRANSLATIONS[other].name).click()
+    expect(page.locator("h1")).to_have_text(TRANSLATIONS[other].messages["title"])
+    page.get_by_role("link", name=TRANSLATIONS[other].messages["about_title"]).click()
+    expect(page.locator("h1")).to_have_text(TRANSLATIONS[other].messages["about_title"])
     check(page)
 
 

@@ -81,10 +81,10 @@ def test_the_answers_are_the_predictors(colours: Path, photo: Photo, metrics: Se
     photos = [photo("Red car"), photo("Black", (100, 300)), photo((128, 128, 128))]
     wanted = predictor.predict(photos)
     found = played(predictor, lambda engine: engine.predict_all(photos), metrics)
-    assert [reply.size for reply in found] == [(240, 320), (300, 100), (240, 320)]
-    for reply, answer in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(reply.prediction.probabilities, answer.probabilities, atol=1e-6)
-        assert reply.prediction.known == answer.known
+    assert [result.size for result in found] == [(240, 320), (300, 100), (240, 320)]
+    for result, answer in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(result.prediction.probabilities, answer.probabilities, atol=1e-6)
+        assert result.prediction.known == answer.known
     assert sample(metrics, 'fovsfe_answers_total{label="Red car"}') == 1
     assert sample(metrics, "fovsfe_unknown_answers_total") == 1
     assert sample(metrics, 'fovsfe_phase_seconds_count{phase="decode"}') == 3
@@ -146,7 +146,7 @@ def test_who_would_wait_too_long_is_refused_at_once(
         waiting = []
         for _ in range(10):
             try:
-                engine.check_room(1)
+                engine.check_capacity(1)
             except Problem as problem:
                 assert problem.slug == "busy"
                 break
@@ -182,7 +182,7 @@ def test_a_bad_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: Se
     found = played(
         predictor, lambda engine: engine.predict_all(photos), metrics, max_pixels=2_000_000, max_photos=5
     )
-    slugs = [reply.slug if isinstance(reply, Problem) else "" for reply in found]
+    slugs = [result.slug if isinstance(result, Problem) else "" for result in found]
     assert slugs == ["not-an-image", "damaged-photo", "", "not-an-image", "too-many-pixels"]
     assert found[2].prediction.probabilities.argmax() == 0
 

@@ -18,7 +18,7 @@ def test_all_that_is_counted() -> None:
         "fovsfe_phase_seconds",
         "fovsfe_batch_photos",
         "fovsfe_queue_photos",
-        "fovsfe_refusals",
+        "fovsfe_problems",
         "fovsfe_answers",
         "fovsfe_unknown_answers",
         "process_resident_memory_bytes",

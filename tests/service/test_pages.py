@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from fovsfe import cli
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.service.app import create_app
-from fovsfe.service.i18n import LANGUAGE_NAMES, MESSAGES, PROBLEMS
+from fovsfe.service.i18n import TRANSLATIONS
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 
@@ -112,7 +112,7 @@ def test_the_pages_name_every_car_and_no_markup_of_a_name_runs(client: TestClien
 
 
 @pytest.mark.parametrize("path", ["/", "/about", "/problems/busy"])
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_no_script_or_style_stands_in_the_page_and_nothing_comes_from_elsewhere(
     client: TestClient, path: str, language: str
 ) -> None:
@@ -149,7 +149,7 @@ def _everything(client: TestClient, photo: Photo, language: str) -> dict[str, st
     return texts
 
 
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 @pytest.mark.parametrize("bundle", ["flowers", "unnamed"])
 def test_a_bundle_of_flowers_never_speaks_of_cars(
     request: pytest.FixtureRequest, photo: Photo, bundle: str, language: str
@@ -201,7 +201,7 @@ def test_the_icon_and_the_accent_are_the_bundles(flowers: Path, unnamed: Path) -
 
 def test_the_browsers_language_counts_until_the_visitor_chooses(client: TestClient) -> None:
     russian = {"accept-language": "ru-RU,ru;q=0.9,en;q=0.8"}
-    title = {language: MESSAGES[language]["title"] for language in LANGUAGE_NAMES}
+    title = {language: TRANSLATIONS[language].messages["title"] for language in TRANSLATIONS}
     assert title["en"] in seen(client.get("/")).headings
     page = client.get("/", headers=russian)
     assert title["ru"] in seen(page).headings
@@ -257,10 +257,10 @@ def test_several_photos_are_answered_in_their_order_and_a_bad_one_spoils_only_it
     assert [f"Photo {number}" in page.text for number in (1, 2, 3, 4)] == [True, True, True, False]
 
 
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_it_says_when_it_is_probably_none_of_them(client: TestClient, photo: Photo, language: str) -> None:
     page = seen(client.post("/", params={"lang": language}, **form(photo((128, 128, 128)))))
-    assert MESSAGES[language]["unknown"] in page.headings
+    assert TRANSLATIONS[language].messages["unknown"] in page.headings
     assert {"en": "50.0%", "ru": "50,0\N{NO-BREAK SPACE}%"}[language] in page.text
     assert len(page.percents) == 5
 
@@ -273,7 +273,7 @@ def test_names_are_translated_where_the_bundle_has_them(client: TestClient, phot
     assert "Красная машина" in seen(client.get("/about?lang=ru")).text
 
 
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_each_refusal_says_what_to_do(client: TestClient, photo: Photo, language: str) -> None:
     multipart = {"content-type": "multipart/form-data; boundary=b"}
     nothing = b'--b\r\nContent-Disposition: form-data; name="photo"; filename=""\r\n\r\n\r\n--b--\r\n'
@@ -289,23 +289,23 @@ def test_each_refusal_says_what_to_do(client: TestClient, photo: Photo, language
         response = client.post("/", params={"lang": language}, **sent)
         assert response.status_code == PROBLEM_TYPES[slug].status, slug
         page = seen(response)
-        assert PROBLEMS[language][slug][0] in page.headings
+        assert TRANSLATIONS[language].problems[slug][0] in page.headings
         assert "{" not in page.text.replace("{{ 7 * 7 }}", "")
-        assert PROBLEMS[language][slug][1].partition("{")[0] in page.text
+        assert TRANSLATIONS[language].problems[slug][1].partition("{")[0] in page.text
 
 
 @pytest.mark.parametrize("slug", PROBLEM_TYPES)
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_a_problems_type_leads_to_its_explanation(client: TestClient, slug: str, language: str) -> None:
     page = seen(client.get(f"/problems/{slug}?lang={language}"))
-    assert PROBLEMS[language][slug][0] in page.headings
+    assert TRANSLATIONS[language].problems[slug][0] in page.headings
 
 
 def test_a_browser_gets_a_page_where_nothing_is(client: TestClient) -> None:
     for path in ("/nothing", "/problems/nothing", "/static/nothing", "/static/..%2Fpages.py"):
         response = client.get(path)
         assert response.status_code == 404
-        assert PROBLEMS["en"]["not-found"][0] in seen(response).headings
+        assert TRANSLATIONS["en"].problems["not-found"][0] in seen(response).headings
 
 
 def test_static_files_are_kept_for_ever_but_only_under_their_own_hash(client: TestClient) -> None:
@@ -339,7 +339,7 @@ def test_where_the_api_asks_for_keys_the_page_does_without_it(colours: Path, pho
         assert "Black" in seen(client.post("/", **form(photo("Black")))).headings
 
 
-@pytest.mark.parametrize("language", LANGUAGE_NAMES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_the_model_card_has_the_bundles_figures(client: TestClient, language: str) -> None:
     text = seen(client.get(f"/about?lang={language}")).text
     figures = ["91.2%", "400", "88.0%", "93.6%", "0.250", "3.1%", "7", "90.0%", "70.0%"]
@@ -357,7 +357,7 @@ def test_the_model_card_of_a_bundle_that_was_not_measured(colours: Path, tmp_pat
     (folder / "bundle.json").write_text(json.dumps(raw | {"metrics": {}}), encoding="utf-8")
     with browser(folder) as client:
         page = seen(client.get("/about"))
-    assert MESSAGES["en"]["not_measured"] in page.text
+    assert TRANSLATIONS["en"].messages["not_measured"] in page.text
     assert "Red car" in page.text
 
 
@@ -403,7 +403,7 @@ def test_a_proxys_look_at_the_head_of_the_page(client: TestClient) -> None:
 
 def test_what_the_script_is_told(client: TestClient) -> None:
     page = client.get("/").text
-    for slug in PROBLEMS["en"]:
+    for slug in TRANSLATIONS["en"].problems:
         assert f'<template id="problem-{slug}"' in page
     assert 'data-max-bytes="200000"' in page
     assert html.escape("/api/predict?heatmap=1&top=5") in page

@@ -401,7 +401,7 @@ def test_what_is_no_http_is_a_problem_too(service: Callable[..., Service]) -> No
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "/problems/bad-request"
     answer = running.sent(b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000)
     assert answer.startswith(b"HTTP/1.1 431 ")
-    assert running.metric("fovsfe_refusals_total") == 2
+    assert running.metric("fovsfe_problems_total") == 2
 
 
 def test_what_a_visitor_sends_is_not_logged(service: Callable[..., Service], photo: Photo) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from fovsfe import machine
-from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.service.settings import DECODE_MEMORY, MIB, RESERVE, UPLOAD_MEMORY, Settings
 
 DIGEST = "a" * 64
@@ -30,30 +30,49 @@ def test_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "text"),
     [
-        ("PORT", "http"),
-        ("PORT", "70000"),
-        ("APP_ROOT", "cars"),
-        ("APP_ROOT", "/<b>"),
-        ("MAX_CONTENT_LENGTH", "16M"),
-        ("THREADS", "-1"),
-        ("UPLOAD_SECONDS", "0"),
-        ("QUEUE_SECONDS", "nan"),
-        ("STOP_SECONDS", "inf"),
-        ("API_KEYS", "secret"),
-        ("TRUSTED_PROXIES", "nginx"),
-        ("LOG_FORMAT", "xml"),
+        ("PORT", "http", 'PORT = "http": must be a whole number from 1 to 65535'),
+        ("PORT", "70000", 'PORT = "70000": must be a whole number from 1 to 65535'),
+        ("APP_ROOT", "cars", 'APP_ROOT: must begin with "/", as in /cars'),
+        ("APP_ROOT", "/<b>", 'APP_ROOT = "/<b>": must be a path such as /cars'),
+        ("MAX_CONTENT_LENGTH", "16M", 'MAX_CONTENT_LENGTH = "16M": must be a whole number of at least 1024'),
+        ("WORKERS", "two", 'WORKERS = "two": must be a whole number from 1 to 64'),
+        ("THREADS", "-1", 'THREADS = "-1": must be a whole number from 0 to 256'),
+        ("UPLOAD_SECONDS", "0", 'UPLOAD_SECONDS = "0": must be a finite number above 0'),
+        ("QUEUE_SECONDS", "nan", 'QUEUE_SECONDS = "nan": must be a finite number above 0'),
+        ("STOP_SECONDS", "inf", 'STOP_SECONDS = "inf": must be a finite number above 0'),
+        ("RATE_LIMIT", "-1", 'RATE_LIMIT = "-1": must be a finite number of at least 0'),
+        (
+            "TRUSTED_PROXIES",
+            "::1,nginx",
+            "TRUSTED_PROXIES: 'nginx' does not appear to be an IPv4 or IPv6 network",
+        ),
+        ("LOG_FORMAT", "xml", 'LOG_FORMAT = "xml": must be "json" or "text"'),
     ],
 )
-def test_a_wrong_value_is_named_in_one_line(name: str, value: str) -> None:
-    with pytest.raises(WrongUsage, match=rf"^{name}: ") as caught:
+def test_a_wrong_value_is_named_in_one_line_of_plain_words(name: str, value: str, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
         Settings.read({name: value})
+    assert str(caught.value) == text
+
+
+def test_every_wrong_value_is_named() -> None:
+    with pytest.raises(UsageError) as caught:
+        Settings.read({"PORT": "http", "WORKERS": "0"})
+    assert str(caught.value).startswith('PORT = "http": ')
+    assert '; WORKERS = "0": ' in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_in_place_of_its_digest_is_not_repeated() -> None:
+    with pytest.raises(UsageError, match=r"^API_KEYS: .*SHA-256") as caught:
+        Settings.read({"API_KEYS": f"{DIGEST},open sesame"})
+    assert "sesame" not in str(caught.value)
+
+
 def test_an_upload_may_not_bring_more_photos_than_can_wait() -> None:
-    with pytest.raises(WrongUsage, match=r"^MAX_PHOTOS: .*QUEUE_LENGTH"):
+    with pytest.raises(UsageError, match=r"^MAX_PHOTOS: .*QUEUE_LENGTH"):
         Settings.read({"QUEUE_LENGTH": "3", "MAX_PHOTOS": "4"})
 
 

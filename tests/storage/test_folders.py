@@ -131,6 +131,26 @@ def test_an_uploaded_folder_can_be_downloaded(location):
     assert not folder.exists()
 
 
+def test_a_new_folder_takes_the_place_of_an_older_one(location, remote_files):
+    for member in ("a", "b"):
+        with upload_on_exit(location, replaces="bundle.json") as folder:
+            (folder / "members").mkdir()
+            (folder / "members" / f"{member}.onnx").write_bytes(b"network")
+            (folder / "bundle.json").write_bytes(member.encode())
+    assert remote_files(location) == {"bundle.json": b"b", "members/b.onnx": b"network"}
+
+
+def test_other_files_at_a_url_are_neither_replaced_nor_removed(location, remote_files):
+    with upload_on_exit(location) as folder:
+        (folder / "photo.jpg").write_bytes(b"a photo")
+    refused = pytest.raises(FovsfeError, match=r"has files, but no bundle\.json")
+    with refused, upload_on_exit(location, replaces="bundle.json"):
+        pass
+    with upload_on_exit(location) as folder:
+        (folder / "index.html").write_bytes(b"a page")
+    assert remote_files(location) == {"photo.jpg": b"a photo", "index.html": b"a page"}
+
+
 def test_where_nothing_is_nothing_is_downloaded(location):
     with pytest.raises(FovsfeError, match="nothing is there"), downloaded(location):
         pass

@@ -3,7 +3,7 @@
 import fsspec
 import pytest
 
-from fovsfe.errors import WrongUsage
+from fovsfe.errors import UsageError
 from fovsfe.storage import locations
 from fovsfe.storage.locations import as_path, is_url
 
@@ -16,7 +16,7 @@ def test_a_path_is_itself_and_made_absolute(tmp_path, monkeypatch):
 
 
 def test_an_unknown_kind_of_url_is_named():
-    with pytest.raises(WrongUsage, match="nonsense://x: no such kind of URL"):
+    with pytest.raises(UsageError, match="nonsense://x: no such kind of URL"):
         as_path("nonsense://x")
 
 
@@ -26,5 +26,5 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch):
 
     monkeypatch.setattr(fsspec, "filesystem", missing)
     monkeypatch.setattr(locations, "UPath", lambda location: missing(location))
-    with pytest.raises(WrongUsage, match=r"pip install 'fovsfe\[gs\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'fovsfe\[gs\]'"):
         as_path("gs://bucket/photos")

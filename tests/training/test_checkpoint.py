@@ -35,12 +35,17 @@ def test_a_state_comes_back_whole(tmp_path):
     optimizer = torch.optim.AdamW([{"params": layer.parameters(), "full_lr": 0.1}], lr=0.1)
     layer(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    state = TrainingState(stage=2, epoch=3, epochs_without_gain=1)
-    state.note(row(0.7), layer.state_dict(), 0.0)
+    state = TrainingState(stage=2, epoch=3, epochs_without_improvement=1)
+    state.record_epoch(row(0.7), layer.state_dict(), 0.0)
     state.parts = {"network": layer.state_dict(), "optimizer": optimizer.state_dict()}
     checkpoint.save_checkpoint(tmp_path / "a" / "checkpoint.pt", state)
     again = checkpoint.load_checkpoint(tmp_path / "a" / "checkpoint.pt")
-    assert (again.stage, again.epoch, again.epochs_without_gain, again.history) == (2, 3, 0, state.history)
+    assert (again.stage, again.epoch, again.epochs_without_improvement, again.history) == (
+        2,
+        3,
+        0,
+        state.history,
+    )
     assert (again.stage_loss, again.best_loss, again.best_stage) == (0.7, 0.7, 0.5)
     assert all(torch.equal(again.best[name], value) for name, value in layer.state_dict().items())
     saved, original = again.parts["optimizer"], optimizer.state_dict()
@@ -51,11 +56,11 @@ def test_a_state_comes_back_whole(tmp_path):
 
 def test_the_best_network_is_kept_as_it_was():
     state, current = TrainingState(), weights(1)
-    state.note(row(0.9, 0.25), current, 0.0)
+    state.record_epoch(row(0.9, 0.25), current, 0.0)
     current["w"] += 1
-    state.note(row(0.5, 0.5), current, 0.0)
+    state.record_epoch(row(0.5, 0.5), current, 0.0)
     current["w"] += 1
-    state.note(row(0.6, 1.0), current, 0.0)
+    state.record_epoch(row(0.6, 1.0), current, 0.0)
     assert (state.best_loss, state.best_stage) == (0.5, 0.5)
     assert torch.equal(state.best["w"], weights(2)["w"])
     assert [each["log_loss"] for each in state.history] == [0.9, 0.5, 0.6]
@@ -63,35 +68,35 @@ def test_the_best_network_is_kept_as_it_was():
 
 def test_idle_counts_epochs_without_enough_gain():
     state = TrainingState()
-    epochs_without_gain = []
+    epochs_without_improvement = []
     for loss in (1.0, 0.95, 0.80, 0.79, 0.5):
-        state.note(row(loss), weights(0), 0.1)
-        epochs_without_gain.append(state.epochs_without_gain)
-    assert epochs_without_gain == [0, 1, 0, 1, 0]
+        state.record_epoch(row(loss), weights(0), 0.1)
+        epochs_without_improvement.append(state.epochs_without_improvement)
+    assert epochs_without_improvement == [0, 1, 0, 1, 0]
 
 
 def test_a_stage_starts_to_count_anew_but_the_best_stays():
     state = TrainingState(parts={"network": weights(1)})
-    state.note(row(0.4), weights(1), 0.0)
+    state.record_epoch(row(0.4), weights(1), 0.0)
     state.end_stage()
-    assert (state.stage, state.epoch, state.epochs_without_gain, state.stage_loss, state.parts) == (
+    assert (state.stage, state.epoch, state.epochs_without_improvement, state.stage_loss, state.parts) == (
         1,
         0,
         0,
         math.inf,
         {},
     )
-    state.note(row(0.5), weights(2), 0.0)
-    assert (state.epochs_without_gain, state.best_loss) == (0, 0.4)
+    state.record_epoch(row(0.5), weights(2), 0.0)
+    assert (state.epochs_without_improvement, state.best_loss) == (0, 0.4)
     assert torch.equal(state.best["w"], weights(1)["w"])
 
 
 def test_an_epoch_that_came_to_nothing_is_replaced_by_any_other():
     state = TrainingState()
-    state.note(row(math.nan), weights(1), 0.0)
+    state.record_epoch(row(math.nan), weights(1), 0.0)
     assert state.best
-    state.note(row(2.0), weights(2), 0.0)
-    state.note(row(math.nan), weights(3), 0.0)
+    state.record_epoch(row(2.0), weights(2), 0.0)
+    state.record_epoch(row(math.nan), weights(3), 0.0)
     assert state.best_loss == 2.0
     assert torch.equal(state.best["w"], weights(2)["w"])
 

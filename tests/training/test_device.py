@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fovsfe.training import xla
-from fovsfe.training.device import FABRIC_PRECISION, Device, tune_malloc
+from fovsfe.training.device import FABRIC_PRECISION, Device
 
 
 @pytest.mark.parametrize("precision", FABRIC_PRECISION)
@@ -59,7 +59,7 @@ def test_processes_part_the_photos_as_numpy_does(world_size):
         for rank in range(world_size):
             device = device_of(Device, "cpu")
             device.fabric.global_rank, device.fabric.world_size = rank, world_size
-            parts.append(np.arange(count)[device.part_of(count)])
+            parts.append(np.arange(count)[device.own_slice(count)])
         expected = np.array_split(np.arange(count), world_size)
         assert [part.tolist() for part in parts] == [part.tolist() for part in expected]
 
@@ -74,8 +74,3 @@ def test_a_batch_is_padded_with_its_last_photo():
 def test_only_graphs_get_padded_batches():
     photos = torch.zeros(2, 3)
     assert Device("fp32").put(photos) is photos
-
-
-def test_tuning_malloc_breaks_nothing():
-    tune_malloc()
-    assert torch.ones(1 << 20).sum().item() == 1 << 20

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fovsfe.errors import FovsfeError
 from fovsfe.networks.network import build_network
@@ -13,7 +14,7 @@ from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.photos.tta import TTA_NAMES, apply_tta
 from fovsfe.training import features
 from fovsfe.training.device import PREDICTION_BATCH, Device
-from fovsfe.training.features import frozen_features, predict_outputs, predict_tta
+from fovsfe.training.features import frozen_features, predict_logits, predict_tta
 
 READS: Counter[int] = Counter()
 
@@ -46,8 +47,11 @@ def network():
     return build_network("test_resnet", (48, 64), "linear", 3, "none").eval()
 
 
-def means(batch):
-    return batch.float().mean((1, 2))
+class Means(nn.Module):
+    """In place of a network: the mean colour of each photo."""
+
+    def forward(self, batch):
+        return batch.float().mean((1, 2))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,7 @@ def means(batch):
 @pytest.mark.parametrize("name", TTA_NAMES)
 def test_rows_are_in_the_order_of_the_indices(device, network, coloured, count, name):
     indices = np.random.default_rng(0).permutation(len(coloured))[:count]
-    rows = predict_outputs(device, network, means, coloured, indices, name)
+    rows = predict_logits(device, Means(), coloured, indices, name)
     assert rows.dtype == np.float32
     for row, index in zip(rows, indices, strict=True):
         np.testing.assert_allclose(row, apply_tta(coloured[index][None], name)[0].mean((0, 1)), rtol=1e-5)
@@ -64,16 +68,14 @@ def test_rows_are_in_the_order_of_the_indices(device, network, coloured, count, 
 
 def test_each_photo_is_read_once_and_the_network_is_not_trained(device, network, counted):
     network.train()
-    predict_outputs(device, network, network, counted, np.arange(40), "plain")
+    predict_logits(device, network, counted, np.arange(40), "plain")
     assert dict(READS) == dict.fromkeys(range(40), 1)
     assert not network.training
 
 
 def test_progress_ends_at_all(device, network, coloured):
     calls = []
-    predict_outputs(
-        device, network, means, coloured, np.arange(70), "plain", lambda *call: calls.append(call)
-    )
+    predict_logits(device, Means(), coloured, np.arange(70), "plain", lambda *call: calls.append(call))
     assert calls == [(32, 70), (64, 70), (70, 70)]
 
 
@@ -89,7 +91,7 @@ def test_probabilities_view_by_view(device, network, coloured):
 
 
 def test_of_no_photos_there_are_no_rows(device, network, coloured):
-    assert predict_outputs(device, network, means, coloured, np.arange(0), "plain").shape[0] == 0
+    assert predict_logits(device, Means(), coloured, np.arange(0), "plain").shape[0] == 0
 
 
 def test_cached_features_are_those_of_the_network(device, network, coloured, tmp_path):

@@ -227,7 +227,7 @@ def test_the_head_stage_reads_each_photo_once_whatever_the_number_of_epochs(make
     during = Counter()
 
     def show(event):
-        if event["doing"] == "epoch":
+        if event["type"] == "epoch":
             during.update(READS)
             READS.clear()
 
@@ -241,7 +241,7 @@ def test_photos_that_judge_are_never_learned_from(make_task, coloured):
     steps = Counter()
 
     def show(event):
-        if event["doing"] == "step":
+        if event["type"] == "step":
             steps.update(READS)
         READS.clear()
 
@@ -285,7 +285,7 @@ def test_interrupted_anywhere_it_ends_the_same(make_task):
     events = count_events(undisturbed)
     first = {}
     for number, event in enumerate(events):
-        first.setdefault((event["doing"], event.get("stage")), number)
+        first.setdefault((event["type"], event.get("stage")), number)
     step, epoch = first["step", 1.0], first["epoch", 1.0]
     moments = [0, first["epoch", 0.0] + 1, step + 2, epoch, len(events) - 1]
     for moment in moments:
@@ -310,7 +310,7 @@ def test_interrupted_in_every_epoch_it_ends_the_same(make_task):
     while not (task.folder / "result.json").exists():
 
         def show(event):
-            if event["doing"] == "epoch" and event["stage"] > 0:
+            if event["type"] == "epoch" and event["stage"] > 0:
                 raise Stop
 
         try:
@@ -325,7 +325,7 @@ def test_a_resumed_training_does_not_go_back_to_epochs_that_are_done(make_task):
     task = make_task()
 
     def stop(event):
-        if event["doing"] == "epoch" and event["stage"] == 1 and event["epoch"] == 1:
+        if event["type"] == "epoch" and event["stage"] == 1 and event["epoch"] == 1:
             raise Stop
 
     with pytest.raises(Stop):
@@ -393,7 +393,7 @@ def test_a_deadline_is_kept_and_the_learning_rate_anneals(make_task, coloured, m
     progress = []
 
     def on_event(event):
-        if event["doing"] == "step":
+        if event["type"] == "step":
             progress.append((event["stage"], event["progress"]))
 
     until = CLOCK.seconds + 4

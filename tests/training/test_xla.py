@@ -47,7 +47,7 @@ class Watch:
         self.seen = []
 
     def __call__(self, event):
-        self.seen.append((event["doing"], event.get("stage"), event.get("epoch"), compiled()))
+        self.seen.append((event["type"], event.get("stage"), event.get("epoch"), compiled()))
 
     def after_the_first_step(self, stage):
         """Graphs compiled from a stage's second step on: in its first epoch's steps, and in later epochs."""
@@ -160,7 +160,7 @@ def test_an_interrupted_training_ends_the_same(make_task):
     undisturbed, interrupted = train(make_task("one", **options)), make_task("two", **options)
 
     def stop(event):
-        if event["doing"] == "epoch" and event["epoch"] == 1:
+        if event["type"] == "epoch" and event["epoch"] == 1:
             raise Stop
 
     with pytest.raises(Stop):

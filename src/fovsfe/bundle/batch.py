@@ -26,7 +26,7 @@ def predict_files(
 def predict_stream(
     predictor: Predictor, photos: Iterable[T], prepare: Callable[[T], ModelInputs | str]
 ) -> Iterator[tuple[T, Prediction | str]]:
-    """Yields each of `photos` with its prediction or what `prepare` said instead; in their order.
+    """Yields each of `photos` with its prediction or, in words, why it has none; in their order.
 
     Takes photos only as it goes, prepares a few ahead in threads, and keeps none that is done.
 

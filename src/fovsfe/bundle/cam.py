@@ -25,8 +25,9 @@ _PALETTE = np.stack(
 def cam_overlay(prediction: Prediction, bundle: Bundle, label: int, size: tuple[int, int]) -> bytes | None:
     """Returns the heat map of what spoke for a label: a transparent PNG (RGBA) to lay over the photo.
 
-    The members' maps are added, weighted as in the blend; what a member's fitted photo does not show stays
-    clear. The picture has the photo's aspect and a longest side of at most 320 pixels.
+    The members' maps are added, with the weights that stacking gives the members, or their precisions for the
+    label in a blend by precision; in other blends all members count alike. What a member's fitted photo does
+    not show stays clear. The picture has the photo's aspect and a longest side of at most 320 pixels.
 
     Args:
         label: a position in `bundle.class_names`.
@@ -37,7 +38,8 @@ def cam_overlay(prediction: Prediction, bundle: Bundle, label: int, size: tuple[
     """
     scale = min(1, MAX_SIDE / max(size))
     height, width = (max(round(side * scale), 1) for side in size)
-    weights = bundle.blend.weights or (1.0,) * len(bundle.members)
+    blend = bundle.blend
+    weights = blend.weights or tuple(row[label] for row in blend.precisions) or (1.0,) * len(blend.members)
     member_evidence = [
         weight * _evidence(cams, label, member, size, (height, width))
         for weight, member, cams in zip(weights, bundle.members, prediction.cams, strict=True)

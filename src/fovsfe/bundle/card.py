@@ -134,7 +134,7 @@ def _evaluation(bundle: Bundle) -> Iterator[str]:
         return
     yield f"Evaluated on {_evaluated_on(bundle)} that the networks were not trained on."
     yield ""
-    yield "| | accuracy | 95 % interval | log loss | calibration error |"
+    yield "| | accuracy | 95% interval | log loss | calibration error |"
     yield "|---|---|---|---|---|"
     yield _figures("the blend", bundle.metrics)
     for title, metrics in bundle.metrics.get("members", {}).items():
@@ -217,7 +217,7 @@ def _evaluated_on(bundle: Bundle) -> str:
 
 
 def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.1f} %"
+    return "-" if fraction is None else f"{100 * fraction:.1f}%"
 
 
 def _count(number: int, noun: str) -> str:

@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fovsfe.arrays import Floats, Pixels
-from fovsfe.bundle import format
 from fovsfe.bundle.card import render_card
-from fovsfe.bundle.format import Bundle, BundleMember, Proof
+from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, Bundle, BundleMember, Proof, write_bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.bundle.quantize import QuantizationData, quantize_bundle
 from fovsfe.ensemble.blend import Blend
@@ -84,16 +83,16 @@ def export_bundle(folder: Path, inputs: ExportInputs) -> Bundle:
             blend=blend,
             metrics=dict(inputs.metrics),
         )
-        format.write_bundle(temporary, bundle)  # already here: the proof is of what will be loaded
+        write_bundle(temporary, bundle)  # already here: the proof is of what will be loaded
         proof = _prove(temporary, trained, photos, MAX_DIFFERENCE)
         if inputs.quantization is not None:
             precision = quantize_bundle(temporary, bundle, inputs.quantization)
             bundle = bundle.model_copy(update={"precision": precision})
-            format.write_bundle(temporary, bundle)
+            write_bundle(temporary, bundle)
             proof = _prove(temporary, trained, photos, 1.0)  # its accuracy has been checked instead
         bundle = bundle.model_copy(update={"proof": proof})
-        write_text(temporary / format.CARD, render_card(bundle))
-        return format.write_bundle(temporary, bundle)
+        write_text(temporary / CARD_FILE, render_card(bundle))
+        return write_bundle(temporary, bundle)
 
 
 def _export_member(
@@ -226,7 +225,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
     """
     if (
         folder.exists()
-        and not (folder / format.FILE).is_file()
+        and not (folder / BUNDLE_FILE).is_file()
         and (folder.is_file() or any(folder.iterdir()))
     ):
         raise FovsfeError(f"{folder} exists and is not a bundle: choose another folder for the bundle")

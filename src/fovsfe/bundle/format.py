@@ -14,8 +14,8 @@ from fovsfe.photos.tta import TTA_NAMES
 from fovsfe.recipe import AboutSettings
 
 FORMAT = 1
-FILE = "bundle.json"
-CARD = "card.md"
+BUNDLE_FILE = "bundle.json"
+CARD_FILE = "card.md"
 
 PixelSide = Annotated[int, Field(ge=1, le=4096)]
 GraphPath = Annotated[str, Field(pattern=r"^members/[\w+-][\w.+-]*\.onnx$")]
@@ -130,9 +130,9 @@ def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     Raises FovsfeError if it cannot be written.
     """
     paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    files = {path: sha256_of(folder / path) for path in paths if path != FILE}
+    files = {path: sha256_of(folder / path) for path in paths if path != BUNDLE_FILE}
     bundle = bundle.model_copy(update={"files": files})
-    write_text(folder / FILE, bundle.model_dump_json(indent=1) + "\n")
+    write_text(folder / BUNDLE_FILE, bundle.model_dump_json(indent=1) + "\n")
     return bundle
 
 
@@ -146,7 +146,9 @@ def load_bundle(folder: Path) -> Bundle:
     bundle = _read_json(folder)
     for member in bundle.members:
         if unlisted := set(member.networks) - set(bundle.files):
-            raise FovsfeError(f"bundle {folder}: {FILE} has no checksum of {min(unlisted)}; export it again")
+            raise FovsfeError(
+                f"bundle {folder}: {BUNDLE_FILE} has no checksum of {min(unlisted)}; export it again"
+            )
     for path, expected in bundle.files.items():
         _check_file(folder, path, expected)
     return bundle
@@ -159,15 +161,18 @@ def sha256_of(file: Path) -> str:
 
 
 def _read_json(folder: Path) -> Bundle:
-    file = folder / FILE
+    file = folder / BUNDLE_FILE
     if not file.is_file():
         raise FovsfeError(
-            f"no bundle at {folder}: there is no {FILE}; make it with: fovsfe export RUN --out {folder}"
+            f"no bundle at {folder}: there is no {BUNDLE_FILE};"
+            f" make it with: fovsfe export RUN --out {folder}"
         )
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise FovsfeError(f"bundle {folder}: {FILE} cannot be read: {error}; export it again") from error
+        raise FovsfeError(
+            f"bundle {folder}: {BUNDLE_FILE} cannot be read: {error}; export it again"
+        ) from error
     version = raw.get("format") if isinstance(raw, dict) else None
     if type(version) is not int:
         raise FovsfeError(f"{file} is not a bundle of fovsfe: it has no format version")
@@ -183,7 +188,7 @@ def _read_json(folder: Path) -> Bundle:
         key = ".".join(map(str, fault["loc"]))
         reason = fault["msg"].removeprefix("Value error, ")
         raise FovsfeError(
-            f"bundle {folder}: {FILE} is damaged: {f'{key}: ' if key else ''}{reason}; export it again"
+            f"bundle {folder}: {BUNDLE_FILE} is damaged: {f'{key}: ' if key else ''}{reason}; export it again"
         ) from error
 
 
@@ -198,6 +203,8 @@ def _check_file(folder: Path, path: str, expected: str) -> None:
         ) from error
     if checksum != expected:
         remedy = (
-            f'if you edited it, write "{checksum}" for it in {FILE}' if path == CARD else "export it again"
+            f'if you edited it, write "{checksum}" for it in {BUNDLE_FILE}'
+            if path == CARD_FILE
+            else "export it again"
         )
         raise FovsfeError(f"bundle {folder}: {path} is not what was exported (another SHA-256); {remedy}")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fovsfe.bundle.format import FILE
+from fovsfe.bundle.format import BUNDLE_FILE
 from fovsfe.errors import FovsfeError
 from fovsfe.run import Run
 from fovsfe.storage.locations import as_path, exists
@@ -14,12 +14,12 @@ def find_bundle(location: str) -> str:
     """Returns where the bundle is that `location` names: a bundle itself, or a run that has one.
 
     `location` is a folder or a URL. Raises FovsfeError if it is a run without a bundle. A location that is
-    neither is returned as it is: whoever loads it says that it is no bundle.
+    neither is returned as it is; loading it then fails with a FovsfeError.
     """
     folder = as_path(location)
-    if exists(folder / FILE) or not exists(folder / ARGUMENTS):
+    if exists(folder / BUNDLE_FILE) or not exists(folder / ARGUMENTS):
         return location
-    if not exists(folder / BUNDLE / FILE):
+    if not exists(folder / BUNDLE / BUNDLE_FILE):
         raise FovsfeError(f"run {location} has no bundle yet; complete it with fovsfe resume {location}")
     return f"{location.rstrip('/')}/{BUNDLE}"
 
@@ -28,10 +28,10 @@ def find_run(location: str) -> str:
     """Returns where the run is that `location` names: a run itself, or the bundle in its folder.
 
     `location` is a folder or a URL. Raises FovsfeError if it is a bundle elsewhere. A location that is
-    neither is returned as it is: whoever reads it says that it is no run.
+    neither is returned as it is; reading it then fails with a FovsfeError.
     """
     folder = as_path(location)
-    if exists(folder / ARGUMENTS) or not exists(folder / FILE):
+    if exists(folder / ARGUMENTS) or not exists(folder / BUNDLE_FILE):
         return location
     if folder.name != BUNDLE or not exists(folder.parent / ARGUMENTS):
         raise FovsfeError(f"bundle {location} is not in the folder of its run, which is needed: name the run")

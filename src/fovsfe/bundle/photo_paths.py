@@ -52,7 +52,7 @@ def _photos_at_url(url: str) -> Iterator[str]:
     except FileNotFoundError:
         files = []
     if not files:
-        yield url  # whoever reads it says that it is not there
+        yield url  # reading it will report that it does not exist
     for name in sorted(str(fs.unstrip_protocol(file)) for file in files):
         yield from _photos_of_file(name, as_path(name))
 
@@ -64,5 +64,5 @@ def _photos_of_file(name: str, file: AnyPath) -> Iterator[str]:
     elif name.lower().endswith(ARCHIVES):
         try:
             yield from (f"{name}/{entry}" for entry in photo_names(file))
-        except FovsfeError:  # whoever reads it says so
+        except FovsfeError:  # reading the archive will report why
             yield name

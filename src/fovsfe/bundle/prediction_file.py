@@ -1,4 +1,4 @@
-"""Predictions as CSV or JSON lines: one row a photo, written at once; a file that has rows is resumed."""
+"""Writes predictions as CSV or JSON lines, one row per photo, each at once; resumes a file that has rows."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fovsfe.bundle.predictor import Prediction
-from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.errors import FovsfeError, UsageError
 
 SUFFIXES = (".csv", ".jsonl")
 
@@ -18,7 +18,7 @@ SUFFIXES = (".csv", ".jsonl")
 class PredictionFile:
     """A table of predictions that is being written.
 
-    `done` holds the photos whose rows were there when the file was opened.
+    `done` holds the photos, as the table names them, whose rows were there when the file was opened.
     """
 
     def __init__(
@@ -27,6 +27,10 @@ class PredictionFile:
         self.done: set[str] = set()
         self._file, self._name, self._as_json, self._class_names = file, name, as_json, class_names
         self._top = min(top, len(class_names))
+
+    def has(self, photo: str) -> bool:
+        """Returns whether the photo had its row when the file was opened."""
+        return (photo if self._as_json else one_line(photo)) in self.done
 
     def write(self, photo: str, prediction: Prediction) -> None:
         """Adds a row. Raises FovsfeError if it cannot be written."""
@@ -95,7 +99,7 @@ def open_prediction_file(
         as_json: JSON lines on standard output instead of CSV; a file's name says which it is.
 
     Raises:
-        WrongUsage: `out` ends in neither .csv nor .jsonl.
+        UsageError: `out` ends in neither .csv nor .jsonl.
         FovsfeError: the file cannot be written, or holds something else.
     """
     if out is None:
@@ -104,7 +108,7 @@ def open_prediction_file(
         yield rows
         return
     if out.suffix.lower() not in SUFFIXES:
-        raise WrongUsage(f"--out {out}: the name must end in {' or '.join(SUFFIXES)}")
+        raise UsageError(f"--out {out}: the name must end in {' or '.join(SUFFIXES)}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.touch()
@@ -130,8 +134,13 @@ def top_labels(prediction: Prediction, class_names: Sequence[str], top: int) -> 
 
 
 def csv_row(cells: Sequence[object]) -> str:
-    """Returns one CSV row. A line break in a name becomes a space, so that a row stays one line."""
+    """Returns one CSV row, with every text in one line, so that a row is a line."""
     text = io.StringIO()
-    flat = [" ".join(cell.splitlines()) if isinstance(cell, str) else cell for cell in cells]
+    flat = [one_line(cell) if isinstance(cell, str) else cell for cell in cells]
     csv.writer(text, lineterminator="\n").writerow(flat)
     return text.getvalue()
+
+
+def one_line(text: str) -> str:
+    """Returns a text with a space in place of each line break."""
+    return " ".join(text.splitlines())

@@ -25,6 +25,7 @@ from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest
 from fovsfe.photos.reader import read_bytes
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.run import Run
+from fovsfe.training.task import WEIGHTS
 
 PROOF_PHOTOS = 8  # that go through every exported network beside the trained one
 CALIBRATION_PHOTOS = 48  # that show which activations a network has, for int8
@@ -39,7 +40,7 @@ class RunSource:
     run: Run
     recipe: Recipe
     facts: DataSetFacts
-    photos: pd.DataFrame
+    manifest: pd.DataFrame
     """photos.csv"""
     weights: str
     """as `train` was told: "hub", "none", or a folder"""
@@ -55,7 +56,7 @@ class RunSource:
             run=run,
             recipe=load_recipe(str(run.recipe)),
             facts=read_facts(run.dataset),
-            photos=read_manifest(run.photos),
+            manifest=read_manifest(run.manifest),
             weights=read_json(run.arguments)["weights"],
             metrics=read_json(run.metrics),
         )
@@ -71,24 +72,24 @@ class RunSource:
         return range(max(self.recipe.split.folds, 1))
 
     @cached_property
-    def manifest(self) -> pd.DataFrame:
+    def readable(self) -> pd.DataFrame:
         """The readable photos."""
-        return self.photos[self.photos["fault"] == ""].reset_index(drop=True)
+        return self.manifest[self.manifest["fault"] == ""].reset_index(drop=True)
 
     @cached_property
     def val_idx(self) -> Ints:
-        """Positions in `manifest` of the photos that are validation photos of some fold."""
-        return np.flatnonzero(self.manifest["fold"] >= 0)
+        """Positions in `readable` of the photos that are validation photos of some fold."""
+        return np.flatnonzero(self.readable["fold"] >= 0)
 
     @cached_property
     def y_true(self) -> Ints:
         """(val,) the labels of the validation photos, as positions in the class names."""
         number = {label: i for i, label in enumerate(self.facts.class_names)}
-        return np.array([number[label] for label in self.manifest["label"].iloc[self.val_idx]], np.int64)
+        return np.array([number[label] for label in self.readable["label"].iloc[self.val_idx]], np.int64)
 
     def out_of_fold(self, titles: Sequence[str]) -> Floats:
         """Returns the members' out-of-fold probabilities (members, val, classes)."""
-        files = [self.run.member(self.round, title) / "out_of_fold.csv" for title in titles]
+        files = [self.run.out_of_fold(self.round, title) for title in titles]
         return predictions.stack_predictions([predictions.read_predictions(file) for file in files])
 
     def pixels(self, title: str, positions: Ints) -> Pixels:
@@ -100,7 +101,7 @@ class RunSource:
         size = next(member.size for member in self.recipe.members if member.title == title)
         settings, root = self.recipe.photos, self.facts.location
         pixels = np.empty((len(positions), *size, 3), np.uint8)
-        for i, path in enumerate(self.manifest["path"].iloc[positions]):
+        for i, path in enumerate(self.readable["path"].iloc[positions]):
             try:
                 pixels[i] = load_photo(read_bytes(root, path), size, settings.fit, settings.max_pixels)
             except (OSError, BadPhoto) as error:
@@ -133,7 +134,7 @@ def export_run(
     if member is not None and member not in titles:
         raise FovsfeError(f'{source.run.root} has no member "{member}": it has {", ".join(titles)}')
     if member is None:
-        blend = Blend.model_validate(read_json(source.run.round(source.round) / "blend.json"))
+        blend = Blend.model_validate(read_json(source.run.fitted_blend(source.round)))
         metrics = dict(source.metrics["chosen"])
     else:
         blend, metrics = _blend_of_one(source, member)
@@ -153,7 +154,7 @@ def export_run(
 
 
 def read_translations(file: Path, class_names: Sequence[str]) -> Translations:
-    """Returns the labels' names in other languages, from TOML: a table a language, in it `"label" = "name"`.
+    """Returns the labels' names in other languages from TOML: a table per language, lines `"label" = "name"`.
 
     Raises:
         FovsfeError: the file cannot be read, or names a label that is not among the class names.
@@ -175,7 +176,7 @@ def read_translations(file: Path, class_names: Sequence[str]) -> Translations:
 
 def _network_files(source: RunSource, title: str) -> list[Path]:
     folders = [source.run.fold(source.round, title, fold) for fold in source.folds]
-    return [folder / "network.safetensors" for folder in folders]
+    return [folder / WEIGHTS for folder in folders]
 
 
 def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]]:
@@ -185,7 +186,7 @@ def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]
         source.y_true,
         [member],
         source.facts.class_names,
-        source.manifest["group"].to_numpy(np.int64)[source.val_idx],
+        source.readable["group"].to_numpy(np.int64)[source.val_idx],
         source.recipe.seed,
     )
     return selection.blend, {
@@ -195,8 +196,8 @@ def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]
 
 
 def _quantization_data(source: RunSource, blend: Blend, precision: PrecisionName) -> QuantizationData:
-    folds = source.manifest["fold"].to_numpy(np.int64)
-    labelled = (source.manifest["part"] == "train").to_numpy()
+    folds = source.readable["fold"].to_numpy(np.int64)
+    labelled = (source.readable["part"] == "train").to_numpy()
 
     def calibration_photos(title: str, fold: int) -> Pixels:
         train_idx = np.flatnonzero(labelled & (folds != fold))
@@ -226,7 +227,7 @@ def _card_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
 
 def _data_facts(source: RunSource) -> dict[str, Any]:
     """Returns the training data: photos by label, and what the audit found."""
-    labelled = Counter(source.manifest["label"][source.manifest["part"] == "train"])
+    labelled = Counter(source.readable["label"][source.readable["part"] == "train"])
     findings = [finding for finding in read_json(source.run.audit) if finding["severity"] != "info"]
     return {
         **source.metrics["photos"],

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from fovsfe import __version__
 from fovsfe.cli.suggestions import did_you_mean
-from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.errors import FovsfeError, UsageError
 
 console = Console()
 """standard output: what a command is for"""
@@ -24,11 +24,11 @@ class CommandGroup(TyperGroup):
     """The commands; a mistyped one gets the nearest."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Finds the command that `args` begin with. Raises WrongUsage if there is none of that name."""
+        """Finds the command that `args` begin with. Raises UsageError if there is none of that name."""
         name = args[0]
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
             hint = did_you_mean(name, self.commands)
-            raise WrongUsage(f'there is no command "{name}"; {hint}fovsfe --help lists all commands')
+            raise UsageError(f'there is no command "{name}"; {hint}fovsfe --help lists all commands')
         return super().resolve_command(ctx, args)
 
 

@@ -55,8 +55,10 @@ def _read_predictions(location: str) -> "EvaluatedPredictions":
 
 
 def _print_comparison(first: str, second: str, comparison: "Comparison") -> None:
-    table = Table("", "accuracy", "95 % interval", title=f"on {comparison.photos} photos that both held out")
-    rows = zip((first, second), comparison.accuracies, comparison.intervals, strict=True)
+    print_plain(console, f"first: {first}")  # not in the table, which would break a long path
+    print_plain(console, f"second: {second}")
+    table = Table("", "accuracy", "95% interval", title=f"on {comparison.photos} photos that both held out")
+    rows = zip(("first", "second"), comparison.accuracies, comparison.intervals, strict=True)
     for name, accuracy, (low, high) in rows:
         table.add_row(name, f"{accuracy:.3f}", f"{low:.3f} - {high:.3f}")
     console.print(table)

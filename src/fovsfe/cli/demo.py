@@ -18,7 +18,7 @@ MINUTES = 4.2  # the time budget of the training
 @app.command(rich_help_panel="Training")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="The folder for photos and run.")] = Path("demo"),
-    serving: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the page at the end.")] = True,
+    serve_page: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the page at the end.")] = True,
 ) -> None:
     """Shows the whole product offline in minutes: draws photos of ten car models, trains an ensemble on them,
     and serves it at http://localhost:42450 until Ctrl-C.
@@ -47,5 +47,5 @@ def demo(
     if bundle.translations != TRANSLATIONS:  # the labels are Russian: the English page shows Latin letters
         write_bundle(run.bundle, bundle.model_copy(update={"translations": TRANSLATIONS}))
     print_outcome(run, location, as_json=False)
-    if serving:
+    if serve_page:
         serve(location)

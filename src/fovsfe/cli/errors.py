@@ -9,7 +9,7 @@ import typer
 
 from fovsfe.cli.base import app, error_console
 from fovsfe.cli.suggestions import did_you_mean
-from fovsfe.errors import FovsfeError, WrongUsage, missing_library
+from fovsfe.errors import FovsfeError, UsageError, missing_library
 from fovsfe.progress import print_plain
 
 INTERRUPTED = 130  # what Typer returns after Ctrl-C
@@ -32,21 +32,19 @@ def _run() -> int:
         error.show()
         return 2
     except _usage.UsageError as error:
-        return _failed(WrongUsage(_in_plain_words(error)))
-    except FovsfeError as error:
-        return _failed(error)
-    except ModuleNotFoundError as error:
-        return _failed(missing_library(error))
+        return _failed(UsageError(_in_plain_words(error)))
+    except (FovsfeError, ModuleNotFoundError) as error:
+        if os.environ.get("FOVSFE_DEBUG"):
+            raise
+        return _failed(error if isinstance(error, FovsfeError) else missing_library(error))
     except KeyboardInterrupt:
         code = INTERRUPTED
     return _failed(FovsfeError("stopped")) if code == INTERRUPTED else int(code)
 
 
 def _failed(error: FovsfeError) -> int:
-    if os.environ.get("FOVSFE_DEBUG"):
-        raise error
     print_plain(error_console, f"fovsfe: {error}", style="red")
-    return 2 if isinstance(error, WrongUsage) else 1
+    return 2 if isinstance(error, UsageError) else 1
 
 
 def _in_plain_words(error: Any) -> str:

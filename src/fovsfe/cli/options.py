@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from fovsfe.cli.suggestions import did_you_mean
-from fovsfe.errors import WrongUsage
+from fovsfe.errors import UsageError
 
 Number = TypeVar("Number", int, float)
 
@@ -29,7 +29,7 @@ OpenReport = Annotated[bool, typer.Option("--open", help="Open the report in a b
 
 
 def at_least(option: str, type: type[Number], minimum: Number) -> Callable[[str], Number]:
-    """Returns a parser of numbers from `minimum` on, which raises WrongUsage in plain words."""
+    """Returns a parser of numbers from `minimum` on, which raises UsageError in plain words."""
     name = "whole number" if type is int else "number"
 
     def parse(text: str) -> Number:
@@ -38,19 +38,19 @@ def at_least(option: str, type: type[Number], minimum: Number) -> Callable[[str]
         except ValueError:
             value = minimum - 1
         if not minimum <= value < float("inf"):
-            raise WrongUsage(f"{option} {text}: must be a {name}, {minimum} or more")
+            raise UsageError(f"{option} {text}: must be a {name}, {minimum} or more")
         return value
 
     return parse
 
 
 def one_of(option: str, choices: tuple[str, ...]) -> Callable[[str], str]:
-    """Returns a parser of one of `choices`. It raises WrongUsage, which names the nearest and all of them."""
+    """Returns a parser of one of `choices`. It raises UsageError, which names the nearest and all of them."""
 
     def parse(text: str) -> str:
         if text not in choices:
             hint = did_you_mean(text, choices)
-            raise WrongUsage(f"{option} {text}: {hint}it can be {', '.join(choices)}")
+            raise UsageError(f"{option} {text}: {hint}it can be {', '.join(choices)}")
         return text
 
     return parse

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from fovsfe.cli.base import console, print_json
-from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.files import read_json
 from fovsfe.progress import print_plain
 from fovsfe.run import Run
@@ -42,15 +42,17 @@ def print_outcome(run: Run, location: str, as_json: bool) -> None:
         print_plain(console, f"serve it: fovsfe serve {location}")
 
 
-def open_report(location: str) -> None:
-    """Opens the report of a run in a browser.
-
-    Raises WrongUsage if the run is at a URL, and FovsfeError if the report is not there.
-    """
+def check_can_open(location: str) -> None:
+    """Raises UsageError if the report of the run at `location` could not be opened: it is at a URL."""
     from fovsfe.storage.locations import is_url
 
     if is_url(location):
-        raise WrongUsage(f"--open shows reports of this machine; download {location.rstrip('/')}/report.html")
+        report = f"{location.rstrip('/')}/report.html"
+        raise UsageError(f"--open shows reports of this machine; leave it out, and download {report}")
+
+
+def show_report(location: str) -> None:
+    """Opens the report of a run in a folder in a browser. Raises FovsfeError if it is not there."""
     report = Run(Path(location).resolve()).report
     if not report.exists():
         raise FovsfeError(f"{report} is not there; write it with fovsfe report {location}")
@@ -58,16 +60,20 @@ def open_report(location: str) -> None:
 
 
 def _table(round: dict[str, Any], chosen: dict[str, Any]) -> Table:
-    """The members and blends of a round; of blends, those of all members and the selected one."""
-    table = Table("", "accuracy", "95 % interval", "log loss", title=f"round {round['round']}")
-    for name, figures in (round["members"] | round["blends"]).items():
-        of_all = name.count("+") == len(round["members"]) - 1 > 0
+    """Returns the figures of a round: its members, the blends of all members, and the selected blend."""
+    from fovsfe.ensemble.blend import BLEND_KINDS
+
+    members = round["members"]
+    of_all = {f"{kind}-{'+'.join(members)}": f"{kind} of all" for kind in BLEND_KINDS}
+    table = Table("", "accuracy", "95% interval", "log loss", title=f"round {round['round']}")
+    # A blend may be of one member and have its name, but calibrated figures: the member's own are shown.
+    for name, figures in (members | round["blends"] | members).items():
         is_chosen = round["round"] == chosen["round"] and name == chosen["blend"]
-        if not (of_all or is_chosen or name in round["members"]):
+        if not (name in members or name in of_all or is_chosen):
             continue
         low, high = figures["interval"]
         table.add_row(
-            f"{name.split('-')[0]} of all" if of_all else name,
+            of_all.get(name, name),
             f"{figures['accuracy']:.3f}",
             f"{low:.3f} - {high:.3f}",
             f"{figures['log_loss']:.3f}",

@@ -8,7 +8,7 @@ import typer
 
 from fovsfe.cli.base import app, console, error_console, loading, print_json
 from fovsfe.cli.options import AsJson, Photos, at_least
-from fovsfe.errors import WrongUsage
+from fovsfe.errors import UsageError
 from fovsfe.progress import Screen, print_plain
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def shard(
     size: Annotated[
         int,
         typer.Option(
-            "--photos-a-shard",
-            parser=at_least("--photos-a-shard", int, 2),
+            "--photos-per-shard",
+            parser=at_least("--photos-per-shard", int, 2),
             metavar="N",
             help="How many photos a shard has.",
         ),
@@ -125,7 +125,7 @@ def shard(
 
         dataset = find_photos(as_path(photos))
     if dataset.layout == "shards":
-        raise WrongUsage(f"{photos} is sharded already")
+        raise UsageError(f"{photos} is sharded already")
     location = as_path(out)
     with Screen(console).live() as screen:
         result = audit_photos(dataset, progress=partial(screen.show_progress, "checking photos"))

@@ -9,7 +9,7 @@ import typer
 
 from fovsfe.cli.base import app, console, error_console, interruptible, loading
 from fovsfe.cli.options import AsJson, Cluster, at_least
-from fovsfe.errors import WrongUsage
+from fovsfe.errors import UsageError
 from fovsfe.progress import Screen, print_plain
 
 
@@ -34,13 +34,13 @@ def predict(
         typer.Option(
             parser=at_least("--top", int, 1),
             metavar="K",
-            help="How many of the likeliest labels a row has.",
+            help="How many of the most likely labels a row has.",
         ),
     ] = 1,
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predicts what photos show: one row for each photo, as CSV on standard output or into a file.
+    """Predicts what photos show: one row per photo, as CSV on standard output or into a file.
 
     Files that are not photos are named and left out, and the exit code is then 1. Photos that already have
     their row in `--out` are left out. With `--cluster`, the machines of a Ray cluster share the work.
@@ -48,7 +48,7 @@ def predict(
     Example: `fovsfe predict run photos --out predictions.csv`
     """
     if as_json and out is not None:
-        raise WrongUsage("--json is for standard output; with --out the name decides: --out FILE.jsonl")
+        raise UsageError("--json is for standard output; with --out the name decides: --out FILE.jsonl")
     with loading(f"loading {bundle}"):
         from fovsfe.bundle.location import find_bundle
         from fovsfe.storage.locations import is_url
@@ -56,10 +56,10 @@ def predict(
         location = find_bundle(bundle)
     if cluster is not None:
         if out is None:
-            raise WrongUsage("--cluster writes a table in parts: add --out NAME.csv or --out NAME.parquet")
+            raise UsageError("--cluster writes a table in parts: add --out NAME.csv or --out NAME.parquet")
         bad = _predict_on_cluster(location, paths, out, top, cluster)
     elif out is not None and is_url(out):
-        raise WrongUsage(f"--out {out}: without --cluster it must be a file of this machine")
+        raise UsageError(f"--out {out}: without --cluster it must be a file of this machine")
     else:
         bad = _predict_here(location, paths, Path(out) if out else None, top, as_json)
     if bad:
@@ -83,8 +83,8 @@ def _predict_here(location: str, paths: list[str], out: Path | None, top: int, a
         open_prediction_file(out, predictor.bundle.class_names, top, as_json) as rows,
         Screen(error_console).live() as screen,
     ):
-        files = (file for file in expand_paths(paths, sys.stdin) if file not in rows.done)
-        total = _count(paths, rows.done.__contains__) if out is not None or not console.is_terminal else 0
+        files = (file for file in expand_paths(paths, sys.stdin) if not rows.has(file))
+        total = _count(paths, rows.has) if out is not None or not console.is_terminal else 0
         for done, (file, prediction) in enumerate(predict_files(predictor, files), 1):
             if isinstance(prediction, str):
                 bad += 1

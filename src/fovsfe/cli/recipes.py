@@ -1,4 +1,4 @@
-"""`fovsfe recipes`: the ready recipes."""
+"""`fovsfe recipes`: the built-in recipes."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from fovsfe.progress import print_plain
 
 
 def recipe_names() -> list[str]:
-    """Returns the names of the ready recipes, for shell completion."""
+    """Returns the names of the built-in recipes, for shell completion."""
     from fovsfe.recipe import builtin_recipes
 
     return list(builtin_recipes())
@@ -23,7 +23,7 @@ def show_recipes(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists the ready recipes, or prints one.
+    """Lists the built-in recipes, or prints one.
 
     Example: `fovsfe recipes quick > my.toml`
     """

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.reader import read_file
+from fovsfe.photos.reader import read_text
 from fovsfe.recipe import Recipe, builtin_recipes, load_recipe
 from fovsfe.run import Run
 from fovsfe.storage.locations import AnyPath, as_path, filesystem_of, is_dir, is_url
@@ -30,14 +30,14 @@ class RunFacts(BaseModel):
     date: datetime | None = None
     """the time of its start"""
     recipe: str = ""
-    """the name of a ready recipe, or "own" for any other"""
+    """the name of a built-in recipe, or "custom" for any other"""
     photos: int = 0
     """the number of labelled photos; 0 until they are listed"""
     state: Literal["complete", "unfinished", "damaged"] = "damaged"
     accuracy: float | None = None
     """of the selected blend on held-out photos; None until the run is complete"""
     interval: tuple[float, float] | None = None
-    """95 % interval of the accuracy"""
+    """95% interval of the accuracy"""
     minutes: float = 0.0
     """over all sessions"""
 
@@ -74,8 +74,8 @@ def _read_facts(run: str) -> RunFacts:
         return RunFacts(
             run=run,
             date=_start(folder),
-            recipe=_recipe_name(_read_text(folder, FILES.recipe) or ""),
-            photos=_count_labelled(_read_text(folder, FILES.photos) or ""),
+            recipe=_recipe_name(read_text(folder / FILES.recipe.as_posix()) or ""),
+            photos=_count_labelled(read_text(folder / FILES.manifest.as_posix()) or ""),
             state="complete" if metrics else "unfinished",
             accuracy=metrics["chosen"]["accuracy"] if metrics else None,
             interval=metrics["chosen"]["interval"] if metrics else None,
@@ -87,7 +87,7 @@ def _read_facts(run: str) -> RunFacts:
 
 def _start(folder: AnyPath) -> datetime | None:
     """Returns the time of the first line of the log."""
-    first, _, _ = (_read_text(folder, FILES.root / "log.jsonl") or "").partition("\n")
+    first, _, _ = (read_text(folder / "log.jsonl") or "").partition("\n")
     return datetime.fromisoformat(json.loads(first)["time"]) if first else None
 
 
@@ -95,8 +95,8 @@ def _recipe_name(text: str) -> str:
     try:
         recipe = Recipe.model_validate(tomllib.loads(text))
     except ValidationError:  # of another version of fovsfe
-        return "own"
-    return next((name for name in builtin_recipes() if load_recipe(name) == recipe), "own")
+        return "custom"
+    return next((name for name in builtin_recipes() if load_recipe(name) == recipe), "custom")
 
 
 def _count_labelled(manifest: str) -> int:
@@ -104,13 +104,5 @@ def _count_labelled(manifest: str) -> int:
 
 
 def _read_json(folder: AnyPath, file: Path) -> Any:
-    text = _read_text(folder, file)
+    text = read_text(folder / file.as_posix())
     return None if text is None else json.loads(text)
-
-
-def _read_text(folder: AnyPath, file: Path) -> str | None:
-    """Returns the text of a file of a run, or None if there is none."""
-    try:
-        return read_file(folder / file.as_posix()).decode()
-    except FileNotFoundError:
-        return None

@@ -7,7 +7,7 @@ import typer
 
 from fovsfe.cli.base import app, console, loading, print_json
 from fovsfe.cli.options import AsJson, OpenReport, RunLocation, one_of
-from fovsfe.cli.outcome import open_report
+from fovsfe.cli.outcome import check_can_open, show_report
 from fovsfe.progress import print_plain
 
 if TYPE_CHECKING:
@@ -18,11 +18,13 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 @app.command(rich_help_panel=PANEL)
-def report(run: RunLocation, opens: OpenReport = False) -> None:
+def report(run: RunLocation, open_report: OpenReport = False) -> None:
     """Writes RUN/report.html: what happened in a run, complete or not, as one file that needs no network.
 
     Example: `fovsfe report run --open`
     """
+    if open_report:
+        check_can_open(run)
     with loading(f"reading {run}"):
         from fovsfe.report.report import write_report
         from fovsfe.run import Run
@@ -34,8 +36,8 @@ def report(run: RunLocation, opens: OpenReport = False) -> None:
         if is_url(run):
             upload(file, as_path(run) / file.name)
     print_plain(console, f"report: {run.rstrip('/')}/{file.name}")
-    if opens:
-        open_report(run)
+    if open_report:
+        show_report(run)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -45,7 +47,7 @@ def export(
     member: Annotated[str | None, typer.Option(help="Export this member alone, not the whole blend.")] = None,
     translations: Annotated[
         Path | None,
-        typer.Option(help='TOML with a table for each language, in it lines of "label" = "name".'),
+        typer.Option(help='TOML with one table per language, in it lines of "label" = "name".'),
     ] = None,
     precision: Annotated[
         Precision,
@@ -62,12 +64,17 @@ def export(
     """
     with loading(f"exporting {run}"):
         from fovsfe.bundle import run_export
+        from fovsfe.bundle.format import BUNDLE_FILE
         from fovsfe.bundle.location import find_run
         from fovsfe.run import Run
         from fovsfe.storage.folders import downloaded, upload_on_exit
 
         location = find_run(run)
-    with downloaded(location) as folder, upload_on_exit(out) as target, loading(f"exporting {run}"):
+    with (
+        downloaded(location) as folder,
+        upload_on_exit(out, replaces=BUNDLE_FILE) as target,
+        loading(f"exporting {run}"),
+    ):
         source = run_export.RunSource.read(Run(folder))
         names = run_export.read_translations(translations, source.facts.class_names) if translations else None
         bundle = run_export.export_run(source, target, member=member, translations=names, precision=precision)

@@ -6,7 +6,7 @@ import typer
 
 from fovsfe.cli.base import app, console, error_console, interruptible
 from fovsfe.cli.options import AsJson, Cluster, OpenReport, Photos, RunLocation, at_least
-from fovsfe.cli.outcome import open_report, print_outcome
+from fovsfe.cli.outcome import check_can_open, print_outcome, show_report
 from fovsfe.cli.recipes import recipe_names
 from fovsfe.launcher import first_process, is_launched
 from fovsfe.progress import Screen
@@ -21,7 +21,7 @@ def train(
         str,
         typer.Option(
             "--recipe",
-            help="A ready recipe (see `fovsfe recipes`) or a TOML file.",
+            help="A built-in recipe (see `fovsfe recipes`) or a TOML file.",
             autocompletion=recipe_names,
         ),
     ] = "quick",
@@ -46,11 +46,11 @@ def train(
         typer.Option(
             parser=at_least("--minutes", float, 0.5),
             metavar="MINUTES",
-            help="The time budget: the whole command ends within so many minutes.",
+            help="The time budget: the whole command finishes within this many minutes.",
         ),
     ] = None,
     cluster: Cluster = None,
-    opens: OpenReport = False,
+    open_report: OpenReport = False,
     as_json: AsJson = False,
 ) -> None:
     """Trains an ensemble on a folder of photos, here or at a URL.
@@ -60,25 +60,27 @@ def train(
     screen = Screen(error_console if as_json else console)
     notify_start(screen, f"training on {photos} with recipe {recipe}")
     from fovsfe.arguments import default_location, run_arguments
-    from fovsfe.recipe import load_recipe
+    from fovsfe.recipe import load_recipe, parse_changes
 
     location = out or default_location(photos, recipe)
+    if open_report:
+        check_can_open(location)
     with interruptible(f"continue with: fovsfe resume {location}"), first_process() as group:
-        settings = load_recipe(recipe, changes or [])
+        settings = load_recipe(recipe, parse_changes(changes or ()))
         from fovsfe import pipeline  # loads torch: a wrong recipe is refused before
 
         arguments = run_arguments(photos, weights, minutes)
         run = pipeline.train(settings, arguments, location, screen, cluster, group)
     print_outcome(run, location, as_json)
-    if opens:
-        open_report(location)
+    if open_report:
+        show_report(location)
 
 
 @app.command(rich_help_panel=PANEL)
 def resume(
     run: RunLocation,
     cluster: Cluster = None,
-    opens: OpenReport = False,
+    open_report: OpenReport = False,
     as_json: AsJson = False,
 ) -> None:
     """Resumes a run after Ctrl-C, a crash or a lost machine; at most the epoch under way is lost.
@@ -87,13 +89,15 @@ def resume(
     """
     screen = Screen(error_console if as_json else console)
     notify_start(screen, f"resuming {run}")
+    if open_report:
+        check_can_open(run)
     with interruptible(f"continue with: fovsfe resume {run}"), first_process() as group:
         from fovsfe import pipeline
 
         done = pipeline.resume(run, screen, cluster, group)
     print_outcome(done, run, as_json)
-    if opens:
-        open_report(run)
+    if open_report:
+        show_report(run)
 
 
 def notify_start(screen: Screen, text: str) -> None:

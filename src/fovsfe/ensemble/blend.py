@@ -1,9 +1,10 @@
 """What a blend is and how it is applied: the members' probabilities made one. Needs numpy and pydantic only.
 
-A new kind of blend is a name in `BlendKind`, a branch in `Blend.apply` and one in `fitting.fit_blend`.
+A new kind of blend is a name in `BlendKind` and in `recipe.RESERVED_TITLES`, a branch in `Blend.apply` and,
+if it has something to fit, one in `fitting.fit_blend`.
 """
 
-from typing import Literal, Self, get_args
+from typing import Literal, Self, assert_never, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +77,11 @@ class Blend(BaseModel):
             blended = members.max(axis=0)
         elif self.kind == "precision":
             blended = (members * self._parameters(self.precisions, members)[:, None, :]).sum(axis=0)
-        else:
+        elif self.kind == "stacking":
             pooled = np.tensordot(np.asarray(self.weights), log_probabilities(members), axes=1)
             blended = softmax(pooled + self._parameters(self.bias, members))
+        else:
+            assert_never(self.kind)
         return at_temperature(blended / blended.sum(axis=1, keepdims=True), self.temperature)
 
     def is_known(self, probabilities: Floats) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ class EvaluatedPredictions:
     """A model's predictions for photos that it was not trained on, and their true labels."""
 
     probabilities: pd.DataFrame
-    """a row for each photo, whose id is the index; a column for each label, see `predictions_frame`"""
+    """one row per photo, whose id is the index; one column per label, see `predictions_frame`"""
     labels: Mapping[str, str]
     """id -> true label, of every photo"""
 
@@ -46,11 +46,11 @@ class Comparison(BaseModel):
     """photos compared: those that both were evaluated on, with the same true label"""
     accuracies: tuple[float, float]
     intervals: tuple[tuple[float, float], tuple[float, float]]
-    """95 % confidence intervals of the accuracies (Wilson)"""
+    """95% confidence intervals of the accuracies (Wilson)"""
     difference: float
     """accuracy of the second less that of the first"""
     difference_interval: tuple[float, float]
-    """95 % confidence interval of the difference (Tango)"""
+    """95% confidence interval of the difference (Tango)"""
     p_value: float
     """exact McNemar test, two-sided"""
     wrong_to_right: tuple[ChangedPhoto, ...]
@@ -108,7 +108,7 @@ def compare_predictions(first: EvaluatedPredictions, second: EvaluatedPrediction
 
 
 def tango_interval(only_first: int, only_second: int, photos: int) -> tuple[float, float]:
-    """Returns the 95 % confidence interval of the difference between two accuracies on the same photos.
+    """Returns the 95% confidence interval of the difference between two accuracies on the same photos.
 
     `only_first` and `only_second` are the photos that only one predicts correctly; the difference is the
     accuracy of the second less that of the first. The score interval of Tango 1998, "Equivalence test and

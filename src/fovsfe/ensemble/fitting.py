@@ -49,7 +49,7 @@ def fit_pool(
 ) -> tuple[Floats, Floats]:
     """Returns the weights (members,) and the bias (classes,) of a log-linear pool.
 
-    It is multinomial logistic regression with one coefficient for each member, shared by all labels, and a
+    It is multinomial logistic regression with one coefficient per member, shared by all labels, and a
     bias for each label: one for every pair of inputs and labels would be hundreds of numbers fitted to a few
     hundred photos. Weights are not negative (Breiman 1996, "Stacked regressions").
 

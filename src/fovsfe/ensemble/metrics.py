@@ -11,7 +11,9 @@ from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.blend import log_probabilities
 
 NORMAL_95 = float(stats.norm.ppf(0.975))
-"""95 % of a normal distribution lie within this many standard deviations."""
+"""95% of a normal distribution lies within this many standard deviations."""
+
+BINS = 15  # of confidence, for the calibration error
 
 
 class Metrics(BaseModel):
@@ -22,7 +24,7 @@ class Metrics(BaseModel):
     photos: int
     accuracy: float
     interval: tuple[float, float]
-    """95 % confidence interval of the accuracy (Wilson)"""
+    """95% confidence interval of the accuracy (Wilson)"""
     log_loss: float
     calibration_error: float
     recall: dict[str, float | None]
@@ -82,7 +84,7 @@ def log_losses(probabilities: Floats, y_true: Ints) -> Floats:
 
 
 def wilson_interval(correct: int, photos: int) -> tuple[float, float]:
-    """Returns the 95 % confidence interval of the fraction correct/photos.
+    """Returns the 95% confidence interval of the fraction correct/photos.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference": within 0 and 1 at the
     ends too. Raises ValueError without photos.
@@ -91,7 +93,7 @@ def wilson_interval(correct: int, photos: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def calibration_error(probabilities: Floats, y_true: Ints, bins: int = 15) -> float:
+def calibration_error(probabilities: Floats, y_true: Ints, bins: int = BINS) -> float:
     """Returns the expected calibration error of (n, classes).
 
     It is the mean distance between confidence and accuracy over bins of equal width.
@@ -101,12 +103,17 @@ def calibration_error(probabilities: Floats, y_true: Ints, bins: int = 15) -> fl
     """
     confidence = probabilities.max(axis=1)
     surplus = confidence - (probabilities.argmax(axis=1) == y_true)
-    bin_of_photo = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    return float(np.abs(np.bincount(bin_of_photo, weights=surplus, minlength=bins)).sum() / len(y_true))
+    per_bin = np.bincount(confidence_bin(confidence, bins), weights=surplus, minlength=bins)
+    return float(np.abs(per_bin).sum() / len(y_true))
+
+
+def confidence_bin(confidence: Floats, bins: int = BINS) -> Ints:
+    """Returns the bin of equal width that each confidence of (n,) falls into, 0 to `bins` - 1, int64 (n,)."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def confusion(probabilities: Floats, y_true: Ints) -> Ints:
-    """Returns the confusion matrix of (n, classes), int64: a row for each true label."""
+    """Returns the confusion matrix of (n, classes), int64: one row per true label."""
     labels = np.arange(probabilities.shape[1])
     return np.asarray(confusion_matrix(y_true, probabilities.argmax(axis=1), labels=labels), np.int64)
 

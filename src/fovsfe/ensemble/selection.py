@@ -117,7 +117,7 @@ def select_blend(
         blend = blend.model_copy(update={"temperature": temperature})
     reasons.append(_temperature_reason(blend, calibrated))
     threshold = fit_threshold(out_of_fold, y_true)
-    reasons.append(f"threshold {threshold:.3f}: at most 2 % of the correct predictions are less confident")
+    reasons.append(f"threshold {threshold:.3f}: at most 2% of the correct predictions are less confident")
     return BlendSelection(
         blend=blend.model_copy(update={"threshold": threshold}),
         metrics=candidates[best].metrics,

@@ -4,18 +4,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from fovsfe.context import RunContext
+from fovsfe.errors import UsageError
 from fovsfe.executors.local import LocalExecutor
 from fovsfe.recipe import MemberSettings
-from fovsfe.stopwatch import Stopwatch
 from fovsfe.training.distributed import ProcessGroup
-from fovsfe.training.task import OnNetworkEvent, TrainingTask
+from fovsfe.training.task import NetworkKey, OnNetworkEvent
 
 
 class Executor(Protocol):
     """Trains networks."""
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """Where networks are trained in parallel, such as "the cluster"; empty if here in turn."""
 
     def fastest_precision(self, member: MemberSettings) -> str:
@@ -23,24 +24,25 @@ class Executor(Protocol):
 
     def train(
         self,
-        tasks: Sequence[TrainingTask],
-        later: Sequence[float],
+        context: RunContext,
+        keys: Sequence[NetworkKey],
+        precisions: Sequence[str],
+        later_time_shares: Sequence[float],
         on_event: OnNetworkEvent,
-        stopwatch: Stopwatch,
     ) -> None:
-        """Trains every task's network and leaves in its folder what `training.launch.train_network` leaves.
+        """Trains networks and leaves in the folder of each what `training.launch.train_network` leaves.
 
         Args:
-            tasks: the networks to train.
-            later: the time shares of the networks that later rounds will train.
+            keys: the networks to train, in the order of `tasks.network_keys`.
+            precisions: each member's "fp32" or "bf16".
+            later_time_shares: the time shares of the networks that later rounds will train, fold by fold.
             on_event: is told what happens.
-            stopwatch: counts the seconds of each step.
 
         Raises:
             FovsfeError: as `train_network` does.
         """
 
-    def forget(self) -> None:
+    def clean_up(self) -> None:
         """Removes what is kept for a run that is complete."""
 
 
@@ -54,10 +56,13 @@ def open_executor(location: str, cluster: str | None, group: ProcessGroup | None
 
     Raises:
         FovsfeError: the cluster cannot be reached.
+        UsageError: a launcher's processes and a cluster are both asked for.
     """
     if cluster is None:
         yield LocalExecutor(group)
         return
+    if group is not None:
+        raise UsageError("--cluster distributes the networks itself: start fovsfe without torchrun or srun")
     from fovsfe.executors.ray_executor import ray_executor  # Ray need not be installed
 
     with ray_executor(cluster, location) as executor:

@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from fovsfe.context import RunContext
 from fovsfe.errors import FovsfeError
-from fovsfe.executors.tasks import build_task, with_decoded_photos
+from fovsfe.executors.tasks import build_task, time_shares, with_decoded_photos
+from fovsfe.machine import keep_freed_memory
 from fovsfe.recipe import MemberSettings
 from fovsfe.run import Run
-from fovsfe.stopwatch import Stopwatch
-from fovsfe.training.device import tune_malloc
 from fovsfe.training.distributed import Message, ProcessGroup
 from fovsfe.training.launch import fastest_precision, train_network
 from fovsfe.training.schedule import time_fractions
@@ -21,7 +20,7 @@ from fovsfe.training.task import NetworkKey, OnNetworkEvent, TrainingTask
 class LocalExecutor:
     """Trains networks here in turn; the processes of a launcher train each of them together."""
 
-    place = ""
+    where = ""
 
     def __init__(self, group: ProcessGroup | None) -> None:
         """`group` is that of a launcher's processes, of which this is the first; None for this one alone."""
@@ -33,43 +32,45 @@ class LocalExecutor:
 
     def train(
         self,
-        tasks: Sequence[TrainingTask],
-        later: Sequence[float],
+        context: RunContext,
+        keys: Sequence[NetworkKey],
+        precisions: Sequence[str],
+        later_time_shares: Sequence[float],
         on_event: OnNetworkEvent,
-        stopwatch: Stopwatch,
     ) -> None:
         """See `Executor`."""
-        fractions = time_fractions([task.member.time_share for task in tasks], later, slots=1)
-        for task, fraction in zip(tasks, fractions, strict=True):
+        stopwatch = context.run.stopwatch
+        fractions = time_fractions(time_shares(context, keys), later_time_shares, slots=1)
+        for key, fraction in zip(keys, fractions, strict=True):
+            task = build_task(context, key, precisions[key.member])
             tell = partial(on_event, task.name)
-            tell({"doing": "begin"})
+            tell({"type": "begin"})
             with stopwatch.step("decode"):
                 task = with_decoded_photos(replace(task, time_fraction=fraction), tell)
             with stopwatch.step(f"train {task.member.title} round {task.key.round}"):
                 if self._group is not None:
                     self._group.send(_as_message(task))
                 train_network(task, tell, self._group)
-            tell({"doing": "end"})
+            tell({"type": "end"})
 
-    def forget(self) -> None:
+    def clean_up(self) -> None:
         """Does nothing: all that is kept is in the run folder."""
 
 
-def serve_as_worker(group: ProcessGroup) -> None:
+def run_worker(group: ProcessGroup) -> None:
     """Trains along with the first process of the group until that one ends.
 
     Raises:
         FovsfeError: the first process is lost, or a training fails.
     """
-    tune_malloc()
+    keep_freed_memory()
     while (message := group.receive()) is not None:
-        objection = ""
         try:
             task = _from_message(message)
-            task.photos[0]
-        except (FovsfeError, OSError) as error:
-            objection = str(error).partition("\n")[0]
-        group.reply(objection)
+        except FovsfeError as error:
+            group.reply(objection=str(error))  # raises what the first process ends with: these words
+            raise
+        group.reply()
         train_network(task, lambda event: None, group)
 
 
@@ -86,15 +87,25 @@ def _as_message(task: TrainingTask) -> Message:
 
 
 def _from_message(message: Message) -> TrainingTask:
-    """Returns the first process's task. Raises FovsfeError if this one does not see the run."""
+    """Returns the first process's task. Raises FovsfeError if this one does not see the run or the photos."""
     run = Run(Path(message["run"]))
     if not run.arguments.exists():
         raise FovsfeError(
             f"does not see {run.arguments.absolute()}: all nodes need one run folder that they share; choose"
             " such a place with --out"
         )
-    context = RunContext.open(run, message["deadline"])
-    task = build_task(context, NetworkKey(run.root, *message["network"]), message["precision"])
+    key = NetworkKey(run.root, *message["network"])
+    task = build_task(_opened_context(run), key, message["precision"])
     if message["is_decoded"]:
         task = replace(task, photos=replace(task.photos, cache=task.photo_cache))
-    return replace(task, time_fraction=message["time_fraction"])
+    try:
+        task.photos[0]
+    except (FovsfeError, OSError) as error:
+        raise FovsfeError(f"cannot read the photos: {error}; all nodes need them") from error
+    return replace(task, deadline=message["deadline"], time_fraction=message["time_fraction"])
+
+
+@lru_cache(maxsize=1)
+def _opened_context(run: Run) -> RunContext:
+    """A worker gets the networks of one run, and opens it once."""
+    return RunContext.open(run)

@@ -14,27 +14,28 @@ import ray
 import torch
 from ray.exceptions import RayError
 
+from fovsfe.context import RunContext
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.ray_cluster import (
+    WorkerResources,
     as_fovsfe_error,
     connected,
-    exclusive,
+    file_lock,
     on_each_machine,
     on_this_machine,
     shared_folder,
     worker_resources,
 )
-from fovsfe.executors.tasks import with_decoded_photos
+from fovsfe.executors.tasks import build_task, network_folder, time_shares, with_decoded_photos
 from fovsfe.files import atomic_path
+from fovsfe.machine import keep_freed_memory
 from fovsfe.recipe import MemberSettings
 from fovsfe.run import Run
-from fovsfe.stopwatch import Stopwatch
 from fovsfe.storage.folders import downloaded, synced_folder
 from fovsfe.storage.locations import is_url
-from fovsfe.training.device import tune_malloc
 from fovsfe.training.launch import cache_features, fastest_precision, train_network
 from fovsfe.training.schedule import time_fractions
-from fovsfe.training.task import Event, OnEvent, OnNetworkEvent, TrainingTask
+from fovsfe.training.task import CHECKPOINT, RESULT, Event, NetworkKey, OnEvent, OnNetworkEvent, TrainingTask
 
 RETRIES = 20  # of one network, each from its last epoch, when its machine or process is lost
 STOP_SECONDS = 15.0  # in which stopped networks upload what they have
@@ -48,7 +49,7 @@ class RayExecutor:
 
     location: str
     """the run's URL, or its folder on a file system that all machines share"""
-    place: str = "the cluster"
+    where: str = "the cluster"
 
     def fastest_precision(self, member: MemberSettings) -> str:
         """See `Executor`."""
@@ -60,50 +61,51 @@ class RayExecutor:
 
     def train(
         self,
-        tasks: Sequence[TrainingTask],
-        later: Sequence[float],
+        context: RunContext,
+        keys: Sequence[NetworkKey],
+        precisions: Sequence[str],
+        later_time_shares: Sequence[float],
         on_event: OnNetworkEvent,
-        stopwatch: Stopwatch,
     ) -> None:
         """See `Executor`; FovsfeError, too, if a machine does not see the run or the photos, or a network was
         lost too often."""
         # A member's first fold makes the features that all of its folds use.
-        tasks = sorted(tasks, key=lambda task: task.key.fold)
-        with stopwatch.step(f"train round {tasks[0].key.round}"):
+        keys = sorted(keys, key=lambda key: key.fold)
+        resources = worker_resources(len(keys))
+        fractions = time_fractions(time_shares(context, keys), later_time_shares, resources.slots)
+        with context.run.stopwatch.step(f"train round {keys[0].round}"):
             events = _EventQueue(on_event)
-            waiting = self._submit(tasks, later, events)
+            waiting = {
+                self._submit(
+                    replace(build_task(context, key, precisions[key.member]), time_fraction=fraction),
+                    resources,
+                    events,
+                ): key
+                for key, fraction in zip(keys, fractions, strict=True)
+            }
             try:
                 while waiting:
                     done, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
                     events.deliver()
                     for reference in done:
                         ray.get(reference)
-                        _bring_here(waiting.pop(reference), self.location)
+                        _bring_here(
+                            network_folder(context, waiting.pop(reference)), context.run, self.location
+                        )
             except BaseException as error:
                 _stop(list(waiting))
                 if isinstance(error, RayError):
                     raise as_fovsfe_error(error) from error
                 raise
 
-    def _submit(
-        self, tasks: Sequence[TrainingTask], later: Sequence[float], events: "_EventQueue"
-    ) -> dict[Any, TrainingTask]:
-        """Starts all trainings; returns their references in Ray."""
-        resources = worker_resources(len(tasks))
-        fractions = time_fractions([task.member.time_share for task in tasks], later, resources.slots)
-        submitted = {}
-        for task, fraction in zip(tasks, fractions, strict=True):
-            remote = ray.remote(_train).options(name=task.name, max_retries=RETRIES, **resources.options)
-            job = _RemoteTask(
-                replace(task, time_fraction=fraction),
-                self.location,
-                f"{self.location}/{_relative_folder(task)}",
-                _to_wall_clock(task.deadline),
-            )
-            submitted[remote.remote(job, resources.cpus, events.handle)] = task
-        return submitted
+    def _submit(self, task: TrainingTask, resources: WorkerResources, events: "_EventQueue") -> Any:
+        """Starts a training; returns its reference in Ray."""
+        remote = ray.remote(_train).options(name=task.name, max_retries=RETRIES, **resources.options)
+        folder = f"{self.location}/{task.folder.relative_to(task.key.run).as_posix()}"
+        remote_task = _RemoteTask(task, self.location, folder, _to_wall_clock(task.deadline))
+        return remote.remote(remote_task, resources.cpus, events.handle)
 
-    def forget(self) -> None:
+    def clean_up(self) -> None:
         """Removes what the machines kept for this run."""
         references = [
             ray.remote(_forget).options(num_cpus=0, scheduling_strategy=machine).remote(self.location)
@@ -144,8 +146,8 @@ class _EventQueue:
     def deliver(self) -> None:
         """Delivers what has come in."""
         for name, event in ray.get(self.handle.take.remote()):
-            key = (name, *(event.get(part) for part in ("doing", "stage", "epoch")))
-            if event["doing"] == "epoch" and key in self._delivered:
+            key = (name, *(event.get(part) for part in ("type", "stage", "epoch")))
+            if event["type"] == "epoch" and key in self._delivered:
                 continue  # trained again by the machine that took over
             self._delivered.add(key)
             self._on_event(name, event)
@@ -165,10 +167,6 @@ class _EventActor:
         return events
 
 
-def _relative_folder(task: TrainingTask) -> str:
-    return task.folder.relative_to(task.key.run).as_posix()
-
-
 def _to_wall_clock(deadline: float | None) -> float | None:
     return None if deadline is None else time.time() + deadline - time.monotonic()
 
@@ -180,55 +178,60 @@ def _to_monotonic_clock(deadline: float | None) -> float | None:
 # ---- on a machine of the cluster
 
 
-def _train(job: _RemoteTask, threads: int, events: Any) -> None:
+def _train(remote: _RemoteTask, threads: int, events: Any) -> None:
     torch.set_num_threads(threads)
-    tune_malloc()
-    name, last_sent = job.task.name, 0.0
+    keep_freed_memory()
+    name, last_sent = remote.task.name, 0.0
 
     def on_event(event: Event) -> None:
         nonlocal last_sent
-        if event["doing"] in ("step", "features", "decoding"):
+        if event["type"] in ("step", "features", "decoding"):
             if time.monotonic() < last_sent + SECONDS_BETWEEN_STEPS:
                 return
             last_sent = time.monotonic()
         events.put.remote(name, event)
 
-    on_event({"doing": "begin", "where": socket.gethostname()})
-    _check_visible(job)
-    node = shared_folder(job.run)
+    def notify(text: str) -> None:
+        on_event({"type": "message", "text": text})
+
+    on_event({"type": "begin", "machine": socket.gethostname()})
+    _check_visible(remote)
+    node = shared_folder(remote.run)
     # A worker that was taken for lost may still be at it here.
-    with exclusive(node / sha256(job.location.encode()).hexdigest()[:16]):
-        with synced_folder(job.location, lambda text: on_event({"doing": "say", "text": text})) as folder:
-            task = replace(job.task, folder=folder)
+    with file_lock(node / sha256(remote.location.encode()).hexdigest()[:16]):
+        with synced_folder(
+            remote.location, lambda text: on_event({"type": "message", "text": text})
+        ) as folder:
+            task = replace(remote.task, folder=folder)
             if not task.result.exists():  # of a worker that was lost at its very end
-                train_network(_prepared(job, task, node, on_event), on_event)
-        if is_url(job.location):
+                train_network(_prepared(remote, task, node, on_event), on_event)
+        if is_url(remote.location):
             shutil.rmtree(folder)
     # Waiting for this one means that all before it have come in.
-    ray.get(events.put.remote(name, {"doing": "end"}))
+    ray.get(events.put.remote(name, {"type": "end"}))
 
 
-def _check_visible(job: _RemoteTask) -> None:
-    host, root = socket.gethostname(), job.task.photos.root
-    if not is_url(job.run) and not Run(Path(job.run)).arguments.exists():
-        raise FovsfeError(f"{host} does not see {job.run}; let the run lie at a URL or in a shared folder")
+def _check_visible(remote: _RemoteTask) -> None:
+    host, root = socket.gethostname(), remote.task.photos.root
+    if not is_url(remote.run) and not Run(Path(remote.run)).arguments.exists():
+        raise FovsfeError(f"{host} does not see {remote.run}; let the run lie at a URL or in a shared folder")
     if not root.exists():
         raise FovsfeError(
             f"{host} does not see {root}; it must lie at a URL or in a folder that all machines share"
         )
 
 
-def _prepared(job: _RemoteTask, task: TrainingTask, node: Path, on_event: OnEvent) -> TrainingTask:
+def _prepared(remote: _RemoteTask, task: TrainingTask, node: Path, on_event: OnEvent) -> TrainingTask:
     """Returns the task with its caches on this machine, where they are made but once for all networks."""
     task = replace(
         task,
         photo_cache=node / task.photo_cache.name,
         feature_cache=node / task.feature_cache.name,
-        deadline=_to_monotonic_clock(job.deadline),
+        deadline=_to_monotonic_clock(remote.deadline),
     )
-    with exclusive(task.photo_cache):
+    with file_lock(task.photo_cache):
         task = with_decoded_photos(task, on_event)
-    with exclusive(task.feature_cache):
+    with file_lock(task.feature_cache):
         cache_features(task, on_event)
     return task
 
@@ -240,15 +243,16 @@ def _forget(location: str) -> None:
 # ---- where the run is
 
 
-def _bring_here(task: TrainingTask, location: str) -> None:
+def _bring_here(folder: Path, run: Run, location: str) -> None:
     """Brings a trained network's folder to this machine, result.json last."""
+    result = folder / RESULT
     if is_url(location):
-        with downloaded(f"{location}/{_relative_folder(task)}") as there:
-            for file in sorted(there.iterdir(), key=lambda file: file.name == task.result.name):
-                with atomic_path(task.folder / file.name) as temporary:
+        with downloaded(f"{location}/{folder.relative_to(run.root).as_posix()}") as there:
+            for file in sorted(there.iterdir(), key=lambda file: file.name == RESULT):
+                with atomic_path(folder / file.name) as temporary:
                     shutil.copyfile(file, temporary)
-        task.checkpoint.unlink(missing_ok=True)  # of an earlier session
-    if not task.result.exists():
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # of an earlier session
+    if not result.exists():
         raise FovsfeError(f"{location} is not the same folder on all machines; let the run lie at a URL")
 
 

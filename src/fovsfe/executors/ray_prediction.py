@@ -1,4 +1,4 @@
-"""A bundle's answers for many photos, by Ray Data: decoded on CPUs, answered by actors that stay loaded."""
+"""Predicts many photos with Ray Data: tasks decode them, and actors that keep the bundle loaded predict."""
 
 import logging
 import os
@@ -16,102 +16,118 @@ from ray.exceptions import RayError
 
 from fovsfe.arrays import Ints
 from fovsfe.bundle.batch import read_photo
-from fovsfe.bundle.format import FILE, Bundle, load_bundle, sha256_of
+from fovsfe.bundle.format import BUNDLE_FILE, Bundle, load_bundle, sha256_of
 from fovsfe.bundle.predictor import Prediction, Predictor
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.part_files import PartWriter
-from fovsfe.executors.ray_cluster import as_fovsfe_error, cores, exclusive, shared_folder
+from fovsfe.executors.ray_cluster import as_fovsfe_error, cores, file_lock, shared_folder
 from fovsfe.photos.decode import load_photo_sizes
 from fovsfe.storage.folders import downloaded
 from fovsfe.storage.locations import is_url
 
 Batch = dict[str, npt.NDArray[Any]]
-Kinds = list[tuple[tuple[int, int], str]]
-"""(height, width) and how a photo is fitted: each kind of photo that the members take"""
+InputFormats = list[tuple[tuple[int, int], str]]
+"""(height, width) and how a photo is fitted: each of the formats in which the members take photos"""
 
-A_SET = 1_000_000  # photos whose names are in memory at a time
-A_TASK = 256  # photos at most that one task decodes; if it is lost, they are decoded again
-A_BATCH = 16  # photos that an actor takes at a time
-CPUS_TO_DECODE, CPUS_TO_ANSWER = 0.25, 0.75  # so that a core has both, also where it is the only one
+NAMES_PER_SET = 1_000_000  # how many names of photos are in memory at a time
+PHOTOS_PER_TASK = 256  # at most; if a task is lost, its photos are decoded again
+PHOTOS_PER_BATCH = 16  # how many photos an actor takes at a time
+DECODE_CPUS, PREDICT_CPUS = 0.25, 0.75  # one core can hold both, even if the cluster has only one
 
 
 def predict_on_cluster(
-    place: str, files: Iterable[str], parts: PartWriter, told: Callable[[str, str], None]
+    bundle_location: str,
+    files: Iterable[str],
+    parts: PartWriter,
+    on_unreadable: Callable[[str, str], None],
 ) -> Iterator[int]:
-    """Asks the cluster about files and adds a row of each to `parts`; gives how many have theirs so far.
+    """Predicts photos on the cluster and adds a row for each to `parts`; yields how many have their row.
 
-    A photo is ticked off when its row is here; whatever Ray has lost or gives twice, none is without its row
-    at the end, and none has two.
+    A photo counts as done when its row has arrived. Whatever Ray loses is sent again and whatever it delivers
+    twice is ignored, so that every photo has one row at the end.
 
     Args:
-        place: the bundle: a folder that all machines share, or a URL.
+        bundle_location: the bundle: a folder that all machines share, or a URL.
         files: as `photo_paths.expand_paths` yields them; those that `parts` has are left out.
-        told: is told each photo that cannot be read, and why.
+        parts: the table of predictions.
+        on_unreadable: is called with each photo that cannot be read, and why.
 
     Raises:
-        FovsfeError: there is no such bundle, a machine does not see it, or the cluster fails.
+        FovsfeError: there is no such bundle, a machine cannot read it, or the cluster fails.
     """
-    with downloaded(place) as folder:
-        bundle, seal = load_bundle(folder), sha256_of(folder / FILE)
-    place = place if is_url(place) else str(Path(place).resolve())
+    with downloaded(bundle_location) as folder:
+        bundle, bundle_sha256 = load_bundle(folder), sha256_of(folder / BUNDLE_FILE)
+    if not is_url(bundle_location):
+        bundle_location = str(Path(bundle_location).resolve())
     done = 0
-    for names in _sets(file for file in files if not parts.has(file)):
+    for names in _name_sets(file for file in files if not parts.has(file)):
         waiting = np.ones(len(names), np.bool_)
         while waiting.any():
             before = done
-            for number, reply in _replies(bundle, (place, seal), names, np.flatnonzero(waiting)):
+            source = (bundle_location, bundle_sha256)
+            for number, result in _results(bundle, source, names, np.flatnonzero(waiting)):
                 if not waiting[number]:
                     continue
                 waiting[number] = False
-                if isinstance(reply, str):
-                    told(names[number], reply)
-                    parts.write_fault(names[number], reply)
+                if isinstance(result, str):
+                    on_unreadable(names[number], result)
+                    parts.write_fault(names[number], result)
                 else:
-                    parts.write(names[number], reply)
+                    parts.write(names[number], result)
                 done += 1
                 yield done
             if done == before:
-                raise FovsfeError(f"the cluster gave no answer for {waiting.sum()} photos; try again")
+                raise FovsfeError(f"the cluster returned no results for {waiting.sum()} photos; try again")
 
 
-def _sets(files: Iterable[str]) -> Iterator[list[str]]:
-    """Each file once, A_SET of them at a time."""
+def _name_sets(files: Iterable[str]) -> Iterator[list[str]]:
+    """Yields lists of at most NAMES_PER_SET different files."""
     names: dict[str, None] = {}
     for file in files:
         names[file] = None
-        if len(names) == A_SET:
+        if len(names) == NAMES_PER_SET:
             yield list(names)
             names = {}
     if names:
         yield list(names)
 
 
-def _replies(
+def _results(
     bundle: Bundle, source: tuple[str, str], names: list[str], numbers: Ints
 ) -> Iterator[tuple[int, Prediction | str]]:
-    """The answer for each photo of those numbers or, in words, why there is none; in the order they come."""
-    kinds: Kinds = list(dict.fromkeys((member.size, member.fit) for member in bundle.members))
-    of_member = [kinds.index((member.size, member.fit)) for member in bundle.members]
+    """Yields the number of each photo with its prediction or, in words, why it has none; as they arrive.
+
+    Args:
+        bundle: what the bundle holds.
+        source: the bundle's location and SHA-256, as `_local_bundle` takes them.
+        names: the photos.
+        numbers: which of them to predict, as positions in `names`.
+    """
+    formats: InputFormats = list(dict.fromkeys((member.size, member.fit) for member in bundle.members))
+    format_of_member = [formats.index((member.size, member.fit)) for member in bundle.members]
     count = max(cores(), 1)
-    a_task = min(max(len(numbers) // (4 * count), A_BATCH), A_TASK)
+    per_task = min(max(len(numbers) // (4 * count), PHOTOS_PER_BATCH), PHOTOS_PER_TASK)
     tables = []
-    for some in np.split(numbers, range(a_task, len(numbers), a_task)):
-        photos = [os.fsencode(_absolute(names[number])) for number in some]
-        tables.append(pa.table({"number": some, "photo": pa.array(photos, pa.binary())}))
-    _be_quiet()
+    for chunk in np.split(numbers, range(per_task, len(numbers), per_task)):
+        photos = [os.fsencode(_absolute(names[number])) for number in chunk]
+        tables.append(pa.table({"number": chunk, "photo": pa.array(photos, pa.binary())}))
+    _silence_ray_data()
     decoded = ray.data.from_arrow(tables).map_batches(
-        partial(_decoded, kinds=kinds), batch_size=A_BATCH, batch_format="numpy", num_cpus=CPUS_TO_DECODE
-    )
-    answered = decoded.map_batches(
-        _Answering,
-        fn_constructor_args=(source, of_member),
-        batch_size=A_BATCH,
+        partial(_decode_batch, formats=formats),
+        batch_size=PHOTOS_PER_BATCH,
         batch_format="numpy",
-        num_cpus=CPUS_TO_ANSWER,
+        num_cpus=DECODE_CPUS,
+    )
+    predicted = decoded.map_batches(
+        _PredictActor,
+        fn_constructor_args=(source, format_of_member),
+        batch_size=PHOTOS_PER_BATCH,
+        batch_format="numpy",
+        num_cpus=PREDICT_CPUS,
         concurrency=(1, count),
     )
     try:
-        for batch in answered.iter_batches(batch_size=None, batch_format="numpy"):
+        for batch in predicted.iter_batches(batch_size=None, batch_format="numpy"):
             for number, fault, known, row in zip(
                 batch["number"], batch["fault"], batch["known"], batch["probabilities"], strict=True
             ):
@@ -121,51 +137,53 @@ def _replies(
 
 
 def _absolute(name: str) -> str:
-    """A path as it is found from another working directory."""
+    """Returns a path by which a process in another working directory finds the photo."""
     return name if is_url(name) else str(Path(name).absolute())
 
 
-def _be_quiet() -> None:
+def _silence_ray_data() -> None:
+    """Turns off the progress bars and log lines of Ray Data."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is ours to say
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures are raised as FovsfeError
 
 
 # ---- on a machine of the cluster
 
 
-def _decoded(batch: Batch, kinds: Kinds) -> Batch:
-    """Files as fitted photos, uint8 (n, height, width, 3) of each kind; zeros of those with a fault."""
+def _decode_batch(batch: Batch, formats: InputFormats) -> Batch:
+    """Decodes photos into each format: uint8 (n, height, width, 3), zeros for those that cannot be read."""
     count = len(batch["photo"])
-    photos = [np.zeros((count, *size, 3), np.uint8) for size, _ in kinds]
+    photos = [np.zeros((count, *size, 3), np.uint8) for size, _ in formats]
     faults = [""] * count
     for row, name in enumerate(batch["photo"]):
-        fitted = read_photo(os.fsdecode(name), lambda data: load_photo_sizes(data, kinds))
+        fitted = read_photo(os.fsdecode(name), lambda data: load_photo_sizes(data, formats))
         if isinstance(fitted, str):
             faults[row] = fitted.encode("utf-8", "backslashreplace").decode()
             continue
-        for into, pixels in zip(photos, fitted, strict=True):
-            into[row] = pixels
-    each = {f"photos {kind}": pixels for kind, pixels in enumerate(photos)}
-    return {"number": batch["number"], "fault": np.array(faults, object), **each}
+        for target, pixels in zip(photos, fitted, strict=True):
+            target[row] = pixels
+    columns = {f"photos {number}": pixels for number, pixels in enumerate(photos)}
+    return {"number": batch["number"], "fault": np.array(faults, object), **columns}
 
 
-class _Answering:
-    """A loaded bundle, one thread."""
+class _PredictActor:
+    """Holds a loaded bundle and predicts batches of decoded photos, with one thread."""
 
-    def __init__(self, source: tuple[str, str], of_member: list[int]) -> None:
-        self._predictor = Predictor(_copied(*source), threads=1)
-        self._of_member = of_member
+    def __init__(self, source: tuple[str, str], format_of_member: list[int]) -> None:
+        self._predictor = Predictor(_local_bundle(*source), threads=1)
+        self._format_of_member = format_of_member
 
     def __call__(self, batch: Batch) -> Batch:
+        """Returns the batch with `known` and `probabilities`, (n, classes), in place of the photos."""
         num_classes = len(self._predictor.bundle.class_names)
         known = np.zeros(len(batch["number"]), np.bool_)
         probabilities = np.zeros((len(known), num_classes))
         good = [row for row, fault in enumerate(batch["fault"]) if not fault]
-        fitted = [tuple(batch[f"photos {kind}"][row] for kind in self._of_member) for row in good]
-        for row, said in zip(good, self._predictor.predict_inputs(fitted), strict=True):
-            known[row], probabilities[row] = said.known, said.probabilities
+        inputs = [tuple(batch[f"photos {number}"][row] for number in self._format_of_member) for row in good]
+        for row, prediction in zip(good, self._predictor.predict_inputs(inputs), strict=True):
+            known[row], probabilities[row] = prediction.known, prediction.probabilities
         return {
             "number": batch["number"],
             "fault": batch["fault"],
@@ -174,16 +192,19 @@ class _Answering:
         }
 
 
-def _copied(place: str, seal: str) -> Path:
-    """The bundle on this machine, fetched once whoever asks; `seal` is the SHA-256 of its bundle.json."""
-    if not is_url(place):
-        return Path(place)
-    folder = shared_folder(f"{place} {seal}") / "bundle"
-    with exclusive(folder):
+def _local_bundle(bundle_location: str, bundle_sha256: str) -> Path:
+    """Returns the folder of the bundle on this machine; from a URL, it is downloaded once for all actors.
+
+    `bundle_sha256` is the SHA-256 of its bundle.json: a bundle that has changed is downloaded again.
+    """
+    if not is_url(bundle_location):
+        return Path(bundle_location)
+    folder = shared_folder(f"{bundle_location} {bundle_sha256}") / "bundle"
+    with file_lock(folder):
         if not folder.exists():
             part = folder.with_name("bundle.part")
-            shutil.rmtree(part, ignore_errors=True)  # of one that was killed
-            with downloaded(place) as there:
-                shutil.copytree(there, part)
+            shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
+            with downloaded(bundle_location) as source:
+                shutil.copytree(source, part)
             part.rename(folder)
     return folder

@@ -1,13 +1,15 @@
 """The networks of a run as training tasks."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from fovsfe import run
 from fovsfe.arrays import Float32s, Ints
 from fovsfe.context import RunContext
-from fovsfe.training.task import NetworkKey, OnEvent, TrainingTask
+from fovsfe.training.task import RESULT, NetworkKey, OnEvent, TrainingTask
 
 
 def network_keys(context: RunContext, round: int) -> list[NetworkKey]:
@@ -17,29 +19,43 @@ def network_keys(context: RunContext, round: int) -> list[NetworkKey]:
     return [NetworkKey(root, round, member, fold) for member in members for fold in context.folds]
 
 
+def network_name(context: RunContext, key: NetworkKey) -> str:
+    """Returns what people and the log call a network."""
+    title = context.recipe.members[key.member].title
+    return run.network_name(title, key.round, key.fold, len(context.folds))
+
+
+def network_folder(context: RunContext, key: NetworkKey) -> Path:
+    """Returns the folder of a network."""
+    return context.run.fold(key.round, context.recipe.members[key.member].title, key.fold)
+
+
 def is_trained(context: RunContext, key: NetworkKey) -> bool:
     """Returns whether a network is trained."""
-    title = context.recipe.members[key.member].title
-    return (context.run.fold(key.round, title, key.fold) / "result.json").exists()
+    return (network_folder(context, key) / RESULT).exists()
+
+
+def time_shares(context: RunContext, keys: Iterable[NetworkKey]) -> list[float]:
+    """Returns how each network's part of the time is weighed."""
+    return [context.recipe.members[key.member].time_share for key in keys]
 
 
 def build_task(context: RunContext, key: NetworkKey, precision: str) -> TrainingTask:
     """Returns the task of one network. In round 2 it is trained on its fold's pseudo-labels, too."""
-    member, manifest = context.recipe.members[key.member], context.manifest
+    member, readable = context.recipe.members[key.member], context.readable
     class_names = context.facts.class_names
-    train_idx = context.positions((manifest["part"] == "train") & (manifest["fold"] != key.fold))
-    val_idx = context.positions(manifest["fold"] == key.fold)
+    train_idx = context.positions((readable["part"] == "train") & (readable["fold"] != key.fold))
+    val_idx = context.positions(readable["fold"] == key.fold)
     targets = np.eye(len(class_names), dtype=np.float32)[context.y_true(train_idx)]
     if key.round == 2:
         pseudo_idx, pseudo_targets = _pseudo_targets(context, key.fold)
         train_idx = np.concatenate([train_idx, pseudo_idx])
         targets = np.concatenate([targets, pseudo_targets])
     height, width = member.size
-    fold = f", fold {key.fold}" if len(context.folds) > 1 else ""
     return TrainingTask(
         key=key,
-        name=f"{member.title}, round {key.round}{fold}",
-        folder=context.run.fold(key.round, member.title, key.fold),
+        name=network_name(context, key),
+        folder=network_folder(context, key),
         member=member,
         recipe=context.recipe,
         weights=context.arguments.weights,
@@ -60,14 +76,12 @@ def build_task(context: RunContext, key: NetworkKey, precision: str) -> Training
 
 def _pseudo_targets(context: RunContext, fold: int) -> tuple[Ints, Float32s]:
     """Positions and targets (n, classes) of a fold's pseudo-labelled photos: soft ones, or one-hot."""
-    pseudo = pd.read_csv(context.run.pseudo_labels, dtype=str, keep_default_na=False)
-    pseudo = pseudo[pseudo["fold"] == str(fold)]
-    position = {photo: i for i, photo in enumerate(context.manifest["id"])}
+    pseudo = context.pseudo_labels[context.pseudo_labels["fold"] == fold]
+    position = {photo: i for i, photo in enumerate(context.readable["id"])}
     positions = np.array([position[photo] for photo in pseudo["id"]], np.int64)
     class_names = context.facts.class_names
     if context.recipe.pseudo_labels.soft:
-        columns = [f"p:{label}" for label in class_names]
-        return positions, pseudo[columns].to_numpy(object).astype(np.float32)
+        return positions, pseudo[[f"p:{label}" for label in class_names]].to_numpy(np.float32)
     number = {label: i for i, label in enumerate(class_names)}
     labels = np.array([number[label] for label in pseudo["label"]], np.int64)
     return positions, np.eye(len(class_names), dtype=np.float32)[labels]
@@ -77,7 +91,7 @@ def with_decoded_photos(task: TrainingTask, on_event: OnEvent) -> TrainingTask:
     """Returns the task with its photos decoded into its photo cache, unless they are too large for it."""
 
     def progress(done: int, total: int) -> None:
-        on_event({"doing": "decoding", "done": done, "of": total})
+        on_event({"type": "decoding", "done": done, "total": total})
 
     limit = task.recipe.photos.cache_gb * 1e9
     return replace(task, photos=task.photos.cached(task.photo_cache, limit, progress))

@@ -24,11 +24,11 @@ from fovsfe.photos.layouts import DataSet
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
 
-TINY = 64  # pixels of the shorter side, under which a car's badge or lights cannot be made out
+TINY = 64  # pixels of the shorter side, under which small features cannot be made out
 
 # Two photos are near-duplicates if their 256-bit perceptual hashes differ in at most NEAR bits and their
 # thumbnails by at most NEAR_COLOUR levels on average. On 3,316 photos of Stanford Cars, a copy that was
-# recompressed, resized or brightened differs in under 20 bits (99 of 100), and one that lost 2 % at each edge
+# recompressed, resized or brightened differs in under 20 bits (99 of 100), and one that lost 2% at each edge
 # or got a watermark in 28 to 40 (the median); the two closest different photos differ in 56. The five pairs
 # found up to 40 are each one photo. The thumbnail is for plain pictures, whose hash says nothing.
 NEAR = 40
@@ -38,6 +38,10 @@ DECODE_SIZE = (128, 128)  # the hash needs 64x64: JPEGs are decoded at a reduced
 
 NO_FAULT = ""
 DAMAGED_SHARD = "damaged shard"
+MISSING = {  # part -> what a missing photo means there
+    "train": "the file does not exist: the photo is left out of the training",
+    "test": "the file does not exist: the submission gives it the most frequent label",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def audit_photos(
     max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> AuditResult:
-    """Reads and decodes every photo, one thread for each core, and compares them all.
+    """Reads and decodes every photo, one thread per core, and compares them all.
 
     Of each photo only 250 bytes of hashes are kept. Shards carry the audit of the photos they were packed
     from: only their checksums are verified.
@@ -238,11 +242,11 @@ def _merged(leader: Ints, one: Ints, other: Ints) -> Ints:
 
 def _faults(table: pd.DataFrame) -> Iterator[Finding]:
     for reason, rows in table[table["fault"] != NO_FAULT].groupby("fault", sort=False):
-        if reason == "missing":
-            detail = "named in the sample, but not there: the submission gives it the most frequent label"
-            yield Finding("missing", "warning", tuple(rows["id"]), detail)
-        else:
+        if reason != "missing":
             yield Finding("unreadable", "error", tuple(rows["id"]), str(reason))
+            continue
+        for part, listed in rows.groupby("part", sort=False):
+            yield Finding("missing", "warning", tuple(listed["id"]), MISSING[str(part)])
 
 
 def _duplicates(table: pd.DataFrame) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ LAYOUTS = (
 class DataSet:
     """The photos of a folder: their names and labels, without pixels.
 
-    `table` has one row for each photo, in a fixed order; all columns are str of dtype object:
+    `table` has one row per photo, in a fixed order; all columns are str of dtype object:
 
     - `id`: unique; of a test photo its name in the sample submission, of a labelled photo its path in the
       training part;
@@ -267,9 +267,8 @@ def _walk_photos(folder: AnyPath, under: str, above: frozenset[AnyPath] = frozen
         if not is_photo_name(entry.name):
             if entry.is_dir():
                 yield from _walk_photos(folder / entry.name, f"{path}/", above | {here})
-        elif (
-            entry.is_file() or entry.is_dir() or entry.is_symlink()
-        ):  # not a pipe: reading it would never end
+        # Not a pipe: reading it would never end.
+        elif entry.is_file() or entry.is_dir() or entry.is_symlink():
             yield path
 
 

@@ -1,4 +1,4 @@
-"""What a run keeps of its photos: photos.csv, a row for each, and dataset.json, the facts about all of them.
+"""What a run keeps of its photos: one row per photo in photos.csv, and facts about all in dataset.json.
 
 Both are written once, when a run starts. Training, a resumed run, export and report read these and never list
 the photos again.

@@ -16,7 +16,7 @@ from typing import Protocol
 from filelock import FileLock
 from upath import UPath
 
-from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.files import atomic_path, file_stamp
 from fovsfe.photos.decode import SUFFIXES
 from fovsfe.storage.locations import AnyPath, as_path, cache_root, filesystem_of, is_file, is_url
@@ -71,6 +71,14 @@ def read_file(location: AnyPath) -> bytes:
     fs, path = filesystem_of(str(location))
     data: bytes = retry(lambda: fs.cat_file(path), str(location))
     return data
+
+
+def read_text(location: AnyPath) -> str | None:
+    """Returns the text of a UTF-8 file or URL, or None if it does not exist. Raises as `read_file` does."""
+    try:
+        return read_file(location).decode()
+    except FileNotFoundError:
+        return None
 
 
 def photo_names(archive: AnyPath) -> list[str]:
@@ -156,7 +164,7 @@ def _limit() -> float:
     try:
         return 1e9 * float(text)
     except ValueError:
-        raise WrongUsage(f"{LIMIT}={text}: give a number of gigabytes") from None
+        raise UsageError(f"{LIMIT}={text}: give a number of gigabytes") from None
 
 
 class _Archive(Protocol):

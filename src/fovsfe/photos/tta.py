@@ -20,8 +20,8 @@ ZOOM = 0.875  # the usual ratio of a test crop to a resized photo, 224 / 256
 def apply_tta(photos: Pixels, name: str) -> Pixels:
     """Returns one variant of resized photos: uint8 (n, height, width, 3) in and out.
 
-    "plain" leaves them as they are; "flip" mirrors them; "zoom" takes the middle 87.5 % of each side, resized
-    back; "wide" shrinks the whole photo to 87.5 % and adds a border. Raises ValueError for a name that is not
+    "plain" leaves them as they are; "flip" mirrors them; "zoom" takes the middle 87.5% of each side, resized
+    back; "wide" shrinks the whole photo to 87.5% and adds a border. Raises ValueError for a name that is not
     in TTA_NAMES.
     """
     if name not in TTA_NAMES:

@@ -7,9 +7,8 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from fovsfe.arrays import Floats, Ints
-from fovsfe.ensemble.metrics import accuracy, log_losses, wilson_interval
+from fovsfe.ensemble.metrics import BINS, accuracy, confidence_bin, log_losses, wilson_interval
 
-BINS = 15  # as in metrics.calibration_error
 MAX_OPTIMAL_ORDERING = 200  # labels; the optimal order of more takes too long
 
 
@@ -22,7 +21,7 @@ def confusable_order(counts: Ints) -> Ints:
     mistakes.
 
     Args:
-        counts: A confusion matrix, int64 (classes, classes).
+        counts: a confusion matrix, int64 (classes, classes).
     """
     num_classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -46,7 +45,7 @@ class Reliability:
     """the mean of each bin"""
     accuracy: Floats
     interval: Floats
-    """(bins, 2), the 95 % interval of the accuracy"""
+    """(bins, 2), the 95% interval of the accuracy"""
     photos: Ints
 
 
@@ -59,7 +58,7 @@ def reliability(probabilities: Floats, y_true: Ints) -> Reliability:
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == y_true
-    bin_of_photo = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    bin_of_photo = confidence_bin(confidence)
     photos = np.bincount(bin_of_photo, minlength=BINS)
     filled = photos > 0
     hits = np.bincount(bin_of_photo, weights=right, minlength=BINS)[filled]
@@ -91,7 +90,7 @@ def coverage_curve(probabilities: Floats, y_true: Ints, points: int = 300) -> Co
     Args:
         probabilities: float64 (n, classes).
         y_true: int64 (n,), the positions of the true labels.
-        points: The largest number of thresholds.
+        points: the largest number of thresholds.
     """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")

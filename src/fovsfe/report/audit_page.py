@@ -53,7 +53,7 @@ FINDING_KINDS = {
     ),
     "missing": (
         "Missing photos",
-        "A link leads nowhere, or the sample submission names a file that does not exist.",
+        "A link leads nowhere, or a CSV or the sample submission names a file that does not exist.",
     ),
     "near duplicates": (
         "Near duplicates",
@@ -122,11 +122,11 @@ def render_audit_page(
     """Returns the page of an audit as HTML, which loads nothing from elsewhere.
 
     Args:
-        title: The name of the folder of photos.
-        root: What the paths in `table` are relative to.
-        findings: The findings, as in audit.json.
-        table: The photos, as the audit returns them.
-        about: What the photos show.
+        title: the name of the folder of photos.
+        root: what the paths in `table` are relative to.
+        findings: the findings, as in audit.json.
+        table: the photos, as the audit returns them.
+        about: what the photos show.
     """
     usable = table[(table["part"] == "train") & (table["fault"] == "")]
     class_names = table["label"][table["part"] == "train"].drop_duplicates()
@@ -160,11 +160,11 @@ def render_findings(
     """Returns the findings as HTML for the report, to be styled by findings.css.
 
     Args:
-        root: What the paths in `manifest` are relative to.
-        findings: The findings, as in audit.json.
-        manifest: The photos of the run.
-        max_pixels: A photo of more pixels gets a placeholder.
-        about: What the photos show.
+        root: what the paths in `manifest` are relative to.
+        findings: the findings, as in audit.json.
+        manifest: the photos of the run.
+        max_pixels: a photo of more pixels gets a placeholder.
+        about: what the photos show.
     """
     kinds = _finding_kinds(
         partial(thumbnail, root, max_pixels=max_pixels), findings, manifest, IN_REPORT, about

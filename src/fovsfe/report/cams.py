@@ -10,9 +10,8 @@ from safetensors.torch import load_file
 
 from fovsfe import machine
 from fovsfe.arrays import Pixels
-from fovsfe.bundle import format
 from fovsfe.bundle.cam import cam_overlay
-from fovsfe.bundle.format import Bundle, BundleMember
+from fovsfe.bundle.format import BUNDLE_FILE, Bundle, BundleMember, load_bundle
 from fovsfe.bundle.predictor import Cams, Prediction
 from fovsfe.bundle.runtime import open_graph
 from fovsfe.files import read_json
@@ -23,6 +22,7 @@ from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.report.gradcam import CamFunction, grad_cam
 from fovsfe.run import Run
 from fovsfe.storage.locations import AnyPath
+from fovsfe.training.task import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _ReadablePhoto:
 
 
 @dataclass(frozen=True)
-class _TrainedRun:
+class _CamSource:
     """What the maps are computed from."""
 
     run: Run
@@ -55,45 +55,45 @@ def cams_for_photos(
     trained on it, another one to the networks of every fold.
 
     Args:
-        run: A finished run.
-        root: The folder that the photos' paths are relative to.
+        run: a finished run.
+        root: the folder that the photos' paths are relative to.
         photos: n rows of the run's manifest, with path and fold.
-        labels: The names of n labels, one for each photo.
+        labels: the names of n labels, one for each photo.
 
     Returns:
         PNG files as `bundle.cam.cam_overlay` draws them. None where a photo cannot be read, where no member
         has a map, or, for all photos, if the run has no bundle yet.
 
     Raises:
-        FovsfeError: The bundle is damaged.
+        FovsfeError: the bundle is damaged.
     """
-    if not (run.bundle / format.FILE).exists():
+    if not (run.bundle / BUNDLE_FILE).exists():
         return [None] * len(photos)
-    trained = _TrainedRun(run, root, load_recipe(str(run.recipe)), format.load_bundle(run.bundle))
+    source = _CamSource(run, root, load_recipe(str(run.recipe)), load_bundle(run.bundle))
     wanted = [
-        _read_photo(trained, str(path), int(fold), label)
+        _read_photo(source, str(path), int(fold), label)
         for path, fold, label in zip(photos["path"], photos["fold"], labels, strict=True)
     ]
     readable = [photo for photo in wanted if photo is not None]
-    overlays = _overlays(trained, readable)
+    overlays = _overlays(source, readable)
     return [None if photo is None else next(overlays) for photo in wanted]
 
 
-def _read_photo(trained: _TrainedRun, path: str, fold: int, label: str) -> _ReadablePhoto | None:
-    max_pixels = trained.recipe.photos.max_pixels
+def _read_photo(source: _CamSource, path: str, fold: int, label: str) -> _ReadablePhoto | None:
+    max_pixels = source.recipe.photos.max_pixels
     try:
-        data = read_bytes(trained.root, path)
+        data = read_bytes(source.root, path)
         decode(data, (1, 1), max_pixels)
         header = read_header(data, max_pixels)
     except (OSError, BadPhoto):
         return None
-    position = trained.bundle.class_names.index(label)
+    position = source.bundle.class_names.index(label)
     return _ReadablePhoto(path, fold, position, (header.height, header.width))
 
 
-def _overlays(trained: _TrainedRun, photos: Sequence[_ReadablePhoto]) -> Iterator[bytes | None]:
-    bundle = trained.bundle
-    of_members = [_member_cams(trained, member, photos) for member in bundle.members]
+def _overlays(source: _CamSource, photos: Sequence[_ReadablePhoto]) -> Iterator[bytes | None]:
+    bundle = source.bundle
+    of_members = [_member_cams(source, member, photos) for member in bundle.members]
     for photo, cams in zip(photos, zip(*of_members, strict=True), strict=True):
         # The overlay is drawn from the maps alone.
         prediction = Prediction(np.zeros(len(bundle.class_names)), True, cams)
@@ -101,7 +101,7 @@ def _overlays(trained: _TrainedRun, photos: Sequence[_ReadablePhoto]) -> Iterato
 
 
 def _member_cams(
-    trained: _TrainedRun, member: BundleMember, photos: Sequence[_ReadablePhoto]
+    source: _CamSource, member: BundleMember, photos: Sequence[_ReadablePhoto]
 ) -> list[Cams | None]:
     """Returns a member's maps of each photo, float32 (rows, columns, classes), the mean over its networks."""
     cams: list[list[Cams]] = [[] for _ in photos]
@@ -110,15 +110,15 @@ def _member_cams(
         if not positions:
             continue
         cam_function = (
-            _class_activation(trained.run.bundle / path, len(trained.bundle.class_names))
+            _class_activation(source.run.bundle / path, len(source.bundle.class_names))
             if member.has_cam
-            else _grad_cam(trained, member, fold)
+            else _grad_cam(source, member, fold)
         )
         if cam_function is None:
             break
         for i in positions:
-            data = read_bytes(trained.root, photos[i].path)
-            pixels = load_photo(data, member.size, member.fit, trained.recipe.photos.max_pixels)
+            data = read_bytes(source.root, photos[i].path)
+            pixels = load_photo(data, member.size, member.fit, source.recipe.photos.max_pixels)
             cams[i].append(cam_function(pixels, photos[i].label))
     return [np.mean(of_photo, axis=0) if of_photo else None for of_photo in cams]
 
@@ -133,15 +133,15 @@ def _class_activation(file: Path, num_classes: int) -> CamFunction:
     return cam_function
 
 
-def _grad_cam(trained: _TrainedRun, member: BundleMember, fold: int) -> CamFunction | None:
-    return grad_cam(_load_network(trained, member, fold), member.size, len(trained.bundle.class_names))
+def _grad_cam(source: _CamSource, member: BundleMember, fold: int) -> CamFunction | None:
+    return grad_cam(_load_network(source, member, fold), member.size, len(source.bundle.class_names))
 
 
-def _load_network(trained: _TrainedRun, member: BundleMember, fold: int) -> Network:
-    chosen_round = read_json(trained.run.metrics)["chosen"]["round"]
-    heads = {each.title: each.head for each in trained.recipe.members}
-    num_classes = len(trained.bundle.class_names)
+def _load_network(source: _CamSource, member: BundleMember, fold: int) -> Network:
+    chosen_round = read_json(source.run.metrics)["chosen"]["round"]
+    heads = {each.title: each.head for each in source.recipe.members}
+    num_classes = len(source.bundle.class_names)
     network = build_network(member.backbone, member.size, heads[member.title], num_classes, weights="none")
-    folder = trained.run.fold(chosen_round, member.title, fold)
-    network.load_state_dict(load_file(folder / "network.safetensors"))
+    folder = source.run.fold(chosen_round, member.title, fold)
+    network.load_state_dict(load_file(folder / WEIGHTS))
     return network.eval()

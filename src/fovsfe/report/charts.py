@@ -24,7 +24,7 @@ MAX_FOR_A_PHONE = 14  # labels of a matrix at the natural size
 MAX_NUMBERED = 24  # labels of a matrix whose cells have room for numbers
 WIDE = 7.2  # inches, of larger matrices
 MAX_SIZES = 400  # different sizes of photos
-_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g} %")
+_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g}%")
 
 
 def class_balance_chart(train: Mapping[str, int], val: Mapping[str, int]) -> Markup:
@@ -116,8 +116,8 @@ class ComparisonRow:
 
 
 def comparison_chart(rows: Sequence[ComparisonRow]) -> Markup:
-    """Draws the accuracy of members and blends with its 95 % intervals."""
-    with draw("comparison", "Accuracy with 95 % intervals", 0.8 + 0.3 * len(rows)) as drawing:
+    """Draws the accuracy of members and blends with its 95% intervals."""
+    with draw("comparison", "Accuracy with 95% intervals", 0.8 + 0.3 * len(rows)) as drawing:
         (axes,) = drawing.axes
         for number in sorted({row.round for row in rows}):
             of_round = [i for i, row in enumerate(rows) if row.round == number]
@@ -128,7 +128,7 @@ def comparison_chart(rows: Sequence[ComparisonRow]) -> Markup:
             axes.errorbar(accuracy, of_round, xerr=error, capsize=3, markersize=5, linewidth=1.4, **style)
         _name_rows(axes, [("▸ " if row.chosen else "") + row.name for row in rows])
         axes.xaxis.set_major_formatter(_PERCENT)
-        axes.set_xlabel("accuracy, 95 % interval")
+        axes.set_xlabel("accuracy, 95% interval")
         axes.grid(axis="x", alpha=0.15)
         if len({row.round for row in rows}) > 1:
             axes.legend(loc="lower center", bbox_to_anchor=(0.3, 1), ncols=2)
@@ -182,7 +182,7 @@ def coverage_chart(curve: Coverage, threshold: float, at_threshold: tuple[float,
         (axes,) = drawing.axes
         axes.plot(curve.coverage, curve.accuracy, color=BLUE)
         axes.scatter(*at_threshold, color=VERMILION, zorder=3, label=f"threshold {threshold:.2f}")
-        axes.set(xlabel="coverage: photos that get a label", ylabel="accuracy on them", xlim=(0, 1.02))
+        axes.set(xlabel="coverage: photos that are classified", ylabel="accuracy on them", xlim=(0, 1.02))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
         axes.grid(alpha=0.15)
         for axis in (axes.xaxis, axes.yaxis):

@@ -26,9 +26,9 @@ def grad_cam(network: Network, size: tuple[int, int], num_classes: int) -> CamFu
     cells of the feature map, the two are equal but for the bias.
 
     Args:
-        network: A network in evaluation mode.
-        size: The height and width of its photos, in pixels.
-        num_classes: The number of labels.
+        network: a network in evaluation mode.
+        size: the height and width of its photos, in pixels.
+        num_classes: the number of labels.
 
     Returns:
         The function, or None for a network whose features cannot be arranged as a map.

@@ -32,12 +32,12 @@ def find_label_errors(probabilities: Floats, y_true: Ints, k: int = 30) -> list[
     prediction. Ranking by margin alone puts every pair of look-alikes first, and the thresholds of the former
     paper miss photos of which the networks are not sure: of 20 labels swapped among 514 photos, the first 30
     held 14.6 by margin, 12.8 with the thresholds, and 17.4 by this ratio (mean of eight draws; linear layer
-    on frozen features, 79 % accuracy).
+    on frozen features, 79% accuracy).
 
     Args:
         probabilities: float64 (n, classes), out-of-fold predictions.
         y_true: int64 (n,), the positions of the given labels.
-        k: The largest number of photos to return.
+        k: the largest number of photos to return.
     """
     rows = np.arange(len(y_true))
     clipped = np.maximum(probabilities, SMALLEST)

@@ -18,7 +18,7 @@ def write_report(run: Run) -> Path:
     """Writes the report of a run, finished or not, and returns its path.
 
     Raises:
-        FovsfeError: The folder is not a run, one of its files is damaged, or it cannot be written to.
+        FovsfeError: the folder is not a run, one of its files is damaged, or it cannot be written to.
     """
     write_text(run.report, render_report(run))
     return run.report
@@ -28,7 +28,7 @@ def render_report(run: Run) -> str:
     """Returns the report of a run, finished or not, as HTML.
 
     Raises:
-        FovsfeError: The folder is not a run, or one of its files is damaged.
+        FovsfeError: the folder is not a run, or one of its files is damaged.
     """
     run_data = read_run_data(run)
     about = run_data.recipe.about

@@ -14,7 +14,8 @@ from fovsfe.ensemble.predictions import read_predictions
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
 from fovsfe.recipe import Recipe
-from fovsfe.run import Run
+from fovsfe.run import Run, network_name
+from fovsfe.training.task import PREDICTIONS, RESULT
 
 
 @dataclass(frozen=True)
@@ -68,44 +69,44 @@ def read_round(
     """Reads what a round has written so far.
 
     Args:
-        run: The run folder.
-        number: The round, 1 or 2.
-        recipe: The run's recipe.
-        manifest: The run's photos, possibly none.
-        class_names: The names of all labels; empty if they are not known yet.
-        epoch_events: The epochs in the run's log, for networks that are still training.
+        run: the run folder.
+        number: the round, 1 or 2.
+        recipe: the run's recipe.
+        manifest: the run's photos, possibly none.
+        class_names: the names of all labels; empty if they are not known yet.
+        epoch_events: the epochs in the run's log, for networks that are still training.
 
     Raises:
-        FovsfeError: A file of the round is damaged or does not match the manifest.
+        FovsfeError: a file of the round is damaged or does not match the manifest.
     """
     titles = [member.title for member in recipe.members]
     folds = range(max(recipe.split.folds, 1))
     curves = {title: list(_read_curves(run, number, title, folds, epoch_events)) for title in titles}
-    labelled = _LabelledPredictions(manifest, class_names)
+    reader = _PredictionReader(manifest, class_names)
     plain, with_tta = {}, {}
     for title in titles if class_names and len(manifest) else ():
         folders = {fold: run.fold(number, title, fold) for fold in folds}
-        trained = {fold: folder for fold, folder in folders.items() if (folder / "result.json").exists()}
+        trained = {fold: folder for fold, folder in folders.items() if (folder / RESULT).exists()}
         if trained:
             val_idx, variants = _read_folds(trained, manifest)
-            plain[title] = labelled.of(val_idx, variants[0])
+            plain[title] = reader.of(val_idx, variants[0])
             if len(variants) > 1:
-                with_tta[title] = labelled.of(val_idx, variants.mean(axis=0))
-    out_of_fold = {title: run.member(number, title) / "out_of_fold.csv" for title in plain}
+                with_tta[title] = reader.of(val_idx, variants.mean(axis=0))
+    out_of_fold = {title: run.out_of_fold(number, title) for title in plain}
     blends = [run.blend(number, name) for name in (*BLEND_KINDS, "chosen")] if class_names else []
-    blend = run.round(number) / "blend.json"
+    blend = run.fitted_blend(number)
     return RoundData(
         number=number,
         curves={title: of_member for title, of_member in curves.items() if of_member},
-        members=plain | {title: labelled.read(file) for title, file in out_of_fold.items() if file.exists()},
+        members=plain | {title: reader.read(file) for title, file in out_of_fold.items() if file.exists()},
         plain=plain,
         with_tta=with_tta,
-        blends={file.stem: labelled.read(file) for file in blends if file.exists()},
+        blends={file.stem: reader.read(file) for file in blends if file.exists()},
         blend=Blend.model_validate(read_json(blend)) if blend.exists() else None,
     )
 
 
-class _LabelledPredictions:
+class _PredictionReader:
     """Sets the manifest's true labels beside predictions."""
 
     def __init__(self, manifest: pd.DataFrame, class_names: Sequence[str]) -> None:
@@ -129,7 +130,7 @@ def _read_folds(trained: dict[int, Path], manifest: pd.DataFrame) -> tuple[Ints,
     photo_fold = np.where(manifest["fault"] == "", manifest["fold"].to_numpy(np.int64), -1)
     positions, probabilities = [], []
     for fold, folder in trained.items():
-        file = folder / "predictions.npz"
+        file = folder / PREDICTIONS
         positions.append(np.flatnonzero(photo_fold == fold))
         with np.load(file) as arrays:
             probabilities.append(arrays["val"].astype(np.float64))
@@ -151,7 +152,7 @@ def _read_curves(
             best_epoch = int(np.nanargmin(epochs["log_loss"].fillna(np.inf)))
             yield LearningCurve(fold, epochs, best_epoch)
             continue
-        network = f"{title}, round {number}" + (f", fold {fold}" if len(folds) > 1 else "")
+        network = network_name(title, number, fold, len(folds))
         rows = [event for event in epoch_events if event.get("network") == network]
         if rows:
             # An epoch that was repeated after a crash is in the log twice.

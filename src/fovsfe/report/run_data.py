@@ -89,7 +89,7 @@ def read_run_data(run: Run) -> RunData:
     """Reads what is there of a run, finished or not. The photos are neither listed nor opened.
 
     Raises:
-        FovsfeError: The folder is not a run, or one of its files is missing or damaged.
+        FovsfeError: the folder is not a run, or one of its files is missing or damaged.
     """
     if not run.arguments.exists():
         raise FovsfeError(
@@ -98,10 +98,10 @@ def read_run_data(run: Run) -> RunData:
     recipe = load_recipe(str(run.recipe))
     metrics = read_json(run.metrics) if run.metrics.exists() else None
     dataset = read_facts(run.dataset) if metrics or run.dataset.exists() else None
-    has_manifest = dataset is not None and run.photos.exists()
-    manifest = read_manifest(run.photos) if has_manifest else pd.DataFrame(columns=COLUMNS)
+    has_manifest = dataset is not None and run.manifest.exists()
+    manifest = read_manifest(run.manifest) if has_manifest else pd.DataFrame(columns=COLUMNS)
     class_names = dataset.class_names if dataset else ()
-    epoch_events = [event for event in _read_log(run.root / "log.jsonl") if event.get("event") == "epoch"]
+    epoch_events = [event for event in _read_log(run.log_file) if event.get("event") == "epoch"]
     return RunData(
         run=run,
         arguments=read_json(run.arguments),

@@ -33,10 +33,10 @@ def select_predictions(
     """Selects the chosen blend of the chosen round, or else the mean of the members trained so far.
 
     Args:
-        rounds: The run's rounds, in order.
-        chosen_round: The round that a finished run has chosen; None takes the last round with a blend.
-        member_titles: The titles of all members of the recipe.
-        class_names: The names of all labels.
+        rounds: the run's rounds, in order.
+        chosen_round: the round that a finished run has chosen; None takes the last round with a blend.
+        member_titles: the titles of all members of the recipe.
+        class_names: the names of all labels.
 
     Returns:
         The predictions, or None if no network has been trained yet.

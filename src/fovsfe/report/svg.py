@@ -58,10 +58,10 @@ def draw(name: str, description: str, *heights: float, width: float = WIDTH) -> 
     """Yields axes to draw on; at the end of the block they become the drawing's SVG.
 
     Args:
-        name: A name that no other chart of the page has; its ids begin with it.
-        description: The text for those who cannot see the chart.
-        *heights: The heights of the axes, one below another, in inches.
-        width: In inches.
+        name: a name that no other chart of the page has; its ids begin with it.
+        description: the text for those who cannot see the chart.
+        *heights: the heights of the axes, one below another, in inches.
+        width: in inches.
     """
     with warnings.catch_warnings(), matplotlib.rc_context(_STYLE):
         # Here text is only measured: the browser has the glyphs that are missing.

@@ -26,8 +26,8 @@ def template_file(name: str) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """Formats a share: 0.8421 -> "84.2 %"; None -> a dash."""
-    return "–" if share is None else f"{100 * share:.{digits}f}{NBSP}%"
+    """Formats a share: 0.8421 -> "84.2%"; None -> a dash."""
+    return "–" if share is None else f"{100 * share:.{digits}f}%"
 
 
 def number(value: float | None, digits: int = 0) -> str:

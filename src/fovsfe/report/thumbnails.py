@@ -27,10 +27,10 @@ def thumbnail(root: AnyPath, path: str, side: int = SIDE, max_pixels: int = MAX_
     """Returns a photo as a data URI: upright, its longer side at most `side` pixels.
 
     Args:
-        root: The folder, here or at a URL, that `path` is relative to.
-        path: The photo's path as in the manifest, possibly into a zip.
-        side: The longest side of the thumbnail, in pixels.
-        max_pixels: A photo of more pixels is not decoded.
+        root: the folder, here or at a URL, that `path` is relative to.
+        path: the photo's path as in the manifest, possibly into a zip.
+        side: the longest side of the thumbnail, in pixels.
+        max_pixels: a photo of more pixels is not decoded.
 
     Returns:
         The thumbnail, or PLACEHOLDER for a photo that cannot be read or is too large.

@@ -1,9 +1,9 @@
 """Which uploads are admitted, and how the memory for them is shared.
 
 An upload is refused as early as possible, in this order: while the queue of photos is full (the middleware
-asks before anything else is done), if its client sends too often, and if there is no memory for it. An
-admitted upload holds its memory until it is answered, so all that are admitted can always be received to
-their end.
+asks before anything else is done), if it announces too many bytes or a damaged form, if its client sends too
+often, and if there is no memory for it. An admitted upload holds its memory until it is answered, so all that
+are admitted can always be received to their end.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from fovsfe.service.rate_limit import RateLimit
 
 MAX_RECEIVING = 256  # uploads that are received at the same time
 MAX_WAITING = 16  # uploads that wait for memory: each has up to 0.6 MB in socket buffers, which nobody counts
-HONEST_SECONDS = 2.0  # an upload is never cut for another one before this
+GRACE_SECONDS = 2.0  # an upload is never cut for another one before this
 CHECK_SECONDS = 0.5  # between two checks for a slow sender to cut
 
 
@@ -27,7 +27,7 @@ class Upload:
         """`size`: bytes to reserve, the most that it can have."""
         self.size = size
         self.cut = False
-        self.asked = self.started = time.monotonic()  # `started`: when its sender could begin
+        self.arrived = self.started = time.monotonic()  # `started`: when its sender could begin
         self._timeout: asyncio.Timeout | None = None
 
     @asynccontextmanager
@@ -56,9 +56,9 @@ class Admission:
       huge uploads never hold up ordinary photos. But after n seconds, an upload counts as if it had only
       1 / (1 + n) of its size, so somewhat smaller ones do not overtake it for long.
     - Only so many wait, and for no more than all the memory together; beyond that, the largest is refused.
-    - Honest visitors send a photo within seconds. For an upload that has waited for HONEST_SECONDS, the
+    - Honest visitors send a photo within seconds. For an upload that has waited for GRACE_SECONDS, the
       senders that have taken longest are cut, as many as it needs, and it gets their memory before anyone
-      else. So slow senders cannot keep others out, and smaller uploads cannot overtake it for ever.
+      else. So slow senders cannot keep others out, and smaller uploads cannot overtake it forever.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Admission:
         if len(self._receiving) >= self._max_receiving:
             slow = self._slow_senders()
             if not slow:
-                raise busy(HONEST_SECONDS)
+                raise busy(GRACE_SECONDS)
             self._cut(slow[0])
         upload.started = time.monotonic()
         self._admitted.add(upload)
@@ -132,11 +132,11 @@ class Admission:
             while not turn.done():
                 await asyncio.wait([turn], timeout=CHECK_SECONDS)
                 self._serve_waiting()  # their order changes while they wait
-                waited = time.monotonic() - upload.asked
-                if not turn.done() and waited >= HONEST_SECONDS:
+                waited = time.monotonic() - upload.arrived
+                if not turn.done() and waited >= GRACE_SECONDS:
                     self._cut_for(upload)
                 if not turn.done() and waited >= self._max_wait:
-                    raise busy(HONEST_SECONDS)
+                    raise busy(GRACE_SECONDS)
             turn.result()  # raises what it was refused with
         except BaseException:  # also where the request is cancelled, perhaps just after it was admitted
             self._waiting.pop(upload, None)
@@ -150,12 +150,12 @@ class Admission:
             or sum(upload.size for upload in self._waiting) > self._memory
         ):
             largest = max(reversed(self._waiting), key=lambda upload: upload.size)
-            self._waiting.pop(largest).set_exception(busy(HONEST_SECONDS))
+            self._waiting.pop(largest).set_exception(busy(GRACE_SECONDS))
 
     def _serve_waiting(self) -> None:
         """Admits those that wait, in their order, while there is room."""
         now = time.monotonic()
-        for upload in sorted(self._waiting, key=lambda upload: upload.size / (1 + now - upload.asked)):
+        for upload in sorted(self._waiting, key=lambda upload: upload.size / (1 + now - upload.arrived)):
             if self.reserved + upload.size > self._memory:
                 return
             self._end_wait(upload)
@@ -187,7 +187,7 @@ class Admission:
 
     def _slow_senders(self) -> list[Upload]:
         """Those that have been received for longer than an honest upload takes, the slowest first."""
-        latest = time.monotonic() - HONEST_SECONDS
+        latest = time.monotonic() - GRACE_SECONDS
         return [upload for upload in self._receiving if upload.started <= latest]
 
     def _cut(self, upload: Upload) -> None:

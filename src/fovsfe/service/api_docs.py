@@ -72,24 +72,27 @@ def _operations(document: dict[str, Any]) -> Iterator[_Operation]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             responses = operation["responses"]
-            content = next(iter(responses["200"]["content"].items()))
             yield _Operation(
                 method=method.upper(),
                 path=path,
-                description=operation["description"],
+                description=operation.get("description", ""),
                 parameters=operation.get("parameters", []),
                 curl=_CURL.get(path, f'curl "$URL{path}"'),
                 responses=[(status, response["description"]) for status, response in responses.items()],
-                example=_example(document, *content),
+                example=_example(document, responses.get("200", {}).get("content", {})),
             )
 
 
-def _example(document: dict[str, Any], media_type: str, content: dict[str, Any]) -> str:
+def _example(document: dict[str, Any], contents: dict[str, Any]) -> str:
+    """Returns the example of a response, by media type, or of its schema; "" if it has none."""
+    content: dict[str, Any] = next(iter(contents.values()), {})
     if "example" in content:
         return str(content["example"])
-    name = content["schema"]["$ref"].rpartition("/")[2]
-    schema = document["components"]["schemas"][name]
+    name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    schema = document["components"]["schemas"].get(name, {})
     example = schema.get("example") or {
-        key: value["examples"][0] for key, value in schema["properties"].items()
+        key: value["examples"][0]
+        for key, value in schema.get("properties", {}).items()
+        if value.get("examples")
     }
-    return json.dumps(example, indent=2, ensure_ascii=False)
+    return json.dumps(example, indent=2, ensure_ascii=False) if example else ""

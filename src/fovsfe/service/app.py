@@ -1,4 +1,8 @@
-"""The ASGI application: its state, the routes of the API, and how errors become responses."""
+"""The ASGI application: its state, the routes of the API, and how errors become responses.
+
+A new route of the API is a function below with `@router`; one of the page is in `pages`. If it takes photos,
+its path is also in `middleware.UPLOAD_PATHS`.
+"""
 
 import base64
 import hashlib
@@ -19,7 +23,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from fovsfe import __version__, machine
 from fovsfe.bundle.card import licences
-from fovsfe.bundle.format import CARD, FILE, Bundle
+from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, Bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.service import api_docs, pages, static_files
 from fovsfe.service.admission import Admission
@@ -55,7 +59,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     FovsfeError if the bundle cannot be used or there is too little memory for it.
     """
     metrics = ServiceMetrics()
-    predictor = Predictor(folder, threads=1)  # one core for each worker thread of the engine
+    predictor = Predictor(folder, threads=1)  # one core per worker thread of the engine
     loaded = machine.process_memory()
     _warm_up(predictor)
     warm, memory = machine.process_memory(), machine.memory()
@@ -72,7 +76,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     messages = messages_about(predictor.bundle.about, "en")
     app = FastAPI(
         title=messages["title"],
-        summary=messages["lede"],
+        summary=messages["intro"],
         version=__version__,
         docs_url=None,
         redoc_url=None,
@@ -81,12 +85,14 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     )
     app.state.settings, app.state.metrics, app.state.engine = settings, metrics, engine
     app.state.bundle = predictor.bundle
-    app.state.model = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()[:12]
-    app.state.licences = licences((folder / CARD).read_text("utf-8")) if (folder / CARD).is_file() else []
+    app.state.model = hashlib.sha256((folder / BUNDLE_FILE).read_bytes()).hexdigest()[:12]
+    app.state.licences = (
+        licences((folder / CARD_FILE).read_text("utf-8")) if (folder / CARD_FILE).is_file() else []
+    )
     shared = os.environ.get(SHARED_FOLDER)
     rate_limit = RateLimit(settings.rate_limit, Path(shared) / "rate" if shared else None)
     app.state.admission = Admission(
-        settings.upload_memory, settings.queue_seconds / 2, rate_limit, engine.check_room
+        settings.upload_memory, settings.queue_seconds / 2, rate_limit, engine.check_capacity
     )
     app.state.api_keys = ApiKeys(settings.api_keys)
     app.state.static_files = static_files.StaticFiles(predictor.bundle.about)
@@ -141,7 +147,7 @@ async def _photo_document(
 ) -> dict[str, Any]:
     """Returns the JSON object for one photo."""
     if isinstance(result, Problem):
-        state.metrics.refusals.labels(result.slug).inc()
+        state.metrics.problems.labels(result.slug).inc()
         return {"problem": result.document(state.settings.app_root)}
     bundle: Bundle = state.bundle
     probabilities = result.prediction.probabilities
@@ -217,7 +223,7 @@ async def _error_response(request: Request, error: BaseException) -> Response:
     # They keep what the handler held, the upload itself, until a slow client has received the response.
     error.__traceback__ = error.__context__ = error.__cause__ = None
     state = request.app.state
-    state.metrics.refusals.labels(problem.slug).inc()
+    state.metrics.problems.labels(problem.slug).inc()
     is_api = request.scope["path"].startswith(f"{state.settings.app_root}/api/")
     if not is_api and "text/html" in request.headers.get("accept", ""):
         return pages.problem_page(request, problem)

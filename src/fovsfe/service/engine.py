@@ -79,7 +79,7 @@ class Engine:
             thread.join(1 / len(self._threads))
         self._drawing.shutdown(wait=False, cancel_futures=True)
 
-    def check_room(self, photos: int = 1) -> None:
+    def check_capacity(self, photos: int = 1) -> None:
         """Raises Problem if the queue has no room for so many more photos, or if they would wait too long."""
         wait = self._queued * self._mean_seconds / self._settings.threads
         if self._queued + photos > self._settings.queue_length or wait > self._settings.queue_seconds / 2:
@@ -108,7 +108,7 @@ class Engine:
 
         Raises Problem if that is not a photo's fault.
         """
-        self.check_room(len(photos))
+        self.check_capacity(len(photos))
         results: list[PhotoResult | Problem] = []
         for result in await asyncio.gather(*map(self.predict, photos), return_exceptions=True):
             if isinstance(result, BaseException) and not (
@@ -137,7 +137,7 @@ class Engine:
 
     def _put(self, photo: _QueuedPhoto) -> None:
         with self._lock:
-            self.check_room()
+            self.check_capacity()
             self._queued += 1
             self._metrics.waiting.set(self._queued)
         self._queue.put(photo)

@@ -1,280 +1,348 @@
-"""The words of the pages in English and Russian, and how each language writes its numbers."""
+"""The words of the pages in each language, and how each writes its numbers.
 
-from types import MappingProxyType
-from typing import Literal, get_args
+To add a language, make a `Translation` like `_ENGLISH` and put it into `TRANSLATIONS` under its code: the
+pages then offer it, and the tests name any text that it lacks. For a recipe's words in it, `AboutSettings` in
+recipe.py needs a field of that code, as `ru` is for `[about.ru]`; without one, its pages use general words.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from fovsfe.recipe import AboutSettings, AboutWords
 
-Language = Literal["en", "ru"]
-LANGUAGE_NAMES: dict[Language, str] = {"en": "English", "ru": "Русский"}
+Language = str
+"""a key of `TRANSLATIONS`: the primary tag of a language, such as "en"; see RFC 5646"""
 
-# Each in the order of `Language`. Braces are for `str.format`.
-_MESSAGES: dict[str, tuple[str, str]] = {
-    "title": ("What does this photo show?", "Что на фото?"),
-    "brand": ("Photo classifier", "Классификатор фото"),
-    "lede": (
-        "Upload a photo to see which of the labels below fits it best.",
-        "Загрузите фото, и нейросеть подберёт к нему самое подходящее название из списка ниже.",
-    ),
-    "skip": ("Skip to the content", "Перейти к содержанию"),
-    "languages": ("Language", "Язык"),
-    "choose": ("Choose photos", "Выбрать фото"),
-    "camera": ("Take a photo", "Сфотографировать"),
-    "send": ("Identify", "Определить"),
-    "drop": ("or drop them here, or paste them", "или перетащите их сюда, или вставьте из буфера обмена"),
-    "accepted": ("{formats}; up to {size}", "{formats}; до {size}"),
-    "privacy": (
-        "Photos are processed in memory and then discarded. Nothing is stored.",
-        "Фото обрабатываются в памяти и сразу удаляются. Ничего не сохраняется.",
-    ),
-    "api": ("API", "API (на английском)"),
-    "results": ("Results", "Результаты"),
-    "your_photo": ("Your photo", "Ваше фото"),
-    "photo_number": ("Photo {number}", "Фото {number}"),
-    "heatmap": ("What the network looked at", "Куда смотрела сеть"),
-    "heatmap_alt": (
-        "Heat map: the brighter a part of the photo, the more it counted towards the top result",
-        "Тепловая карта: чем ярче участок фото, тем сильнее он повлиял на первый результат",
-    ),
-    "unknown": ("Probably none of these", "Похоже, ничего из этого списка"),
-    "unknown_why": (
-        "No label reached {threshold}. If it is one of them after all, it is most likely the first one "
-        "below. A sharp photo that shows the whole subject is easier to recognise.",
-        "Ни один вариант не набрал {threshold}. Если это всё же что-то из списка, то скорее всего первое. "
-        "Легче узнать то, что снято целиком и чётко.",
-    ),
-    "most_likely": ("Most likely", "Наиболее вероятно"),
-    "calibrated": (
-        "Of a hundred results with 80%, about eighty are right.",
-        "Из ста результатов с 80\N{NO-BREAK SPACE}% верны около восьмидесяти.",
-    ),
-    "how_sure": ("How this was measured", "Как это измерено"),
-    "waiting": ("One moment", "Минутку"),
-    "progress": ("Uploading the photo", "Отправка фото"),
-    "recognising": ("Recognising the photo", "Распознаём фото"),
-    "again": ("Try again", "Попробовать ещё раз"),
-    "knows": ("Labels this model knows", "Что знает модель"),
-    "about_title": ("About the model", "О модели"),
-    "about_lede": (
-        "What it knows, how often it is right, and where its limits are.",
-        "Что она знает, как часто бывает права и где её пределы.",
-    ),
-    "accuracy_title": ("How often it is right", "Как часто она права"),
-    "accuracy_words": ("of its predictions are right", "предсказаний верны"),
-    "measured": (
-        "Measured on {photos} photos that it was not trained on. For photos like these, the true accuracy "
-        "is between {low} and {high} (95% confidence interval).",
-        "Измерено на фото, на которых она не обучалась: {photos}\N{NO-BREAK SPACE}шт. Истинная точность на "
-        "подобных фото — от {low} до {high} (доверительный интервал 95\N{NO-BREAK SPACE}%).",
-    ),
-    "not_measured": ("The accuracy of this model was not measured.", "Точность этой модели не измерялась."),
-    "log_loss": ("Log loss", "Логарифмическая потеря"),
-    "calibration_error": ("Calibration error", "Ошибка калибровки"),
-    "threshold": ("Threshold for “none of these”", "Порог для «ничего из списка»"),
-    "calibration_words": (
-        "The calibration error is the average gap between the probabilities it gives and how often it is "
-        "right.",
-        "Ошибка калибровки — насколько вероятности, которые она называет, в среднем расходятся с тем, как "
-        "часто она права.",
-    ),
-    "pair_title": ("The hardest pair", "Самая трудная пара"),
-    "pair": (
-        "{first} and {second} were confused in {mistakes} of {photos} photos.",
-        "{first} и {second}: перепутаны на {mistakes} из {photos} фото.",
-    ),
-    "recall_words": (
-        "Recall: how many of the photos with this label were recognised. Precision: how many of the "
-        "predictions of this label were right.",
-        "Полнота: какая доля фото с этим названием узнана. Точность: какая доля предсказаний этого названия "
-        "верна.",
-    ),
-    "label": ("Label", "Название"),
-    "recall": ("Recall", "Полнота"),
-    "precision": ("Precision", "Точность"),
-    "made_title": ("How it works", "Как она устроена"),
-    "made_words": (
-        "Several neural networks look at each photo, and their predictions are combined into one.",
-        "Каждое фото смотрят несколько нейросетей, и их предсказания объединяются в одно.",
-    ),
-    "backbone": ("Architecture", "Архитектура"),
-    "size": ("Input, height × width", "Вход, высота × ширина"),
-    "networks": ("Networks", "Сетей"),
-    "accuracy": ("Accuracy on its own", "Точность в одиночку"),
-    "quantized": (
-        "The networks are stored as {kind}: accuracy {after} on {photos} photos, {before} before that.",
-        "Сети хранятся в формате {kind}: точность {after} на {photos} фото, до этого была {before}.",
-    ),
-    "proof": (
-        "On {photos} photos, the probabilities of this service differ from those of the trained networks by "
-        "at most {difference}.",
-        "На {photos} фото вероятности этого сервиса отличаются от вероятностей обученных сетей не более чем "
-        "на {difference}.",
-    ),
-    "limits_title": ("Limits", "Ограничения"),
-    "limit_labels": (
-        "It knows only the labels above. For a photo of something else, it may still name one of them.",
-        "Она знает только то, что перечислено выше. На фото чего-то другого она может ошибочно увидеть "
-        "что-то из списка.",
-    ),
-    "limit_photos": (
-        "The figures hold for photos like those it was measured on. It may do worse with other angles, "
-        "crops, drawings, countries or years.",
-        "Цифры верны для фото, похожих на те, на которых она проверялась. С другими ракурсами, "
-        "кадрированием, рисунками, странами и годами может быть хуже.",
-    ),
-    "limit_heatmap": (
-        "The heat map shows what counted towards a result. It does not prove that the result is right.",
-        "Тепловая карта показывает, что повлияло на результат, но не доказывает, что он верен.",
-    ),
-    "limit_people": (
-        "Do not use it for decisions about people or where a mistake is dangerous.",
-        "Не используйте её для решений о людях и там, где ошибка опасна.",
-    ),
-    "licences_title": ("Licences", "Лицензии"),
-    "licence_program": (
-        "The program is free software under the MIT licence.",
-        "Программа — свободное ПО под лицензией MIT.",
-    ),
-}
 
-# What takes the place of these where the bundle says what its photos show. Russian nouns stay in the
-# nominative, as they were given: {noun} and {plural}, or with a capital {Noun} and {Plural}. None: the
-# general words do.
-_MESSAGES_WITH_NOUN: dict[str, tuple[str | None, str | None]] = {
-    "title": ("Which {noun} is it?", None),
-    "brand": ("{Plural}", "{Plural}"),
-    "lede": (
-        "Upload a photo to see which of these {plural} it shows.",
-        "Загрузите фото, и нейросеть определит, что на нём. {Plural}, которые она знает, перечислены ниже.",
-    ),
-    "send": ("Identify the {noun}", None),
-    "unknown": ("Probably none of these {plural}", None),
-    "unknown_why": (
-        "No {noun} reached {threshold}. If it is one of them after all, it is most likely the first one "
-        "below. A sharp photo that shows the whole {noun} is easier to recognise.",
-        None,
-    ),
-    "knows": ("{Plural} this model knows", "{Plural}, которые знает модель"),
-    "label": ("{Noun}", "{Noun}"),
-    "limit_labels": (
-        "It knows only these {plural}. For a photo of something else, it may still name one of them.",
-        None,
-    ),
-}
+@dataclass(frozen=True)
+class NumberFormat:
+    """How a language writes its numbers."""
 
-MESSAGES: dict[Language, MappingProxyType[str, str]] = {
-    language: MappingProxyType({key: words[at] for key, words in _MESSAGES.items()})
-    for at, language in enumerate(get_args(Language))
-}
-"""language -> key -> words for a bundle that does not say what its photos show; see `messages_about`"""
+    decimal_mark: str
+    percent_sign: str
+    """with the space before it, if it has one"""
+    megabyte: str
+    kilobyte: str
 
-# slug of `problems.PROBLEM_TYPES` -> title and what to do, in the order of `Language`. The last is page.js's
-# own.
-_PROBLEMS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
-    "bad-request": (
-        ("The request could not be understood", "Reload the page and send the photo again."),
-        ("Запрос не удалось понять", "Обновите страницу и отправьте фото ещё раз."),
-    ),
-    "bad-form": (
-        ("The photo was damaged on its way", "Send it again. If that does not help, try another browser."),
-        (
-            "Фото повредилось при отправке",
-            "Отправьте его ещё раз. Если не поможет, попробуйте другой браузер.",
+
+@dataclass(frozen=True)
+class Translation:
+    """All texts of the pages in one language. Braces are for `str.format`."""
+
+    name: str
+    """the language in its own words"""
+    number_format: NumberFormat
+    messages: Mapping[str, str]
+    """by key; for a bundle that does not say what its photos show, see `messages_about`"""
+    messages_with_noun: Mapping[str, str]
+    """what replaces some of them where the bundle says it: with {noun} and {plural}, or with a capital {Noun}
+    and {Plural}, in the form in which they were given"""
+    problems: Mapping[str, tuple[str, str]]
+    """title and what to do, by the slug of `problems.PROBLEM_TYPES`; "unreachable" is of page.js alone"""
+
+
+_ENGLISH = Translation(
+    name="English",
+    number_format=NumberFormat(decimal_mark=".", percent_sign="%", megabyte="MB", kilobyte="kB"),
+    messages={
+        "title": "What does this photo show?",
+        "brand": "Photo classifier",
+        "intro": "Upload a photo to see which of the labels below fits it best.",
+        "skip": "Skip to the content",
+        "languages": "Language",
+        "choose": "Choose photos",
+        "camera": "Take a photo",
+        "send": "Identify",
+        "drop": "or drop them here, or paste them",
+        "accepted": "{formats}; up to {size}",
+        "privacy": "Photos are processed in memory and then discarded. Nothing is stored.",
+        "api": "API",
+        "results": "Results",
+        "your_photo": "Your photo",
+        "photo_number": "Photo {number}",
+        "heatmap": "What the network looked at",
+        "heatmap_alt": (
+            "Heat map: the brighter a part of the photo, the more it counted towards the top result"
         ),
-    ),
-    "no-photo": (
-        ("No photo was sent", "Choose a photo first, then send it."),
-        ("Фото не отправлено", "Сначала выберите фото, затем отправьте его."),
-    ),
-    "upload-stopped": (
-        ("The upload was interrupted", "Check your connection and send the photo again."),
-        ("Отправка прервалась", "Проверьте соединение и отправьте фото ещё раз."),
-    ),
-    "no-key": (
-        ("An API key is needed", "Ask the operator of this service for a key."),
-        ("Нужен ключ API", "Попросите ключ у владельца этого сервиса."),
-    ),
-    "not-found": (
-        ("There is no such page", "Check the address, or upload a photo here."),
-        ("Такой страницы нет", "Проверьте адрес или отправьте фото прямо отсюда."),
-    ),
-    "wrong-method": (
-        ("This cannot be done here", "Reload the page and send the photo from there."),
-        ("Здесь так нельзя", "Обновите страницу и отправьте фото с неё."),
-    ),
-    "too-slow": (
-        (
+        "unknown": "Probably none of these",
+        "unknown_why": (
+            "No label is more than {threshold} likely. If the photo does show one of them, it is most "
+            "likely the first one below. A sharp photo that shows the whole subject is easier to recognise."
+        ),
+        "most_likely": "Most likely",
+        "calibrated": "Of a hundred results at 80%, about eighty are right.",
+        "how_sure": "How this was measured",
+        "waiting": "One moment",
+        "progress": "Uploading the photo",
+        "recognising": "Recognising the photo",
+        "again": "Try again",
+        "knows": "Labels this model knows",
+        "about_title": "About the model",
+        "about_intro": "What it knows, how often it is right, and where its limits are.",
+        "accuracy_title": "How often it is right",
+        "accuracy_words": "of its predictions are right",
+        "measured": (
+            "Measured on {photos} photos that it was not trained on. For photos like these, the true "
+            "accuracy is between {low} and {high} (95% confidence interval)."
+        ),
+        "not_measured": "The accuracy of this model was not measured.",
+        "log_loss": "Log loss",
+        "calibration_error": "Calibration error",
+        "threshold": "Threshold for “none of these”",
+        "calibration_words": (
+            "The calibration error is the average gap between the probabilities it gives and how often it "
+            "is right."
+        ),
+        "pair_title": "The hardest pair",
+        "pair": "{first} and {second} were mistaken for each other in {mistakes} of {photos} photos.",
+        "recall_words": (
+            "Recall: how many of the photos with this label were recognised. Precision: how many of the "
+            "predictions of this label were right."
+        ),
+        "label": "Label",
+        "recall": "Recall",
+        "precision": "Precision",
+        "made_title": "How it works",
+        "made_words": (
+            "Several neural networks look at each photo, and their predictions are combined into one."
+        ),
+        "backbone": "Architecture",
+        "size": "Input, height × width",
+        "networks": "Networks",
+        "accuracy": "Accuracy on its own",
+        "quantized": (
+            "The networks are stored as {kind}: accuracy {after} on {photos} photos, {before} at full "
+            "precision."
+        ),
+        "proof": (
+            "On {photos} photos, the probabilities of this service differ from those of the trained "
+            "networks by at most {difference}."
+        ),
+        "limits_title": "Limits",
+        "limit_labels": (
+            "It knows only the labels above. For a photo of something else, it may still name one of them."
+        ),
+        "limit_photos": (
+            "The figures hold for photos like those it was measured on. It may do worse with other angles, "
+            "crops, drawings, countries or years."
+        ),
+        "limit_heatmap": (
+            "The heat map shows what counted towards a result. It does not prove that the result is right."
+        ),
+        "limit_people": "Do not use it for decisions about people or where a mistake is dangerous.",
+        "licences_title": "Licences",
+        "licence_program": "The program is free software under the MIT licence.",
+    },
+    messages_with_noun={
+        "title": "Which {noun} is it?",
+        "brand": "{Plural}",
+        "intro": "Upload a photo to see which of these {plural} it shows.",
+        "send": "Identify the {noun}",
+        "unknown": "Probably none of these {plural}",
+        "unknown_why": (
+            "No {noun} is more than {threshold} likely. If the photo does show one of them, it is most "
+            "likely the first one below. A sharp photo that shows the whole {noun} is easier to recognise."
+        ),
+        "knows": "{Plural} this model knows",
+        "label": "{Noun}",
+        "limit_labels": (
+            "It knows only these {plural}. For a photo of something else, it may still name one of them."
+        ),
+    },
+    problems={
+        "bad-request": ("The request could not be understood", "Reload the page and send the photo again."),
+        "bad-form": (
+            "The photo was damaged on its way",
+            "Send it again. If that does not help, try another browser.",
+        ),
+        "no-photo": ("No photo was sent", "Choose a photo first, then send it."),
+        "upload-stopped": ("The upload was interrupted", "Check your connection and send the photo again."),
+        "no-key": ("An API key is needed", "Ask the operator of this service for a key."),
+        "not-found": ("There is no such page", "Check the address, or upload a photo here."),
+        "wrong-method": ("This cannot be done here", "Reload the page and send the photo from there."),
+        "too-slow": (
             "The upload took too long",
             "It was stopped. Send a smaller photo, or use a faster connection.",
         ),
-        (
-            "Отправка заняла слишком много времени",
-            "Она прервана. Отправьте фото поменьше или подключитесь к более быстрой сети.",
+        "too-large": (
+            "The photo is too large",
+            "Send at most {size}. A smaller copy of the photo works just as well.",
         ),
-    ),
-    "too-large": (
-        ("The photo is too large", "Send at most {size}. A smaller copy of the photo works just as well."),
-        ("Фото слишком большое", "Отправьте не больше {size}. Уменьшенная копия фото подойдёт не хуже."),
-    ),
-    "too-many-photos": (
-        ("Too many photos at once", "Send at most {photos} at a time, then the rest."),
-        ("Слишком много фото сразу", "Отправляйте не больше {photos} за раз, остальные — следом."),
-    ),
-    "not-an-image": (
-        ("This is not a photo", "Send a photo in one of these formats: {formats}."),
-        ("Это не фото", "Отправьте фото в одном из форматов: {formats}."),
-    ),
-    "damaged-photo": (
-        (
+        "too-many-photos": ("Too many photos at once", "Send at most {photos} at a time, then the rest."),
+        "not-an-image": ("This is not a photo", "Send a photo in one of these formats: {formats}."),
+        "damaged-photo": (
             "The photo cannot be read",
             "The file is damaged or incomplete. Open it on your device and save it again, or send another "
             "photo.",
         ),
-        (
+        "too-many-pixels": ("The photo has too many pixels", "Scale it down, or send another one."),
+        "bad-parameter": (
+            "The address contains a wrong value",
+            "Reload the page and send the photo from there.",
+        ),
+        "rate-limited": ("You have sent too many photos", "Wait a minute, then send the next one."),
+        "long-header": ("The request is too long", "Delete the cookies of this site and reload the page."),
+        "internal": (
+            "Something went wrong on our side",
+            "It is not the fault of your photo. Try again a little later.",
+        ),
+        "busy": ("Too many visitors right now", "Try again in a few seconds."),
+        "long-wait": (
+            "The photo waited too long",
+            "There are many visitors right now. Try again in a few seconds.",
+        ),
+        "not-ready": ("The service is not ready", "It is starting or stopping. Try again in a few seconds."),
+        "unreachable": ("The service does not respond", "Check your connection and try again."),
+    },
+)
+
+_RUSSIAN = Translation(
+    name="Русский",
+    number_format=NumberFormat(
+        decimal_mark=",", percent_sign="\N{NO-BREAK SPACE}%", megabyte="МБ", kilobyte="КБ"
+    ),
+    messages={
+        "title": "Что на фото?",
+        "brand": "Классификатор фото",
+        "intro": "Загрузите фото, и нейросеть подберёт к нему самое подходящее название из списка ниже.",
+        "skip": "Перейти к содержанию",
+        "languages": "Язык",
+        "choose": "Выбрать фото",
+        "camera": "Сфотографировать",
+        "send": "Определить",
+        "drop": "или перетащите их сюда, или вставьте из буфера обмена",
+        "accepted": "{formats}; до {size}",
+        "privacy": "Фото обрабатываются в памяти и сразу удаляются. Ничего не сохраняется.",
+        "api": "API (на английском)",
+        "results": "Результаты",
+        "your_photo": "Ваше фото",
+        "photo_number": "Фото {number}",
+        "heatmap": "Куда смотрела сеть",
+        "heatmap_alt": "Тепловая карта: чем ярче участок фото, тем сильнее он повлиял на первый результат",
+        "unknown": "Похоже, ничего из этого списка",
+        "unknown_why": (
+            "Ни один вариант не набрал {threshold}. Если это всё же что-то из списка, то скорее всего "
+            "первое. Легче узнать то, что снято целиком и чётко."
+        ),
+        "most_likely": "Наиболее вероятно",
+        "calibrated": "Из ста результатов с 80\N{NO-BREAK SPACE}% верны около восьмидесяти.",
+        "how_sure": "Как это измерено",
+        "waiting": "Минутку",
+        "progress": "Отправка фото",
+        "recognising": "Распознаём фото",
+        "again": "Попробовать ещё раз",
+        "knows": "Что знает модель",
+        "about_title": "О модели",
+        "about_intro": "Что она знает, как часто бывает права и где её пределы.",
+        "accuracy_title": "Как часто она права",
+        "accuracy_words": "предсказаний верны",
+        "measured": (
+            "Измерено на фото, на которых она не обучалась: {photos}\N{NO-BREAK SPACE}шт. Истинная точность "
+            "на подобных фото — от {low} до {high} (доверительный интервал 95\N{NO-BREAK SPACE}%)."
+        ),
+        "not_measured": "Точность этой модели не измерялась.",
+        "log_loss": "Логарифмическая потеря",
+        "calibration_error": "Ошибка калибровки",
+        "threshold": "Порог для «ничего из списка»",
+        "calibration_words": (
+            "Ошибка калибровки — насколько вероятности, которые она называет, в среднем расходятся с тем, "
+            "как часто она права."
+        ),
+        "pair_title": "Самая трудная пара",
+        "pair": "{first} и {second}: перепутаны на {mistakes} из {photos} фото.",
+        "recall_words": (
+            "Полнота: какая доля фото с этим названием узнана. Точность: какая доля предсказаний этого "
+            "названия верна."
+        ),
+        "label": "Название",
+        "recall": "Полнота",
+        "precision": "Точность",
+        "made_title": "Как она устроена",
+        "made_words": "Каждое фото смотрят несколько нейросетей, и их предсказания объединяются в одно.",
+        "backbone": "Архитектура",
+        "size": "Вход, высота × ширина",
+        "networks": "Сетей",
+        "accuracy": "Точность в одиночку",
+        "quantized": (
+            "Сети хранятся в формате {kind}: точность {after} на {photos} фото, до этого была {before}."
+        ),
+        "proof": (
+            "На {photos} фото вероятности этого сервиса отличаются от вероятностей обученных сетей не более "
+            "чем на {difference}."
+        ),
+        "limits_title": "Ограничения",
+        "limit_labels": (
+            "Она знает только то, что перечислено выше. На фото чего-то другого она может ошибочно увидеть "
+            "что-то из списка."
+        ),
+        "limit_photos": (
+            "Цифры верны для фото, похожих на те, на которых она проверялась. С другими ракурсами, "
+            "кадрированием, рисунками, странами и годами может быть хуже."
+        ),
+        "limit_heatmap": (
+            "Тепловая карта показывает, что повлияло на результат, но не доказывает, что он верен."
+        ),
+        "limit_people": "Не используйте её для решений о людях и там, где ошибка опасна.",
+        "licences_title": "Лицензии",
+        "licence_program": "Программа — свободное ПО под лицензией MIT.",
+    },
+    messages_with_noun={
+        "brand": "{Plural}",
+        "intro": (
+            "Загрузите фото, и нейросеть определит, что на нём. {Plural}, которые она знает, перечислены "
+            "ниже."
+        ),
+        "knows": "{Plural}, которые знает модель",
+        "label": "{Noun}",
+    },
+    problems={
+        "bad-request": ("Запрос не удалось понять", "Обновите страницу и отправьте фото ещё раз."),
+        "bad-form": (
+            "Фото повредилось при отправке",
+            "Отправьте его ещё раз. Если не поможет, попробуйте другой браузер.",
+        ),
+        "no-photo": ("Фото не отправлено", "Сначала выберите фото, затем отправьте его."),
+        "upload-stopped": ("Отправка прервалась", "Проверьте соединение и отправьте фото ещё раз."),
+        "no-key": ("Нужен ключ API", "Попросите ключ у владельца этого сервиса."),
+        "not-found": ("Такой страницы нет", "Проверьте адрес или отправьте фото прямо отсюда."),
+        "wrong-method": ("Здесь так нельзя", "Обновите страницу и отправьте фото с неё."),
+        "too-slow": (
+            "Отправка заняла слишком много времени",
+            "Она прервана. Отправьте фото поменьше или подключитесь к более быстрой сети.",
+        ),
+        "too-large": (
+            "Фото слишком большое",
+            "Отправьте не больше {size}. Уменьшенная копия фото подойдёт не хуже.",
+        ),
+        "too-many-photos": (
+            "Слишком много фото сразу",
+            "Отправляйте не больше {photos} за раз, остальные — следом.",
+        ),
+        "not-an-image": ("Это не фото", "Отправьте фото в одном из форматов: {formats}."),
+        "damaged-photo": (
             "Фото не читается",
             "Файл повреждён или неполон. Откройте его у себя и сохраните заново или отправьте другое фото.",
         ),
-    ),
-    "too-many-pixels": (
-        ("The photo has too many pixels", "Scale it down, or send another one."),
-        ("В фото слишком много пикселей", "Уменьшите его или отправьте другое."),
-    ),
-    "bad-parameter": (
-        ("The address contains a wrong value", "Reload the page and send the photo from there."),
-        ("В адресе неверное значение", "Обновите страницу и отправьте фото с неё."),
-    ),
-    "rate-limited": (
-        ("You have sent too many photos", "Wait a minute, then send the next one."),
-        ("Вы отправили слишком много фото", "Подождите минуту и отправьте следующее."),
-    ),
-    "long-header": (
-        ("The request is too long", "Delete the cookies of this site and reload the page."),
-        ("Запрос слишком длинный", "Удалите файлы cookie этого сайта и обновите страницу."),
-    ),
-    "internal": (
-        ("Something went wrong on our side", "It is not the fault of your photo. Try again a little later."),
-        ("У нас что-то сломалось", "Дело не в вашем фото. Попробуйте чуть позже."),
-    ),
-    "busy": (
-        ("Too many visitors right now", "Try again in a few seconds."),
-        ("Сейчас слишком много посетителей", "Попробуйте ещё раз через несколько секунд."),
-    ),
-    "long-wait": (
-        ("The photo waited too long", "There are many visitors right now. Try again in a few seconds."),
-        (
+        "too-many-pixels": ("В фото слишком много пикселей", "Уменьшите его или отправьте другое."),
+        "bad-parameter": ("В адресе неверное значение", "Обновите страницу и отправьте фото с неё."),
+        "rate-limited": ("Вы отправили слишком много фото", "Подождите минуту и отправьте следующее."),
+        "long-header": ("Запрос слишком длинный", "Удалите файлы cookie этого сайта и обновите страницу."),
+        "internal": ("У нас что-то сломалось", "Дело не в вашем фото. Попробуйте чуть позже."),
+        "busy": ("Сейчас слишком много посетителей", "Попробуйте ещё раз через несколько секунд."),
+        "long-wait": (
             "Фото слишком долго ждало в очереди",
             "Сейчас много посетителей. Попробуйте через несколько секунд.",
         ),
-    ),
-    "not-ready": (
-        ("The service is not ready", "It is starting or stopping. Try again in a few seconds."),
-        ("Сервис не готов", "Он запускается или останавливается. Попробуйте через несколько секунд."),
-    ),
-    "unreachable": (
-        ("The service does not respond", "Check your connection and try again."),
-        ("Сервис не отвечает", "Проверьте соединение и попробуйте ещё раз."),
-    ),
-}
+        "not-ready": (
+            "Сервис не готов",
+            "Он запускается или останавливается. Попробуйте через несколько секунд.",
+        ),
+        "unreachable": ("Сервис не отвечает", "Проверьте соединение и попробуйте ещё раз."),
+    },
+)
+
+# The first one is for visitors who want none of them.
+TRANSLATIONS: dict[Language, Translation] = {"en": _ENGLISH, "ru": _RUSSIAN}
 
 AGAIN = frozenset(
     {"bad-form", "upload-stopped", "too-slow", "rate-limited"}
@@ -282,22 +350,16 @@ AGAIN = frozenset(
 )
 """problems that may be gone when the same photo is sent again"""
 
-PROBLEMS: dict[Language, MappingProxyType[str, tuple[str, str]]] = {
-    language: MappingProxyType({slug: words[at] for slug, words in _PROBLEMS.items()})
-    for at, language in enumerate(get_args(Language))
-}
-"""language -> slug -> title and what to do"""
-
 
 def messages_about(about: AboutSettings, language: Language) -> dict[str, str]:
     """Returns the messages of a language, with the bundle's words for what its photos show."""
-    words: AboutWords = about if language == "en" else about.ru
+    words = _about_words(about, language)
     nouns = {"noun": words.noun, "plural": words.plural}
     nouns |= {"Noun": _capitalised(words.noun), "Plural": _capitalised(words.plural)}
-    messages = dict(MESSAGES[language])
-    for key, texts in _MESSAGES_WITH_NOUN.items():
-        text = texts[get_args(Language).index(language)]
-        if text is not None and all(word or f"{{{name}}}" not in text for name, word in nouns.items()):
+    translation = TRANSLATIONS[language]
+    messages = dict(translation.messages)
+    for key, text in translation.messages_with_noun.items():
+        if all(word or f"{{{name}}}" not in text for name, word in nouns.items()):
             for name, word in nouns.items():  # not `str.format`, as other braces are filled in later
                 text = text.replace(f"{{{name}}}", word)
             messages[key] = text
@@ -306,12 +368,18 @@ def messages_about(about: AboutSettings, language: Language) -> dict[str, str]:
     return messages
 
 
+def _about_words(about: AboutSettings, language: Language) -> AboutWords:
+    """Returns the words of `[about]`, which are English, or those of the table in it for the language."""
+    words: AboutWords = about if language == "en" else getattr(about, language, AboutWords())
+    return words
+
+
 def _capitalised(word: str) -> str:
     return word[:1].upper() + word[1:]
 
 
 def language_of(accepted: str) -> Language:
-    """Returns the language that an Accept-Language header prefers; English if it wants neither.
+    """Returns the language that an Accept-Language header prefers; the first one if it wants none of them.
 
     Follows RFC 9110, section 12.5.4, and ignores what is malformed.
     """
@@ -322,11 +390,11 @@ def language_of(accepted: str) -> Language:
             quality = float(weight.strip().removeprefix("q=") or 1)
         except ValueError:
             continue
-        primary = tag.strip().lower().partition("-")[0]
-        wanted[primary] = max(quality, wanted.get(primary, 0.0))
+        if 0 <= quality <= 1:
+            primary = tag.strip().lower().partition("-")[0]
+            wanted[primary] = max(quality, wanted.get(primary, 0.0))
     anything = wanted.get("*", 0.0)
-    english, russian = wanted.get("en", anything), wanted.get("ru", anything)
-    return "ru" if russian > english else "en"
+    return max(TRANSLATIONS, key=lambda language: wanted.get(language, anything))
 
 
 def percent(fraction: float | None, language: Language) -> str:
@@ -340,16 +408,16 @@ def percent(fraction: float | None, language: Language) -> str:
         return "< " + percent(0.001, language)
     if 0.9995 <= fraction < 1:
         return "> " + percent(0.999, language)
-    return number(f"{100 * fraction:.1f}", language) + ("\N{NO-BREAK SPACE}%" if language == "ru" else "%")
+    return number(f"{100 * fraction:.1f}", language) + TRANSLATIONS[language].number_format.percent_sign
 
 
 def number(written: str, language: Language) -> str:
     """Sets the decimal mark: "0.46" -> "0.46", "0,46"."""
-    return written.replace(".", ",") if language == "ru" else written
+    return written.replace(".", TRANSLATIONS[language].number_format.decimal_mark)
 
 
 def megabytes(size: int, language: Language) -> str:
     """Writes a number of bytes in MB or kB, rounded down: 16777216 -> "16 MB", "16 МБ"."""
-    units = {"en": ("MB", "kB"), "ru": ("МБ", "КБ")}[language]
-    amount, unit = (size >> 20, units[0]) if size >= 1 << 20 else (size >> 10, units[1])
+    units = TRANSLATIONS[language].number_format
+    amount, unit = (size >> 20, units.megabyte) if size >= 1 << 20 else (size >> 10, units.kilobyte)
     return f"{amount}\N{NO-BREAK SPACE}{unit}"

@@ -1,4 +1,4 @@
-"""Logs a line for each request and event to standard output, with nothing that a visitor sent."""
+"""Logs one line per request and event to standard output, with nothing that a visitor sent."""
 
 import json
 import logging

@@ -50,8 +50,8 @@ class ServiceMetrics:
         self.waiting = Gauge(
             "fovsfe_queue_photos", "Photos in the queue", multiprocess_mode="livesum", registry=own
         )
-        self.refusals = Counter(
-            "fovsfe_refusals",
+        self.problems = Counter(
+            "fovsfe_problems",
             "Problems that requests or photos were answered with",
             ("reason",),
             registry=own,

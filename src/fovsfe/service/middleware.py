@@ -17,6 +17,7 @@ from fovsfe.service.problems import Problem
 ErrorHandler = Callable[[Request, BaseException], Awaitable[Response]]
 
 UPLOAD_PATHS = ("/", "/api/predict")
+"""the routes that take uploads, which a full queue refuses before they are routed; every one must be here"""
 SHORT_BODY = 64 * 1024  # bytes: such a body has come with its header, or is about to
 SHORT_BODY_SECONDS = 0.02
 DISCARD_SECONDS = 2.0

@@ -7,7 +7,7 @@ import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from fovsfe.service.i18n import LANGUAGE_NAMES, MESSAGES, PROBLEMS, Language, language_of, percent
+from fovsfe.service.i18n import TRANSLATIONS, Language, language_of, percent
 from fovsfe.service.problems import PROBLEM_TYPES, Problem
 from fovsfe.service.settings import Settings
 from fovsfe.service.static_files import YEAR, StaticFiles
@@ -43,15 +43,16 @@ async def start_page(request: Request) -> Response:
 async def submit_form(request: Request) -> Response:
     """The start page with the results for the photos of the form. Raises Problem."""
     state, language = request.app.state, language_for(request)
+    messages = TRANSLATIONS[language].messages
     async with read_photos(request, state.settings) as photos:
         results = await state.engine.predict_all(photos)
         if len(results) == 1 and isinstance(results[0], Problem):
             raise results[0]
         cards = []
         for position, (data, result) in enumerate(zip(photos, results, strict=True), start=1):
-            caption = MESSAGES[language]["photo_number"].format(number=position) if len(photos) > 1 else ""
+            caption = messages["photo_number"].format(number=position) if len(photos) > 1 else ""
             if isinstance(result, Problem):
-                state.metrics.refusals.labels(result.slug).inc()
+                state.metrics.problems.labels(result.slug).inc()
                 cards.append(PhotoCard(caption, problem=problem_view(result.slug, language, state.settings)))
             else:
                 cards.append(await photo_card(state.engine, state.bundle, language, caption, data, result))
@@ -82,10 +83,9 @@ def problem_page(request: Request, problem: Problem) -> Response:
 def language_for(request: Request) -> Language:
     """Returns the language that the visitor chose, now (?lang=) or before (a cookie), or else the
     browser's."""
-    for chosen in (request.query_params.get("lang"), request.cookies.get("lang")):
-        for language in LANGUAGE_NAMES:
-            if chosen == language:
-                return language
+    for chosen in (request.query_params.get("lang", ""), request.cookies.get("lang", "")):
+        if chosen in TRANSLATIONS:
+            return chosen
     return language_of(request.headers.get("accept-language", ""))
 
 
@@ -98,7 +98,7 @@ def page(
     static_files: StaticFiles = state.static_files
     html = _TEMPLATES.get_template(template).render(
         language=language,
-        languages=LANGUAGE_NAMES,
+        languages={code: translation.name for code, translation in TRANSLATIONS.items()},
         messages=page_messages(state.bundle, settings, language),
         root=settings.app_root,
         static=lambda name: settings.app_root + static_files.path(name),
@@ -138,7 +138,7 @@ def _start_page(
         names=label_names(state.bundle, language),
         blank=PhotoCard(),
         blank_unknown=PhotoCard(known=False),
-        problems=[problem_view(slug, language, state.settings) for slug in PROBLEMS[language]],
+        problems=[problem_view(slug, language, state.settings) for slug in TRANSLATIONS[language].problems],
         top=TOP,
         max_bytes=state.settings.max_content_length,
         scripted=not state.settings.api_keys,  # the script uses the API, for which visitors have no key

@@ -63,7 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         state = self.config.app.state  # type: ignore[union-attr]
-        state.metrics.refusals.labels(problem.slug).inc()
+        state.metrics.problems.labels(problem.slug).inc()
         body = json.dumps(problem.document(state.settings.app_root)).encode()
         head = [
             f"HTTP/1.1 {problem.status} {http.HTTPStatus(problem.status).phrase}",

@@ -1,6 +1,7 @@
 """The settings of the service, read from the environment and checked when it starts."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -10,13 +11,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    FiniteFloat,
     ValidationError,
     model_validator,
 )
 
 from fovsfe import machine
-from fovsfe.errors import FovsfeError, WrongUsage
+from fovsfe.errors import FovsfeError, UsageError
+from fovsfe.validation import explain
 
 MIB = 1024 * 1024
 # What a worker takes by default where there is plenty of memory; 400 MiB decode 40 megapixels of most
@@ -46,6 +47,12 @@ def _network(value: str) -> str:
     return value
 
 
+def _digest(value: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", value):  # the message leaves it out, as it may be the key itself
+        raise ValueError("each must be the SHA-256 of a key: 64 hexadecimal digits in lower case")
+    return value
+
+
 CommaSeparated = BeforeValidator(_split)
 
 
@@ -58,7 +65,9 @@ class Settings(BaseModel):
     """port to listen on"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 for all"""
-    app_root: Annotated[str, Field(pattern=r"^[/\w.~-]*$"), AfterValidator(_root)] = ""
+    app_root: Annotated[
+        str, Field(pattern=r"^[/\w.~-]*$", description="a path such as /cars"), AfterValidator(_root)
+    ] = ""
     """path under which a proxy shows the service, such as /cars"""
     max_content_length: Annotated[int, Field(ge=1024)] = 16 * MIB
     """bytes of one upload at most"""
@@ -71,21 +80,21 @@ class Settings(BaseModel):
     upload_memory: Annotated[int, Field(ge=0)] = 0
     """bytes for uploads in a worker, reserved from admission to response; 0: what is free, see
     `with_memory`"""
-    upload_seconds: Annotated[FiniteFloat, Field(gt=0)] = 30
+    upload_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30
     """seconds for receiving an upload; a slower one is cut"""
     queue_length: Annotated[int, Field(ge=1)] = 32
     """photos that may wait in the queue of a worker; more are refused"""
-    queue_seconds: Annotated[FiniteFloat, Field(gt=0)] = 10
+    queue_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10
     """seconds that a photo may wait in the queue"""
-    stop_seconds: Annotated[FiniteFloat, Field(gt=0)] = 8
+    stop_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8
     """seconds for finishing what is under way when the service is stopped"""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """worker processes, each with its own copy of the networks"""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """worker threads of a process, each on one core; 0: as many as fit, see `with_threads`"""
-    rate_limit: Annotated[FiniteFloat, Field(ge=0)] = 0
+    rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """uploads per minute from one client; 0: no limit"""
-    api_keys: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], CommaSeparated] = ()
+    api_keys: Annotated[tuple[Annotated[str, AfterValidator(_digest)], ...], CommaSeparated] = ()
     """SHA-256 of the keys that /api/ accepts, in hexadecimal, separated by commas; empty: it needs no key"""
     trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], CommaSeparated] = ()
     """addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are trusted, separated by commas"""
@@ -108,17 +117,14 @@ class Settings(BaseModel):
     def read(cls, environ: Mapping[str, str], **flags: Any) -> "Settings":
         """Returns the settings of the environment; `flags` that are not None take precedence.
 
-        An empty variable counts as not set. Raises WrongUsage with the name of a variable that is wrong.
+        An empty variable counts as not set. Raises UsageError with the name of a variable that is wrong.
         """
         given = {name: environ[name.upper()] for name in cls.model_fields if environ.get(name.upper())}
         given |= {name: value for name, value in flags.items() if value is not None}
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            fault = error.errors()[0]
-            reason = fault["msg"].removeprefix("Value error, ")
-            name = f"{str(fault['loc'][0]).upper()}: " if fault["loc"] else ""
-            raise WrongUsage(name + reason) from None
+            raise UsageError("; ".join(_named(fault) for fault in explain(error, cls))) from None
 
     def with_threads(self, total: int | None, used: int, per_thread: int) -> "Settings":
         """Returns the settings with the number of threads filled in, if it is not set.
@@ -153,3 +159,8 @@ class Settings(BaseModel):
                 f"there are {(total or 0) // MIB} MiB"
             )
         return self.model_copy(update={"upload_memory": upload, "decode_memory": decode})
+
+
+def _named(fault: str) -> str:
+    """Puts the name of the variable in place of the field, and of an entry of it, that a text begins with."""
+    return re.sub(r"^([a-z_]+)(\.\d+)?(?=: | = )", lambda match: match[1].upper(), fault)

@@ -28,9 +28,9 @@ async def read_photos(request: Request, settings: Settings) -> AsyncIterator[lis
     state = request.app.state
     announced = _content_length(request, settings.max_content_length)
     client = request.client.host if request.client else ""
+    body = _body(request, settings.max_photos)  # first: a damaged form need not wait for memory
     async with state.admission.admit(client, announced) as upload:
         started = time.perf_counter()
-        body = _body(request, settings.max_photos)
         async with upload.receiving(settings.upload_seconds):
             size = await _receive(request, body, settings.max_content_length)
         photos = body.end()

@@ -12,7 +12,7 @@ from PIL import Image
 from fovsfe.bundle.format import Bundle
 from fovsfe.photos.decode import FORMATS
 from fovsfe.service.engine import Engine, PhotoResult
-from fovsfe.service.i18n import AGAIN, PROBLEMS, Language, megabytes, messages_about, number, percent
+from fovsfe.service.i18n import AGAIN, TRANSLATIONS, Language, megabytes, messages_about, number, percent
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 
@@ -86,7 +86,7 @@ def page_messages(bundle: Bundle, settings: Settings, language: Language) -> dic
 
 def problem_view(slug: str, language: Language, settings: Settings) -> ProblemView:
     """Returns a problem with what a visitor can do about it."""
-    title, advice = PROBLEMS[language][slug]
+    title, advice = TRANSLATIONS[language].problems[slug]
     limits = {
         "size": megabytes(settings.max_content_length, language),
         "photos": settings.max_photos,

@@ -10,7 +10,7 @@ needed:
 - Workers do not end when their supervisor is killed.
 - Nothing can be done when a worker dies, but its gauges must be removed from the metrics of all.
 - A worker whose thread does not answer a ping within seconds is killed as hung, also while it loads its
-  networks on a busy machine; and at the end the supervisor waits for ever for a worker that really hangs.
+  networks on a busy machine; and at the end the supervisor waits forever for a worker that really hangs.
 - Workers are spawned rather than forked and take their arguments through pickle, the application among them.
 
 Each of these would have to be overridden, which leaves nothing of it.
@@ -37,6 +37,8 @@ LAST_REQUEST_SECONDS = 1.0  # for one more request on the connections that are o
 RESTART_SECONDS = 1.0  # the least time between two starts of a worker that dies at once
 
 CHECK_SECONDS = 0.2  # between two looks for messages; a worker's end is noticed at once
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 ServeInWorker = Callable[[Callable[[], None], Callable[[], bool]], None]
 """serves until it is stopped; takes `on_ready` and `is_orphan`, which says whether the parent is gone"""
@@ -70,15 +72,15 @@ class Workers:
 
         `on_ready` is called when the first worker serves. Raises FovsfeError if none can start.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
         in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         metrics_folder = tempfile.mkdtemp(prefix="fovsfe-", dir=in_memory)
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = (
-            metrics_folder  # metrics.py adds up what the workers write there
-        )
+        # Where the workers write what metrics.py adds up.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder
         try:
-            self._workers = [self._start() for _ in range(self._count)]
+            for position in range(self._count):
+                self._start(position)
             while not self._stopping:
                 wait([worker.process.sentinel for worker in self._workers], timeout=CHECK_SECONDS)
                 self._receive_messages(on_ready)
@@ -91,12 +93,19 @@ class Workers:
                 worker.process.kill()
             shutil.rmtree(metrics_folder, ignore_errors=True)
 
-    def _start(self) -> _Worker:
-        receiver, sender = Pipe(duplex=False)
-        process = get_context("fork").Process(target=_work, args=(self._serve_in_worker, sender))
-        process.start()
-        sender.close()
-        return _Worker(process, receiver, time.monotonic())
+    def _start(self, position: int) -> None:
+        """Starts the worker with this position in the list, or its replacement, unless it is time to stop.
+
+        A signal to stop waits until the worker is in the list and, in the worker, until it has its handlers.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        if not self._stopping:
+            receiver, sender = Pipe(duplex=False)
+            process = get_context("fork").Process(target=_work, args=(self._serve_in_worker, sender))
+            process.start()
+            sender.close()
+            self._workers[position : position + 1] = [_Worker(process, receiver, time.monotonic())]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -126,14 +135,15 @@ class Workers:
             mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
             if time.monotonic() - worker.started < RESTART_SECONDS:
                 time.sleep(RESTART_SECONDS)
-            self._workers[position] = self._start()
-            if self._stopping:  # the signal came meanwhile
-                self._workers[position].process.terminate()
+            self._start(position)
 
 
 def _work(serve_in_worker: ServeInWorker, messages: Connection) -> None:
     """Runs in the worker process."""
     parent = os.getppid()
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: sys.exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:
         serve_in_worker(lambda: messages.send(""), lambda: os.getppid() != parent)
     except FovsfeError as error:

@@ -63,15 +63,16 @@ def synced_folder(
         finally:
             mirror.stop()
         if (folder / "metrics.json").exists():  # nothing is left to resume, but it may be shown
-            atexit.register(_remove_unused, home)
+            atexit.register(_remove_complete, home, folder)
     finally:
         lock.release()
 
 
-def _remove_unused(home: Path) -> None:
-    """Removes the local copy of a run, unless another process uses it."""
+def _remove_complete(home: Path, folder: Path) -> None:
+    """Removes the local copy of a run, unless another process uses it or has begun another run there."""
     with suppress(Timeout), FileLock(home.with_suffix(".lock")).acquire(timeout=0):
-        shutil.rmtree(home, ignore_errors=True)
+        if (folder / "metrics.json").exists():
+            shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager
@@ -93,15 +94,29 @@ def downloaded(location: str) -> Iterator[Path]:
 
 
 @contextmanager
-def upload_on_exit(location: str) -> Iterator[Path]:
+def upload_on_exit(location: str, replaces: str = "") -> Iterator[Path]:
     """Yields a local folder to write to; when the block ends, uploads its files to `location`, oldest first.
 
-    For a path, that is the path itself. Raises FovsfeError if a URL cannot be reached.
+    For a path, that is the path itself.
+
+    Args:
+        location: a path or URL.
+        replaces: a file that marks a folder of the same kind, such as "bundle.json". With it, the new folder
+            takes the place of the one at a URL: files that only the old one has are removed. Without it, they
+            are kept.
+
+    Raises:
+        FovsfeError: a URL cannot be reached, or there are files, but not the one that `replaces` names.
     """
     if not is_url(location):
         yield Path(location)
         return
     url = as_path(location)
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as name:
+        mirror = Mirror(Path(name), str(url), no_notification)
+        if replaces:
+            names = mirror.adopt()
+            if names and replaces not in names:
+                raise FovsfeError(f"{location} has files, but no {replaces}: choose another folder")
         yield Path(name)
-        Mirror(Path(name), str(url), no_notification).push()
+        mirror.push()

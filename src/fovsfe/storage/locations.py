@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 from upath import UPath
 
-from fovsfe.errors import WrongUsage
+from fovsfe.errors import UsageError
 from fovsfe.storage.retry import retry
 
 AnyPath = Path | UPath
@@ -24,7 +24,7 @@ def is_url(location: str) -> bool:
 def as_path(location: str) -> AnyPath:
     """Returns an absolute path of this machine, or a URL that behaves like a path.
 
-    Raises WrongUsage if no library for such a URL is known or installed.
+    Raises UsageError if no library for such a URL is known or installed.
     """
     if not is_url(location):
         return Path(location).resolve()
@@ -35,9 +35,9 @@ def as_path(location: str) -> AnyPath:
     except ImportError as error:
         extra = _EXTRAS.get(location.partition("://")[0])
         remedy = f"pip install 'fovsfe[{extra}]'" if extra else str(error)
-        raise WrongUsage(f"{location}: the library for such URLs is not installed: {remedy}") from error
+        raise UsageError(f"{location}: the library for such URLs is not installed: {remedy}") from error
     except ValueError as error:
-        raise WrongUsage(f"{location}: no such kind of URL is known: {error}") from error
+        raise UsageError(f"{location}: no such kind of URL is known: {error}") from error
 
 
 def name_of(location: str) -> str:

@@ -24,8 +24,8 @@ LOG, CACHE = "log.jsonl", "cache"  # in a run folder: LOG tells which copy is ah
 class Mirror:
     """Keeps what is at `url` equal to the local `folder`.
 
-    `download` or `prepare` fills the folder; `push` uploads its changes once; between `start_watching` and
-    `stop` a thread does so all the time.
+    `download` or `prepare` fills the folder, or `adopt` lets it replace what is at the URL. `push` uploads
+    its changes once; between `start_watching` and `stop` a thread does so all the time.
     """
 
     def __init__(self, folder: Path, url: str, notify: Notify) -> None:
@@ -73,6 +73,18 @@ class Mirror:
                 continue  # another process has removed it meanwhile
             self._uploaded[name] = file_stamp(file)
         return len(names)
+
+    def adopt(self) -> list[str]:
+        """Takes the files at the URL for those of an older folder, and returns their names.
+
+        `push` then uploads everything, and removes from the URL what the folder does not have.
+        """
+        try:
+            names = retry(self._remote_names, self._url, self._notify)
+        except FileNotFoundError:
+            names = []
+        self._uploaded = {name: GONE for name in names if ".." not in name.split("/")}
+        return names
 
     def start_watching(self) -> None:
         """Starts the thread that uploads every change."""

@@ -25,7 +25,7 @@ class TrainingState:
     """the number of the stage under way"""
     epoch: int = 0
     """how many of its epochs are done"""
-    epochs_without_gain: int = 0
+    epochs_without_improvement: int = 0
     """how many of them have passed since its log loss last fell"""
     stage_loss: float = math.inf
     """the lowest validation log loss of this stage"""
@@ -36,17 +36,17 @@ class TrainingState:
     best: dict[str, Tensor] = field(default_factory=dict)
     """the weights that reached it"""
     parts: dict[str, Any] = field(default_factory=dict)
-    """the states of the network, its average and the optimizer in the middle of a stage"""
+    """the states of the network, its EMA and the optimizer in the middle of a stage"""
     history: list[HistoryRow] = field(default_factory=list)
 
-    def note(self, row: HistoryRow, weights: dict[str, Tensor], min_delta: float) -> None:
+    def record_epoch(self, row: HistoryRow, weights: dict[str, Tensor], min_delta: float) -> None:
         """Takes an epoch's figures, and keeps its weights if they are the best so far.
 
         A gain is a log loss that is lower by more than `min_delta`.
         """
         self.history.append(row)
         gained = row["log_loss"] < self.stage_loss - min_delta
-        self.epochs_without_gain = 0 if gained else self.epochs_without_gain + 1
+        self.epochs_without_improvement = 0 if gained else self.epochs_without_improvement + 1
         self.stage_loss = min(self.stage_loss, row["log_loss"])
         if row["log_loss"] < self.best_loss or not self.best:
             # min: a first epoch without a finite loss must not outdo all that follow
@@ -55,7 +55,7 @@ class TrainingState:
 
     def end_stage(self) -> None:
         """Moves on to the next stage."""
-        self.stage, self.epoch, self.epochs_without_gain = self.stage + 1, 0, 0
+        self.stage, self.epoch, self.epochs_without_improvement = self.stage + 1, 0, 0
         self.stage_loss, self.parts = math.inf, {}
 
 
@@ -79,7 +79,7 @@ def save_checkpoint(file: Path, state: TrainingState) -> None:
 
 
 def write_history(file: Path, history: list[HistoryRow]) -> None:
-    """Writes the history as CSV, a row an epoch. Raises FovsfeError if it cannot be written."""
+    """Writes the history as CSV, one row per epoch. Raises FovsfeError if it cannot be written."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,8 +1,6 @@
 """What a network is trained on, behind one interface: a CPU or GPU here, XLA's devices in `training.xla`."""
 
-import ctypes
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,9 +50,8 @@ class Device:
         Raises:
             FovsfeError: the group has more processes on a node than each of them sees GPUs.
         """
-        logging.getLogger("lightning_fabric").setLevel(
-            logging.WARNING
-        )  # it announces the precision each time
+        # It announces the precision each time.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.fabric = self._make_fabric(precision, group)
 
     def _make_fabric(self, precision: str, group: ProcessGroup | None) -> Any:
@@ -99,7 +96,7 @@ class Device:
         """Returns the first process's value."""
         return self.fabric.broadcast(value)
 
-    def part_of(self, count: int) -> slice:
+    def own_slice(self, count: int) -> slice:
         """This process's part of the positions 0 to `count` - 1, as numpy.array_split cuts them."""
         each, rest = divmod(count, self.world_size)
         start = self.rank * each + min(self.rank, rest)
@@ -150,7 +147,7 @@ class Device:
         """The context of a forward pass."""
         return self.fabric.autocast()
 
-    def place(self, network: Network) -> Network:
+    def move(self, network: Network) -> Network:
         """Returns a new network on the device."""
         return network.to(self.fabric.device)
 
@@ -163,13 +160,13 @@ class Device:
         """Seeds this process's random numbers, each process differently."""
         torch.manual_seed(seed + self.rank)
 
-    def average_of(self, network: nn.Module, decay: float) -> ModelEmaV3:
+    def make_ema(self, network: nn.Module, decay: float) -> ModelEmaV3:
         """Returns an exponential moving average (EMA) of a network's weights."""
         return ModelEmaV3(network, decay=decay, use_warmup=True)
 
-    def update_average(self, average: ModelEmaV3, network: nn.Module, step: int) -> None:
-        """Takes a step's weights into the average."""
-        average.update(network, step=step)
+    def update_ema(self, ema: ModelEmaV3, network: nn.Module, step: int) -> None:
+        """Takes a step's weights into the EMA."""
+        ema.update(network, step=step)
 
     def set_lr(self, optimizer: Any, factor: float) -> None:
         """Sets each group's learning rate to `factor` of its full one."""
@@ -180,7 +177,7 @@ class Device:
         """Prepares a new optimizer for its first step."""
 
     def restore(self, parts: dict[str, Any], saved: dict[str, Any]) -> None:
-        """Loads saved states of "network", "average" and "optimizer", perhaps of another device."""
+        """Loads saved states of "network", "ema" and "optimizer", perhaps of another device."""
         for group in saved.get("optimizer", {}).get("param_groups", []):
             if "capturable" in group:
                 group["capturable"] = self.optimizer_options.get("capturable", False)
@@ -191,14 +188,3 @@ class Device:
         """Returns the states of all parts on the CPU."""
         cpu = torch.device("cpu")
         return {name: move_data_to_device(part.state_dict(), cpu) for name, part in parts.items()}
-
-
-def tune_malloc() -> None:
-    """Lets glibc keep freed memory: training frees and takes the same hundred megabytes at every step, and
-    fetching them anew from the kernel costs more than the arithmetic. Without glibc, does nothing.
-    """
-    if sys.platform != "win32":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-            mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD

@@ -28,7 +28,7 @@ Message = dict[str, Any]
 
 RENDEZVOUS_TIMEOUT = timedelta(minutes=10)  # for all processes to be there
 COLLECTIVE_TIMEOUT = timedelta(hours=1)
-LEAVE_SECONDS = 10.0  # that a process which ends waits for the others to have heard of it
+LEAVE_SECONDS = 60.0  # that a process which ends waits for the others to have heard of it
 _POLL_SECONDS = 0.1  # in a blocking wait, Ctrl-C would not be noticed
 
 
@@ -151,10 +151,8 @@ class ProcessGroup:
         with suppress(RuntimeError):
             if self.is_first:
                 self._store.set("heard", "")
-                everyone_left = self.size - 1
-                _wait_until(
-                    lambda: self._store.add("left", 0) == everyone_left, LEAVE_SECONDS
-                )  # it may hold the store
+                others = self.size - 1  # are waited for: this process may hold the store
+                _wait_until(lambda: self._store.add("left", 0) == others, LEAVE_SECONDS)
                 return
             heard = error is None or _wait_until(lambda: self._store.check(["heard"]), LEAVE_SECONDS)
             self._store.add("left", 1)
@@ -178,9 +176,8 @@ class ProcessGroup:
 
     def _failure_of_another(self) -> str:
         with suppress(RuntimeError):
-            _wait_until(
-                lambda: self._store.check(["failure"]), 2.0
-            )  # the connection may break before they come
+            # The connection may break before the words come.
+            _wait_until(lambda: self._store.check(["failure"]), 2.0)
             return self._failure()
         return ""
 

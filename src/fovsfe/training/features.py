@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from fovsfe.arrays import Float32s, Ints
@@ -38,7 +38,7 @@ class _TtaDataset(Dataset[Tensor]):
 @torch.no_grad()
 def _predict_batches(
     device: Device,
-    network: Network,
+    network: nn.Module,
     forward: Callable[[Tensor], Tensor],
     dataset: _TtaDataset,
     progress: Progress,
@@ -47,7 +47,7 @@ def _predict_batches(
     network.eval()
     photos, indices = dataset.photos, dataset.indices
     order = photos.order_by_shard(indices)
-    positions = order[device.part_of(len(order))]
+    positions = order[device.own_slice(len(order))]
     part = _TtaDataset(photos, indices[positions], dataset.variant)
     loader = DataLoader(part, PREDICTION_BATCH, **device.loader_options(photos))
     done = 0
@@ -60,20 +60,20 @@ def _predict_batches(
         progress(done, len(positions))
 
 
-def predict_outputs(
+def predict_logits(
     device: Device,
-    network: Network,
-    forward: Callable[[Tensor], Tensor],
+    network: nn.Module,
     photos: ResizedPhotos,
     indices: Ints,
     variant: str,
     progress: Progress = no_progress,
 ) -> Float32s:
-    """Returns what `forward` gives for one test-time variant of the photos at `indices`: (n, width).
+    """Returns a network's logits (n, classes) for one test-time variant of the photos at `indices`.
 
     Each process computes its own part, so no photo is counted twice.
     """
-    parts = list(_predict_batches(device, network, forward, _TtaDataset(photos, indices, variant), progress))
+    dataset = _TtaDataset(photos, indices, variant)
+    parts = list(_predict_batches(device, network, network, dataset, progress))
     positions = np.concatenate([where for where, _ in parts]) if parts else np.empty(0, np.int64)
     rows = np.concatenate([values for _, values in parts]) if parts else np.empty((0, 0), np.float32)
     return device.merge_rows(rows, positions, len(indices))
@@ -83,7 +83,7 @@ def predict_tta(
     device: Device, network: Network, photos: ResizedPhotos, indices: Ints, tta: tuple[str, ...]
 ) -> Float32s:
     """Returns the network's probabilities (tta, n, classes), one row of photos for each test-time variant."""
-    logits = [predict_outputs(device, network, network, photos, indices, variant) for variant in tta]
+    logits = [predict_logits(device, network, photos, indices, variant) for variant in tta]
     return torch.from_numpy(np.stack(logits)).softmax(-1).numpy()
 
 
@@ -123,7 +123,7 @@ def frozen_features(
     def plain_and_mirrored(batch: Tensor) -> Tensor:  # so that a photo is read once
         return torch.cat([network.features(batch), network.features(batch.flip(2))], dim=1)
 
-    if not file.exists():
+    if not device.broadcast(file.exists()):  # the first process decides: another may see an older folder
         dataset = _TtaDataset(photos, np.arange(len(photos)), "plain")
         with atomic_path(file) if device.is_first else nullcontext(file) as temporary:
             shared = Path(device.broadcast(str(temporary)))

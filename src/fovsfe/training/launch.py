@@ -16,7 +16,7 @@ from fovsfe.training import xla
 from fovsfe.training.checkpoint import load_checkpoint, save_checkpoint
 from fovsfe.training.device import FABRIC_PRECISION, Device
 from fovsfe.training.distributed import ProcessGroup
-from fovsfe.training.features import Features, frozen_features, predict_outputs
+from fovsfe.training.features import Features, frozen_features, predict_logits
 from fovsfe.training.results import write_results
 from fovsfe.training.schedule import moment_after
 from fovsfe.training.stages import NetworkTraining, train_head, train_layers
@@ -110,14 +110,14 @@ def _build(device: Device, task: TrainingTask) -> Network:
     # Without weights, too, a member starts alike in every fold and round: they share its cached features.
     torch.manual_seed(task.recipe.seed + task.member.seed)
     member = task.member
-    return device.place(
+    return device.move(
         build_network(member.backbone, member.size, member.head, task.num_classes, task.weights)
     )
 
 
 def _frozen_features(device: Device, task: TrainingTask, network: Network, on_event: OnEvent) -> Features:
     def progress(done: int, total: int) -> None:
-        on_event({"doing": "features", "done": done, "of": total})
+        on_event({"type": "features", "done": done, "total": total})
 
     return frozen_features(device, network, task.photos, task.feature_cache, progress)
 
@@ -129,9 +129,9 @@ def _training_end(device: Device, task: TrainingTask, network: Network) -> float
         return None
     sample = np.resize(task.val_idx, device.timing_photos)
     for _ in range(device.timing_warm_ups):
-        predict_outputs(device, network, network, task.photos, sample, "plain")
+        predict_logits(device, network, task.photos, sample, "plain")
     start = time.monotonic()
-    predict_outputs(device, network, network, task.photos, sample, "plain")
+    predict_logits(device, network, task.photos, sample, "plain")
     seconds_per_photo = (time.monotonic() - start) / len(sample) / device.world_size
     predictions = len(task.tta) * (len(task.val_idx) + len(task.test_idx))
     return float(end - seconds_per_photo * predictions)

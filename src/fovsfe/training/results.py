@@ -13,6 +13,7 @@ from fovsfe.training.checkpoint import write_history
 from fovsfe.training.device import PREDICTION_BATCH
 from fovsfe.training.features import predict_tta
 from fovsfe.training.stages import NetworkTraining
+from fovsfe.training.task import PREDICTIONS, WEIGHTS
 
 
 def write_results(training: NetworkTraining) -> None:
@@ -24,19 +25,18 @@ def write_results(training: NetworkTraining) -> None:
     device, task, network = training.device, training.task, training.network
     val = predict_tta(device, network, task.photos, task.val_idx, task.tta)
     test = predict_tta(device, network, task.photos, task.test_idx, task.tta)
-    test = test.reshape(
-        len(task.tta), len(task.test_idx), task.num_classes
-    )  # also if there are no test photos
+    # Also if there are no test photos.
+    test = test.reshape(len(task.tta), len(task.test_idx), task.num_classes)
     result: dict[str, Any] = {"stage": training.state.best_stage, "log_loss": training.state.best_loss}
     if task.recipe.augment.stressed_validation:
         result["stressed_accuracy"] = _stressed_accuracy(training)
     if not device.is_first:
         return
     tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(task.folder / "network.safetensors") as temporary:
+    with atomic_path(task.folder / WEIGHTS) as temporary:
         temporary.write_bytes(to_bytes(tensors))
     write_history(task.folder / "history.csv", training.state.history)
-    with atomic_path(task.folder / "predictions.npz") as temporary, temporary.open("wb") as file:
+    with atomic_path(task.folder / PREDICTIONS) as temporary, temporary.open("wb") as file:
         np.savez(file, val=val, test=test)
     write_json(task.result, result)
     task.checkpoint.unlink(missing_ok=True)

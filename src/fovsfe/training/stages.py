@@ -21,7 +21,7 @@ from fovsfe.photos.transforms import build_augmentation, build_mixup
 from fovsfe.recipe import TrainingSettings
 from fovsfe.training.checkpoint import HistoryRow, TrainingState, save_checkpoint
 from fovsfe.training.device import PREDICTION_BATCH, Batch, Device
-from fovsfe.training.features import Features, predict_outputs
+from fovsfe.training.features import Features, predict_logits
 from fovsfe.training.schedule import StageProgress, lr_factor
 from fovsfe.training.task import OnEvent, TrainingTask
 
@@ -50,7 +50,7 @@ def train_head(training: NetworkTraining, features: Features, deadline: float | 
     task, settings, state = training.task, training.settings, training.state
     device = training.device.head_device()
     head = training.network.head.to(device)
-    average = ModelEmaV3(head, decay=settings.ema, use_warmup=True)
+    ema = ModelEmaV3(head, decay=settings.ema, use_warmup=True)
     groups = head_parameter_groups(training.network, settings.head_lr, settings.weight_decay)
     optimizer = _optimizer(settings, groups, {})
     generator = torch.Generator().manual_seed(task.seed)
@@ -72,16 +72,16 @@ def train_head(training: NetworkTraining, features: Features, deadline: float | 
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            average.update(head, step=step)
+            ema.update(head, step=step)
             losses.append(loss.item())
         if not losses:
             break  # time is up
-        logits = _head_logits(task, average.module, features)
-        averaged = {f"head.{name}": value for name, value in average.module.state_dict().items()}
+        logits = _head_logits(task, ema.module, features)
+        ema_state = {f"head.{name}": value for name, value in ema.module.state_dict().items()}
         row = _history_row(0.0, epoch, float(np.mean(losses)), logits, task.y_true, started)
-        state.note(row, training.network.state_dict() | averaged, settings.min_delta)
-        training.on_event({"doing": "epoch", **row})
-        if state.epochs_without_gain >= settings.patience:
+        state.record_epoch(row, training.network.state_dict() | ema_state, settings.min_delta)
+        training.on_event({"type": "epoch", **row})
+        if state.epochs_without_improvement >= settings.patience:
             break
     head.to(training.device.fabric.device)
 
@@ -118,29 +118,29 @@ def train_layers(training: NetworkTraining, deadline: float | None) -> None:
     wrapped, optimizer = device.fabric.setup(
         training.network, _optimizer(settings, groups, device.optimizer_options)
     )
-    average = device.average_of(training.network, settings.ema)
-    parts = {"network": training.network, "average": average, "optimizer": optimizer}
+    ema = device.make_ema(training.network, settings.ema)
+    parts = {"network": training.network, "ema": ema, "optimizer": optimizer}
     device.begin_stage(optimizer.optimizer)
     device.restore(parts, state.parts)
     steps = len(_loader(training, 0))
     progress = StageProgress(device, settings.epochs * steps, deadline, state.epoch * steps)
     mix = build_mixup(task.recipe.augment.mixup, task.recipe.augment.cutmix)
-    stepper = _Stepper(training, wrapped, average, optimizer, progress, mix)
-    while state.epoch < settings.epochs and state.epochs_without_gain < settings.patience:
+    stepper = _Stepper(training, wrapped, ema, optimizer, progress, mix)
+    while state.epoch < settings.epochs and state.epochs_without_improvement < settings.patience:
         started = time.monotonic()
         losses = stepper.epoch(stage)
         if not losses:
             return  # time is up
-        logits = predict_outputs(device, average.module, average.module, task.photos, task.val_idx, "plain")
+        logits = predict_logits(device, ema.module, task.photos, task.val_idx, "plain")
         mean_loss = float(torch.stack([loss.cpu() for loss in losses]).mean().item())
         row = _history_row(stage, state.epoch, mean_loss, torch.from_numpy(logits), task.y_true, started)
-        state.note(row, average.module.state_dict(), settings.min_delta)
+        state.record_epoch(row, ema.module.state_dict(), settings.min_delta)
         state.epoch += 1
         state.parts = device.save(parts)
         if device.is_first:
             save_checkpoint(task.checkpoint, state)
         device.barrier()
-        training.on_event({"doing": "epoch", **row})
+        training.on_event({"type": "epoch", **row})
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Stepper:
 
     training: NetworkTraining
     wrapped: nn.Module
-    average: ModelEmaV3
+    ema: ModelEmaV3
     optimizer: Any
     progress: StageProgress
     mix: nn.Module | None
@@ -169,9 +169,9 @@ class _Stepper:
                 break
             losses.append(self._step(photos, targets, step, lr_factor(done, settings.warmup)))
             whole = (state.stage + done) / len(settings.stages)
-            event = {"doing": "step", "stage": stage, "epoch": state.epoch}
-            training.on_event({**event, "progress": done, "whole": whole})
-        training.device.share_buffers(self.average.module)
+            event = {"type": "step", "stage": stage, "epoch": state.epoch}
+            training.on_event({**event, "progress": done, "network_progress": whole})
+        training.device.share_buffers(self.ema.module)
         return losses
 
     def _mixed(self, photos: Tensor, targets: Tensor) -> Batch:
@@ -187,7 +187,7 @@ class _Stepper:
         self.optimizer.zero_grad()
         device.fabric.backward(loss)
         self.optimizer.step()
-        device.update_average(self.average, self.training.network, step)
+        device.update_ema(self.ema, self.training.network, step)
         return loss.detach()
 
 

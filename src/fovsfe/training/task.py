@@ -9,15 +9,21 @@ from fovsfe.arrays import Float32s, Ints
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.recipe import MemberSettings, Recipe
 
+# In the folder of a network:
+CHECKPOINT = "checkpoint.pt"  # only while it is trained
+WEIGHTS = "network.safetensors"
+PREDICTIONS = "predictions.npz"
+RESULT = "result.json"  # written last
+
 Event = dict[str, Any]
 
 OnEvent = Callable[[Event], None]
-"""is told what a training does: {"doing": "features", "done", "of"}, {"doing": "step", "stage", "epoch",
-"progress", "whole"} (shares, 0 to 1, of the stage and of the network), {"doing": "epoch", **HistoryRow}"""
+"""is told what a training does: {"type": "features", "done", "total"}, {"type": "step", "stage", "epoch",
+"progress", "network_progress"} (0 to 1, of the stage and of the network), {"type": "epoch", **HistoryRow}"""
 
 OnNetworkEvent = Callable[[str, Event], None]
-"""is told a network's name and its events: those above, {"doing": "begin"}, {"doing": "decoding", "done",
-"of"}, {"doing": "say", "text"} and {"doing": "end"}"""
+"""is told a network's name and its events: those above, {"type": "begin"} (from a cluster with "machine"),
+{"type": "decoding", "done", "total"}, {"type": "message", "text"} and {"type": "end"}"""
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,9 @@ class TrainingTask:
     @property
     def checkpoint(self) -> Path:
         """What a resumed training goes on from; removed when the network is trained."""
-        return self.folder / "checkpoint.pt"
+        return self.folder / CHECKPOINT
 
     @property
     def result(self) -> Path:
         """Written last: the network is trained if and only if it is there."""
-        return self.folder / "result.json"
+        return self.folder / RESULT

@@ -86,7 +86,7 @@ class XlaDevice(Device):
         """Each length would be a graph: the batch is padded to PREDICTION_BATCH."""
         return padded(photos, PREDICTION_BATCH).to(self.fabric.device)
 
-    def place(self, network: Network) -> Network:
+    def move(self, network: Network) -> Network:
         """Its batch norms keep the variance that PyTorch's keep."""
         _unbias_variances(network)
         return network.to(self.fabric.device)
@@ -102,18 +102,18 @@ class XlaDevice(Device):
         super().seed(seed)
         torch_xla.manual_seed(seed)
 
-    def average_of(self, network: nn.Module, decay: float) -> ModelEmaV3:
-        """The average is on the device; timm makes one on the host only."""
+    def make_ema(self, network: nn.Module, decay: float) -> ModelEmaV3:
+        """The EMA is on the device; timm makes one on the host only."""
         twin = copy.deepcopy(network)
         _end_step()
-        average = ModelEmaV3(twin.cpu(), decay=decay, use_warmup=True, foreach=False)
-        return average.to(self.fabric.device)
+        ema = ModelEmaV3(twin.cpu(), decay=decay, use_warmup=True, foreach=False)
+        return ema.to(self.fabric.device)
 
-    def update_average(self, average: ModelEmaV3, network: nn.Module, step: int) -> None:
+    def update_ema(self, ema: ModelEmaV3, network: nn.Module, step: int) -> None:
         """The decay reaches the device as a tensor."""
-        decay = _scalar(average.get_decay(step), self.fabric.device)
+        decay = _scalar(ema.get_decay(step), self.fabric.device)
         with torch.no_grad():
-            average.apply_update_(network, decay)
+            ema.apply_update_(network, decay)
 
     def set_lr(self, optimizer: Any, factor: float) -> None:
         """The factor reaches the device as a tensor, but for SGD, which would read it back."""
@@ -132,9 +132,8 @@ class XlaDevice(Device):
                 parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
         optimizer.zero_grad()
-        for (
-            state
-        ) in optimizer.state.values():  # even the momentum is more than 0: it has seen the weight decay
+        # Even the momentum is more than 0: it has seen the weight decay.
+        for state in optimizer.state.values():
             for tensor in _tensors(state.values()):
                 tensor.zero_()
 
@@ -146,7 +145,7 @@ class XlaDevice(Device):
         """
         super().restore(parts, saved)
         optimizer = parts["optimizer"].optimizer
-        states = [parts["network"].state_dict(), parts["average"].state_dict(), *optimizer.state.values()]
+        states = [parts["network"].state_dict(), parts["ema"].state_dict(), *optimizer.state.values()]
         for tensor in [tensor for state in states for tensor in _tensors(state.values())]:
             tensor.mul_(1)
         _end_step()
@@ -174,7 +173,7 @@ class _Accelerator(XLAAccelerator):  # type: ignore[misc]
 class _Precision(XLAPrecision):  # type: ignore[misc]
     """float32 weights, and bfloat16 arithmetic if asked for.
 
-    A step ends where the next batch is fetched: forward, backward, optimiser and average are one graph.
+    A step ends where the next batch is fetched: forward, backward, optimiser and EMA are one graph.
     """
 
     def __init__(self, name: str) -> None:

@@ -83,9 +83,9 @@ function predict(file, progress) {
       else progress.removeAttribute("value");
     });
     request.addEventListener("load", () => {
-      const reply = request.response;
-      if (request.status === 200 && reply) resolve(resultCard(reply.photos[0]));
-      else resolve(problemCard(reply?.type?.split("/").pop(), request.status));
+      const result = request.response;
+      if (request.status === 200 && result) resolve(resultCard(result.photos[0]));
+      else resolve(problemCard(result?.type?.split("/").pop(), request.status));
     });
     request.addEventListener("error", () => resolve(problemCard("unreachable")));
     request.send(file);
