@@ -33,7 +33,7 @@ from fovsfe.run import Run
 from fovsfe.storage.folders import Expected, synced_folder
 from fovsfe.storage.locations import as_path
 from fovsfe.training.distributed import ProcessGroup
-from fovsfe.training.task import PREDICTIONS, Event, NetworkKey, OnNetworkEvent
+from fovsfe.training.task import PREDICTIONS, RESULT, Event, NetworkKey, OnNetworkEvent
 
 FINISH_SECONDS = 27.0  # choosing, writing, the report and leaving, for which `--minutes` keeps time free
 SECONDS_PER_NETWORK = 4.5  # exporting one and proving it
@@ -261,7 +261,7 @@ def _blend(context: RunContext, number: int) -> RoundResult:
     selection = select_blend(out_of_fold, y_true, titles, class_names, groups, context.recipe.seed)
     _write_round_predictions(context, number, out_of_fold, test.mean(1), selection)
     results = {
-        title: [read_json(run.fold(number, title, fold) / "result.json") for fold in context.folds]
+        title: [read_json(run.fold(number, title, fold) / RESULT) for fold in context.folds]
         for title in titles
     }
     return RoundResult(number, out_of_fold, test, tta, tta_reason, selection, results)
