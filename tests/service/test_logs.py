@@ -35,7 +35,7 @@ def test_a_fault_tells_where_but_not_what_was_sent(capsys: pytest.CaptureFixture
     try:
         int("the visitor's secret")
     except ValueError as error:
-        logs.fault(error, request="abc")
+        logs.exception(error, request="abc")
     written = capsys.readouterr().out
     line = json.loads(written)
     assert (line["error"], line["request"], line["level"]) == ("ValueError", "abc", "error")

@@ -190,7 +190,7 @@ class Engine:
         try:
             predictions = iter(self._predictor.predict_inputs([inputs for inputs, _ in readable]))
         except Exception as error:  # the runtime's exceptions have no common base class
-            logs.fault(error)
+            logs.exception(error)
             return [Problem("internal", "The prediction failed.")] * len(batch)
         self._metrics.infer.observe(time.perf_counter() - started)
         self._metrics.batch.observe(len(readable))

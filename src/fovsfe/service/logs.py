@@ -43,7 +43,7 @@ def event(name: str, **fields: Any) -> None:
     log.info(name, extra={"fields": fields})
 
 
-def fault(error: BaseException, **fields: Any) -> None:
+def exception(error: BaseException, **fields: Any) -> None:
     """Logs the type and place of an unexpected exception, but not its message, which may quote a visitor."""
     places, frame = [], error.__traceback__
     while frame is not None:

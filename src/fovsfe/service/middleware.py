@@ -72,7 +72,7 @@ class RequestMiddleware:
             if isinstance(error, Problem):  # of `check_queue`; the application handles its own
                 await context.discard_short_body()
             else:
-                logs.fault(error, request=context.id)
+                logs.exception(error, request=context.id)
             if not context.status:
                 response = await self._on_error(Request(scope), error)
                 await response(scope, context.receive, context.send)

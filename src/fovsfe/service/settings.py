@@ -161,6 +161,6 @@ class Settings(BaseModel):
         return self.model_copy(update={"upload_memory": upload, "decode_memory": decode})
 
 
-def _named(fault: str) -> str:
+def _named(problem: str) -> str:
     """Puts the name of the variable in place of the field, and of an entry of it, that a text begins with."""
-    return re.sub(r"^([a-z_]+)(\.\d+)?(?=: | = )", lambda match: match[1].upper(), fault)
+    return re.sub(r"^([a-z_]+)(\.\d+)?(?=: | = )", lambda match: match[1].upper(), problem)
