@@ -13,7 +13,7 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
 from fovsfe.photos.dataset import ResizedPhotos
-from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest
+from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest, readable_photos
 from fovsfe.photos.sampler import assign_shards
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe
 from fovsfe.run import Run
@@ -47,7 +47,7 @@ class RunContext:
     @cached_property
     def readable(self) -> pd.DataFrame:
         """The readable photos; all positions are rows of it."""
-        return self.manifest[self.manifest["fault"] == ""].reset_index(drop=True)
+        return readable_photos(self.manifest)
 
     @cached_property
     def pseudo_labels(self) -> pd.DataFrame:
@@ -86,8 +86,7 @@ class RunContext:
 
     def y_true(self, positions: Ints) -> Ints:
         """Returns the labels of photos, as positions in the class names."""
-        number = {label: i for i, label in enumerate(self.facts.class_names)}
-        return np.array([number[label] for label in self.readable["label"].iloc[positions]], np.int64)
+        return self.facts.label_positions(self.readable["label"].iloc[positions])
 
     def ids(self, positions: Ints) -> list[str]:
         """Returns the ids of photos."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fovsfe.arrays import Floats
+from fovsfe.bundle.format import BUNDLE_FILE
 from fovsfe.bundle.run_export import RunSource, export_run
 from fovsfe.callbacks import Notify
 from fovsfe.context import RoundResult, RunContext
@@ -45,7 +46,7 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
     if (context.manifest["part"] == "test").any():
         _write_submissions(context, rounds, best, notify)
     metrics = _metrics(context, rounds, best, reason)
-    if not (run.bundle / "bundle.json").exists():
+    if not (run.bundle / BUNDLE_FILE).exists():
         notify("exporting the bundle")
         source = RunSource(
             run, context.recipe, context.facts, context.manifest, context.arguments.weights, metrics

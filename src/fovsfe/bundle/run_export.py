@@ -21,7 +21,7 @@ from fovsfe.ensemble.selection import select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
 from fovsfe.photos.decode import BadPhoto, load_photo
-from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest
+from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest, readable_photos
 from fovsfe.photos.reader import read_bytes
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.run import Run
@@ -74,7 +74,7 @@ class RunSource:
     @cached_property
     def readable(self) -> pd.DataFrame:
         """The readable photos."""
-        return self.manifest[self.manifest["fault"] == ""].reset_index(drop=True)
+        return readable_photos(self.manifest)
 
     @cached_property
     def val_idx(self) -> Ints:
@@ -84,8 +84,7 @@ class RunSource:
     @cached_property
     def y_true(self) -> Ints:
         """(val,) the labels of the validation photos, as positions in the class names."""
-        number = {label: i for i, label in enumerate(self.facts.class_names)}
-        return np.array([number[label] for label in self.readable["label"].iloc[self.val_idx]], np.int64)
+        return self.facts.label_positions(self.readable["label"].iloc[self.val_idx])
 
     def out_of_fold(self, titles: Sequence[str]) -> Floats:
         """Returns the members' out-of-fold probabilities (members, val, classes)."""

@@ -87,7 +87,7 @@ def _read_facts(run: str) -> RunFacts:
 
 def _start(folder: AnyPath) -> datetime | None:
     """Returns the time of the first line of the log."""
-    first, _, _ = (read_text(folder / "log.jsonl") or "").partition("\n")
+    first, _, _ = (read_text(folder / FILES.log_file.as_posix()) or "").partition("\n")
     return datetime.fromisoformat(json.loads(first)["time"]) if first else None
 
 

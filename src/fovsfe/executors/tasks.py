@@ -82,8 +82,7 @@ def _pseudo_targets(context: RunContext, fold: int) -> tuple[Ints, Float32s]:
     class_names = context.facts.class_names
     if context.recipe.pseudo_labels.soft:
         return positions, pseudo[[f"p:{label}" for label in class_names]].to_numpy(np.float32)
-    number = {label: i for i, label in enumerate(class_names)}
-    labels = np.array([number[label] for label in pseudo["label"]], np.int64)
+    labels = context.facts.label_positions(pseudo["label"])
     return positions, np.eye(len(class_names), dtype=np.float32)[labels]
 
 

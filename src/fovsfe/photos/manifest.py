@@ -6,11 +6,14 @@ the photos again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fovsfe.arrays import Ints
 from fovsfe.errors import FovsfeError
 from fovsfe.files import atomic_path, write_text
 from fovsfe.photos.layouts import DataSet
@@ -56,12 +59,22 @@ class DataSetFacts(BaseModel):
         """`root` as a path or URL."""
         return as_path(self.root)
 
+    def label_positions(self, labels: Iterable[str]) -> Ints:
+        """Returns each label's position in the class names, (n,). Raises KeyError if one is not there."""
+        position = {label: i for i, label in enumerate(self.class_names)}
+        return np.array([position[label] for label in labels], np.int64)
+
     @property
     def sample(self) -> pd.DataFrame | None:
         """The sample submission as text, as it was read; None if there is none."""
         if self.sample_columns is None:
             return None
         return pd.DataFrame(list(self.sample_rows), columns=pd.Index(self.sample_columns), dtype=object)
+
+
+def readable_photos(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of the manifest without a fault, numbered from 0."""
+    return manifest[manifest["fault"] == ""].reset_index(drop=True)
 
 
 def write_facts(file: Path, facts: DataSetFacts) -> None:

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from fovsfe.callbacks import Notify, no_notification
 from fovsfe.errors import FovsfeError
+from fovsfe.run import Run
 from fovsfe.storage.locations import as_path, cache_root, is_url
 from fovsfe.storage.mirror import Mirror
 
@@ -62,7 +63,7 @@ def synced_folder(
             yield folder
         finally:
             mirror.stop()
-        if (folder / "metrics.json").exists():  # nothing is left to resume, but it may be shown
+        if Run(folder).metrics.exists():  # nothing is left to resume, but it may be shown
             atexit.register(_remove_complete, home, folder)
     finally:
         lock.release()
@@ -71,7 +72,7 @@ def synced_folder(
 def _remove_complete(home: Path, folder: Path) -> None:
     """Removes the local copy of a run, unless another process uses it or has begun another run there."""
     with suppress(Timeout), FileLock(home.with_suffix(".lock")).acquire(timeout=0):
-        if (folder / "metrics.json").exists():
+        if Run(folder).metrics.exists():
             shutil.rmtree(home, ignore_errors=True)
 
 
