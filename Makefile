@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.fovsfe-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-tpu check audit bench docs pictures wheel container force
+.PHONY: help demo test test-slow test-tpu check audit bench docs pictures wheel container lock force
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,8 +41,9 @@ check: $(INSTALLED)  ## style, types, and which package may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-audit: $(INSTALLED)  ## known vulnerabilities of the installed packages; needs PyPI itself, a mirror does not know
+audit: $(INSTALLED)  ## known vulnerabilities of the packages, installed and of the image; needs PyPI itself, a mirror does not know
 	$(BIN)/python -m pip freeze --exclude-editable | $(BIN)/pip-audit --strict --no-deps --disable-pip -r /dev/stdin
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r deploy/requirements.txt
 
 # Tried from another folder than the checkout's, so that what is imported is what was installed.
 wheel: $(INSTALLED)  ## the wheel and the source archive, into dist/; tried in a fresh environment, without PyTorch
@@ -58,6 +59,17 @@ wheel: $(INSTALLED)  ## the wheel and the source archive, into dist/; tried in a
 
 container: $(INSTALLED)  ## the image under load: with docker, podman or E2E=TOOL; of BUNDLE=FOLDER
 	PYTHON='$(abspath $(BIN))/python' tests/container/run.sh $(BUNDLE)
+
+# With the Python of the image, which versions may depend on. The hashes are those of a version's files for every
+# platform, and nothing tells where they came from.
+PIP_COMPILE := dist/lock/bin/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+lock: export CUSTOM_COMPILE_COMMAND := make lock
+lock:  ## the newest versions of what the image has, with their hashes, into deploy/; needs python3.11
+	python3.11 -m venv --clear dist/lock
+	dist/lock/bin/python -m pip install --quiet pip-tools
+	$(PIP_COMPILE) --extra serve --output-file deploy/requirements.txt pyproject.toml
+	$(PIP_COMPILE) --only-build-deps --build-deps-for wheel --output-file deploy/build-requirements.txt pyproject.toml
 
 pictures: $(INSTALLED)  ## the README's pictures of the report and the page, from the demo's run
 	$(BIN)/fovsfe demo --no-serve
