@@ -133,7 +133,9 @@ def compare_servers(
 
 def measure_overload(bundle: Path, photos: Sequence[Path], seconds: float) -> dict[str, Any]:
     """Sends fovsfe four times what it can serve; returns what it refuses and serves, and its memory."""
-    with running_server("fovsfe", bundle, QUEUE_SECONDS=str(2 * FULL_QUEUE_SECONDS)) as (url, process):
+    settings = {"QUEUE_SECONDS": str(2 * FULL_QUEUE_SECONDS)}
+    settings["TRUSTED_PROXIES"] = "127.0.0.1"  # which may open any number of connections
+    with running_server("fovsfe", bundle, **settings) as (url, process):
         _send_load(url, WARM_UP_SECONDS, WARM_UP_CLIENTS, photos)
         cpu_before = _cpu_seconds(process.pid)
         responses = _send_load(url, CAPACITY_SECONDS, CAPACITY_CLIENTS, photos)

@@ -38,6 +38,7 @@ from fovsfe.progress import Screen
 from fovsfe.recipe import AboutSettings, MemberSettings, Recipe
 from fovsfe.run import Run
 from fovsfe.service import app as service
+from fovsfe.service import protocol
 from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
@@ -258,6 +259,21 @@ def test_every_problem_is_documented_with_its_status_and_nothing_else() -> None:
     assert {row[0].strip("`"): int(row[1]) for row in rows} == {
         slug: kind.status for slug, kind in PROBLEM_TYPES.items()
     }
+
+
+def test_every_limit_of_a_connection_is_documented() -> None:
+    section = _section(_page("http.md"), "Limits of a connection")
+    for limit in (
+        f"{protocol.MAX_CONNECTIONS} open connections",
+        f"{protocol.MAX_CLIENT_CONNECTIONS} of them from one address",
+        f"{protocol.HEADER_SECONDS:.0f} seconds for a header",
+        f"{protocol.HEADER_BYTES // 1024} KiB and {protocol.HEADER_FIELDS} fields of a header",
+        f"{protocol.MAX_PIPELINED} requests sent ahead",
+        f"trailers: {protocol.HEADER_BYTES // 1024} KiB and an eighth",
+        f"packets of {protocol.PACKET_BYTES} bytes on average, after the first {protocol.FREE_PACKETS}",
+        f"{protocol.WRITE_SECONDS:.0f} seconds for reading",
+    ):
+        assert limit in section
 
 
 def test_every_metric_is_documented_and_nothing_else() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from PIL import Image
 
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
-from fovsfe.service import app
+from fovsfe.service import app, engine
 from fovsfe.service.app import create_app
 from fovsfe.service.problems import Problem, busy
 from fovsfe.service.schemas import ModelInfo, PredictResponse, ProblemDocument
@@ -141,11 +142,19 @@ def test_the_model(opened: Callable[..., TestClient], colours: Path, photo: Phot
     assert client.post("/api/predict", content=photo("Black")).json()["model"] == model.model
 
 
-def test_health(opened: Callable[..., TestClient]) -> None:
+def test_health(opened: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
     client = opened()
     assert client.get("/healthz").json() == {"status": "alive"}
     assert client.get("/readyz").json() == {"status": "ready"}
-    client.app.state.stopping = True  # type: ignore[attr-defined]
+    state = client.app.state  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "BATCH_SECONDS", -1.0)
+        state.engine._busy_since["a thread that hangs"] = time.monotonic()
+        response = client.get("/readyz")
+        assert (response.status_code, slug(response)) == (503, "not-ready")
+        del state.engine._busy_since["a thread that hangs"]
+    assert client.get("/readyz").status_code == 200
+    state.stopping = True
     assert client.get("/healthz").headers["connection"] == "close"
     response = client.get("/readyz")
     assert (response.status_code, slug(response)) == (503, "not-ready")
@@ -193,8 +202,110 @@ def test_refusals(
     client = opened(max_content_length=1024, max_photos=2)
     response = client.request(method, address, **sent)
     assert (response.status_code, slug(response)) == (status, wanted)
-    assert ("allow" in response.headers) == (status == 405)
     assert f'fovsfe_problems_total{{reason="{wanted}"}} 1.0' in client.get("/metrics").text
+
+
+GET, POST, BOTH = "GET, HEAD", "POST", "GET, HEAD, POST"
+ALLOWED = {"/": BOTH, "/about": GET, "/api/predict": POST, "/api/model": GET, "/healthz": GET, "/readyz": GET}
+ALLOWED |= {
+    "/metrics": GET,
+    "/docs": GET,
+    "/openapi.json": GET,
+    "/problems/busy": GET,
+    "/static/page.css": GET,
+}
+
+
+@pytest.mark.parametrize("root", ["", "/cars"])
+def test_every_route_says_which_methods_it_takes_and_takes_them(
+    opened: Callable[..., TestClient], root: str
+) -> None:
+    client = opened(app_root=root)
+    for path, allowed in ALLOWED.items():
+        for method in ("DELETE", "PUT", "PATCH", "OPTIONS", "TRACE", "GET", "HEAD", "POST"):
+            response = client.request(method, root + path)
+            assert (response.status_code == 405) == (method not in allowed.split(", ")), (method, path)
+            assert response.headers.get("allow") == (allowed if response.status_code == 405 else None)
+
+
+def test_head_is_answered_as_get_is(opened: Callable[..., TestClient]) -> None:
+    client = opened()
+    for path in (*ALLOWED, "/nowhere", "/api/nowhere"):
+        get, head = client.get(path), client.head(path)
+        assert head.status_code == get.status_code or "GET" not in ALLOWED.get(path, GET), path
+        if path != "/metrics":  # whose size changes
+            assert head.headers.get("content-length") == get.headers.get("content-length"), path
+    text = client.get("/metrics").text
+    assert 'fovsfe_requests_total{method="HEAD",route="/about",status="200"} 1.0' in text
+
+
+@pytest.mark.parametrize("character", ["%0a", "%0D", "%00", "%09", "%1f", "%7F", "%C2%85"])
+@pytest.mark.parametrize("path", ["/metrics{}", "/{}metrics", "/api/mod{}el", "/problems/busy{}", "/{}"])
+def test_a_control_character_in_a_path_is_refused(
+    opened: Callable[..., TestClient], path: str, character: str
+) -> None:
+    response = opened().get(path.format(character))
+    assert (response.status_code, slug(response)) == (400, "bad-request")
+
+
+def test_answers_that_depend_on_the_language_say_so(opened: Callable[..., TestClient], photo: Photo) -> None:
+    client, browser = opened(), {"accept": "text/html"}
+    for response in (
+        client.get("/api/model"),
+        client.post("/api/predict", content=photo("Black")),
+        client.get("/"),
+        client.get("/about"),
+        client.get("/docs"),
+        client.post("/", content=photo("Black")),
+    ):
+        assert response.headers["vary"] == "Accept-Language, Cookie"
+    assert client.get("/nowhere", headers=browser).headers["vary"] == "Accept, Accept-Language, Cookie"
+    assert client.get("/nowhere").headers["vary"] == "Accept"
+    for path in ("/api/nowhere", "/healthz", "/static/page.css", "/openapi.json"):
+        assert "vary" not in client.get(path).headers
+
+
+def test_other_sites_may_use_the_service_only_if_that_is_set(
+    opened: Callable[..., TestClient], photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    ask |= {"access-control-request-headers": "authorization,content-type"}
+    closed = opened()
+    assert closed.options("/api/predict", headers=ask).status_code == 405
+    assert "access-control-allow-origin" not in closed.get("/api/model", headers=ask).headers
+
+    client, other = opened(cors_origins=("https://a.example",)), ask | {"origin": "https://b.example"}
+    allowed = client.options("/api/predict", headers=ask)
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://a.example")
+    assert "POST" in allowed.headers["access-control-allow-methods"]
+    assert client.options("/api/predict", headers=other).status_code == 400
+    origin = {"origin": "https://a.example"}
+    answers = [client.post("/api/predict", content=data, headers=origin) for data in (photo("Black"), b"no")]
+
+    def full(*_: object) -> None:
+        raise busy(3)
+
+    monkeypatch.setattr(client.app.state.admission, "check_queue", full)  # type: ignore[attr-defined]
+    answers.append(client.post("/api/predict", content=photo("Black"), headers=origin))
+    assert [answer.status_code for answer in answers] == [200, 415, 503]
+    for answer in answers:  # an error as well: its page could not read what is wrong otherwise
+        assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        assert "Origin" in answer.headers["vary"]
+    assert "access-control-allow-origin" not in client.get("/api/model", headers=other).headers
+
+    everyone = opened(cors_origins=("*",)).get("/api/model", headers=other)
+    assert everyone.headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize(
+    "body", [{"json": {"photo": "aGVsbG8="}}, {"data": {"photo": "x"}}, {"content": b"%PDF"}]
+)
+def test_what_is_no_photo_is_told_how_to_send_one(
+    opened: Callable[..., TestClient], body: dict[str, Any]
+) -> None:
+    response = opened().post("/api/predict", **body)
+    assert (response.status_code, slug(response)) == (415, "not-an-image")
+    assert "multipart/form-data" in response.json()["detail"]
 
 
 def test_browsers_get_a_page_but_not_from_the_api(opened: Callable[..., TestClient]) -> None:
@@ -230,17 +341,19 @@ def test_a_full_queue_is_told_before_anything_else(
     assert client.get("/cars/").status_code == 200
 
 
-def test_keys_are_for_the_api_alone(opened: Callable[..., TestClient], photo: Photo) -> None:
+def test_keys_are_for_the_api_and_the_metrics(opened: Callable[..., TestClient], photo: Photo) -> None:
     client, data = opened(api_keys=(hashlib.sha256(KEY.encode()).hexdigest(),)), photo("Black")
-    assert slug(client.get("/api/model")) == "no-key"
+    assert slug(client.get("/api/model")) == slug(client.get("/metrics")) == "no-key"
     response = client.post("/api/predict", content=data, headers={"authorization": "Bearer wrong"})
     assert (response.status_code, slug(response)) == (401, "no-key")
     assert response.headers["www-authenticate"] == "Bearer"
     allowed = {"authorization": f"Bearer {KEY}"}
     assert client.post("/api/predict", content=data, headers=allowed).status_code == 200
+    assert client.get("/metrics", headers=allowed).status_code == 200
     assert client.get("/").status_code == client.get("/readyz").status_code == 200
-    security = client.get("/openapi.json").json()["paths"]["/api/model"]["get"]["security"]
-    assert security == [{"key": []}]
+    paths = client.get("/openapi.json").json()["paths"]
+    secured = {path for path in paths if any("security" in operation for operation in paths[path].values())}
+    assert secured == {"/api/predict", "/api/model", "/metrics"}
 
 
 def test_clients_behind_a_trusted_proxy_are_told_apart(

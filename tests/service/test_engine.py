@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fovsfe.bundle.predictor import BATCH, Prediction, Predictor
+from fovsfe.service import engine as engine_module
 from fovsfe.service.engine import Engine, PhotoResult
 from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import Problem
@@ -36,10 +37,16 @@ class Gated(Predictor):
 
 
 class Broken(Predictor):
-    """A predictor whose runtime fails."""
+    """A predictor whose runtime fails, in one way after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, threads=1)
+        self.ways = [RuntimeError("out of order"), MemoryError(), SystemExit(), KeyboardInterrupt()]
 
     def predict_inputs(self, photos: Any) -> list[Prediction]:
-        raise RuntimeError("out of order")
+        if self.ways:
+            raise self.ways.pop()
+        return super().predict_inputs(photos)
 
 
 @pytest.fixture
@@ -199,13 +206,65 @@ def test_a_photo_that_takes_too_much_memory(colours: Path, photo: Photo, metrics
 def test_a_failing_runtime_is_a_problem_and_not_the_end(
     colours: Path, photo: Photo, metrics: ServiceMetrics
 ) -> None:
+    predictor = Broken(colours)
+
     async def story(engine: Engine) -> None:
-        for _ in range(2):
+        while predictor.ways:
             with pytest.raises(Problem) as caught:
                 await engine.predict_all([photo("Black")] * 3)
             assert caught.value.slug == "internal"
+        assert isinstance((await engine.predict_all([photo("Black")]))[0], PhotoResult)
+        engine.check_threads()
 
-    played(Broken(colours, threads=1), story, metrics)
+    played(predictor, story, metrics)
+
+
+def test_a_failure_while_decoding_is_answered_as_well(
+    colours: Path, photo: Photo, metrics: ServiceMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    async def story(engine: Engine) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(engine, "_load", fail)
+            with pytest.raises(Problem) as caught:
+                await engine.predict_all([photo("Black")])
+            assert caught.value.slug == "internal"
+        await engine.predict(photo("Black"))
+
+    played(Predictor(colours, threads=1), story, metrics)
+
+
+def test_a_thread_that_hangs_is_told(
+    colours: Path, photo: Photo, metrics: ServiceMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Gated(colours)
+
+    async def story(engine: Engine) -> None:
+        asked = asyncio.create_task(engine.predict(photo("Black")))
+        await _until(lambda: sample(metrics, BEGUN) == 1)
+        engine.check_threads()
+        monkeypatch.setattr(engine_module, "BATCH_SECONDS", -1.0)
+        with pytest.raises(Problem) as caught:
+            engine.check_threads()
+        assert caught.value.slug == "not-ready"
+        predictor.gate.set()
+        await asked
+        engine.check_threads()
+
+    played(predictor, story, metrics)
+
+
+def test_a_thread_that_has_ended_is_told(colours: Path, metrics: ServiceMetrics) -> None:
+    async def story(engine: Engine) -> None:
+        engine.check_threads()
+        engine.stop()
+        with pytest.raises(Problem) as caught:
+            engine.check_threads()
+        assert caught.value.slug == "not-ready"
+
+    played(Predictor(colours, threads=1), story, metrics)
 
 
 def test_a_heat_map(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:

@@ -58,7 +58,7 @@ def knock(
     size = sum(map(len, chunks)) if length is None else length
     headers = [(b"content-length", str(size).encode())] if size >= 0 else [(b"transfer-encoding", b"chunked")]
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
-    asyncio.run(RequestMiddleware(app or answer_unread, state, refuse)(scope, receive, send))
+    asyncio.run(RequestMiddleware(app or answer_unread, state, refuse, lambda app: app)(scope, receive, send))
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent), len(waiting)
 

@@ -45,6 +45,16 @@ def test_a_rate_limit_is_each_clients_own(clock: Clock) -> None:
         rate.count("a")
 
 
+def test_all_addresses_of_an_ipv6_subnet_and_both_forms_of_an_ipv4_one_share_a_limit(clock: Clock) -> None:
+    rate = RateLimit(2)
+    for first, second in (("2001:db8::1", "2001:db8::2"), ("192.0.2.7", "::ffff:192.0.2.7")):
+        rate.count(first)
+        rate.count(second)
+        with pytest.raises(Problem):
+            rate.count(first)
+    rate.count("2001:db8:0:1::1")
+
+
 def test_refused_uploads_do_not_lengthen_the_wait(clock: Clock) -> None:
     rate = RateLimit(1)
     rate.count("a")

@@ -23,18 +23,18 @@ Photo = Callable[..., bytes]
 
 
 class Service:
-    """A running `fovsfe serve`."""
+    """A running `fovsfe serve`, which runs the code `first` before."""
 
-    def __init__(self, bundle: Path, **settings: str) -> None:
+    def __init__(self, bundle: Path, first: str = "", stdout: int | None = None, **settings: str) -> None:
         with socket.socket() as chosen:
             chosen.bind(("127.0.0.1", 0))
             self.port = chosen.getsockname()[1]
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         environ = os.environ | {"PORT": str(self.port), "THREADS": "1", "FOVSFE_DEBUG": ""} | settings
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from fovsfe.cli import main; main()", "serve", str(bundle)],
+            [sys.executable, "-c", f"{first}\nfrom fovsfe.cli import main; main()", "serve", str(bundle)],
             env=environ,
-            stdout=self._out,
+            stdout=stdout or self._out,
             stderr=self._err,
         )
 
@@ -84,6 +84,12 @@ class Service:
         """What it has logged, once it has ended."""
         return [json.loads(line) for line in self.written()[0].splitlines()]
 
+    def serving(self) -> list[int]:
+        """The processes that serve, or have served."""
+        written = Path(f"/proc/self/fd/{self._out.fileno()}").read_text()
+        events = [json.loads(line) for line in written.splitlines() if line.endswith("}")]
+        return [event["pid"] for event in events if event["event"] == "serving"]
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
@@ -94,8 +100,8 @@ def service(colours: Path) -> Iterator[Callable[..., Service]]:
     """Starts a service with these settings and waits until it is ready."""
     started: list[Service] = []
 
-    def start(**settings: str) -> Service:
-        started.append(Service(colours, **settings))
+    def start(*arguments: Any, **settings: str) -> Service:
+        started.append(Service(colours, *arguments, **settings))
         return started[-1].wait_until_ready()
 
     yield start
@@ -355,30 +361,108 @@ def test_visitors_are_answered_in_a_flood_of_large_uploads(
     assert large.counts["415"] > 0
 
 
-def test_a_header_has_to_come_in_time(colours: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = (
-        "import sys; from fovsfe.service import protocol; protocol.HEADER_SECONDS = 0.5; sys.argv[0] = "
-        "'fovsfe';"
-        "from fovsfe.cli import main; main()"
-    )
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "serve", str(colours), "--port", str(port)], stdout=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(600):
-            with contextlib.suppress(FovsfeError):
-                healthy.check_ready("127.0.0.1", port)
-                break
-            time.sleep(0.05)
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHo")
-            assert connection.recv(100) == b""
-    finally:
-        process.kill()
-        process.wait()
+def test_a_header_has_to_come_in_time(service: Callable[..., Service]) -> None:
+    running = service("from fovsfe.service import protocol; protocol.HEADER_SECONDS = 0.5")
+    assert running.sent(b"GET /healthz HTTP/1.1\r\nHo") == b""
+
+
+def test_a_client_that_does_not_read_is_cut(service: Callable[..., Service]) -> None:
+    """What it has not read is thrown away, though a closed connection would wait for that to be sent."""
+    running = service("from fovsfe.service import protocol; protocol.WRITE_SECONDS = 0.5")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(30)  # raises TimeoutError, which is no ConnectionError
+        connection.connect(("127.0.0.1", running.port))
+        with pytest.raises(ConnectionError):
+            for _ in range(10_000):
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                time.sleep(0.005)
+    assert running.predict(b"x") == 415
+
+
+def test_a_flood_of_requests_sent_ahead_takes_no_memory(service: Callable[..., Service]) -> None:
+    running = service()
+    before = memory(running.process.pid)
+    for _ in range(10):
+        with contextlib.suppress(ConnectionError):  # closed while there is more to read
+            running.sent(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 5000)
+    assert memory(running.process.pid) - before < 20 * 2**20  # 5000 requests alone take as much
+    assert running.metric('fovsfe_problems_total{reason="bad-request"}') == 10
+    assert running.metric("fovsfe_requests_total") < 1000
+
+
+def memory(pid: int) -> int:
+    """The bytes that a process has taken at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(service: Callable[..., Service], photo: Photo) -> None:
+    reader, writer = os.pipe()
+    running = service("", writer)
+    connection = running.connected()
+    for _ in range(2500):  # a pipe holds some 400 lines, the service another 1000
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read() == b'{"status":"alive"}'
+    assert running.predict(photo("Black")) == 200
+    assert running.metric("fovsfe_dropped_log_lines_total") > 0
+    assert running.stop() == 0
+    os.close(reader)
+    os.close(writer)
+    assert "Traceback" not in running.written()[1]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_closed_terminal_stops_it_as_a_signal_does(service: Callable[..., Service], workers: str) -> None:
+    before = {*Path("/dev/shm").glob("fovsfe-*")}
+    running = service(WORKERS=workers)
+    running.process.send_signal(signal.SIGHUP)
+    assert running.process.wait(30) == 0
+    events = [event["event"] for event in running.events()]
+    assert events.count("serving") >= 1
+    assert events[-1] == "stopped"
+    assert not {*Path("/dev/shm").glob("fovsfe-*")} - before
+
+
+HANGS = "import time; from fovsfe.{0} import {1}; {1}.{2} = lambda *_: time.sleep(300)"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        HANGS.format("bundle.predictor", "Predictor", "predict_inputs"),
+        HANGS.format("service", "engine", "cam_overlay"),  # in a thread that Python waits for when it exits
+    ],
+)
+def test_it_stops_in_time_even_if_a_thread_hangs(
+    service: Callable[..., Service], photo: Photo, first: str, workers: str
+) -> None:
+    running, data = service(first, STOP_SECONDS="2", WORKERS=workers), photo("Black")
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as connection:
+        head = f"POST /api/predict?heatmap=1 HTTP/1.1\r\nHost: a\r\nContent-Length: {len(data)}\r\n\r\n"
+        connection.sendall(head.encode() + data)
+        time.sleep(0.5)
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(60)  # and not five minutes
+        assert connection.recv(65536).startswith(b"HTTP/1.1 500")
+
+
+def test_a_worker_that_stands_still_is_replaced(service: Callable[..., Service], photo: Photo) -> None:
+    running = service("from fovsfe.service import workers; workers.HUNG_SECONDS = 8", WORKERS="2")
+    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+    until = time.monotonic() + 60
+    while len(before := running.serving()) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    os.kill(before[0], signal.SIGSTOP)
+    while before[0] in _pids(children) or len(_pids(children)) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert before[1] in _pids(children)
+    assert running.predict(photo("Black")) == 200
+    running.stop()
+    assert [event["pid"] for event in running.events() if event["event"] == "worker hangs"] == [before[0]]
 
 
 def test_too_large_an_upload_is_answered_and_then_cut(service: Callable[..., Service]) -> None:
@@ -428,7 +512,7 @@ def test_only_the_answering_threads_are_started(service: Callable[..., Service],
     running = service(THREADS="3")
     running.predict(photo("Black"))
     threads = [*Path(f"/proc/{running.process.pid}/task").iterdir()]
-    assert len(threads) <= 1 + 3 + 1  # onnxruntime has one of its own
+    assert len(threads) <= 1 + 3 + 1 + 1  # that of the log, and onnxruntime has one of its own
 
 
 def test_what_is_served_needs_no_training_library(colours: Path) -> None:

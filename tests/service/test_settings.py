@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from fovsfe import machine
@@ -5,6 +7,11 @@ from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.service.settings import DECODE_MEMORY, MIB, RESERVE, UPLOAD_MEMORY, Settings
 
 DIGEST = "a" * 64
+ROOT = (
+    'a path such as /cars: "/" before each name, none at the end, and names of A-Z, a-z, 0-9, ".", "_", "~" '
+    'and "-" only'
+)
+ORIGIN = 'an origin such as https://example.com, without a path and in lower case, or "*" for all'
 
 
 def test_what_holds_where_nothing_is_set() -> None:
@@ -18,7 +25,7 @@ def test_what_holds_where_nothing_is_set() -> None:
 
 
 def test_the_environment_and_flags_that_come_first() -> None:
-    environ = {"PORT": "9000", "HOST": "0.0.0.0", "APP_ROOT": "/cars/", "WORKERS": "", "HOME": "/root"}
+    environ = {"PORT": "9000", "HOST": "0.0.0.0", "APP_ROOT": "/cars", "WORKERS": "", "HOME": "/root"}
     found = Settings.read(environ, port=9001, workers=None)
     assert (found.port, found.host, found.app_root, found.workers) == (9001, "0.0.0.0", "/cars", 1)
 
@@ -27,6 +34,8 @@ def test_lists() -> None:
     found = Settings.read({"API_KEYS": f" {DIGEST}, ", "TRUSTED_PROXIES": "10.0.0.0/8,::1"})
     assert found.api_keys == (DIGEST,)
     assert found.trusted_proxies == ("10.0.0.0/8", "::1")
+    mapped = Settings.read({"TRUSTED_PROXIES": "::ffff:10.0.0.5,::ffff:10.0.0.0/104"})
+    assert mapped.trusted_proxies == ("10.0.0.5/32", "10.0.0.0/8")
 
 
 @pytest.mark.parametrize(
@@ -34,8 +43,33 @@ def test_lists() -> None:
     [
         ("PORT", "http", 'PORT = "http": must be a whole number from 1 to 65535'),
         ("PORT", "70000", 'PORT = "70000": must be a whole number from 1 to 65535'),
-        ("APP_ROOT", "cars", 'APP_ROOT: must begin with "/", as in /cars'),
-        ("APP_ROOT", "/<b>", 'APP_ROOT = "/<b>": must be a path such as /cars'),
+        *(
+            ("APP_ROOT", value, f"APP_ROOT = {json.dumps(value, ensure_ascii=False)}: must be {ROOT}")
+            for value in (
+                "cars",
+                "/cars/",
+                "/",
+                "//cars",
+                "/a//b",
+                "/<b>",
+                "/a b",
+                "/a\n",
+                "/é",
+                "/..",
+                "/a/.",
+                "/%41",
+            )
+        ),
+        *(
+            ("CORS_ORIGINS", value, f"CORS_ORIGINS = {json.dumps(value.split(',')[-1])}: must be {ORIGIN}")
+            for value in (
+                "example.com",
+                "https://example.com/",
+                "*,https://Example.com",
+                "https://a b",
+                "null",
+            )
+        ),
         ("MAX_CONTENT_LENGTH", "16M", 'MAX_CONTENT_LENGTH = "16M": must be a whole number of at least 1024'),
         ("WORKERS", "two", 'WORKERS = "two": must be a whole number from 1 to 64'),
         ("THREADS", "-1", 'THREADS = "-1": must be a whole number from 0 to 256'),
@@ -55,6 +89,17 @@ def test_a_wrong_value_is_named_in_one_line_of_plain_words(name: str, value: str
     with pytest.raises(UsageError) as caught:
         Settings.read({name: value})
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("value", ["/cars", "/a/b-c/d.e", "/~me", "/_", ""])
+def test_a_root_is_a_path(value: str) -> None:
+    assert Settings.read({"APP_ROOT": value}).app_root == value
+
+
+def test_origins() -> None:
+    found = Settings.read({"CORS_ORIGINS": "https://example.com, http://localhost:8000,http://[::1]:80"})
+    assert found.cors_origins == ("https://example.com", "http://localhost:8000", "http://[::1]:80")
+    assert Settings.read({"CORS_ORIGINS": "*"}).cors_origins == ("*",)
 
 
 def test_every_wrong_value_is_named() -> None:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
@@ -13,7 +13,7 @@ from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import Problem
 from fovsfe.service.rate_limit import RateLimit
 from fovsfe.service.settings import Settings
-from fovsfe.service.uploads import read_photos
+from fovsfe.service.uploads import _Form, read_photos
 
 SETTINGS = Settings(max_content_length=5000, max_photos=3)
 FORM = {"content-type": "multipart/form-data; boundary=XX"}
@@ -96,6 +96,36 @@ def test_a_form_in_any_pieces(photos: list[bytes], cuts: list[int]) -> None:
         pieces.append(body[at : at + cuts[len(pieces) % len(cuts)]])
         at += len(pieces[-1])
     assert read(pieces, FORM) == photos
+
+
+@given(st.lists(st.integers(1, 40), max_size=30))
+@example([])
+def test_text_before_and_behind_the_parts_of_a_form_is_ignored(cuts: list[int]) -> None:
+    whole = form(part("photo", b"one"), part("photo", b"two"))
+    for before in (b"\r\n", b"This is a form.\r\n", b"\n-- -XX --XX\r\n--X\r\n-\r\n", b"x" * 3000 + b"\r\n"):
+        body, pieces = before + whole + b"The end.\r\n", []
+        for size in cuts:
+            pieces.append(body[:size])
+            body = body[size:]
+        assert read([piece for piece in (*pieces, body) if piece], FORM) == [b"one", b"two"]
+
+
+def test_text_before_a_form_that_never_begins_is_not_kept() -> None:
+    body = _Form(b"XX", 3)
+    for _ in range(100):
+        body.write(b"x" * 1000)
+        assert body._preamble is not None
+        assert len(body._preamble) < 10
+    with pytest.raises(Problem, match="bad-form"):
+        body.end()
+
+
+def test_a_compressed_body_is_told_how_to_be_sent() -> None:
+    with pytest.raises(Problem) as caught:
+        read([b"abc"], {"content-encoding": "gzip"})
+    assert (caught.value.status, caught.value.headers) == (415, {"Accept-Encoding": "identity"})
+    assert "`photo`" in caught.value.detail
+    assert read([b"abc"], {"content-encoding": "identity"}) == [b"abc"]
 
 
 def test_no_photo() -> None:

@@ -43,7 +43,7 @@ async def docs(request: Request) -> Response:
 
 
 def complete(app: FastAPI) -> None:
-    """Adds the start page with its form, and the key that /api/ needs, to the OpenAPI document."""
+    """Adds the start page with its form, and the key that some routes need, to the OpenAPI document."""
     document, html = app.openapi(), text("text/html", "<!doctype html> …")
     document["paths"]["/"] = {
         "get": {"summary": "Page", "description": "The start page, for people.", "responses": _by_text(html)},
@@ -58,7 +58,7 @@ def complete(app: FastAPI) -> None:
         return
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for path, methods in document["paths"].items():
-        if path.startswith("/api/"):
+        if path.startswith("/api/") or path == "/metrics":
             for operation in methods.values():
                 operation["security"] = [{"key": []}]
 

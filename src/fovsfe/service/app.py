@@ -4,6 +4,7 @@ A new route of the API is a function below with `@router`; one of the page is in
 its path is also in `middleware.UPLOAD_PATHS`.
 """
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -18,7 +19,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
+from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from fovsfe import __version__, machine
@@ -28,6 +31,7 @@ from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.service import api_docs, pages, static_files
 from fovsfe.service.admission import Admission
 from fovsfe.service.api_keys import ApiKeys
+from fovsfe.service.clients import Connections
 from fovsfe.service.engine import Engine, PhotoResult
 from fovsfe.service.i18n import Language, messages_about
 from fovsfe.service.metrics import SHARED_FOLDER, ServiceMetrics
@@ -47,6 +51,9 @@ from fovsfe.service.settings import Settings
 from fovsfe.service.uploads import read_photos
 from fovsfe.service.views import label_name
 
+METHODS = ("GET", "HEAD", "POST")
+"""all that any route takes; HEAD wherever GET is, which the middleware sees to"""
+
 router = APIRouter()
 
 
@@ -55,8 +62,9 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     already.
 
     Its state has `settings`, `bundle`, `model` (the bundle's id), `licences` (lines of its card), `engine`,
-    `metrics`, `admission`, `api_keys`, `static_files`, and `stopping`, which the server sets. Raises
-    FovsfeError if the bundle cannot be used or there is too little memory for it.
+    `metrics`, `admission`, `connections`, which the protocol counts, `api_keys`, `static_files`, and
+    `stopping`, which the server sets. Raises FovsfeError if the bundle cannot be used or there is too little
+    memory for it.
     """
     metrics = ServiceMetrics()
     predictor = Predictor(folder, threads=1)  # one core per worker thread of the engine
@@ -71,7 +79,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.start()
         yield
-        engine.stop()
+        await asyncio.to_thread(engine.stop)  # while the last responses are sent
 
     messages = messages_about(predictor.bundle.about, "en")
     app = FastAPI(
@@ -94,6 +102,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     app.state.admission = Admission(
         settings.upload_memory, settings.queue_seconds / 2, rate_limit, engine.check_capacity
     )
+    app.state.connections = Connections(settings.trusted_proxies)
     app.state.api_keys = ApiKeys(settings.api_keys)
     app.state.static_files = static_files.StaticFiles(predictor.bundle.about)
     app.state.stopping = False
@@ -104,7 +113,19 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     api_docs.complete(app)
     for error_type in (Problem, HTTPException, RequestValidationError):
         app.add_exception_handler(error_type, _error_response)
-    app.add_middleware(RequestMiddleware, state=app.state, on_error=_error_response)
+
+    def share(responder: ASGIApp) -> ASGIApp:
+        if not settings.cors_origins:
+            return responder
+        return CORSMiddleware(
+            responder,
+            allow_origins=settings.cors_origins,
+            allow_methods=METHODS,
+            allow_headers=("Authorization", "Content-Type"),
+            expose_headers=("Retry-After", "X-Request-Id"),
+        )
+
+    app.add_middleware(RequestMiddleware, state=app.state, on_error=_error_response, share=share)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return app
@@ -139,7 +160,7 @@ async def predict(
         raise results[0]
     language = pages.language_for(request)
     documents = [await _photo_document(state, result, language, top, heatmap) for result in results]
-    return JSONResponse({"model": state.model, "photos": documents})
+    return JSONResponse({"model": state.model, "photos": documents}, headers={"Vary": pages.VARY})
 
 
 async def _photo_document(
@@ -189,7 +210,8 @@ async def model(request: Request) -> Response:
             "blend": bundle.blend.kind,
             "threshold": bundle.blend.threshold,
             "metrics": bundle.metrics,
-        }
+        },
+        headers={"Vary": pages.VARY},
     )
 
 
@@ -201,20 +223,24 @@ async def healthz() -> Response:
 
 @router.get("/readyz", response_model=ServiceStatus, responses=refusals("not-ready"))
 async def readyz(request: Request) -> Response:
-    """Reports whether the service takes photos: the networks are loaded, and it is not stopping."""
-    if request.app.state.stopping:
+    """Reports whether the service takes photos: it is not stopping, and its worker threads do their work."""
+    state = request.app.state
+    if state.stopping:
         raise Problem("not-ready", "The service is stopping.")
+    state.engine.check_threads()
     return JSONResponse({"status": "ready"})
 
 
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses=text("text/plain", "fovsfe_unknown_answers_total 1.0"),
+    responses=text("text/plain", "fovsfe_unknown_answers_total 1.0") | refusals("no-key"),
 )
 async def prometheus_metrics(request: Request) -> Response:
     """Exposes the metrics in the text format of Prometheus."""
-    return Response(request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    state = request.app.state
+    state.api_keys.check(request.headers.get("authorization", ""))
+    return Response(state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def _error_response(request: Request, error: BaseException) -> Response:
@@ -226,9 +252,12 @@ async def _error_response(request: Request, error: BaseException) -> Response:
     state.metrics.problems.labels(problem.slug).inc()
     is_api = request.scope["path"].startswith(f"{state.settings.app_root}/api/")
     if not is_api and "text/html" in request.headers.get("accept", ""):
-        return pages.problem_page(request, problem)
+        response = pages.problem_page(request, problem)
+        response.headers["Vary"] = f"Accept, {pages.VARY}"
+        return response
     document = problem.document(state.settings.app_root) | {"request": request.state.request_id}
-    return JSONResponse(document, problem.status, problem.headers, MEDIA_TYPE)
+    headers = problem.headers if is_api else problem.headers | {"Vary": "Accept"}
+    return JSONResponse(document, problem.status, headers, MEDIA_TYPE)
 
 
 def _problem(request: Request, error: BaseException) -> Problem:
@@ -247,6 +276,10 @@ def _problem(request: Request, error: BaseException) -> Problem:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Returns the methods of all routes with the request's path; the framework looks at the first only."""
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+    """Returns the methods that work at the request's path; the framework looks at the first route only."""
+
+    def works(method: str) -> bool:
+        scope = {**request.scope, "method": "GET" if method == "HEAD" else method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in METHODS if works(method)]

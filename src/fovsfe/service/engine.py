@@ -17,9 +17,10 @@ from fovsfe.photos.decode import BadPhoto, load_photo, read_header
 from fovsfe.service import logs
 from fovsfe.service.decode_memory import DecodeMemory, memory_needed
 from fovsfe.service.metrics import ServiceMetrics
-from fovsfe.service.problems import Problem, busy
+from fovsfe.service.problems import HOW_TO_SEND, Problem, busy
 from fovsfe.service.settings import Settings
 
+BATCH_SECONDS = 60.0  # a worker thread that is busy with one batch for longer hangs
 NICENESS = 5  # of the worker threads; the event loop keeps 0, so that it can refuse without delay
 
 
@@ -61,6 +62,7 @@ class Engine:
         self._mean_seconds = 0.0  # that a photo takes a thread: a moving average
         self._decode_memory = DecodeMemory(settings.decode_memory)
         self._threads: list[threading.Thread] = []
+        self._busy_since: dict[threading.Thread, float] = {}
         self._drawing = ThreadPoolExecutor(1, "drawing")
 
     def start(self) -> None:
@@ -84,6 +86,14 @@ class Engine:
         wait = self._queued * self._mean_seconds / self._settings.threads
         if self._queued + photos > self._settings.queue_length or wait > self._settings.queue_seconds / 2:
             raise busy(wait)
+
+    def check_threads(self) -> None:
+        """Raises Problem if a worker thread has ended, or hangs."""
+        latest = time.monotonic() - BATCH_SECONDS
+        if not all(thread.is_alive() for thread in self._threads):
+            raise Problem("not-ready", "A worker thread has ended; restart the service.")
+        if any(since < latest for since in [*self._busy_since.values()]):
+            raise Problem("not-ready", f"A batch has taken more than {BATCH_SECONDS:.0f} s.")
 
     async def predict(self, data: bytes) -> PhotoResult:
         """Returns the prediction for a photo. Raises Problem if it is unreadable or waits too long."""
@@ -158,16 +168,25 @@ class Engine:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (first := self._queue.get()) is not None:
             batch = [photo for photo in (first, *self._next_photos()) if self._claim(photo)]
-            started = time.perf_counter()
-            results = self._predict_batch(batch)
+            self._busy_since[threading.current_thread()] = started = time.monotonic()
+            results = self._predict_or_fail(batch)
+            del self._busy_since[threading.current_thread()]
             for photo in batch:
                 photo.data = b""  # `batch` lives until the next one comes
-                seconds = (time.perf_counter() - started) / len(batch)
+                seconds = (time.monotonic() - started) / len(batch)
                 self._mean_seconds = (
                     0.9 * self._mean_seconds + 0.1 * seconds if self._mean_seconds else seconds
                 )
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(_deliver, batch, results)
+
+    def _predict_or_fail(self, batch: Sequence[_QueuedPhoto]) -> Sequence[PhotoResult | Problem]:
+        """Returns a result for each photo, whatever happens: a thread that ended would leave them waiting."""
+        try:
+            return self._predict_batch(batch)
+        except BaseException as error:  # of a library, which may be no Exception
+            logs.exception(error)
+            return [Problem("internal", "The prediction failed.")] * len(batch)
 
     def _next_photos(self) -> Iterator[_QueuedPhoto]:
         """Yields what is in the queue already and fits into the batch."""
@@ -187,11 +206,7 @@ class Engine:
         if not readable:
             return [photo for photo in loaded if isinstance(photo, Problem)]
         started = time.perf_counter()
-        try:
-            predictions = iter(self._predictor.predict_inputs([inputs for inputs, _ in readable]))
-        except Exception as error:  # the runtime's exceptions have no common base class
-            logs.exception(error)
-            return [Problem("internal", "The prediction failed.")] * len(batch)
+        predictions = iter(self._predictor.predict_inputs([inputs for inputs, _ in readable]))
         self._metrics.infer.observe(time.perf_counter() - started)
         self._metrics.batch.observe(len(readable))
         return [
@@ -226,7 +241,7 @@ class Engine:
 def _unreadable(reason: str) -> Problem:
     """Returns the problem for a photo that `photos.decode` refuses for this reason."""
     if reason in ("not an image", "empty"):
-        return Problem("not-an-image", "This is not an image in a supported format.")
+        return Problem("not-an-image", f"This is not an image in a supported format. {HOW_TO_SEND}")
     if "the limit of" in reason:
         return Problem("too-many-pixels", f"The photo has too many pixels: {reason}.")
     return Problem("damaged-photo", f"The photo cannot be read: {reason}.")

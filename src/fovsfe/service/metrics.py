@@ -63,6 +63,10 @@ class ServiceMetrics:
             "fovsfe_unknown_answers", "Photos that probably show none of the labels", registry=own
         )
 
+        self.dropped_log_lines = Counter(
+            "fovsfe_dropped_log_lines", "Lines of the log that nobody read in time", registry=own
+        )
+
     def text(self) -> bytes:
         """Returns all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

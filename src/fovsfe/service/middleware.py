@@ -1,6 +1,7 @@
 """What every request needs, whatever its route: id, security headers, log, metrics, early refusal."""
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,8 @@ SHORT_BODY = 64 * 1024  # bytes: such a body has come with its header, or is abo
 SHORT_BODY_SECONDS = 0.02
 DISCARD_SECONDS = 2.0
 DISCARD_BYTES = 32 * 1024 * 1024
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _POLICY = (
     "default-src 'none'; img-src 'self' data: blob:; script-src 'self'; style-src 'self'; "
@@ -46,10 +49,14 @@ class RequestMiddleware:
     because closing the connection at once could destroy the answer on its way, and the connection is closed.
     """
 
-    def __init__(self, app: ASGIApp, state: State, on_error: ErrorHandler) -> None:
-        """`on_error` makes the response for what `app` raises. While `state.stopping`, every response closes
-        its connection."""
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, state: State, on_error: ErrorHandler, share: Callable[[ASGIApp], ASGIApp]
+    ) -> None:
+        """`on_error` makes the response for what `app` raises; `share` adds the headers that let pages of
+        other sites read the responses of an application. While `state.stopping`, every response closes its
+        connection."""
+        self._app = share(app)
+        self._share = share
         self._state = state
         self._metrics: ServiceMetrics = state.metrics
         self._root: str = state.settings.app_root
@@ -64,20 +71,25 @@ class RequestMiddleware:
             self._restore_prefix(scope)
         context = RequestContext(scope, receive, send, self._state.stopping)
         started = time.perf_counter()
+        method = scope["method"]
+        if method == "HEAD":  # answered as GET; the server, which has the first scope, leaves the body out
+            scope = {**scope, "method": "GET"}
         try:
+            if _CONTROL.search(scope["path"]):  # a proxy's rules and the routes may read it differently
+                raise Problem("bad-request", "The path has a control character.")
             if scope["method"] == "POST" and self._path(scope) in UPLOAD_PATHS:
                 self._state.admission.check_queue()
             await self._app(scope, context.receive, context.send)
         except (Exception, asyncio.CancelledError) as error:  # cancelled: the time to stop is over
-            if isinstance(error, Problem):  # of `check_queue`; the application handles its own
+            if isinstance(error, Problem):  # of those above; the application handles its own
                 await context.discard_short_body()
             else:
                 logs.exception(error, request=context.id)
             if not context.status:
                 response = await self._on_error(Request(scope), error)
-                await response(scope, context.receive, context.send)
+                await self._share(response)(scope, context.receive, context.send)
         finally:
-            self._record(scope, context, time.perf_counter() - started)
+            self._record(scope, method, context, time.perf_counter() - started)
 
     def _restore_prefix(self, scope: Scope) -> None:
         """Makes the path what the visitor asked for, whether or not the proxy has removed the prefix."""
@@ -91,12 +103,12 @@ class RequestMiddleware:
         path: str = scope["path"]
         return path.removeprefix(self._root)
 
-    def _record(self, scope: Scope, context: "RequestContext", seconds: float) -> None:
+    def _record(self, scope: Scope, method: str, context: "RequestContext", seconds: float) -> None:
         """Writes a request to the metrics and the log."""
         route = getattr(scope.get("route"), "path", "other")  # not the path, which a visitor wrote
         if context.status == 503 and self._path(scope) in UPLOAD_PATHS:
             route = self._path(scope)  # it was refused before it was routed
-        method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
+        method = method if method in ("GET", "HEAD", "POST") else "other"
         self._metrics.requests.labels(route, method, str(context.status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         logs.event(

@@ -22,6 +22,9 @@ from fovsfe.service.views import (
     problem_view,
 )
 
+VARY = "Accept-Language, Cookie"
+"""the headers of a request that `language_for` looks at"""
+
 router = APIRouter(include_in_schema=False)
 
 _TEMPLATES = jinja2.Environment(
@@ -33,7 +36,7 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def start_page(request: Request) -> Response:
     """The start page: a form for photos, and the labels that the model knows."""
     return _start_page(request, [])
@@ -59,7 +62,7 @@ async def submit_form(request: Request) -> Response:
     return _start_page(request, cards)
 
 
-@router.api_route("/about", methods=["GET", "HEAD"])
+@router.get("/about")
 async def about(request: Request) -> Response:
     """The model card."""
     state, language = request.app.state, language_for(request)
@@ -67,7 +70,7 @@ async def about(request: Request) -> Response:
     return page(request, "about.html", **view, licences=state.licences)
 
 
-@router.api_route("/problems/{slug}", methods=["GET", "HEAD"])
+@router.get("/problems/{slug}")
 async def explain_problem(request: Request, slug: str) -> Response:
     """The page that the `type` of a problem leads to: what it means and what to do. Raises Problem."""
     if slug not in PROBLEM_TYPES:
@@ -105,7 +108,7 @@ def page(
         threshold=percent(state.bundle.blend.threshold, language),
         **values,
     )
-    fixed = {"Cache-Control": "no-store", "Content-Language": language}
+    fixed = {"Cache-Control": "no-store", "Content-Language": language, "Vary": VARY}
     response = HTMLResponse(html, status, fixed | (headers or {}))
     if request.query_params.get("lang") == language:
         response.set_cookie(

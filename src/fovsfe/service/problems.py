@@ -37,6 +37,11 @@ PROBLEM_TYPES = {
 }
 """slug -> status and English title; a slug, once published, keeps its meaning"""
 
+HOW_TO_SEND = (
+    "Send the bytes of the file as they are, neither as JSON nor as Base64: as the body of the request, or "
+    "in the field `photo` of a form (multipart/form-data)."
+)
+
 
 class Problem(Exception):
     """An error that a request, or one photo of it, is answered with."""

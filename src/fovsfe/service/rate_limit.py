@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fovsfe.service.clients import client_of
 from fovsfe.service.problems import Problem
 
 SETS, WAYS = 2048, 8  # the clients that are remembered: a set-associative table of 400 kB
@@ -19,8 +20,8 @@ _BUCKET = struct.Struct("8sdd")  # hash of the client, uploads left, time of the
 class RateLimit:
     """A token bucket for each client: it holds `per_minute` uploads and fills up at that rate.
 
-    Several workers share the buckets in a memory-mapped file. A client's address is hashed to a set of the
-    table; if the set is full, the client that has been away longest is forgotten.
+    Several workers share the buckets in a memory-mapped file. A client is hashed to a set of the table; if
+    the set is full, the client that has been away longest is forgotten.
     """
 
     def __init__(self, per_minute: float, file: Path | None = None) -> None:
@@ -32,11 +33,12 @@ class RateLimit:
             self._file.truncate(size)  # keeps what is there: this worker may replace another one
         self._table = mmap.mmap(self._file.fileno() if self._file else -1, size)
 
-    def count(self, client: str) -> None:
-        """Counts an upload of `client`, an address. Raises Problem if it is one too many."""
+    def count(self, address: str) -> None:
+        """Counts an upload of the client at `address`. Raises Problem if it is one too many."""
         if not self._per_minute:
             return
-        key, now = hashlib.blake2b(client.encode(), digest_size=8).digest(), time.monotonic()
+        client = client_of(address).encode("utf-8", "surrogateescape")
+        key, now = hashlib.blake2b(client, digest_size=8).digest(), time.monotonic()
         with self._locked():
             offset, left = self._bucket(key, now)
             _BUCKET.pack_into(self._table, offset, key, left - 1 if left >= 1 else left, now)

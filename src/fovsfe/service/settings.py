@@ -34,17 +34,11 @@ def _split(value: Any) -> Any:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-def _root(value: str) -> str:
-    if value.strip("/") == "":
-        return ""
-    if not value.startswith("/"):
-        raise ValueError('must begin with "/", as in /cars')
-    return value.rstrip("/")
-
-
 def _network(value: str) -> str:
-    ipaddress.ip_network(value)  # raises ValueError
-    return value
+    network = ipaddress.ip_network(value)  # raises ValueError
+    mapped = network.network_address.ipv4_mapped if network.version == 6 else None
+    # The addresses of clients are written in the same way.
+    return f"{mapped}/{network.prefixlen - 96}" if mapped and network.prefixlen >= 96 else value
 
 
 def _digest(value: str) -> str:
@@ -54,6 +48,13 @@ def _digest(value: str) -> str:
 
 
 CommaSeparated = BeforeValidator(_split)
+Origin = Annotated[
+    str,
+    Field(
+        pattern=r"^(\*|https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?)$",
+        description='an origin such as https://example.com, without a path and in lower case, or "*" for all',
+    ),
+]
 
 
 class Settings(BaseModel):
@@ -66,7 +67,12 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 for all"""
     app_root: Annotated[
-        str, Field(pattern=r"^[/\w.~-]*$", description="a path such as /cars"), AfterValidator(_root)
+        str,
+        Field(
+            pattern=r"^(/[a-zA-Z0-9_~-][a-zA-Z0-9._~-]*)*$",
+            description='a path such as /cars: "/" before each name, none at the end, and names of A-Z, a-z, '
+            '0-9, ".", "_", "~" and "-" only',
+        ),
     ] = ""
     """path under which a proxy shows the service, such as /cars"""
     max_content_length: Annotated[int, Field(ge=1024)] = 16 * MIB
@@ -95,9 +101,13 @@ class Settings(BaseModel):
     rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """uploads per minute from one client; 0: no limit"""
     api_keys: Annotated[tuple[Annotated[str, AfterValidator(_digest)], ...], CommaSeparated] = ()
-    """SHA-256 of the keys that /api/ accepts, in hexadecimal, separated by commas; empty: it needs no key"""
+    """SHA-256 of the keys that /api/ and /metrics accept, in hexadecimal, separated by commas; empty: they
+    need no key"""
+    cors_origins: Annotated[tuple[Origin, ...], CommaSeparated] = ()
+    """origins whose pages may use the service from a browser, separated by commas; "*": all"""
     trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], CommaSeparated] = ()
-    """addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are trusted, separated by commas"""
+    """addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are trusted, and which may open any
+    number of connections, separated by commas"""
     log_format: Literal["json", "text"] = "json"
     """format of the log on standard output"""
 

@@ -49,7 +49,7 @@ class StaticFiles:
         return Response(self._contents[name], media_type=media_type, headers={"Cache-Control": caching})
 
 
-@router.api_route("/static/{name}", methods=["GET", "HEAD"])
+@router.get("/static/{name}")
 async def static_file(request: Request, name: str, v: str = "") -> Response:
     """A stylesheet, script or picture of the pages. Raises Problem."""
     static_files: StaticFiles = request.app.state.static_files

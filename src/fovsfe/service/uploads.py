@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from fovsfe.service.problems import Problem
+from fovsfe.service.problems import HOW_TO_SEND, Problem
 from fovsfe.service.settings import Settings
 
 FIELD = b"photo"
@@ -26,6 +26,9 @@ async def read_photos(request: Request, settings: Settings) -> AsyncIterator[lis
     are ignored. Raises Problem if the upload is refused, cut or damaged.
     """
     state = request.app.state
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        detail = f"The body is compressed (Content-Encoding). {HOW_TO_SEND}"
+        raise Problem("not-an-image", detail, {"Accept-Encoding": "identity"})
     announced = _content_length(request, settings.max_content_length)
     client = request.client.host if request.client else ""
     body = _body(request, settings.max_photos)  # first: a damaged form need not wait for memory
@@ -37,9 +40,7 @@ async def read_photos(request: Request, settings: Settings) -> AsyncIterator[lis
         state.admission.received(upload, size)
         state.metrics.read.observe(time.perf_counter() - started)
         if not photos:
-            raise Problem(
-                "no-photo", "Send a photo in the form's field `photo`, or as the body of the request."
-            )
+            raise Problem("no-photo", f"There is no photo. {HOW_TO_SEND}")
         yield photos
 
 
@@ -115,6 +116,10 @@ class _Form:
         self._photo: io.BytesIO | None = None  # the one that is being received
         self._header = self._value = self._disposition = b""
         self._has_file = True
+        self._delimiter = b"\r\n--" + boundary
+        # Until the first delimiter: the end of what has come, in which it may have begun. The first line
+        # needs no line end before it.
+        self._preamble: bytes | None = b"\r\n"
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -134,7 +139,7 @@ class _Form:
 
     def write(self, chunk: bytes) -> None:
         try:
-            self._parser.write(chunk)
+            self._parser.write(self._without_preamble(chunk))
         except FormParserError:
             raise Problem("bad-form", "The body is not valid multipart/form-data.") from None
 
@@ -142,6 +147,18 @@ class _Form:
         if not self._ended:
             raise Problem("bad-form", "The form ends before its last boundary.")
         return self._photos
+
+    def _without_preamble(self, chunk: bytes) -> bytes:
+        """Returns a chunk without text before the first delimiter, which is to be ignored (RFC 2046)."""
+        if self._preamble is None:
+            return chunk
+        text = self._preamble + chunk
+        begin = text.find(self._delimiter)
+        if begin < 0:
+            self._preamble = text[1 - len(self._delimiter) :]
+            return b""
+        self._preamble = None
+        return text[begin + 2 :]
 
     def _part_begin(self) -> None:
         self._disposition = b""
