@@ -16,6 +16,7 @@ from fovsfe.photos.decode import (
     BadPhoto,
     decode,
     fit_photo,
+    image_pixels,
     load_photo,
     load_photo_sizes,
     read_header,
@@ -75,6 +76,7 @@ FAITHFUL = {
         SCENE, "WEBP", save_all=True, append_images=[PICTURE.rotate(180)], lossless=True
     ),
     "two-page tiff": encoded(SCENE, "TIFF", save_all=True, append_images=[PICTURE.rotate(180)]),
+    "ppm": encoded(SCENE, "PPM"),
     "mpo": encoded(SCENE, "MPO", save_all=True, append_images=[PICTURE.rotate(180)], quality=95),
 }
 
@@ -86,7 +88,7 @@ def test_colour_comes_out_right(name):
 
 
 def test_all_formats_are_there():
-    assert set(FORMATS) == {"JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF"}
+    assert set(FORMATS) == {"JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM"}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
@@ -176,8 +178,84 @@ def test_ycck_jpeg():
     assert difference(decode(bytes(data)), SCENE) < 6
 
 
+@pytest.mark.parametrize(
+    ("start", "stored"),
+    [
+        (b"P3 128 96 255\n", " ".join(map(str, SCENE.ravel())).encode()),
+        (b"P6\n# a comment\n128 96\n255\n", SCENE.tobytes()),
+        (b"P6 128 96 65535 ", (SCENE.astype(">u2") * 257).tobytes()),
+        (b"P6 128 96 127 ", (SCENE // 2).tobytes()),
+    ],
+)
+def test_pixmaps(start, stored):
+    assert difference(decode(start + stored), SCENE) < 1
+    assert read_header(start + stored).width == WIDTH
+
+
+@pytest.mark.parametrize(
+    ("start", "stored", "least"),
+    [
+        (b"P2 128 96 255\n", " ".join(map(str, GREY.ravel())).encode(), 0),
+        (b"P5 128 96 255\n", GREY.tobytes(), 0),
+        (b"P5 128 96 65535\n", (GREY.astype(">u2") * 257).tobytes(), 0),
+        (b"P5 128 96 4095\n", (GREY * np.uint16(16)).astype(">u2").tobytes(), 0.8),
+        (b"P5 128 96 65535\n", GREY.astype(">u2").tobytes(), 1),  # dark, but of 16 bits
+    ],
+)
+def test_greymaps(start, stored, least):
+    expected = np.repeat((GREY if least < 1 else GREY * 0)[..., None], 3, -1)
+    assert difference(decode(start + stored), expected) <= least
+    assert ("16-bit" in read_header(start + stored).notes) == (b"255\n" not in start or b"65535" in start)
+
+
+def test_bitmaps_of_one_bit():
+    black = (ACROSS // 16 + DOWN // 16) % 2 == 1
+    for start, stored in [
+        (b"P1\n128 96\n", "\n".join("".join(map(str, row)) for row in black.astype(int)).encode()),
+        (b"P4\n128 96\n", np.packbits(black, axis=1).tobytes()),
+    ]:
+        assert (decode(start + stored)[..., 0] == ~black * 255).all()
+
+
+def test_white_lies_beside_a_frame_that_is_smaller_than_its_canvas():
+    frame = encoded(np.full((10, 20), 40, np.uint8), "GIF")
+    at = frame.index(b",\0\0\0\0")
+    data = (
+        frame[:6]
+        + struct.pack("<HH", 50, 30)
+        + frame[10:at]
+        + b","
+        + struct.pack("<HH", 5, 6)
+        + frame[at + 5 :]
+    )
+    expected = np.full((30, 50, 3), 255, np.uint8)
+    expected[6:16, 5:25] = 40
+    assert np.array_equal(decode(data), expected)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"]
+)
+def test_an_open_image_of_any_mode(mode):
+    steps = {"La": ["LA"], "LA": ["L"], "1": ["L"], "RGBa": ["RGBA"], "PA": ["P"]}.get(mode, [])
+    image = PICTURE
+    for step in [*steps, mode]:
+        image = image.convert(step)
+    pixels = image_pixels(image)
+    grey = np.repeat(np.asarray(PICTURE.convert("L"))[..., None], 3, -1)
+    expected = grey if mode in ("1", "L", "LA", "La") else SCENE
+    assert difference(pixels, expected) < {"1": 128, "P": 40, "PA": 40}.get(mode, 4)
+
+
 def test_notes():
     assert read_header(FAITHFUL["jpeg"]).notes == ()
+    assert read_header(FAITHFUL["mpo"]).notes == ("first of several frames",)
+    gain_map = (
+        FAITHFUL["mpo"][:2]
+        + b"\xff\xe1\0\x3bhttp://ns.adobe.com/xap/1.0/\0"
+        + b' hdrgm:Version="1.0" '.ljust(28)
+    )
+    assert read_header(gain_map + FAITHFUL["mpo"][2:]).notes == ()
     assert read_header(FAITHFUL["animated gif"]).notes == ("first of several frames",)
     assert read_header(encoded(SCENE, "JPEG", exif=turned(6))).notes == ("rotated by EXIF",)
 
@@ -281,13 +359,62 @@ def test_another_way_to_fit():
         (FAITHFUL["avif"][:-100], "truncated"),
         (FAITHFUL["heic"][:-100], "truncated"),
         (png_header(50_000, 50_000), "50000x50000 pixels is over the limit of 100 million"),
-        (png_header(500, 500), "truncated"),
-        (b"\xff\xd8\xff\xe0" + bytes(50) + b"\xff\xd9", "damaged"),
+        (png_header(500, 500), "damaged: its pixels cannot be read"),
+        (b"\xff\xd8\xff\xe0" + bytes(50) + b"\xff\xd9", "damaged: its header cannot be read"),
+        (FAITHFUL["ppm"][:900], "truncated"),
+        (b"P2 9 9 255 1 2 3", "truncated"),
+        (b"P2 2 1 255 truncated 9", "damaged: its pixels cannot be read"),
+        (b"P6 2 truncated 9", "damaged: its header cannot be read"),
+        (b"P6 0 9 255 ", "damaged: its header cannot be read"),
+        (b"PyRGBA 1 1 255 1234", "not an image"),
+        (
+            FAITHFUL["jpeg"].replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"),
+            "a kind of image that is not supported",
+        ),
+        (FAITHFUL["bmp"][:28] + b"\x02" + FAITHFUL["bmp"][29:], "a kind of image that is not supported"),
+        (
+            FAITHFUL["tiff"].replace(b"\6\1\3\0\1\0\0\0\2", b"\6\1\3\0\1\0\0\0\x63"),
+            "a kind of image that is not supported",
+        ),
+        (FAITHFUL["gif"][:-1].replace(b"GIF87a", b"GIF truncated"), "not an image"),
     ],
 )
 def test_reasons(data, reason):
-    with pytest.raises(BadPhoto, match=reason):
-        decode(data)
+    for look in (decode, lambda data: load_photo(data, (8, 8), "pad")):
+        with pytest.raises(BadPhoto) as refused:
+            look(data)
+        assert str(refused.value) == reason
+
+
+@pytest.mark.parametrize("name", sorted(FAITHFUL))
+def test_a_reason_is_a_few_plain_words(name):
+    """No names of exceptions, no numbers of errors, no words of a library."""
+    photo, seen = FAITHFUL[name], set()
+    for at in range(2, len(photo), len(photo) // 150 + 1):
+        for broken in (
+            photo[:at],
+            photo[:at] + bytes(40) + photo[at + 40 :],
+            photo[:at] + b"\xff" * 9 + photo[at + 9 :],
+        ):
+            try:
+                decode(broken, max_pixels=1_000_000)
+            except BadPhoto as error:
+                seen.add(str(error))
+    known = {
+        "truncated",
+        "not an image",
+        "a kind of image that is not supported",
+        "damaged: its header cannot be read",
+        "damaged: its pixels cannot be read",
+    }
+    assert "truncated" in seen
+    assert {reason for reason in seen if not reason.endswith("the limit of 1 million")} <= known
+
+
+def test_memory_that_runs_out_is_told(monkeypatch):
+    monkeypatch.setattr(Image.Image, "load", lambda self: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(BadPhoto, match="needs more memory than there is"):
+        decode(FAITHFUL["png"])
 
 
 def test_the_limit_is_checked_before_decoding(monkeypatch):
@@ -295,6 +422,36 @@ def test_the_limit_is_checked_before_decoding(monkeypatch):
     for name in ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heic"):
         with pytest.raises(BadPhoto, match=f"{WIDTH}x{HEIGHT} pixels is over the limit of 5,000"):
             decode(FAITHFUL[name], max_pixels=5000)
+
+
+BIG = np.kron(SCENE, np.ones((8, 8, 1), np.uint8))  # 768 x 1024
+
+
+def test_of_a_jpeg_the_pixels_that_are_decoded_count():
+    data = encoded(BIG, "JPEG")
+    assert read_header(data, max_pixels=HEIGHT * WIDTH).width == 1024
+    with pytest.raises(BadPhoto, match="1024x768 pixels is over the limit of 12,287"):
+        read_header(data, max_pixels=HEIGHT * WIDTH - 1)
+    assert decode(data, (96, 96), max_pixels=HEIGHT * WIDTH).shape == SCENE.shape
+    with pytest.raises(BadPhoto, match="1024x768 pixels is over the limit"):
+        decode(data, max_pixels=768 * 1024 - 1)
+
+
+def test_a_jpeg_over_the_limit_is_decoded_smaller_than_asked_for():
+    """So that what the audit lets pass is read at every size."""
+    data = encoded(BIG, "JPEG")
+    for size in [(8, 8), (96, 96), (384, 512), (768, 1024), (900, 900)]:
+        assert load_photo(data, size, "pad", max_pixels=20_000).shape == (*size, 3)
+        assert decode(data, size, max_pixels=20_000).shape == SCENE.shape
+    assert decode(data, (768, 1024), max_pixels=768 * 1024 // 4).shape == (384, 512, 3)
+
+
+def test_a_jpeg_that_is_held_as_a_whole_counts_as_a_whole():
+    data = encoded(BIG, "JPEG", progressive=True)
+    assert load_photo(data, (96, 96), "pad", max_pixels=768 * 1024).shape == (96, 96, 3)
+    for look in (read_header, lambda *arguments: load_photo(arguments[0], (96, 96), "pad", arguments[1])):
+        with pytest.raises(BadPhoto, match="1024x768 pixels is over the limit"):
+            look(data, 768 * 1024 - 1)
 
 
 def test_a_gif_that_is_a_bomb_by_its_frame():

@@ -1,4 +1,5 @@
 import io
+import struct
 import threading
 from typing import Any
 
@@ -52,7 +53,35 @@ def test_a_phones_heic_finds_room_beside_quicks_networks() -> None:
     assert memory_needed(b"\0\0\0\x18ftypheic", ImageHeader(4032, 3024, ()), 256) <= settings.decode_memory
 
 
+def test_a_heic_of_50_megapixels_is_accepted_where_there_is_memory() -> None:
+    memory = Settings().with_memory(None, 0).decode_memory
+    assert memory_needed(b"\0\0\0\x18ftypheic", ImageHeader(8160, 6120, ()), 256) <= memory
+
+
+def jpeg(width: int, height: int, **options: Any) -> tuple[bytes, ImageHeader]:
+    """A small JPEG whose header says that it is larger."""
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(stream, "JPEG", **options)
+    data = stream.getvalue().replace(b"\0\x10\0\x10\3", struct.pack(">HHB", height, width, 3))
+    return data, read_header(data)
+
+
+def test_of_a_jpeg_what_is_decoded_counts() -> None:
+    """A phone's 108 megapixels are decoded at an eighth; a strip, and one in several scans, are not."""
+    phone = memory_needed(*jpeg(12_000, 9_000), side=480)
+    assert phone < 30 * MIB
+    assert memory_needed(*jpeg(12_000, 9_000), side=2000) > 3 * phone
+    assert memory_needed(*jpeg(65_500, 127), side=224) > 4 * 65_500 * 127
+    assert memory_needed(*jpeg(4_000, 3_000, progressive=True), side=224) > 6 * 4_000 * 3_000
+    assert memory_needed(*jpeg(60_000, 1, progressive=True), side=224) > 6 * 60_000 * 16
+    data, header = jpeg(4_000, 3_000)
+    arithmetic = data.replace(b"\xff\xc0", b"\xff\xca")  # progressive, too
+    assert memory_needed(arithmetic, header, side=224) > 6 * 4_000 * 3_000
+    lossless = data.replace(b"\xff\xc0", b"\xff\xc3")
+    assert memory_needed(lossless, header, side=224) > 8 * 4_000 * 3_000
+
+
 def test_transparent_and_deep_photos_need_more() -> None:
-    plain = memory_needed(b"", ImageHeader(100, 100, ()), 224)
+    plain = memory_needed(b"", ImageHeader(1000, 1000, ()), 224)
     for note in ("transparent", "16-bit"):
-        assert memory_needed(b"", ImageHeader(100, 100, (note,)), 224) > 2 * plain
+        assert memory_needed(b"", ImageHeader(1000, 1000, (note,)), 224) > 2 * plain

@@ -133,10 +133,9 @@ def _audit_shards(photos: DataSet, max_pixels: int, progress: Progress) -> Audit
         table.loc[lost, "fault"] = f"in shard {name}, which {fault}"
         findings.append(Finding(DAMAGED_SHARD, "error", tuple(table["id"][lost]), f"{name} {fault}"))
     large = (table["width"] * table["height"] > max_pixels) & (table["fault"] == NO_FAULT)
-    if large.any():
-        detail = f"more than {max_pixels} pixels"
-        table.loc[large, "fault"] = detail
-        findings.append(Finding("unreadable", "error", tuple(table["id"][large]), detail))
+    for row in table.index[large]:  # of a JPEG, fewer pixels may be decoded
+        table.loc[row, "fault"] = _inspect(photos.root, max_pixels, table["path"][row]).fault
+    findings.extend(_faults(table[large]))
     return AuditResult(table, findings)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
+from PIL import ExifTags, GifImagePlugin, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from fovsfe.arrays import Pixels
+from fovsfe.photos import containers
+from fovsfe.photos.colour_profiles import to_srgb
 
 try:
     import pillow_heif
@@ -28,13 +29,17 @@ PAD_COLOUR = (124, 116, 104)  # ImageNet's mean: a border is about zero after no
 
 # Only these: Pillow knows forty more formats, some of which (EPS) start other programs.
 FORMATS = tuple(
-    name for name in ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF") if name in Image.OPEN
+    name
+    for name in ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM")
+    if name in Image.OPEN
 )
 SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tiff", ".tif", ".avif", ".heic", ".heif"]
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif"}
+    | {".heic", ".heif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 
-_WHITE = (255, 255, 255, 255)
+_PPM_STARTS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")  # Pillow also reads kinds of its own
+_WHITE = (255, 255, 255)
 _UPRIGHT = 1
 _SWAPPED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _TRANSPOSITIONS = {
@@ -46,6 +51,16 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# How Pillow begins to say, in words alone, that a file may be whole but is of a kind that it does not read.
+_UNSUPPORTED = (
+    "cannot handle ",
+    "Unsupported BMP ",
+    "unknown pixel mode",
+    "unknown data organization",
+    "Invalid value for samples per pixel",
+    "Windows Media Photo ",
+    "unsupported compression",
+)
 
 
 class BadPhoto(Exception):
@@ -62,12 +77,21 @@ class ImageHeader:
 
 
 def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
-    """Returns the size and the peculiarities of an encoded photo without decoding it. Raises BadPhoto."""
-    with _bad_photos(data):
+    """Returns the size and the peculiarities of an encoded photo without decoding it. Raises BadPhoto.
+
+    Of a JPEG those pixels count that are decoded at an eighth of its size.
+    """
+    with _bad_photos():
         image = _open(data, max_pixels)
-        orientation = _orientation(image)
-        swapped = orientation in _SWAPPED and image.format != "TIFF"  # its plugin has swapped them already
-        width, height = image.size[::-1] if swapped else image.size
+        orientation, (width, height) = _orientation(image), image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # `size` is that of the upright photo, or is not
+            width, height = (
+                image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
+            )
+        if width * height > max_pixels:
+            _set_scale(image, data, (1, 1), max_pixels)
+        if orientation in _SWAPPED:
+            width, height = height, width
         return ImageHeader(width, height, tuple(_notes(image, orientation)))
 
 
@@ -76,16 +100,21 @@ def decode(data: bytes, at_least: tuple[int, int] | None = None, max_pixels: int
 
     With `at_least` = (height, width), a JPEG whose sides are at least twice as long is decoded at a half, a
     quarter or an eighth of its size, as long as neither side becomes shorter than that (libjpeg's scaled
-    DCT). Of an animation it is the first frame. Raises BadPhoto, whatever the bytes are.
+    DCT); it may become shorter where the photo has more than `max_pixels` otherwise. Of an animation it is
+    the first frame. A colour profile is applied, so that the colours are sRGB. Raises BadPhoto, whatever the
+    bytes are.
     """
-    with _bad_photos(data):
+    with _bad_photos():
         return np.array(_upright_rgb(_open_scaled(data, at_least, max_pixels)))
 
 
 def image_pixels(image: Image.Image) -> Pixels:
-    """Returns the pixels of an open PIL image as `decode` does: uint8 (height, width, 3), RGB, upright,
+    """Returns the pixels of an open PIL image as `decode` does: uint8 (height, width, 3), sRGB, upright,
     transparency on white. Raises BadPhoto if it cannot be decoded."""
-    with _bad_photos(b""):
+    with _bad_photos():
+        if image.mode == "RGB":
+            _load(image)
+            image = image.copy()  # because a colour profile is applied in place
         return np.array(_upright_rgb(image))
 
 
@@ -135,7 +164,7 @@ def load_photo_sizes(
     decoded: dict[tuple[int, int], Image.Image] = {}
     photos = []
     for size, fit in sizes:
-        with _bad_photos(data):
+        with _bad_photos():
             image = _open_scaled(data, size, max_pixels)
             scale = image.size  # taken before decoding, which may turn the photo
             if scale not in decoded:
@@ -163,85 +192,180 @@ def _resized(
 
 
 @contextmanager
-def _bad_photos(data: bytes) -> Iterator[None]:
+def _bad_photos() -> Iterator[None]:
     try:
         yield
     except BadPhoto:
         raise
-    except Exception as error:  # with hostile bytes, Pillow's plugins raise every kind of exception
-        raise BadPhoto(_reason(error, data)) from error
+    except Exception as error:  # with hostile bytes, Pillow raises every kind of exception
+        raise BadPhoto(_reason(error, None, "pixels")) from error
 
 
-def _open_scaled(data: bytes, at_least: tuple[int, int] | None, max_pixels: int) -> ImageFile.ImageFile:
-    """Returns the image, not decoded yet, set to be decoded at the scale that `at_least` allows."""
-    image = _open(data, max_pixels)
-    if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
-        height, width = at_least
-        image.draft(None, (height, width) if _orientation(image) in _SWAPPED else (width, height))
-    return image
+# ---- opening
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image.load()
-    # Only now, because a TIFF is turned while it is loaded, and a PNG may have its EXIF block at the end.
-    orientation = _orientation(image)
-    rgb = _rgb(image)
-    return rgb.transpose(_TRANSPOSITIONS[orientation]) if orientation in _TRANSPOSITIONS else rgb
+class _Source(io.BytesIO):
+    """The bytes of a file. They notice whether a decoder asked for more than there are."""
+
+    exhausted = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        # Pixels are read ahead in blocks, of which the last one is always short.
+        if size and size > 0 and len(data) < (1 if size >= ImageFile.MAXBLOCK else size):
+            self.exhausted = True
+        return data
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """Returns the image with its header read.
+    """Returns the image with its header read, and with what Pillow misreads of it put right.
 
     Image.open would do, but for its pixel limit, which is one for the whole process.
     """
     if not data:
         raise BadPhoto("empty")
-    failure: Exception | None = None
+    failure: BadPhoto | None = None
     for name in FORMATS:
-        factory, accept = Image.OPEN[name]
-        if accept is None or accept(data[:16]) is not True:
+        accept = Image.OPEN[name][1]
+        if (
+            not data.startswith(_PPM_STARTS)
+            if name == "PPM"
+            else accept is None or accept(data[:16]) is not True
+        ):
             continue
+        source, info = _Source(data), dict[str, bytes]()
+        if name == "PNG":
+            sound, info = containers.sound_png(data)
+            source = _Source(sound)
         try:
-            image = factory(io.BytesIO(data), "")
-        except Image.DecompressionBombError as error:
-            raise BadPhoto(f"more pixels than the limit of {_amount(max_pixels)}") from error
+            image = _open_as(name, source)
+            image.info.update(info)
+            if name == "PNG":
+                containers.mend_png(image, data)
+            elif name == "BMP":
+                containers.mend_bmp(image, data)
         except Exception as error:
-            failure = error  # AVIF and HEIF begin alike: the other plugin may read these bytes
-            continue
-        width, height = image.size
-        if width * height > max_pixels:
-            raise BadPhoto(f"{width}x{height} pixels is over the limit of {_amount(max_pixels)}")
+            failure = BadPhoto(_reason(error, source, "header", max_pixels))
+            failure.__cause__ = error
+            continue  # AVIF and HEIF begin alike: the other plugin may read these bytes
         return image
-    if failure is not None:
-        raise failure
-    raise BadPhoto("not an image")
+    raise failure or BadPhoto("not an image")
+
+
+def _open_as(name: str, source: _Source) -> ImageFile.ImageFile:
+    if name == "TIFF":
+        return containers.TiffFile(source, "")
+    if name != "JPEG":
+        return Image.OPEN[name][0](source, "")
+    # Not Pillow's factory, which looks for further pictures behind the first one.
+    try:
+        return JpegImagePlugin.JpegImageFile(source, "")
+    except Exception:
+        return JpegImagePlugin.JpegImageFile(_Source(containers.sound_jpeg(source.getvalue())), "")
+
+
+def _open_scaled(data: bytes, at_least: tuple[int, int] | None, max_pixels: int) -> ImageFile.ImageFile:
+    """Returns the image, not decoded yet, set to be decoded at the scale that `at_least` allows."""
+    image = _open(data, max_pixels)
+    _set_scale(image, data, at_least, max_pixels)
+    return image
+
+
+def _set_scale(
+    image: ImageFile.ImageFile, data: bytes, at_least: tuple[int, int] | None, max_pixels: int
+) -> None:
+    """Sets the scale of a JPEG. Raises BadPhoto if there are more pixels to decode than the limit."""
+    width, height = image.size
+    pixels = width * height
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and at_least is not None:
+        stored = at_least[::-1] if _orientation(image) in _SWAPPED else at_least
+        scale = containers.jpeg_scale((height, width), stored)
+        while scale < 8 and -(-width // scale) * -(-height // scale) > max_pixels:
+            scale *= 2
+        frame = containers.read_jpeg_frame(data) if scale > 1 else None
+        if frame is not None and not frame.lossless:
+            image.draft(None, (max(width // scale, 1), max(height // scale, 1)))
+            if not frame.several_scans:
+                pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise BadPhoto(f"{width}x{height} pixels is over the limit of {_amount(max_pixels)}")
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        # Not the plugin's own getexif: that of PNG decodes the whole image if there is no EXIF block.
-        return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, _UPRIGHT))
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            exif = image.getexif()
+        elif "exif" not in image.info:
+            return _UPRIGHT
+        else:  # not by `getexif`, which also looks into XMP, as no browser does
+            exif = Image.Exif()
+            exif.load(image.info["exif"])
+        return containers.exif_orientation(exif.get(ExifTags.Base.Orientation))
     except Exception:  # a broken EXIF block says nothing about the pixels
         return _UPRIGHT
 
 
+# ---- pixels
+
+
+def _load(image: Image.Image) -> None:
+    source = getattr(image, "fp", None)
+    try:
+        image.load()
+    except Exception as error:
+        raise BadPhoto(_reason(error, source, "pixels")) from error
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    """Decodes an image and returns it in sRGB. An RGB image is changed in place, which saves its memory."""
+    frame = image.tile[0].extents if isinstance(image, GifImagePlugin.GifImageFile) and image.tile else None
+    _load(image)
+    orientation = _orientation(image)  # only now, because a TIFF is turned while it is loaded
+    rgb = _rgb(image)
+    if frame is not None and frame != (0, 0, *rgb.size):
+        canvas = Image.new("RGB", rgb.size, _WHITE)
+        canvas.paste(rgb.crop(frame), frame)
+        return canvas
+    return rgb.transpose(_TRANSPOSITIONS[orientation]) if orientation in _TRANSPOSITIONS else rgb
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+    alpha, colours = _alpha(image), image
     if image.mode.startswith(("I", "F")):
-        return _deep_grey(image)
-    if image.has_transparency_data:
-        on_white = Image.new("RGBA", image.size, _WHITE)
-        on_white.alpha_composite(image.convert("RGBA"))
-        return on_white.convert("RGB")
-    return image.convert("RGB")
+        colours = _deep_grey(image)
+    elif image.mode in ("1", "LA"):
+        colours = image.convert("L")
+    elif image.mode == "La":  # multiplied by its opacity
+        colours = image.convert("LA").convert("L")
+    elif image.mode == "RGBa" or (alpha is not None and image.mode == "P"):
+        colours = image.convert("RGBA").convert("RGB")
+    elif image.mode not in ("RGB", "L", "CMYK"):
+        colours = image.convert("RGB")
+    rgb = to_srgb(colours, image.info.get("icc_profile"))
+    if alpha is None:
+        return rgb
+    on_white = Image.new("RGB", image.size, _WHITE)
+    on_white.paste(rgb, mask=alpha)
+    return on_white
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    """Returns the opacity of each pixel, mode L, or None if all are opaque."""
+    if not image.has_transparency_data or image.mode.startswith("I"):
+        return None
+    bands = image.getbands()
+    if bands[-1] not in ("A", "a"):
+        return image.convert("RGBA").getchannel("A")
+    alpha = image.getchannel(bands[-1])
+    unused = image.format == "BMP" and alpha.getextrema() == (0, 0)  # as the clipboard writes it
+    return None if unused else alpha
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:
-    """Converts grey of 16 or 32 bits or floats to RGB, scaled to 8 bits, which Pillow would clip."""
+    """Converts grey of 16 or 32 bits or floats to mode L, scaled to 8 bits, which Pillow would clip."""
     stored = np.asarray(image)
     values = np.nan_to_num(stored.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or image.format == "PPM":
         low, high = 0.0, 65535.0
     else:
         low, high = float(values.min()), float(values.max())
@@ -249,9 +373,14 @@ def _deep_grey(image: Image.Image) -> Image.Image:
         if low >= 0 and maxima:
             low, high = 0.0, maxima[0]
     grey = np.rint((values - low) * (255.0 / max(high - low, 1e-30))).clip(0, 255).astype(np.uint8)
+    if containers.is_white_zero(image):
+        grey = 255 - grey
     if "transparency" in image.info:
         grey[stored == image.info["transparency"]] = 255
-    return Image.fromarray(grey).convert("RGB")
+    return Image.fromarray(grey)
+
+
+# ---- words
 
 
 def _notes(image: ImageFile.ImageFile, orientation: int) -> list[str]:
@@ -261,47 +390,37 @@ def _notes(image: ImageFile.ImageFile, orientation: int) -> list[str]:
     if image.mode in ("CMYK", "LAB", "YCbCr", "1"):
         notes.append({"1": "1-bit"}.get(image.mode, image.mode))
     if image.mode == "I":
-        notes.append("32-bit")
+        notes.append("16-bit" if image.format == "PPM" else "32-bit")
     raw_modes = " ".join(str(tile.args) for tile in image.tile)  # 16-bit colour has the mode "RGB"
-    if image.mode.startswith("I;16") or ";16B" in raw_modes or ";16L" in raw_modes:
+    if image.mode.startswith("I;16") or any(end in raw_modes for end in (";16B", ";16L", ";16N")):
         notes.append("16-bit")
     if image.mode == "F":
         notes.append("floating point")
     if image.has_transparency_data:
         notes.append("transparent")
-    if getattr(image, "is_animated", False):
+    # The second picture of a phone's JPEG is mostly a map of brightness.
+    gain_map = any(b' hdrgm:Version="' in segment for _, segment in getattr(image, "applist", ()))
+    if getattr(image, "is_animated", False) or ("mp" in image.info and not gain_map):
         notes.append("first of several frames")
     return notes
 
 
-def _reason(error: Exception, data: bytes) -> str:
-    text = str(error).strip().split("\n")[0]
-    if isinstance(error, (EOFError, struct.error)) or "truncat" in text.lower() or _is_truncated(data):
-        return "truncated"
+def _reason(error: Exception, source: object, part: str, max_pixels: int = MAX_PIXELS) -> str:
+    """Returns why a file cannot be read: its `part`, "header" or "pixels", led to this error."""
+    data = source.getvalue() if isinstance(source, _Source) else b""
+    width, height = containers.greatest_size(data)
+    if width * height > max_pixels:
+        return f"{width}x{height} pixels is over the limit of {_amount(max_pixels)}"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more pixels than the limit of {_amount(max_pixels)}"
     if isinstance(error, MemoryError):
         return "needs more memory than there is"
-    return f"damaged: {text[:80] or type(error).__name__}"
-
-
-def _is_truncated(data: bytes) -> bool:
-    """Returns whether the end of a file is missing. For files that could not be read, to say why."""
-    if data.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in data
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data
-    if data.startswith(b"GIF"):
-        return not data.endswith(b";")
-    if data.startswith(b"RIFF"):
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    if data.startswith((b"II*\0", b"MM\0*")):  # the directory, where it comes after the pixels
-        return int.from_bytes(data[4:8], "little" if data.startswith(b"I") else "big") >= len(data)
-    at = 0
-    while data[4:8] == b"ftyp" and at < len(data):  # AVIF, HEIF: a chain of boxes
-        length = int.from_bytes(data[at : at + 4], "big")
-        if length < 8:  # 0: to the end of the file; 1: a 64-bit length follows
-            return False
-        at += length
-    return at > len(data)
+    exhausted = isinstance(source, _Source) and source.exhausted
+    if containers.is_truncated(data) or (exhausted and not containers.has_end(data)):
+        return "truncated"
+    if str(error).startswith(_UNSUPPORTED):
+        return "a kind of image that is not supported"
+    return f"damaged: its {part} cannot be read"
 
 
 def _amount(pixels: int) -> str:

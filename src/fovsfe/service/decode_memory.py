@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fovsfe import machine
+from fovsfe.photos.containers import jpeg_scale, read_jpeg_frame
 from fovsfe.photos.decode import ImageHeader
 from fovsfe.service.problems import Problem
 
@@ -46,17 +47,29 @@ def memory_needed(data: bytes, header: ImageHeader, side: int) -> int:
     """Returns the bytes that decoding the photo `data` takes at its peak.
 
     `side` is the longest side in pixels that is wanted of it. The figures are rounded up from what Pillow 13
-    took for photos of 12 and 24 megapixels of each format. A JPEG is decoded at about the scale that is
-    wanted, but a progressive one keeps all its coefficients meanwhile.
+    took for photos of 12 and 24 megapixels of each format. A JPEG is decoded at the scale that is wanted, but
+    for one in several scans libjpeg keeps the coefficients of every pixel meanwhile, of 2 bytes each.
     """
+    return _decoding_needs(data, header, side) + 13 * side * side  # the latter for the resized photo
+
+
+def _decoding_needs(data: bytes, header: ImageHeader, side: int) -> int:
     pixels, notes = header.width * header.height, set(header.notes) - {"first of several frames"}
     if data.startswith(b"\xff\xd8"):
-        scaled = min(pixels, max(16 * side * side, pixels // 64))
-        return 9 * scaled + (8 * pixels if b"\xff\xc2" in data else 0)
+        frame = read_jpeg_frame(data)
+        scale = 1 if frame.lossless else jpeg_scale((header.height, header.width), (side, side))
+        decoded = -(-header.width // scale) * -(-header.height // scale)
+        # Blocks are whole, of up to 32 pixels, and a row of them is held in any case.
+        blocks = (header.width + 31) * (header.height + 31) if frame.several_scans else 32 * header.width
+        return 13 * decoded + 2 * frame.components * blocks
     if data.startswith(b"RIFF"):
         return (24 if "transparent" in notes else 17) * pixels
     if {"transparent", "16-bit", "32-bit", "floating point"} & notes:
-        return 22 * pixels
+        return 22 * pixels + len(data)
     if data[4:8] == b"ftyp":
-        return (17 if data[8:12] in _HEIC_BRANDS else 21) * pixels // 2
-    return (10 if notes or data[:2] in (b"II", b"MM") else 6) * pixels
+        return (16 if data[8:12] in _HEIC_BRANDS else 22) * pixels // 2
+    if data.startswith(b"P"):
+        return 16 * pixels
+    if notes or data.startswith((b"II", b"MM", b"GIF", b"BM")):
+        return 10 * pixels + len(data)
+    return 6 * pixels + len(data)  # of a PNG, there is a copy without its metadata
