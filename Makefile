@@ -8,10 +8,10 @@ INSTALLED := $(VENV)/.fovsfe-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-tpu check audit bench docs pictures wheel container lock force
+.PHONY: help demo test test-slow test-tpu check audit bench decoder-report docs pictures wheel container lock force
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(INSTALLED)  ## draw photos of ten car models and train an ensemble on them
 	$(BIN)/fovsfe demo
@@ -80,6 +80,9 @@ docs: $(INSTALLED)  ## the site of the documentation, into dist/site
 
 bench: $(INSTALLED)  ## the benchmarks that are quick
 	$(BIN)/python -m benchmarks
+
+decoder-report: $(INSTALLED)  ## what our decoder, Chromium and libvips make of the images in FOLDER=FOLDER
+	$(BIN)/python -m benchmarks decoder --photos '$(FOLDER)'
 
 # The file says which checkout is installed: one environment may serve several, and each must test its own code.
 ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))

@@ -15,6 +15,7 @@ NAMES = (
     "xla",
     "label_errors",
     "cluster",
+    "decoder",
 )
 QUICK = {
     "speed": ["--steps", "4", "--repeats", "2", "--photos-drawn", "160"],
