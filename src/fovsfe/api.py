@@ -24,7 +24,8 @@ from fovsfe.bundle.format import Bundle
 from fovsfe.bundle.location import find_bundle
 from fovsfe.bundle.predictor import ModelInputs, Prediction, Predictor
 from fovsfe.errors import FovsfeError, missing_library
-from fovsfe.photos.decode import BadPhoto, decode, image_pixels
+from fovsfe.photos.decode import BadPhoto, image_pixels
+from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.reader import read_encoded, read_text
 from fovsfe.run import Run
 from fovsfe.storage.folders import downloaded
@@ -299,4 +300,5 @@ def _decoded(photo: Photo) -> Pixels:
         return photo
     if isinstance(photo, Image.Image):
         return image_pixels(photo)
-    return decode(photo if isinstance(photo, bytes) else read_encoded(os.fspath(photo)))
+    data = photo if isinstance(photo, bytes) else read_encoded(os.fspath(photo))
+    return shared_pool().decode(data).pixels[0]

@@ -29,11 +29,23 @@ def memory() -> int | None:
     return min(limits, default=None)
 
 
-def process_memory() -> int:
-    """Returns the memory in bytes that this process uses, without the files it maps; 0 if unknown."""
-    status = Path("/proc/self/status")
+def process_memory(pid: int | None = None) -> int:
+    """Returns the memory in bytes that a process uses, without the files it maps; 0 if unknown.
+
+    It is this process unless its id is given.
+    """
+    status = Path(f"/proc/{pid or 'self'}/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Returns the CPU time that a process has used; 0 if unknown, or if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def release_free_memory() -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import io
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fovsfe.bundle.predictor import BATCH, Prediction, Predictor
+from fovsfe.photos.decode_pool import ForkServer
 from fovsfe.service import engine as engine_module
 from fovsfe.service.engine import Engine, PhotoResult
 from fovsfe.service.metrics import ServiceMetrics
@@ -19,7 +21,7 @@ from fovsfe.service.settings import MIB, Settings
 
 Photo = Callable[..., bytes]
 GIVEN = {"threads": 1, "decode_memory": 160 * MIB}
-BEGUN = 'fovsfe_phase_seconds_count{phase="queue"}'
+DECODED = 'fovsfe_phase_seconds_count{phase="decode"}'
 
 
 class Gated(Predictor):
@@ -27,10 +29,11 @@ class Gated(Predictor):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, threads=1)
-        self.gate = threading.Event()
+        self.gate, self.begun = threading.Event(), threading.Event()
         self.asked: list[int] = []
 
     def predict_inputs(self, photos: Any) -> list[Prediction]:
+        self.begun.set()
         self.gate.wait(10)
         self.asked.append(len(photos))
         return super().predict_inputs(photos)
@@ -49,6 +52,14 @@ class Broken(Predictor):
         return super().predict_inputs(photos)
 
 
+def ready_fork_server() -> ForkServer:
+    """Returns a fork server that has imported what it needs, as it has when a service takes photos."""
+    fork_server = ForkServer()
+    with Path(os.devnull).open("rb") as nothing:
+        fork_server.wait(fork_server.fork([nothing.fileno(), nothing.fileno()]))
+    return fork_server
+
+
 @pytest.fixture
 def metrics() -> ServiceMetrics:
     return ServiceMetrics()
@@ -60,7 +71,7 @@ def played(
     """What a story with a running engine ends with."""
 
     async def whole() -> Any:
-        engine = Engine(predictor, Settings(**(GIVEN | settings)), metrics)
+        engine = Engine(predictor, Settings(**(GIVEN | settings)), metrics, ready_fork_server())
         engine.start()
         try:
             return await story(engine)
@@ -102,14 +113,16 @@ def test_what_waits_is_answered_in_batches(colours: Path, photo: Photo, metrics:
 
     async def story(engine: Engine) -> list[PhotoResult]:
         first = asyncio.create_task(engine.predict(photos[0]))
-        await _until(lambda: sample(metrics, BEGUN) == 1)
+        await _until(predictor.begun.is_set)
         others = [asyncio.create_task(engine.predict(data)) for data in photos[1:]]
-        await _until(lambda: sample(metrics, "fovsfe_queue_photos") == 2 * BATCH)
+        await _until(lambda: sample(metrics, DECODED) > BATCH)
+        assert sample(metrics, "fovsfe_queue_photos") == 2 * BATCH
         predictor.gate.set()
         return await asyncio.gather(first, *others)
 
     assert len(played(predictor, story, metrics)) == len(photos)
-    assert predictor.asked == [1, BATCH, BATCH]
+    assert predictor.asked[:2] == [1, BATCH]
+    assert sum(predictor.asked) == len(photos)
 
 
 def test_a_full_queue_refuses_at_once(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
@@ -117,7 +130,7 @@ def test_a_full_queue_refuses_at_once(colours: Path, photo: Photo, metrics: Serv
 
     async def story(engine: Engine) -> None:
         first = asyncio.create_task(engine.predict(data))
-        await _until(lambda: sample(metrics, BEGUN) == 1)
+        await _until(predictor.begun.is_set)
         waiting = [asyncio.create_task(engine.predict(data)) for _ in range(3)]
         await asyncio.sleep(0)
         started = time.perf_counter()
@@ -149,7 +162,7 @@ def test_who_would_wait_too_long_is_refused_at_once(
     async def story(engine: Engine) -> None:
         await engine.predict(data)
         under_way = asyncio.create_task(engine.predict(data))
-        await _until(lambda: sample(metrics, BEGUN) == 2)
+        await _until(lambda: sample(metrics, "fovsfe_queue_photos") == 0)
         waiting = []
         for _ in range(10):
             try:
@@ -170,7 +183,7 @@ def test_a_photo_waits_only_so_long(colours: Path, photo: Photo, metrics: Servic
 
     async def story(engine: Engine) -> None:
         begun = asyncio.create_task(engine.predict(data))
-        await _until(lambda: sample(metrics, BEGUN) == 1)
+        await _until(predictor.begun.is_set)
         with pytest.raises(Problem) as caught:
             await engine.predict(data)
         assert (caught.value.slug, caught.value.headers) == ("long-wait", {"Retry-After": "5"})
@@ -178,7 +191,7 @@ def test_a_photo_waits_only_so_long(colours: Path, photo: Photo, metrics: Servic
         predictor.gate.set()
         assert isinstance(await begun, PhotoResult)
 
-    played(predictor, story, metrics, queue_seconds=0.1)
+    played(predictor, story, metrics, queue_seconds=2)  # in which the first is decoded
     assert predictor.asked == [1]
 
 
@@ -197,10 +210,22 @@ def test_a_bad_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: Se
 def test_a_photo_that_takes_too_much_memory(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     photos = [photo("Black", (3000, 1000), "PNG"), photo("Black", (6000, 4000), "JPEG")]
     predictor = Predictor(colours, threads=1)
-    found = played(predictor, lambda engine: engine.predict_all(photos), metrics, decode_memory=16 * MIB)
+    found = played(predictor, lambda engine: engine.predict_all(photos), metrics, decode_memory=24 * MIB)
     assert isinstance(found[0], Problem)
     assert found[0].slug == "too-many-pixels"
     assert isinstance(found[1], PhotoResult)  # decoded at an eighth of its size
+
+
+def test_a_hostile_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
+    endless = b"\xff\xd8" + 2**24 * b"\xff"
+    photos = [endless, photo("Red car"), endless, photo("Black")]
+    predictor = Predictor(colours, threads=1)
+    found = played(predictor, lambda engine: engine.predict_all(photos), metrics)
+    for hostile in (found[0], found[2]):
+        assert isinstance(hostile, Problem)
+        assert (hostile.slug, "too long" in hostile.detail) == ("damaged-photo", True)
+    for honest in (found[1], found[3]):
+        assert isinstance(honest, PhotoResult)
 
 
 def test_a_failing_runtime_is_a_problem_and_not_the_end(
@@ -222,12 +247,12 @@ def test_a_failing_runtime_is_a_problem_and_not_the_end(
 def test_a_failure_while_decoding_is_answered_as_well(
     colours: Path, photo: Photo, metrics: ServiceMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise MemoryError
 
     async def story(engine: Engine) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(engine, "_load", fail)
+            patched.setattr(engine._pool, "load", fail)
             with pytest.raises(Problem) as caught:
                 await engine.predict_all([photo("Black")])
             assert caught.value.slug == "internal"
@@ -243,7 +268,7 @@ def test_a_thread_that_hangs_is_told(
 
     async def story(engine: Engine) -> None:
         asked = asyncio.create_task(engine.predict(photo("Black")))
-        await _until(lambda: sample(metrics, BEGUN) == 1)
+        await _until(predictor.begun.is_set)
         engine.check_threads()
         monkeypatch.setattr(engine_module, "BATCH_SECONDS", -1.0)
         with pytest.raises(Problem) as caught:

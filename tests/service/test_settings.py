@@ -4,7 +4,15 @@ import pytest
 
 from fovsfe import machine
 from fovsfe.errors import FovsfeError, UsageError
-from fovsfe.service.settings import DECODE_MEMORY, MIB, RESERVE, UPLOAD_MEMORY, Settings
+from fovsfe.photos.decode_turns import SMALL
+from fovsfe.service.settings import (
+    DECODE_MEMORY,
+    MIB,
+    MIN_DECODE_MEMORY,
+    RESERVE,
+    UPLOAD_MEMORY,
+    Settings,
+)
 
 DIGEST = "a" * 64
 ROOT = (
@@ -130,16 +138,20 @@ def test_threads_are_the_workers_share_of_the_cores(monkeypatch: pytest.MonkeyPa
 
 def test_no_more_threads_than_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 64)
-    assert Settings().with_threads(512 * MIB, 308 * MIB, 30 * MIB).threads == 2  # of 164 MiB, 54
+    assert Settings().with_threads(512 * MIB, 308 * MIB, 30 * MIB).threads == 3  # of 180 MiB, 60
     assert Settings().with_threads(512 * MIB, 500 * MIB, 30 * MIB).threads == 1
-    assert Settings().with_threads(512 * MIB, 308 * MIB, 0).threads == 55
+    assert Settings().with_threads(512 * MIB, 308 * MIB, 0).threads == 61
     assert Settings(threads=5).with_threads(512 * MIB, 500 * MIB, 30 * MIB).threads == 5
 
 
 def test_memory_is_shared_between_uploads_and_decoding() -> None:
     found = Settings().with_memory(512 * MIB, 308 * MIB)
-    assert (found.upload_memory, found.decode_memory) == (41 * MIB, 123 * MIB)
+    assert (found.upload_memory, found.decode_memory) == (30 * MIB, 150 * MIB)
     assert found.upload_memory + found.decode_memory + RESERVE + 308 * MIB == 512 * MIB
+
+
+def test_the_least_memory_for_decoding_is_enough_for_two_photos() -> None:
+    assert MIN_DECODE_MEMORY == 2 * SMALL
 
 
 def test_every_worker_has_its_share_of_the_memory() -> None:
@@ -156,14 +168,14 @@ def test_much_memory_is_not_all_taken() -> None:
 
 def test_what_is_set_stays_set() -> None:
     found = Settings(upload_memory=20 * MIB).with_memory(512 * MIB, 308 * MIB)
-    assert (found.upload_memory, found.decode_memory) == (20 * MIB, 144 * MIB)
+    assert (found.upload_memory, found.decode_memory) == (20 * MIB, 160 * MIB)
     found = Settings(decode_memory=200 * MIB).with_memory(512 * MIB, 308 * MIB)
-    assert (found.upload_memory, found.decode_memory) == (41 * MIB, 200 * MIB)
+    assert (found.upload_memory, found.decode_memory) == (30 * MIB, 200 * MIB)
 
 
 def test_an_upload_finds_room_or_nothing_starts() -> None:
-    held = 512 * MIB - RESERVE - 32 * MIB
+    held = 512 * MIB - RESERVE - 16 * MIB - MIN_DECODE_MEMORY
     found = Settings().with_memory(512 * MIB, held)
-    assert (found.upload_memory, found.decode_memory) == (16 * MIB, 16 * MIB)
+    assert (found.upload_memory, found.decode_memory) == (16 * MIB, MIN_DECODE_MEMORY)
     with pytest.raises(FovsfeError, match=r"needs 513 MiB .* there are 512 MiB$"):
         Settings().with_memory(512 * MIB, held + MIB)

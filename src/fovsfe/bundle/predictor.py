@@ -11,7 +11,8 @@ from fovsfe.arrays import Float32s, Floats, Pixels
 from fovsfe.bundle.format import Bundle, load_bundle
 from fovsfe.bundle.runtime import Outputs, open_graph
 from fovsfe.ensemble.blend import softmax
-from fovsfe.photos.decode import MAX_PIXELS, fit_photo, load_photo_sizes
+from fovsfe.photos.decode import MAX_PIXELS, fit_photo
+from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.tta import apply_tta
 
 Cams = Float32s
@@ -69,14 +70,20 @@ class Predictor:
             BadPhoto: the photo cannot be read.
             ValueError: an array has another shape or dtype.
         """
-        sizes = list(dict.fromkeys((member.size, member.fit) for member in self.bundle.members))
         if isinstance(photo, bytes):
-            fitted = load_photo_sizes(photo, sizes, max_pixels)
-        else:
-            _check_pixels(photo)
-            fitted = [fit_photo(photo, size, fit) for size, fit in sizes]
-        inputs = dict(zip(sizes, fitted, strict=True))
-        return tuple(inputs[member.size, member.fit] for member in self.bundle.members)
+            return self.inputs(shared_pool().load(photo, self.sizes, max_pixels).pixels)
+        _check_pixels(photo)
+        return self.inputs([fit_photo(photo, size, fit) for size, fit in self.sizes])
+
+    @property
+    def sizes(self) -> list[tuple[tuple[int, int], str]]:
+        """In what sizes, as (height, width), and how fitted the members take a photo; each once."""
+        return list(dict.fromkeys((member.size, member.fit) for member in self.bundle.members))
+
+    def inputs(self, fitted: Sequence[Pixels]) -> ModelInputs:
+        """Returns a photo as each member takes it; `fitted` is the photo in each of `sizes`."""
+        by_size = dict(zip(self.sizes, fitted, strict=True))
+        return tuple(by_size[member.size, member.fit] for member in self.bundle.members)
 
     def predict(self, photos: Iterable[bytes | Pixels]) -> list[Prediction]:
         """Returns the predictions for photos that `prepare` takes, in their order; raises what it raises."""

@@ -20,7 +20,8 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.selection import select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
-from fovsfe.photos.decode import BadPhoto, load_photo
+from fovsfe.photos.decode import BadPhoto
+from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest, readable_photos
 from fovsfe.photos.reader import read_bytes
 from fovsfe.recipe import Recipe, load_recipe
@@ -102,7 +103,8 @@ class RunSource:
         pixels = np.empty((len(positions), *size, 3), np.uint8)
         for i, path in enumerate(self.readable["path"].iloc[positions]):
             try:
-                pixels[i] = load_photo(read_bytes(root, path), size, settings.fit, settings.max_pixels)
+                data = read_bytes(root, path)
+                pixels[i] = shared_pool().load(data, [(size, settings.fit)], settings.max_pixels).pixels[0]
             except (OSError, BadPhoto) as error:
                 raise FovsfeError(
                     f"{root / path}: {error}; some photos of the run prove its bundle: put it back"

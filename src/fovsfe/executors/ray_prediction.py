@@ -21,7 +21,7 @@ from fovsfe.bundle.predictor import Prediction, Predictor
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.part_files import PartWriter
 from fovsfe.executors.ray_cluster import as_fovsfe_error, cores, file_lock, shared_folder
-from fovsfe.photos.decode import load_photo_sizes
+from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.storage.folders import downloaded
 from fovsfe.storage.locations import is_url
 
@@ -158,7 +158,7 @@ def _decode_batch(batch: Batch, formats: InputFormats) -> Batch:
     photos = [np.zeros((count, *size, 3), np.uint8) for size, _ in formats]
     faults = [""] * count
     for row, name in enumerate(batch["photo"]):
-        fitted = read_photo(os.fsdecode(name), lambda data: load_photo_sizes(data, formats))
+        fitted = read_photo(os.fsdecode(name), lambda data: shared_pool().load(data, formats).pixels)
         if isinstance(fitted, str):
             faults[row] = fitted.encode("utf-8", "backslashreplace").decode()
             continue

@@ -19,7 +19,8 @@ from fovsfe import machine
 from fovsfe.arrays import Ints
 from fovsfe.callbacks import Progress, no_progress
 from fovsfe.photos import shards
-from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, read_header
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
+from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.layouts import DataSet
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
@@ -140,7 +141,7 @@ def _audit_shards(photos: DataSet, max_pixels: int, progress: Progress) -> Audit
 
 
 def _inspect_all(photos: DataSet, max_pixels: int) -> Iterator[_Inspection]:
-    # Threads are enough: reading, hashing, decoding and resizing all release the interpreter lock.
+    # Threads are enough: decoding has its processes, reading and hashing release the interpreter lock.
     with ThreadPoolExecutor(machine.cores()) as pool:
         yield from pool.map(partial(_inspect, photos.root, max_pixels), photos.table["path"])
 
@@ -152,20 +153,20 @@ def _inspect(root: AnyPath, max_pixels: int, path: str) -> _Inspection:
         return _Inspection(_fault_of(error))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        header = read_header(data, max_pixels)
-        image = Image.fromarray(decode(data, DECODE_SIZE, max_pixels))
+        photo = shared_pool().decode(data, DECODE_SIZE, max_pixels)
     except BadPhoto as error:
         return _Inspection(str(error), sha256=digest)
+    image = Image.fromarray(photo.pixels[0])
     bits = imagehash.phash(image, hash_size=HASH_SIDE).hash
     thumbnail = image.resize((8, 8), Image.Resampling.BOX)
     return _Inspection(
         NO_FAULT,
-        header.width,
-        header.height,
+        photo.header.width,
+        photo.header.height,
         digest,
         np.packbits(bits).tobytes(),
         thumbnail.tobytes(),
-        header.notes,
+        photo.header.notes,
     )
 
 

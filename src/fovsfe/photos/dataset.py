@@ -19,7 +19,8 @@ from fovsfe.arrays import Float32s, Ints, Pixels
 from fovsfe.callbacks import Progress
 from fovsfe.errors import FovsfeError
 from fovsfe.files import atomic_path
-from fovsfe.photos.decode import BadPhoto, load_photo
+from fovsfe.photos.decode import BadPhoto
+from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.reader import ARCHIVES, local_copy, read_bytes
 from fovsfe.storage.locations import AnyPath
 
@@ -64,7 +65,8 @@ class ResizedPhotos:
 
     def _decode(self, path: str) -> Pixels:
         try:
-            return load_photo(read_bytes(self.root, path), self.size, self.fit, self.max_pixels)
+            data = read_bytes(self.root, path)
+            return shared_pool().load(data, [(self.size, self.fit)], self.max_pixels).pixels[0]
         except (OSError, BadPhoto) as error:
             raise FovsfeError(
                 f"{self.root / path}: could be read when the run started, but not now: {error}; put it back"

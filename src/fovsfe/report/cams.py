@@ -16,7 +16,8 @@ from fovsfe.bundle.predictor import Cams, Prediction
 from fovsfe.bundle.runtime import open_graph
 from fovsfe.files import read_json
 from fovsfe.networks.network import Network, build_network
-from fovsfe.photos.decode import BadPhoto, decode, load_photo, read_header
+from fovsfe.photos.decode import BadPhoto
+from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.reader import read_bytes
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.report.gradcam import CamFunction, grad_cam
@@ -83,8 +84,7 @@ def _read_photo(source: _CamSource, path: str, fold: int, label: str) -> _Readab
     max_pixels = source.recipe.photos.max_pixels
     try:
         data = read_bytes(source.root, path)
-        decode(data, (1, 1), max_pixels)
-        header = read_header(data, max_pixels)
+        header = shared_pool().decode(data, (1, 1), max_pixels).header
     except (OSError, BadPhoto):
         return None
     position = source.bundle.class_names.index(label)
@@ -118,8 +118,9 @@ def _member_cams(
             break
         for i in positions:
             data = read_bytes(source.root, photos[i].path)
-            pixels = load_photo(data, member.size, member.fit, source.recipe.photos.max_pixels)
-            cams[i].append(cam_function(pixels, photos[i].label))
+            max_pixels = source.recipe.photos.max_pixels
+            photo = shared_pool().load(data, [(member.size, member.fit)], max_pixels)
+            cams[i].append(cam_function(photo.pixels[0], photos[i].label))
     return [np.mean(of_photo, axis=0) if of_photo else None for of_photo in cams]
 
 

@@ -6,7 +6,8 @@ import io
 from PIL import Image
 
 from fovsfe.arrays import Pixels
-from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
+from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
 
@@ -36,7 +37,8 @@ def thumbnail(root: AnyPath, path: str, side: int = SIDE, max_pixels: int = MAX_
         The thumbnail, or PLACEHOLDER for a photo that cannot be read or is too large.
     """
     try:
-        return data_uri(decode(read_bytes(root, path), (side, side), max_pixels), side)
+        photo = shared_pool().decode(read_bytes(root, path), (side, side), max_pixels)
+        return data_uri(photo.pixels[0], side)
     except (OSError, BadPhoto):
         return PLACEHOLDER
 

@@ -28,11 +28,12 @@ from fovsfe import __version__, machine
 from fovsfe.bundle.card import licences
 from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, Bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
+from fovsfe.photos.decode_pool import PROCESS_MEMORY, ForkServer
 from fovsfe.service import api_docs, pages, static_files
 from fovsfe.service.admission import Admission
 from fovsfe.service.api_keys import ApiKeys
 from fovsfe.service.clients import Connections
-from fovsfe.service.engine import Engine, PhotoResult
+from fovsfe.service.engine import NICENESS, Engine, PhotoResult
 from fovsfe.service.i18n import Language, messages_about
 from fovsfe.service.metrics import SHARED_FOLDER, ServiceMetrics
 from fovsfe.service.middleware import RequestMiddleware
@@ -66,14 +67,16 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     `stopping`, which the server sets. Raises FovsfeError if the bundle cannot be used or there is too little
     memory for it.
     """
+    fork_server = ForkServer(NICENESS)  # before the networks take memory and the cores
     metrics = ServiceMetrics()
     predictor = Predictor(folder, threads=1)  # one core per worker thread of the engine
     loaded = machine.process_memory()
     _warm_up(predictor)
     warm, memory = machine.process_memory(), machine.memory()
-    settings = settings.with_threads(memory, warm, per_thread=warm - loaded)
-    settings = settings.with_memory(memory, warm + (settings.threads - 1) * (warm - loaded))
-    engine = Engine(predictor, settings, metrics)
+    used, per_thread = warm + fork_server.memory + PROCESS_MEMORY, warm - loaded + PROCESS_MEMORY
+    settings = settings.with_threads(memory, used, per_thread)
+    settings = settings.with_memory(memory, used + (settings.threads - 1) * per_thread)
+    engine = Engine(predictor, settings, metrics, fork_server)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""The queue of photos, and the worker threads that take small batches from it and predict them."""
+"""The queue of photos: processes decode them, and worker threads predict them in small batches."""
 
 import asyncio
 import os
@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from fovsfe.arrays import Pixels
 from fovsfe.bundle.cam import cam_overlay
 from fovsfe.bundle.predictor import BATCH, ModelInputs, Prediction, Predictor
-from fovsfe.photos.decode import BadPhoto, load_photo, read_header
+from fovsfe.photos.decode import BadPhoto
+from fovsfe.photos.decode_pool import DecodePool, ForkServer
+from fovsfe.photos.decode_turns import TOO_LARGE, DecodeBusy, DecodeLimits
 from fovsfe.service import logs
-from fovsfe.service.decode_memory import DecodeMemory, memory_needed
 from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import HOW_TO_SEND, Problem, busy
 from fovsfe.service.settings import Settings
 
 BATCH_SECONDS = 60.0  # a worker thread that is busy with one batch for longer hangs
-NICENESS = 5  # of the worker threads; the event loop keeps 0, so that it can refuse without delay
+NICENESS = 5  # of what computes; the event loop keeps 0, so that it can refuse without delay
+DECODE_CPU_SECONDS = 2.0  # of a photo: twice what a phone's largest takes
+DECODE_SECONDS = 2.5  # of a photo, with all that the machine does meanwhile
+DECODE_THREADS = 64  # that wait for decode processes, if so many photos are in the queue
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,18 @@ class PhotoResult:
 
 
 class _QueuedPhoto:
-    """A photo in the queue. Either a worker thread claims it or, when it has waited too long, its request."""
+    """A photo in the queue. It is decoded there; then either a worker thread claims it or, when it has waited
+    too long, its request."""
 
     def __init__(self, data: bytes, result: "asyncio.Future[PhotoResult | Problem]") -> None:
         self.data = data
         self.result = result
         self.since = time.perf_counter()
         self.claimed = False
+        self.decode_seconds: float | None = None
+        """None for a slow photo, which says nothing about others"""
+        self.inputs: ModelInputs = ()
+        self.size = (0, 0)
 
 
 class Engine:
@@ -49,18 +58,29 @@ class Engine:
     The coroutines must run in the event loop that `start` was called in.
     """
 
-    def __init__(self, predictor: Predictor, settings: Settings, metrics: ServiceMetrics) -> None:
-        """`settings` must have their threads and memory filled in."""
+    def __init__(
+        self, predictor: Predictor, settings: Settings, metrics: ServiceMetrics, fork_server: ForkServer
+    ) -> None:
+        """`settings` must have their threads and memory filled in; `fork_server` is for decoding."""
         self._predictor = predictor
         self._settings = settings
         self._metrics = metrics
         self._class_names = predictor.bundle.class_names
-        self._longest_side = max(max(member.size) for member in predictor.bundle.members)
-        self._queue: queue.SimpleQueue[_QueuedPhoto | None] = queue.SimpleQueue()
+        limits = DecodeLimits(
+            processes=settings.threads,
+            memory=settings.decode_memory,
+            cpu_seconds=DECODE_CPU_SECONDS,
+            seconds=DECODE_SECONDS,
+            wait_seconds=settings.queue_seconds,
+            yields=True,
+        )
+        self._pool = DecodePool(limits, fork_server)
+        self._decoding = ThreadPoolExecutor(min(settings.queue_length, DECODE_THREADS), "decoding")
+        self._ready: queue.SimpleQueue[_QueuedPhoto | None] = queue.SimpleQueue()
+        self._ahead = threading.Semaphore(BATCH * settings.threads)  # how many may be ready
         self._lock = threading.Lock()
         self._queued = 0
-        self._mean_seconds = 0.0  # that a photo takes a thread: a moving average
-        self._decode_memory = DecodeMemory(settings.decode_memory)
+        self._mean_seconds = 0.0  # that a photo takes a core: a moving average
         self._threads: list[threading.Thread] = []
         self._busy_since: dict[threading.Thread, float] = {}
         self._drawing = ThreadPoolExecutor(1, "drawing")
@@ -75,10 +95,13 @@ class Engine:
 
     def stop(self) -> None:
         """Lets the worker threads finish their batches and end; waits no longer than a second for them."""
+        self._pool.close()
         for _ in self._threads:
-            self._queue.put(None)
+            self._ready.put(None)
         for thread in self._threads:
             thread.join(1 / len(self._threads))
+        self._ahead.release(DECODE_THREADS)  # nobody takes what they have made ready
+        self._decoding.shutdown(wait=False, cancel_futures=True)
         self._drawing.shutdown(wait=False, cancel_futures=True)
 
     def check_capacity(self, photos: int = 1) -> None:
@@ -104,10 +127,7 @@ class Engine:
                 result = await asyncio.shield(photo.result)
         except TimeoutError:
             if self._claim(photo):
-                photo.data = b""
-                raise Problem(
-                    "long-wait", "The photo waited too long; try again in a moment.", {"Retry-After": "5"}
-                ) from None
+                raise _long_wait() from None
             result = await photo.result
         if isinstance(result, Problem):
             raise result
@@ -135,13 +155,15 @@ class Engine:
         )
 
     async def resize(self, data: bytes, size: tuple[int, int]) -> Pixels:
-        """Returns a photo that was predicted at another size (height, width), made in a thread of its own."""
+        """Returns a photo that was predicted, at another size (height, width). Raises Problem."""
 
         def load() -> Pixels:
-            max_pixels = self._settings.max_pixels
-            needed = memory_needed(data, read_header(data, max_pixels), max(size))
-            with self._decode_memory.reserved(needed):
-                return load_photo(data, size, "squash", max_pixels)
+            try:
+                return self._pool.load(data, [(size, "squash")], self._settings.max_pixels).pixels[0]
+            except BadPhoto as error:
+                raise _unreadable(str(error)) from None
+            except DecodeBusy:
+                raise _long_wait() from None
 
         return await self._loop.run_in_executor(self._drawing, load)
 
@@ -150,7 +172,7 @@ class Engine:
             self.check_capacity()
             self._queued += 1
             self._metrics.waiting.set(self._queued)
-        self._queue.put(photo)
+        self._decoding.submit(self._decode, photo)
 
     def _claim(self, photo: _QueuedPhoto) -> bool:
         """Takes a photo out of the queue; False if that was done before."""
@@ -162,23 +184,50 @@ class Engine:
             self._metrics.waiting.set(self._queued)
             return True
 
+    def _decode(self, photo: _QueuedPhoto) -> None:
+        """Makes a photo ready for the worker threads, in a thread that waits for a decode process."""
+        try:
+            with self._pool.turn() as turn:
+                if photo.claimed:
+                    return
+                started = time.perf_counter()
+                self._metrics.queue.observe(started - photo.since)
+                try:
+                    decoded = self._pool.load(
+                        photo.data, self._predictor.sizes, self._settings.max_pixels, turn
+                    )
+                finally:
+                    seconds = time.perf_counter() - started
+                    self._metrics.decode.observe(seconds)
+                photo.inputs = self._predictor.inputs(decoded.pixels)
+                photo.size = decoded.header.height, decoded.header.width
+                photo.decode_seconds = None if turn.is_slow else seconds
+                self._ahead.acquire()  # in its turn, because what is ready takes memory, too
+            self._ready.put(photo)
+        except BadPhoto as error:
+            self._refuse(photo, _unreadable(str(error)))
+        except DecodeBusy:
+            self._refuse(photo, _long_wait())
+        except Exception as error:
+            logs.exception(error)
+            self._refuse(photo, Problem("internal", "The photo could not be decoded."))
+
+    def _refuse(self, photo: _QueuedPhoto, problem: Problem) -> None:
+        if self._claim(photo):
+            self._deliver([photo], [problem])
+
     def _work(self) -> None:
         """Runs in each worker thread."""
         if sys.platform == "linux":  # where a thread can have another niceness than its process
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        while (first := self._queue.get()) is not None:
-            batch = [photo for photo in (first, *self._next_photos()) if self._claim(photo)]
-            self._busy_since[threading.current_thread()] = started = time.monotonic()
-            results = self._predict_or_fail(batch)
-            del self._busy_since[threading.current_thread()]
-            for photo in batch:
-                photo.data = b""  # `batch` lives until the next one comes
-                seconds = (time.monotonic() - started) / len(batch)
-                self._mean_seconds = (
-                    0.9 * self._mean_seconds + 0.1 * seconds if self._mean_seconds else seconds
-                )
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(_deliver, batch, results)
+        while (first := self._ready.get()) is not None:
+            ready = [first, *self._next_photos()]
+            self._ahead.release(len(ready))
+            if batch := [photo for photo in ready if self._claim(photo)]:
+                self._busy_since[threading.current_thread()] = time.monotonic()
+                results = self._predict_or_fail(batch)
+                del self._busy_since[threading.current_thread()]
+                self._deliver(batch, results)
 
     def _predict_or_fail(self, batch: Sequence[_QueuedPhoto]) -> Sequence[PhotoResult | Problem]:
         """Returns a result for each photo, whatever happens: a thread that ended would leave them waiting."""
@@ -189,46 +238,33 @@ class Engine:
             return [Problem("internal", "The prediction failed.")] * len(batch)
 
     def _next_photos(self) -> Iterator[_QueuedPhoto]:
-        """Yields what is in the queue already and fits into the batch."""
+        """Yields what is ready already and fits into the batch."""
         for _ in range(BATCH - 1):
             try:
-                photo = self._queue.get_nowait()
+                photo = self._ready.get_nowait()
             except queue.Empty:
                 return
             if photo is None:  # this thread's sign to stop, or another's: it is for the next `get`
-                self._queue.put(None)
+                self._ready.put(None)
                 return
             yield photo
 
     def _predict_batch(self, batch: Sequence[_QueuedPhoto]) -> list[PhotoResult | Problem]:
-        loaded = [self._load(photo) for photo in batch]
-        readable = [photo for photo in loaded if not isinstance(photo, Problem)]
-        if not readable:
-            return [photo for photo in loaded if isinstance(photo, Problem)]
         started = time.perf_counter()
-        predictions = iter(self._predictor.predict_inputs([inputs for inputs, _ in readable]))
-        self._metrics.infer.observe(time.perf_counter() - started)
-        self._metrics.batch.observe(len(readable))
+        predictions = self._predictor.predict_inputs([photo.inputs for photo in batch])
+        seconds = time.perf_counter() - started
+        self._metrics.infer.observe(seconds)
+        self._metrics.batch.observe(len(batch))
+        for photo in batch:
+            if photo.decode_seconds is not None:
+                self._count_seconds(photo.decode_seconds + seconds / len(batch))
         return [
-            photo if isinstance(photo, Problem) else self._counted(PhotoResult(next(predictions), photo[1]))
-            for photo in loaded
+            self._counted(PhotoResult(prediction, photo.size))
+            for photo, prediction in zip(batch, predictions, strict=True)
         ]
 
-    def _load(self, photo: _QueuedPhoto) -> tuple[ModelInputs, tuple[int, int]] | Problem:
-        """Returns the photo as the networks take it, with its height and width."""
-        started = time.perf_counter()
-        self._metrics.queue.observe(started - photo.since)
-        try:
-            header = read_header(photo.data, self._settings.max_pixels)
-            with self._decode_memory.reserved(memory_needed(photo.data, header, self._longest_side)):
-                inputs = self._predictor.prepare(photo.data, self._settings.max_pixels)
-            return inputs, (header.height, header.width)
-        except BadPhoto as error:
-            return _unreadable(str(error))
-        except Problem as problem:
-            return problem
-        finally:
-            self._metrics.decode.observe(time.perf_counter() - started)
+    def _count_seconds(self, seconds: float) -> None:
+        self._mean_seconds = 0.9 * self._mean_seconds + 0.1 * seconds if self._mean_seconds else seconds
 
     def _counted(self, result: PhotoResult) -> PhotoResult:
         label = self._class_names[int(result.prediction.probabilities.argmax())]
@@ -237,17 +273,28 @@ class Engine:
             self._metrics.unknown.inc()
         return result
 
+    def _deliver(self, batch: Sequence[_QueuedPhoto], results: Sequence[PhotoResult | Problem]) -> None:
+        def deliver() -> None:
+            for photo, result in zip(batch, results, strict=True):
+                if not photo.result.done():
+                    photo.result.set_result(result)
+
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(deliver)
+
+
+def _long_wait() -> Problem:
+    return Problem("long-wait", "The photo waited too long; try again in a moment.", {"Retry-After": "5"})
+
 
 def _unreadable(reason: str) -> Problem:
     """Returns the problem for a photo that `photos.decode` refuses for this reason."""
     if reason in ("not an image", "empty"):
         return Problem("not-an-image", f"This is not an image in a supported format. {HOW_TO_SEND}")
+    if reason == TOO_LARGE:
+        return Problem(
+            "too-many-pixels", "Decoding the photo takes more memory than is available; make it smaller."
+        )
     if "the limit of" in reason:
         return Problem("too-many-pixels", f"The photo has too many pixels: {reason}.")
     return Problem("damaged-photo", f"The photo cannot be read: {reason}.")
-
-
-def _deliver(batch: Sequence[_QueuedPhoto], results: Sequence[PhotoResult | Problem]) -> None:
-    for photo, result in zip(batch, results, strict=True):
-        if not photo.result.done():
-            photo.result.set_result(result)

@@ -20,12 +20,13 @@ from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.validation import explain
 
 MIB = 1024 * 1024
-# What a worker takes by default where there is plenty of memory; 400 MiB decode 40 megapixels of most
-# formats.
-DECODE_MEMORY = 400 * MIB
+
+# What a worker takes by default where there is plenty of memory; 448 MiB decode 50 megapixels as HEIC, and
+# 40 of most formats.
+DECODE_MEMORY = 448 * MIB
 UPLOAD_MEMORY = 80 * MIB
-MIN_DECODE_MEMORY = 16 * MIB
-RESERVE = 40 * MIB  # of a worker, for what is not counted: its program, sockets, holes in the heap
+MIN_DECODE_MEMORY = 24 * MIB  # 2 * decode_turns.SMALL, which is not imported: numpy has to come later
+RESERVE = 24 * MIB  # of a worker, for what is not counted: its program, sockets, holes in the heap
 
 
 def _split(value: Any) -> Any:
@@ -152,14 +153,14 @@ class Settings(BaseModel):
     def with_memory(self, total: int | None, used: int) -> "Settings":
         """Returns the settings with the bytes for uploads and for decoding filled in, if they are not set.
 
-        They are a quarter and three quarters of what is free: a worker's share of the `total` memory, less
-        the `used` bytes that it holds while all its threads predict, and a reserve. `total` is None if it is
-        not known. Raises FovsfeError if too little is left for one upload.
+        They are a sixth and five sixths of what is free: a worker's share of the `total` memory, less the
+        `used` bytes that it and its processes hold while all its threads predict, and a reserve. `total` is
+        None if it is not known. Raises FovsfeError if too little is left for one upload.
         """
         free = DECODE_MEMORY + UPLOAD_MEMORY
         if total is not None:
             free = min(free, total // self.workers - used - RESERVE)
-        upload = self.upload_memory or max(min(free // 4, UPLOAD_MEMORY), self.max_content_length)
+        upload = self.upload_memory or max(min(free // 6, UPLOAD_MEMORY), self.max_content_length)
         decode = self.decode_memory or min(free - upload, DECODE_MEMORY)
         if decode < MIN_DECODE_MEMORY:
             needed = self.workers * (used + RESERVE + upload + MIN_DECODE_MEMORY)

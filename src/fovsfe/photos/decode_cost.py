@@ -1,0 +1,47 @@
+"""What decoding a photo takes by what its file says. That is a first answer, and no bound."""
+
+from fovsfe.photos.containers import jpeg_scale, read_jpeg_frame
+from fovsfe.photos.decode import ImageHeader
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # a file with another one may be AVIF
+_JPEG_START, _SCAN_START = b"\xff\xd8", b"\xff\xda"
+_SCAN_SECONDS = 1.5e-9  # for each pixel of a photo and each scan of a JPEG
+
+
+def memory_needed(data: bytes, header: ImageHeader, side: int) -> int:
+    """Returns the bytes that decoding the photo `data` takes at its peak, without what is made of it then.
+
+    `side` is the longest side in pixels that is wanted of it. The figures are rounded up from the address
+    space that Pillow 13 took for photos of 12 and 24 megapixels of each format. A JPEG is decoded at the
+    scale that is wanted, but for one in several scans libjpeg keeps the coefficients of every pixel
+    meanwhile, of 2 bytes each.
+    """
+    pixels, notes = header.width * header.height, set(header.notes) - {"first of several frames"}
+    if data.startswith(_JPEG_START):
+        frame = read_jpeg_frame(data)
+        scale = 1 if frame.lossless else jpeg_scale((header.height, header.width), (side, side))
+        decoded = -(-header.width // scale) * -(-header.height // scale)
+        # Blocks are whole, of up to 32 pixels, and a row of them is held in any case.
+        blocks = (header.width + 31) * (header.height + 31) if frame.several_scans else 32 * header.width
+        return 13 * decoded + 2 * frame.components * blocks
+    if data.startswith(b"RIFF"):
+        return 26 * pixels
+    if {"transparent", "16-bit", "32-bit", "floating point"} & notes:
+        return 22 * pixels + len(data)
+    if data[4:8] == b"ftyp":
+        return (84 if data[8:12] in _HEIC_BRANDS else 110) * pixels // 10
+    if data.startswith(b"P"):
+        return 16 * pixels
+    if notes or data.startswith((b"II", b"MM", b"GIF", b"BM")):
+        return 10 * pixels + len(data)
+    return 6 * pixels + len(data)  # of a PNG, there is a copy without its metadata
+
+
+def seconds_needed(data: bytes, header: ImageHeader) -> float:
+    """Returns a lower bound of the CPU seconds that the photo takes, where its file shows that they are many.
+
+    Each scan of a JPEG goes over the whole photo, and a file has room for thousands of them.
+    """
+    if not data.startswith(_JPEG_START):
+        return 0.0
+    return _SCAN_SECONDS * header.width * header.height * data.count(_SCAN_START)

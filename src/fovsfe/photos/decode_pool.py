@@ -1,0 +1,331 @@
+"""Decodes photos in processes of their own, so that no photo takes more than its share.
+
+What a file says about itself is no bound: a photo of a hundred bytes can take half a gigabyte, or minutes.
+Here each photo is decoded in a process (decode_process.py) that is ended when it takes more memory or CPU
+time than it may. That is then the photo's fault, like any other damage.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.connection import Connection
+from typing import IO, Any
+
+import numpy as np
+
+from fovsfe import machine
+from fovsfe.arrays import Pixels
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, ImageHeader, decode, load_photo_sizes, read_header
+from fovsfe.photos.decode_turns import MIB, SMALL, TOO_LARGE, DecodeLimits, DecodeTurns, Turn
+
+HAS_LIMITS = hasattr(os, "fork")
+"""False on Windows, where photos are decoded in the process that has them, without limits"""
+
+PROCESS_MEMORY = 4 * MIB
+"""bytes that a process takes beside what it shares with the fork server, and beside its photo"""
+SLOW_SECONDS = 0.1  # of CPU time, after which a photo counts as slow
+SLOW_NICENESS = 15
+CHECK_SECONDS = 0.05  # between two looks at the CPU time that a photo has taken
+KEPT = 4 * MIB  # bytes of pixels for which a process keeps memory until its next photo
+LONGEST_ANSWER = 64 * 1024  # bytes
+
+FORK, WAIT = 0, 1
+REQUEST = struct.Struct("=Bq")
+"""to the fork server: FORK and 0, with two file descriptors, or WAIT and the id of a process"""
+ANSWER = struct.Struct("=q")
+"""from it: the id of the new process, or how the process ended, as in `Popen.returncode`"""
+
+TOO_SLOW = "takes too long to decode"
+CRASHED = "damaged: the decoder crashed"
+_FAULTS = {-signal.SIGXCPU: TOO_SLOW, -signal.SIGKILL: TOO_LARGE} if HAS_LIMITS else {}  # by how it ended
+
+# Of memory that is freed, a process keeps so little that the limit means what its photo takes.
+_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 * MIB),
+    "MALLOC_TRIM_THRESHOLD_": str(4 * MIB),
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """What is wanted of a photo: `decode.load_photo_sizes` of `sizes` or, without any, `decode.decode`."""
+
+    sizes: Sequence[tuple[tuple[int, int], str]]
+    at_least: tuple[int, int] | None
+    max_pixels: int
+
+    def run(self, data: bytes) -> list[Pixels]:
+        """Decodes the encoded photo `data` in this process. Raises BadPhoto."""
+        if self.sizes:
+            return load_photo_sizes(data, self.sizes, self.max_pixels)
+        return [decode(data, self.at_least, self.max_pixels)]
+
+
+@dataclass(frozen=True)
+class DecodedPhoto:
+    """A photo's header, and its pixels in each size asked for: uint8 (height, width, 3)."""
+
+    header: ImageHeader
+    pixels: list[Pixels]
+
+
+class DecodePool:
+    """Processes that decode photos, started when they are needed and replaced when they die.
+
+    Its methods may be called from several threads.
+    """
+
+    def __init__(self, limits: DecodeLimits, fork_server: ForkServer | None = None) -> None:
+        """`fork_server` starts the processes; by default a new one."""
+        self._limits = limits
+        self._fork_server = fork_server or (ForkServer() if HAS_LIMITS else None)
+        self._turns = DecodeTurns(limits)
+        self._idle: list[_Process] = []
+
+    def turn(self) -> AbstractContextManager[Turn]:
+        """Waits for the turn of another photo, which ends with the context. Raises DecodeBusy."""
+        return self._turns.take()
+
+    def load(
+        self,
+        data: bytes,
+        sizes: Sequence[tuple[tuple[int, int], str]],
+        max_pixels: int = MAX_PIXELS,
+        turn: Turn | None = None,
+    ) -> DecodedPhoto:
+        """Does `decode.load_photo_sizes`.
+
+        With a `turn` that has been taken before, no other photo comes until the caller ends it.
+
+        Raises:
+            BadPhoto: the photo cannot be read, or takes too much memory or time.
+            DecodeBusy: it has waited too long.
+        """
+        return self._run(DecodeJob(sizes, None, max_pixels), data, turn)
+
+    def decode(
+        self, data: bytes, at_least: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
+    ) -> DecodedPhoto:
+        """Does `decode.decode`. Raises as `load` does."""
+        return self._run(DecodeJob((), at_least, max_pixels), data)
+
+    def close(self) -> None:
+        """Ends the processes; photos that wait or are being decoded are refused."""
+        self._turns.close()
+        while self._idle:
+            self._idle.pop().end()
+        if self._fork_server:
+            self._fork_server.close()
+
+    def _run(self, job: DecodeJob, data: bytes, turn: Turn | None = None) -> DecodedPhoto:
+        if self._fork_server is None:
+            header = read_header(data, job.max_pixels)
+            return DecodedPhoto(header, job.run(data))
+        with nullcontext(turn) if turn else self._turns.take() as turn:
+            process = self._take_process(self._fork_server)
+            turn.give_up = process.give_up
+            try:
+                return self._decode(process, turn, job, data)
+            finally:
+                turn.give_up = lambda: None
+                if process.is_ready and turn.memory == SMALL:
+                    self._idle.append(process)
+                else:
+                    process.end()
+
+    def _take_process(self, fork_server: ForkServer) -> _Process:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Process(fork_server)
+
+    def _decode(self, process: _Process, turn: Turn, job: DecodeJob, data: bytes) -> DecodedPhoto:
+        limits = {"memory": turn.memory, "cpu_seconds": self._limits.cpu_seconds}
+        process.send(vars(job) | limits, data)
+        answer = self._answer(process, turn)
+        if "needed" in answer:
+            self._turns.enlarge(turn, answer["needed"])
+            process.send({"memory": turn.memory})
+            answer = self._answer(process, turn)
+        process.is_ready = True
+        if "fault" in answer:
+            raise BadPhoto(answer["fault"])
+        header = ImageHeader(answer["width"], answer["height"], tuple(answer["notes"]))
+        return DecodedPhoto(header, process.read_pixels(answer["shapes"]))
+
+    def _answer(self, process: _Process, turn: Turn) -> dict[str, Any]:
+        """Returns the next answer of a process, which it has limited time for. Raises BadPhoto."""
+        deadline = time.monotonic() + self._limits.seconds
+        while not process.connection.poll(CHECK_SECONDS):
+            seconds = machine.cpu_seconds(process.pid) - process.cpu_seconds
+            if seconds > self._limits.cpu_seconds or time.monotonic() > deadline:
+                process.give_up()
+            elif self._limits.yields and seconds > SLOW_SECONDS and not turn.is_slow:
+                os.setpriority(os.PRIO_PROCESS, process.pid, SLOW_NICENESS)
+                self._turns.set_aside(turn)
+        return process.receive()
+
+
+@cache
+def shared_pool() -> DecodePool:
+    """Returns the pool of this process for photos of its own user, who has time and all of the memory."""
+    memory = (machine.memory() or 4096 * MIB) // 2
+    limits = DecodeLimits(machine.cores(), max(memory, 2 * SMALL), 30, 600, 3600, yields=False)
+    return DecodePool(limits)
+
+
+if HAS_LIMITS:
+    os.register_at_fork(after_in_child=shared_pool.cache_clear)  # its processes are the parent's
+
+
+class ForkServer:
+    """A small process that starts decode processes: it has imported what they need, and they share it."""
+
+    def __init__(self, niceness: int = 0) -> None:
+        """`niceness`: of the processes, as for `os.setpriority`."""
+        self._niceness = niceness
+        self._lock = threading.Lock()
+        self._start()
+        atexit.register(self.close)
+
+    def fork(self, descriptors: Sequence[int]) -> int:
+        """Starts a process with the file descriptors of its connection and its pixels; returns its id."""
+        try:
+            return self._ask(FORK, 0, descriptors)
+        except OSError:  # the fork server was killed, perhaps because memory is short
+            with self._lock:
+                self.close()
+                self._start()
+            return self._ask(FORK, 0, descriptors)
+
+    def wait(self, pid: int) -> int:
+        """Waits for the end of a process; returns how it ended, as in `Popen.returncode`."""
+        try:
+            return self._ask(WAIT, pid)
+        except OSError:
+            return -signal.SIGKILL
+
+    @property
+    def memory(self) -> int:
+        """The bytes that it takes; the processes share them."""
+        return machine.process_memory(self._process.pid)
+
+    def close(self) -> None:
+        """Ends the fork server. The processes that it has started live on."""
+        if os.getpid() == self._owner:
+            self._process.kill()
+            self._process.wait()
+        self._control.close()
+
+    def _start(self) -> None:
+        self._owner = os.getpid()
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            # What can be imported here can be imported there, as in multiprocessing.
+            program = (
+                f"import sys; sys.path[:] = {sys.path!r}; "
+                f"from fovsfe.photos import decode_process; decode_process.serve_forks({theirs.fileno()})"
+            )
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | _ENVIRONMENT,
+            )
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, self._niceness)
+
+    def _ask(self, request: int, pid: int, descriptors: Sequence[int] = ()) -> int:
+        """Returns the answer to a request. Raises OSError if the fork server has died."""
+        with self._lock:
+            socket.send_fds(self._control, [REQUEST.pack(request, pid)], descriptors)
+            answer = self._control.recv(ANSWER.size, socket.MSG_WAITALL)
+        if len(answer) < ANSWER.size:
+            raise ConnectionResetError("the fork server has died")
+        return int(ANSWER.unpack(answer)[0])
+
+
+class _Process:
+    """A process that decodes one photo after the other."""
+
+    def __init__(self, fork_server: ForkServer) -> None:
+        self._fork_server = fork_server
+        self._pixels = _memory_file()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.pid = fork_server.fork([theirs.fileno(), self._pixels.fileno()])
+        self.connection = Connection(ours.detach())
+        self.cpu_seconds = 0.0
+        """of CPU time that it had used when it last answered"""
+        self.is_ready = False
+        """for another photo"""
+        self._lock = threading.Lock()
+        self._fault = ""
+        self._code: int | None = None
+
+    def send(self, message: dict[str, Any], photo: bytes | None = None) -> None:
+        """Sends what it waits for. If it has died, `receive` says so."""
+        self.is_ready = False
+        with suppress(OSError):
+            self.connection.send_bytes(json.dumps(message).encode())
+            if photo is not None:
+                self.connection.send_bytes(photo)
+
+    def receive(self) -> dict[str, Any]:
+        """Returns its answer. Raises BadPhoto if it has died of the photo."""
+        try:
+            answer: dict[str, Any] = json.loads(self.connection.recv_bytes(LONGEST_ANSWER))
+        except (OSError, EOFError, ValueError):
+            self.end()
+            raise BadPhoto(self._fault or _FAULTS.get(self._code or 0, CRASHED)) from None
+        self.cpu_seconds = answer["cpu_seconds"]
+        return answer
+
+    def read_pixels(self, shapes: Sequence[tuple[int, int, int]]) -> list[Pixels]:
+        """Returns the photos that it has written, uint8 arrays of these shapes."""
+        photos, offset = [], 0
+        for shape in shapes:
+            photo = np.empty(shape, np.uint8)
+            offset += os.preadv(self._pixels.fileno(), [photo.data], offset)
+            photos.append(photo)
+        if offset > KEPT:
+            self._pixels.truncate(0)
+        return photos
+
+    def give_up(self) -> None:
+        """Makes the process end because its photo takes too long."""
+        with self._lock:
+            if self._code is None:
+                self._fault = TOO_SLOW
+                os.kill(self.pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Waits for the end of the process, which loses its connection, and gives back what it holds."""
+        self.connection.close()
+        with self._lock:
+            if self._code is None:
+                self._code = self._fork_server.wait(self.pid)
+        self._pixels.close()
+
+
+def _memory_file() -> IO[bytes]:
+    """Returns a file in memory, on systems other than Linux perhaps on disk, that no one else can open."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("fovsfe-pixels"), "rb+", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)

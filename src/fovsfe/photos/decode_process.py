@@ -1,0 +1,160 @@
+"""The processes that decode photos for decode_pool.py, each under hard limits of memory and CPU time.
+
+A fork server imports what decoding needs, once, and forks the processes: so they start within milliseconds
+and share its memory. A process gets photos over its connection, and leaves their pixels in a file in memory.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import math
+import os
+import resource
+import signal
+import socket
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from PIL import AvifImagePlugin, Image
+
+from fovsfe.arrays import Pixels
+from fovsfe.photos.decode import BadPhoto, load_photo_sizes, read_header
+from fovsfe.photos.decode_cost import memory_needed, seconds_needed
+from fovsfe.photos.decode_pool import ANSWER, FORK, REQUEST, TOO_SLOW, DecodeJob
+from fovsfe.photos.decode_turns import TOO_LARGE
+
+_MEMORY = Path("/proc/self/statm")  # its first figure: the pages of address space; Linux only
+
+
+def serve_forks(control: int) -> None:
+    """Answers requests on the socket with this file descriptor until its other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process whose photos these are
+    requests = socket.socket(fileno=control)
+    _use_one_thread()
+    _touch_codecs()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes a line for each row that it dislikes
+    gc.freeze()  # searching for garbage would copy the pages that are shared
+    while message := (received := socket.recv_fds(requests, REQUEST.size, 2))[0]:
+        request, process = REQUEST.unpack(message)
+        if request == FORK:
+            process = os.fork()
+            if not process:
+                requests.close()
+                connection, pixels = received[1]
+                _serve_photos(Connection(connection), pixels)
+                os._exit(0)
+            for descriptor in received[1]:
+                os.close(descriptor)
+            requests.sendall(ANSWER.pack(process))
+        else:
+            requests.sendall(ANSWER.pack(_wait(process)))
+
+
+def _wait(process: int) -> int:
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    except ChildProcessError:  # the fork server before this one had started it
+        return -signal.SIGKILL
+
+
+def _use_one_thread() -> None:
+    """Makes codecs decode in one thread: a photo has one core, and a thread's stack is address space too."""
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    try:
+        import pillow_heif
+    except ImportError:  # as in decode.py
+        return
+    pillow_heif.options.DECODE_THREADS = 1
+
+
+def _touch_codecs() -> None:
+    """Decodes a small photo, so that what this allocates is shared."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "JPEG")
+    load_photo_sizes(stream.getvalue(), [((32, 32), "pad")])
+
+
+def _serve_photos(connection: Connection, pixels: int) -> None:
+    """Decodes photos into the file descriptor `pixels` until the connection's other end is closed."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while True:
+        try:
+            message = json.loads(connection.recv_bytes())
+            photo = connection.recv_bytes()
+        except EOFError:
+            return
+        _limit_cpu_seconds(message["cpu_seconds"])
+        _limit_memory(message["memory"])
+        try:
+            answer = _decode(message, photo, connection, pixels)
+        except BadPhoto as error:
+            answer = {"fault": str(error)}
+        except MemoryError:
+            answer = {"fault": TOO_LARGE}
+        _limit_memory(None)
+        _send(connection, answer)
+
+
+def _decode(message: dict[str, Any], photo: bytes, connection: Connection, pixels: int) -> dict[str, Any]:
+    """Decodes a photo and returns the answer. Raises BadPhoto and MemoryError."""
+    sizes = [((height, width), resize_mode) for (height, width), resize_mode in message["sizes"]]
+    at_least = message["at_least"] and tuple(message["at_least"])
+    job = DecodeJob(sizes, at_least, message["max_pixels"])
+    header = read_header(photo, job.max_pixels)
+    if seconds_needed(photo, header) > message["cpu_seconds"]:
+        raise BadPhoto(TOO_SLOW)
+    wanted = [size for size, _ in sizes] or [at_least or (header.height, header.width)]
+    side = max(max(size) for size in wanted)
+    needed = memory_needed(photo, header, side)
+    if sizes:
+        needed += 13 * side * side  # for a resized photo
+    elif not photo.startswith(b"\xff\xd8"):
+        needed += 6 * header.width * header.height  # for two copies of the pixels, as an array
+    if needed > message["memory"]:
+        _send(connection, {"needed": needed})
+        _limit_memory(json.loads(connection.recv_bytes())["memory"])
+    photos = job.run(photo)
+    _limit_memory(None)
+    _write(photos, pixels)
+    return {
+        "width": header.width,
+        "height": header.height,
+        "notes": header.notes,
+        "shapes": [photo.shape for photo in photos],
+    }
+
+
+def _send(connection: Connection, answer: dict[str, Any]) -> None:
+    connection.send_bytes(json.dumps(answer | {"cpu_seconds": _cpu_seconds()}).encode())
+
+
+def _write(photos: Sequence[Pixels], file: int) -> None:
+    offset = 0
+    for photo in photos:
+        offset += os.pwrite(file, photo.data, offset)
+
+
+def _limit_memory(size: int | None) -> None:
+    """Sets how many bytes of address space this process may take from now on; None for no limit."""
+    limit = resource.RLIM_INFINITY
+    if size is not None and _MEMORY.exists():
+        limit = int(_MEMORY.read_text().split()[0]) * resource.getpagesize() + size
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def _limit_cpu_seconds(seconds: float) -> None:
+    """Has the system end this process after so many more seconds of CPU time, rounded up.
+
+    The pool looks more often; this holds also where it cannot.
+    """
+    limit = math.ceil(_cpu_seconds() + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

@@ -1,0 +1,252 @@
+"""photos.decode_pool: the same pixels as in this process, and no photo takes more than it may."""
+
+import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fovsfe.photos.decode import FORMATS, BadPhoto, decode, load_photo_sizes, read_header
+from fovsfe.photos.decode_pool import DecodePool, shared_pool
+from fovsfe.photos.decode_turns import MIB, DecodeBusy, DecodeLimits
+
+LIMITS = DecodeLimits(processes=2, memory=128 * MIB, cpu_seconds=1, seconds=60, wait_seconds=60, yields=True)
+SIZES = [((48, 64), "pad"), ((32, 32), "crop")]
+SCENE = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+
+
+def encode(kind: str, image: Any = SCENE, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+PHOTO = encode("JPEG")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecodePool]:
+    pool = DecodePool(LIMITS)
+    yield pool
+    pool.close()
+
+
+def fault(pool: DecodePool, data: bytes) -> str:
+    with pytest.raises(BadPhoto) as caught:
+        pool.load(data, SIZES)
+    assert_works(pool)
+    return str(caught.value)
+
+
+def assert_works(pool: DecodePool) -> None:
+    for pixels, expected in zip(pool.load(PHOTO, SIZES).pixels, load_photo_sizes(PHOTO, SIZES), strict=True):
+        np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_pixels_and_header_are_those_of_decode(pool: DecodePool, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(kind) if kind in ("GIF", "BMP") else encode(kind, exif=exif.tobytes())
+    photo = pool.load(data, SIZES)
+    assert photo.header == read_header(data)
+    for pixels, expected in zip(photo.pixels, load_photo_sizes(data, SIZES), strict=True):
+        np.testing.assert_array_equal(pixels, expected)
+    for at_least in (None, (32, 32)):
+        np.testing.assert_array_equal(pool.decode(data, at_least).pixels[0], decode(data, at_least))
+
+
+@pytest.mark.parametrize("data", [b"", b"no photo", PHOTO[:600]])
+def test_faults_are_those_of_decode(pool: DecodePool, data: bytes) -> None:
+    with pytest.raises(BadPhoto) as here:
+        load_photo_sizes(data, SIZES)
+    assert fault(pool, data) == str(here.value)
+
+
+def test_the_pixel_limit(pool: DecodePool) -> None:
+    with pytest.raises(BadPhoto, match="over the limit"):
+        pool.load(PHOTO, SIZES, max_pixels=1000)
+
+
+def test_a_photo_larger_than_small(pool: DecodePool) -> None:
+    large = encode("PNG", Image.new("RGB", (3000, 2000), (9, 8, 7)))
+    assert (pool.decode(large).pixels[0] == (9, 8, 7)).all()
+
+
+def jpeg_that_claims(data: bytes, width: int, height: int) -> bytes:
+    """A JPEG with another size in its frame header."""
+    frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
+def one_component_a_scan(data: bytes) -> bytes:
+    scan = data.index(b"\xff\xda")
+    head = b"\xff\xda" + struct.pack(">HB", 8, 1) + b"\x01\x00\x00\x3f\x00"
+    return data[:scan] + head + data[scan + 14 :]
+
+
+def tiff_with_a_huge_tile(side: int = 16384) -> bytes:
+    """64x64 pixels in one compressed tile of side x side."""
+    strip = zlib.compress(bytes(1000))
+    entries = [
+        (256, 3, 1, 64),
+        (257, 3, 1, 64),
+        (258, 3, 1, 8),
+        (259, 3, 1, 8),
+        (262, 3, 1, 1),
+        (277, 3, 1, 1),
+        (322, 4, 1, side),
+        (323, 4, 1, side),
+        (324, 4, 1, 8),
+        (325, 4, 1, len(strip)),
+    ]
+    directory = struct.pack("<H", len(entries))
+    directory += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + directory
+
+
+def avif_that_claims(width: int, height: int) -> bytes:
+    data = encode("AVIF", Image.new("RGB", (4000, 4000)), speed=10)
+    size = data.index(b"ispe") + 8
+    return data[:size] + struct.pack(">II", width, height) + data[size + 8 :]
+
+
+PROGRESSIVE = encode("JPEG", progressive=True)
+HUGE = {
+    "progressive JPEG": jpeg_that_claims(PROGRESSIVE, 9000, 9000),
+    "arithmetic JPEG": jpeg_that_claims(PROGRESSIVE, 9000, 9000).replace(b"\xff\xc2", b"\xff\xca", 1),
+    "JPEG with one component a scan": jpeg_that_claims(one_component_a_scan(PHOTO), 9000, 9000),
+    "TIFF with a huge tile": tiff_with_a_huge_tile(),
+    "PNG": encode("PNG", Image.new("L", (9000, 9000))),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_what_takes_too_much_memory_is_a_bad_photo(pool: DecodePool, name: str) -> None:
+    assert fault(pool, HUGE[name])
+
+
+@pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow reads no AVIF")
+def test_an_avif_that_lies_about_its_size(pool: DecodePool) -> None:
+    assert fault(pool, avif_that_claims(64, 64))
+
+
+def test_what_takes_too_long_is_a_bad_photo(pool: DecodePool) -> None:
+    assert fault(pool, b"\xff\xd8" + 2**24 * b"\xff") == "takes too long to decode"
+    scans = PROGRESSIVE.rindex(b"\xff\xda")
+    slow = PROGRESSIVE[:scans] + 20_000 * PROGRESSIVE[scans:-2] + PROGRESSIVE[-2:]
+    assert fault(pool, slow) == "takes too long to decode"
+
+
+def test_a_slow_photo_holds_up_nobody() -> None:
+    pool = DecodePool(replace(LIMITS, processes=1, cpu_seconds=60))
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(pool.load, b"\xff\xd8" + 2**24 * b"\xff", SIZES)
+        while not any(turn.is_slow for turn in pool._turns._turns):
+            assert not slow.done()
+            time.sleep(0.01)
+        assert_works(pool)
+        assert not slow.done()
+        pool.close()
+        assert isinstance(slow.exception(), BadPhoto)
+
+
+def test_a_process_that_is_killed_is_replaced(pool: DecodePool) -> None:
+    assert_works(pool)
+    killed = [process.pid for process in pool._idle]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    for _ in killed:
+        with pytest.raises(BadPhoto):
+            pool.load(PHOTO, SIZES)
+    assert_works(pool)
+
+
+def test_a_fork_server_that_is_killed_is_replaced() -> None:
+    pool = DecodePool(LIMITS)
+    assert_works(pool)
+    assert pool._fork_server is not None
+    os.kill(pool._fork_server._process.pid, signal.SIGKILL)
+    with pool.turn(), pool.turn():
+        pass
+    pool._idle.clear()
+    assert_works(pool)
+    pool.close()
+
+
+def test_several_threads_share_a_pool(pool: DecodePool) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        for photo in threads.map(lambda _: pool.load(PHOTO, SIZES), range(100)):
+            np.testing.assert_array_equal(photo.pixels[0], load_photo_sizes(PHOTO, SIZES)[0])
+    assert len(pool._idle) <= LIMITS.processes
+
+
+def test_a_closed_pool_is_busy() -> None:
+    pool = DecodePool(LIMITS)
+    pool.close()
+    with pytest.raises(DecodeBusy):
+        pool.load(PHOTO, SIZES)
+
+
+def test_a_forked_process_has_a_pool_of_its_own() -> None:
+    shared_pool().decode(PHOTO)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = 0 if (shared_pool().decode(PHOTO).pixels[0] == decode(PHOTO)).all() else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    np.testing.assert_array_equal(shared_pool().decode(PHOTO).pixels[0], decode(PHOTO))
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    program = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from fovsfe.photos.decode_pool import shared_pool as pool\n"
+        "pool().decode(Path(sys.argv[1]).read_bytes())\n"
+        "print(pool()._fork_server._process.pid, pool()._idle[0].pid, flush=True)\n"
+        "time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, tmp_path / "photo.jpg"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pids = [int(pid) for pid in process.stdout.readline().split()]
+        assert all(Path(f"/proc/{pid}").exists() for pid in pids)
+        process.kill()
+    deadline = time.monotonic() + 30
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_ctrl_c_leaves_the_processes_to_their_owner(pool: DecodePool) -> None:
+    assert_works(pool)
+    assert pool._fork_server is not None
+    for pid in (pool._fork_server._process.pid, *(process.pid for process in pool._idle)):
+        os.kill(pid, signal.SIGINT)
+    threading.Event().wait(0.05)
+    assert_works(pool)
