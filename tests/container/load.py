@@ -3,10 +3,14 @@
     python tests/container/load.py URL 60               for a minute: every photo must be answered with 200
     python tests/container/load.py URL until-stopped    until nobody listens: no accepted request may be lost
     python tests/container/load.py URL flood 60         for a minute, 32 others send some 15 MB each
+    python tests/container/load.py URL hostile 60       for a minute, four others send photos that lie about
+                                                        their cost; or the files of a FOLDER, given after it
 
 There are eight visitors, half of whom keep their connection from photo to photo. Beside a flood there is one,
-who must get an answer or a polite refusal each time, and an answer when the flood is over. The exit code is 1
-if anything else came.
+who must get an answer or a polite refusal each time, and an answer when the flood is over. Beside hostile
+photos there are two, who must get an answer each time, the slowest of a hundred at most twice as late as
+without them; each hostile photo must be answered within three seconds, and not with an error of the service.
+The exit code is 1 if anything else came.
 """
 
 import io
@@ -18,6 +22,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from itertools import cycle
+from pathlib import Path
 from random import Random
 from statistics import quantiles
 from typing import NamedTuple
@@ -25,6 +30,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 import pillow_heif
+from hostile import hostile_photos
 from PIL import Image
 
 from fovsfe.synthetic.cars import MODELS
@@ -37,6 +43,8 @@ TIMEOUT = 60.0  # seconds without a byte
 MAX_STOP_SECONDS = 120.0
 FLOODING_VISITORS = 32
 LARGE_BYTES = 15_000_000
+HOSTILE_VISITORS, HONEST_VISITORS = 4, 2
+HOSTILE_SECONDS = 3.0
 
 
 class Upload(NamedTuple):
@@ -160,8 +168,7 @@ def run_load(url: str, seconds: float) -> Counter[str]:
     for description in ("common", "phone"):
         times = [r.seconds for r in results if r.description == description and r.outcome == "200"]
         if len(times) > 1:
-            cuts = quantiles(times, n=100, method="inclusive")
-            p50, p99 = cuts[49], cuts[98]
+            p50, p99 = _percentile(times, 50), _percentile(times, 99)
             print(f"  {description} photos: {len(times)}, p50 {p50:.2f} s, p99 {p99:.2f} s", flush=True)
     return outcomes
 
@@ -188,6 +195,43 @@ def run_flood(url: str, seconds: float) -> bool:
     return bool(during) and set(during) <= {"200", "503"} and set(after) == {"200"}
 
 
+def run_hostile(url: str, seconds: float, folder: str | None = None) -> bool:
+    """Uploads hostile photos, four at a time, beside two visitors with common photos.
+
+    Returns whether all were answered as the head of this file says.
+    """
+    if folder is None:
+        hostile = [Upload(name, data) for name, data in hostile_photos().items()]
+    else:
+        hostile = [Upload(file.name, file.read_bytes()) for file in sorted(Path(folder).iterdir())]
+    common = common_photos()
+    before = _run_visitors(url, common, HONEST_VISITORS, time.monotonic() + seconds / 2)
+    end = time.monotonic() + seconds
+    with ThreadPoolExecutor(1) as pool:
+        visitors = pool.submit(_run_visitors, url, common, HONEST_VISITORS, end)
+        attack = _run_visitors(url, hostile, HOSTILE_VISITORS, end)
+        during = visitors.result()
+    print("hostile photos:")
+    for name in sorted({result.description for result in attack}):
+        results = [result for result in attack if result.description == name]
+        slowest = max(result.seconds for result in results)
+        print(f"  {name}: {_describe(Counter(r.outcome for r in results))}, slowest {slowest:.2f} s")
+    p99_before, p99_during = (_percentile([r.seconds for r in results], 99) for results in (before, during))
+    outcomes = Counter(result.outcome for result in during)
+    print(f"  honest visitors meanwhile: {_describe(outcomes)}")
+    print(f"  their p99 {p99_during:.2f} s, without hostile photos {p99_before:.2f} s", flush=True)
+    return (
+        set(outcomes) == {"200"}
+        and p99_during <= 2 * p99_before
+        and all(result.outcome in ("200", "413", "415", "422") for result in attack)
+        and all(result.seconds <= HOSTILE_SECONDS for result in attack)
+    )
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
 def _run_visitors(url: str, uploads: list[Upload], count: int, end: float) -> list[UploadResult]:
     """Lets `count` visitors upload in parallel, each in an order of its own; every other one keeps its
     connection."""
@@ -209,10 +253,12 @@ def _describe(outcomes: Counter[str]) -> str:
     return ", ".join(f"{outcome} {times}" for outcome, times in sorted(outcomes.items()))
 
 
-def main(url: str, mode: str, seconds: str = "60") -> int:
-    """Returns the exit code. `mode` is "flood", "until-stopped", or a number of seconds."""
+def main(url: str, mode: str, seconds: str = "60", folder: str | None = None) -> int:
+    """Returns the exit code. `mode` is "flood", "hostile", "until-stopped", or a number of seconds."""
     if mode == "flood":
         return 0 if run_flood(url, float(seconds)) else 1
+    if mode == "hostile":
+        return 0 if run_hostile(url, float(seconds), folder) else 1
     if mode != "until-stopped":
         return 0 if set(run_load(url, float(mode))) == {"200"} else 1
     outcomes = run_load(url, MAX_STOP_SECONDS)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the image as in production: within 512 MB, on a read-only file system, not as root. It must answer within
-# three seconds of its start, answer every photo of a minute's load, survive a minute's flood of large uploads, and
-# lose no request when it is stopped under load.
+# three seconds of its start, answer every photo of a minute's load, survive a minute's flood of large uploads and
+# one of photos that lie about their cost (HOSTILE=FOLDER: those of a folder), and lose no request when it is
+# stopped under load.
 #
 #   tests/container/run.sh [BUNDLE]      a folder; by default untrained networks of recipe quick
 #
@@ -27,6 +28,8 @@ beside() { # while the container runs, named `app`
   "$PYTHON" "$here/load.py" "$URL" "${SECONDS_OF_LOAD:-60}"
   "$ENGINE" exec app grep -E '^(Rss(Anon|File)|VmHWM)' /proc/1/status
   "$PYTHON" "$here/load.py" "$URL" flood "${SECONDS_OF_LOAD:-60}"
+  "$ENGINE" exec app grep -E '^(Rss(Anon|File)|VmHWM)' /proc/1/status
+  "$PYTHON" "$here/load.py" "$URL" hostile "${SECONDS_OF_LOAD:-60}" ${HOSTILE:-}
   "$ENGINE" exec app grep -E '^(Rss(Anon|File)|VmHWM)' /proc/1/status
   "$PYTHON" "$here/load.py" "$URL" until-stopped >"$scratch/stop" 2>&1 & # goes on when this has ended
   echo $! >"$scratch/load"
