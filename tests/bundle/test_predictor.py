@@ -154,13 +154,13 @@ def test_an_array_is_a_photo_too(predictor: Predictor, made: Any) -> None:
 
 
 def test_a_damaged_bundle(bundle: Path) -> None:
-    (bundle / "members/small-0.onnx").write_bytes(b"no network")
+    (bundle / "members/small-0.onnx").write_bytes(b"\x08\x08")  # a version of ONNX, and no graph
     with pytest.raises(FovsfeError, match="small-0"):
         Predictor(bundle)
 
 
 def test_a_sealed_file_that_is_no_network(bundle: Path) -> None:
-    (bundle / "members/small-0.onnx").write_bytes(b"no network")
+    (bundle / "members/small-0.onnx").write_bytes(b"\x08\x08")  # a version of ONNX, and no graph
     write_bundle(bundle, _unchecked(bundle))
     with pytest.raises(FovsfeError, match=r"onnxruntime .* cannot load .*small-0") as caught:
         Predictor(bundle)

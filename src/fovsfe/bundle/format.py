@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from fovsfe.bundle.onnx_files import external_files
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
@@ -141,7 +143,7 @@ def load_bundle(folder: Path) -> Bundle:
 
     Raises:
         FovsfeError: there is no bundle, it has another format version, or it is damaged: a file is missing or
-            has changed.
+            has changed, or a network reads another file.
     """
     bundle = _read_json(folder)
     for member in bundle.members:
@@ -151,6 +153,9 @@ def load_bundle(folder: Path) -> Bundle:
             )
     for path, expected in bundle.files.items():
         _check_file(folder, path, expected)
+    for member in bundle.members:
+        for path in member.networks:
+            _check_external_files(folder, path, bundle.files)
     return bundle
 
 
@@ -190,6 +195,19 @@ def _read_json(folder: Path) -> Bundle:
         raise FovsfeError(
             f"bundle {folder}: {BUNDLE_FILE} is damaged: {f'{key}: ' if key else ''}{reason}; export it again"
         ) from error
+
+
+def _check_external_files(folder: Path, path: str, files: Mapping[str, str]) -> None:
+    """Refuses a network that reads files whose checksums bundle.json does not have: any of this machine."""
+    try:
+        unlisted = external_files(folder, path) - set(files)
+    except (OSError, ValueError) as error:
+        raise FovsfeError(f"bundle {folder}: {path} is not ONNX: {error}; export it again") from error
+    if unlisted:
+        raise FovsfeError(
+            f"bundle {folder}: {path} reads {min(unlisted)!r}, of which {BUNDLE_FILE} has no checksum;"
+            " do not trust this bundle"
+        )
 
 
 def _check_file(folder: Path, path: str, expected: str) -> None:
