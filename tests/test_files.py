@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fovsfe.errors import FovsfeError
-from fovsfe.files import atomic_path, read_json, write_json, write_text
+from fovsfe.files import atomic_path, open_regular, read_json, write_json, write_text
 
 FULL = Path("/dev/full")
 needs_full_device = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
@@ -24,6 +24,20 @@ def full_disk(monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_text", write_some)
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    with open_regular(tmp_path / "a") as file:
+        assert file.read() == b"content"
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(OSError, match="a device, a pipe or a socket"):
+            open_regular(file)
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
+    with pytest.raises(OSError, match="no name of a file"):
+        open_regular(tmp_path / "a\0b")
 
 
 def names(folder):

@@ -40,6 +40,11 @@ def test_a_long_line_stays_one_line(plain):
     assert text(plain) == long + "\n"
 
 
+def test_a_name_from_a_file_is_shown_and_not_obeyed(plain):
+    plain.notify("photo \x1b]0;title\x07 a\nfovsfe: forged\udcff")
+    assert text(plain) == "photo \\x1b]0;title\\x07 a\\nfovsfe: forged\\udcff\n"
+
+
 def test_without_a_terminal_there_are_only_plain_lines(plain):
     with plain.live() as screen:
         for done in range(0, 101, 10):

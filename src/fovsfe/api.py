@@ -223,11 +223,12 @@ def train(
     out: str | os.PathLike[str] | None = None,
     changes: Mapping[str, Any] = MappingProxyType({}),
     cluster: str | None = None,
+    follow_links: bool = False,
 ) -> TrainedRun:
     """Trains an ensemble on a folder of photos, as `fovsfe train` does, and returns the complete run.
 
     Args:
-        photos: a folder of photos, a CSV of path and label, or shards; a path or a URL.
+        photos: a folder of photos, a zip or tar of it, a CSV of path and label, or shards; a path or a URL.
         minutes: the time budget; no limit by default.
         recipe: the name of a built-in recipe, or a TOML file.
         weights: where pretrained backbones come from: "hub", "none", or a folder.
@@ -235,6 +236,7 @@ def train(
         changes: dotted keys of the recipe with their values, such as {"training.epochs": 3}; the same as
             `--set` of the command.
         cluster: the address of a Ray cluster to train on, or "local".
+        follow_links: whether a CSV, or shards, may name photos outside of their folder.
 
     Raises:
         FovsfeError: the photos cannot be trained on, the recipe is wrong, or `out` is not empty.
@@ -256,13 +258,13 @@ def train(
     screen = Screen(Console(force_jupyter=False))
     with first_process() as group:
         settings = load_recipe(recipe, changes)
-        arguments = run_arguments(photos, weights, minutes)
+        arguments = run_arguments(photos, weights, minutes, follow_links)
         pipeline.train(settings, arguments, location, screen, cluster, group)
     return TrainedRun(location)
 
 
-def check(photos: str | os.PathLike[str]) -> "pd.DataFrame":
-    """Checks photos without training, as `fovsfe check` does.
+def check(photos: str | os.PathLike[str], follow_links: bool = False) -> "pd.DataFrame":
+    """Checks photos without training, as `fovsfe check` does; arguments as in `train`.
 
     Returns one row per photo of each finding: finding (a number), severity ("error", "warning" or "info"),
     kind, detail, id, path, part, label, width and height. Raises FovsfeError if there are no photos.
@@ -274,7 +276,7 @@ def check(photos: str | os.PathLike[str]) -> "pd.DataFrame":
         from fovsfe.photos.layouts import find_photos
         from fovsfe.report.audit_page import findings_frame
 
-    result = audit_photos(find_photos(as_path(os.fspath(photos))))
+    result = audit_photos(find_photos(as_path(os.fspath(photos)), follow_links))
     return findings_frame([asdict(finding) for finding in result.findings], result.table)
 
 

@@ -17,9 +17,13 @@ class RunArguments(BaseModel):
     """"hub", "none", or a folder of pretrained weights"""
     minutes: float | None
     """the time budget of the whole command; None: no limit"""
+    follow_links: bool = False
+    """whether a list of photos, or shards, may lead out of their folder"""
 
 
-def run_arguments(photos: str, weights: str, minutes: float | None) -> RunArguments:
+def run_arguments(
+    photos: str, weights: str, minutes: float | None, follow_links: bool = False
+) -> RunArguments:
     """Returns the arguments of a run, with paths that stay right wherever the run is resumed from.
 
     Raises UsageError for weights at a URL.
@@ -27,7 +31,9 @@ def run_arguments(photos: str, weights: str, minutes: float | None) -> RunArgume
     if is_url(weights):
         raise UsageError(f"--weights {weights}: copy the weights into a folder, which all nodes see")
     weights = weights if weights in ("hub", "none") else str(as_path(weights))
-    return RunArguments(photos=str(as_path(photos)), weights=weights, minutes=minutes)
+    return RunArguments(
+        photos=str(as_path(photos)), weights=weights, minutes=minutes, follow_links=follow_links
+    )
 
 
 def default_location(photos: str, recipe: str) -> str:

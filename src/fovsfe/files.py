@@ -1,7 +1,10 @@
 """Local files that are written whole or not at all: the old content stays until the new one is complete."""
 
+import errno
+import io
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +13,23 @@ from typing import Any
 from fovsfe.errors import FovsfeError
 
 GONE = (0, 0)  # the stamp of a file that does not exist
+
+
+def open_regular(file: Path) -> io.BufferedReader:
+    """Opens a file for reading. A device, a pipe or a socket is not opened: reading it might never end.
+
+    Raises OSError if there is no such file, it is none, or no file system accepts its name.
+    """
+    try:
+        mode = file.stat().st_mode
+    except ValueError as error:
+        raise OSError(f"no name of a file: {error}") from error
+    if not stat.S_ISREG(mode):
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+        raise OSError("a device, a pipe or a socket, not a file")
+    # Should it have become a pipe meanwhile, opening it does not wait for a writer.
+    return open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats, Ints
 from fovsfe.context import RoundResult, RunContext, require_run
-from fovsfe.ensemble.predictions import predictions_frame, write_csv, write_predictions
+from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.pseudo_label import pseudo_labels
 from fovsfe.ensemble.selection import BlendSelection, accept_change, select_blend
 from fovsfe.errors import FovsfeError
@@ -32,6 +32,7 @@ from fovsfe.report.report import write_report
 from fovsfe.run import Run
 from fovsfe.storage.folders import Expected, synced_folder
 from fovsfe.storage.locations import as_path
+from fovsfe.tables import write_csv
 from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.task import PREDICTIONS, RESULT, Event, NetworkKey, OnNetworkEvent
 
@@ -100,7 +101,8 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments) -> DataSet:
     if run.root.exists() and not (run.root.is_dir() and run.is_unstarted()):
         hint = f"resume it: fovsfe resume {run.root}" if run.arguments.exists() else "choose another --out"
         raise FovsfeError(f"{run.root} is not empty; {hint}")
-    dataset = find_photos(as_path(arguments.photos))  # first: a mistyped path leaves no run behind
+    # First: a mistyped path leaves no run behind.
+    dataset = find_photos(as_path(arguments.photos), arguments.follow_links)
     write_text(run.recipe, to_toml(recipe))
     write_json(run.arguments, arguments.model_dump(mode="json"))
     return dataset
@@ -148,7 +150,8 @@ def _read_photos(run: Run, screen: Screen, dataset: DataSet | None) -> None:
     """Audits and splits the photos, once; the manifest and the data set's facts remember all that."""
     recipe = load_recipe(str(run.recipe))
     if dataset is None:  # killed before they were written
-        dataset = find_photos(as_path(read_json(run.arguments)["photos"]))
+        arguments = RunArguments.model_validate(read_json(run.arguments))
+        dataset = find_photos(as_path(arguments.photos), arguments.follow_links)
     audit = audit_photos(
         dataset,
         recipe.photos.max_pixels,

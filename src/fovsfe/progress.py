@@ -6,16 +6,22 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBars
 from rich.table import Table
+
+from fovsfe.escaping import visible
 
 ROWS = 12  # of the live table
 
 
 def print_plain(console: Console, text: str, style: str = "") -> None:
-    """Prints a line as it is: labels and paths are not read as markup, and long lines are not wrapped."""
-    console.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    """Prints one line: labels and paths are not read as markup, and long lines are not wrapped.
+
+    Whatever a name from a file has in it, the terminal shows it and does not obey it.
+    """
+    console.print(visible(text), style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 class Screen:
@@ -62,10 +68,8 @@ class Screen:
 
     def show_progress(self, description: str, done: int, total: int) -> None:
         """Shows how far the current step is; its bar goes when `done` reaches `total`."""
-        visible = done < total
-        self._bars.update(
-            self._step_bar, description=description, completed=done, total=total, visible=visible
-        )
+        text = escape(visible(description))
+        self._bars.update(self._step_bar, description=text, completed=done, total=total, visible=done < total)
         self._refresh()
 
     def start_networks(self, count: int, done: int, total: int, place: str = "") -> None:
@@ -165,7 +169,7 @@ class Screen:
             table = Table("network", "layers", "epoch", "loss", "validation log loss", "accuracy")
             rows = self._epochs
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(escape(visible(cell)) for cell in row))
         return Group(table, self._bars) if rows else Group(self._bars)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fovsfe.bundle.prediction_file import PredictionFile, open_prediction_file
 from fovsfe.bundle.predictor import Prediction
@@ -97,15 +99,51 @@ def test_a_row_can_be_read_before_the_next(tmp_path: Path) -> None:
         assert len(read(tmp_path / "a.csv")) == 1
 
 
-def test_a_name_with_a_line_break_stays_one_line(tmp_path: Path) -> None:
-    with open_prediction_file(tmp_path / "a.csv", LABELS, 1) as rows:
-        rows.write("a\nb.jpg", PREDICTION)
-    assert (tmp_path / "a.csv").read_text(encoding="utf-8").count("\n") == 2
+WILD = st.text(st.characters(blacklist_characters="\0"), min_size=1, max_size=20)
+FORMULAS = st.builds(
+    str.__add__, st.sampled_from(["=", "+", "-", "@", "\t", "\r", "'", "'=", '"', "\n"]), WILD
+)
+
+
+@given(st.lists(WILD | FORMULAS, max_size=5, unique=True), st.integers(0, 40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_name_has_its_row_when_resumed_and_is_no_formula(
+    tmp_path: Path, photos: list[str], cut: int
+) -> None:
+    photos = [name.encode(errors="ignore").decode() for name in photos]
+    photos = list(dict.fromkeys(name for name in photos if name))
+    for file in (tmp_path / "a.csv", tmp_path / "a.jsonl"):
+        file.unlink(missing_ok=True)
+        with open_prediction_file(file, ("=1+1", "-2", "+x"), 3) as rows:
+            for photo in photos:
+                rows.write(photo, PREDICTION)
+        whole = file.read_bytes()
+        with open_prediction_file(file, LABELS, 3) as rows:
+            assert rows.done == set(photos)
+        file.write_bytes(whole[: len(whole) - cut])
+        with open_prediction_file(file, ("=1+1", "-2", "+x"), 3) as rows:
+            for photo in photos:
+                if not rows.has(photo):
+                    rows.write(photo, PREDICTION)
+        assert file.read_bytes() == whole
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as text:
+        cells = [cell for row in csv.reader(text) for cell in row]
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+
+
+def test_a_terminal_does_not_obey_what_stands_in_a_name(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with open_prediction_file(None, ("\x1b[2J", "b", "c"), 1) as rows:
+        monkeypatch.setattr(rows, "_is_terminal", True)
+        rows.write("a\x1b]0;b\x07\nc\udcff.jpg", PREDICTION)
+    written = capsysbinary.readouterr().out
+    assert b"\x1b" not in written and b"\x07" not in written and written.count(b"\n") == 2
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_a_name_with_a_line_break_has_its_row_when_resumed(tmp_path: Path, name: str) -> None:
-    photos = ["a\nb.jpg", "c\r\nd.jpg", "\u2028e.jpg"]
+    photos = ["a\nb.jpg", "c\r\nd.jpg", "\u2028e.jpg", 'q"\n".jpg']
     with open_prediction_file(tmp_path / name, LABELS, 1) as rows:
         assert not any(map(rows.has, photos))
         for photo in photos:
@@ -124,6 +162,20 @@ def test_another_table_is_left_alone(tmp_path: Path, text: str) -> None:
     ):
         pass
     assert (tmp_path / "a.csv").read_text() == text
+
+
+def test_a_table_that_is_spoilt_is_left_alone(tmp_path: Path) -> None:
+    """A quote without its other half would make one row of all the rest, which would then be cut off."""
+    with open_prediction_file(tmp_path / "a.csv", LABELS, 1) as rows:
+        rows.write("a.jpg", PREDICTION)
+    spoilt = (tmp_path / "a.csv").read_text() + 'b",yes,c,1\n' + "c.jpg,yes,d,1\n" * 100_000
+    (tmp_path / "a.csv").write_text(spoilt)
+    with (
+        pytest.raises(FovsfeError, match="something other than predictions"),
+        open_prediction_file(tmp_path / "a.csv", LABELS, 1),
+    ):
+        pass
+    assert (tmp_path / "a.csv").read_text() == spoilt
 
 
 @pytest.mark.parametrize("text", ["notes\n", "[1]\n", "{}\n", "3\n"])

@@ -67,3 +67,31 @@ def test_ctrl_c_is_one_line(fovsfe, monkeypatch):
     ended = fovsfe("recipes")
     assert ended.code == 1
     assert ended.line == "stopped"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict {} a.jpg",
+        "train photos --out {}",
+        "report {}",
+        "export {} --out b",
+        "resume {}",
+        "compare {} {}",
+    ],
+)
+def test_an_argument_of_any_length_is_one_line(fovsfe, photos, monkeypatch, command):
+    monkeypatch.chdir(photos.parent)
+    long = "x" * 5000
+    ended = fovsfe(*command.replace("{}", long).split())
+    assert ended.code == 1
+    assert ended.line.startswith(long) and ended.line.endswith("File name too long")
+
+
+def test_an_error_of_the_system_without_a_file_is_not_explained_away(fovsfe, monkeypatch):
+    def fail():
+        raise OSError("something else")
+
+    monkeypatch.setattr("fovsfe.recipe.builtin_recipes", fail)
+    with pytest.raises(OSError, match="something else"):
+        fovsfe("recipes")

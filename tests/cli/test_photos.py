@@ -106,3 +106,46 @@ def test_shard_packs_photos_that_check_accepts(fovsfe, photos, tmp_path):
     again = fovsfe("shard", tmp_path / "shards", "--out", tmp_path / "more")
     assert again.code == 2
     assert "is sharded already" in again.line
+
+
+def test_what_a_list_names_elsewhere_is_refused_and_read_on_demand(fovsfe, photos, draw, tmp_path):
+    draw(tmp_path / "secret.png", 99)
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
+    rows = [f"{name},{name.partition('/')[0]}" for name in names]
+    (photos / "cars.csv").write_text("path,label\n" + "\n".join([*rows, "../secret.png,Нива"]) + "\n")
+    ended = fovsfe("check", photos / "cars.csv")
+    assert ended.code == 1
+    assert "error: refused: 1 lead out of their folder" in ended.out and "(../secret.png)" in ended.out
+    ended = fovsfe("check", photos / "cars.csv", "--follow-links")
+    assert ended.code == 0, ended.out
+    assert "9 labelled photos" in ended.out
+
+
+def test_check_tells_what_it_passed_over(fovsfe, photos, tmp_path):
+    (photos / "Нива" / "._1.png").write_bytes(b"x")
+    (photos / "Нива" / "\x1b[2J.txt").write_bytes(b"x")
+    ended = fovsfe("check", photos, "--out", tmp_path / "audit")
+    assert ended.code == 0
+    assert "info: passed over: 1 hidden, or of the system (Нива/._1.png)" in ended.out
+    assert r"(Нива/\x1b[2J.txt)" in ended.out and "\x1b" not in ended.out
+    assert "Passed over" in (tmp_path / "audit" / "index.html").read_text()
+    assert len(findings(tmp_path / "audit")["passed over"]) == 2
+
+
+def test_what_people_open_has_no_formulas(fovsfe, photos, tmp_path):
+    (photos / "Нива").rename(photos / "=1+1")
+    (photos / "=1+1" / "text.jpg").write_text("just words, and more words")
+    fovsfe("check", photos, "--out", tmp_path / "audit")
+    for name in ("photos.csv", "findings.csv"):
+        table = pd.read_csv(tmp_path / "audit" / name, dtype=str, keep_default_na=False)
+        assert {"'=1+1", "Приора"} >= set(table["label"]) >= {"'=1+1"}
+        assert not table.map(lambda cell: cell.startswith("=")).to_numpy().any()
+
+
+def test_photos_told_by_their_content_are_checked_and_packed(fovsfe, photos, tmp_path):
+    for number, suffix in enumerate(("", ".jfif", ".php", ".png_large")):
+        (photos / "Нива" / f"{2 * number + 1}.png").rename(photos / "Нива" / f"photo{number}{suffix}")
+    assert "8 labelled photos" in fovsfe("check", photos).out
+    assert fovsfe("shard", photos, "--out", tmp_path / "shards").code == 0
+    ended = fovsfe("check", tmp_path / "shards")
+    assert ended.code == 0 and "8 labelled photos" in ended.out

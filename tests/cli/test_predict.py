@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -94,3 +97,69 @@ def test_outputs_that_predict_cannot_write_to(fovsfe, bundle, photos):
     ended = fovsfe("predict", bundle, photos, "--cluster", "local")
     assert ended.code == 2
     assert "--out NAME.csv" in ended.line
+
+
+def test_a_folder_or_an_archive_without_photos_is_said(fovsfe, bundle, photos, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    ended = fovsfe("predict", bundle, tmp_path / "empty")
+    assert (ended.code, ended.line) == (1, f"no photo in {tmp_path / 'empty'}")
+    (tmp_path / "empty" / "notes.txt").touch()
+    ended = fovsfe("predict", bundle, tmp_path / "empty", photos)
+    assert ended.code == 1
+    assert ended.line.startswith(f"no photo in {tmp_path / 'empty'}; passed over: 1 neither photos")
+    assert len(ended.out.splitlines()) == 9
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    assert fovsfe("predict", bundle, "-").line == "no photo in standard input"
+
+
+def test_what_a_folder_has_beside_photos_is_said_but_for_hidden_files(fovsfe, bundle, photos):
+    (photos / "._1.png").write_bytes(b"x")
+    (photos / "__MACOSX").mkdir()
+    ended = fovsfe("predict", bundle, photos)
+    assert (ended.code, ended.err) == (0, "")
+    (photos / "x.7z").touch()
+    ended = fovsfe("predict", bundle, photos)
+    assert ended.code == 0
+    assert ended.err == (
+        "passed over: 1 archives that are not read: unpack them, or pack them as zip, tar or tar.gz"
+        f" ({photos}/x.7z)\n"
+    )
+
+
+def test_a_linked_folder_a_pattern_and_an_archive(fovsfe, bundle, photos, tmp_path):
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "cars").symlink_to(photos)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", photos)
+    for given in (tmp_path / "link", f"{tmp_path}/li*", tmp_path / "packed.zip"):
+        ended = fovsfe("predict", bundle, given)
+        assert (ended.code, ended.err, len(ended.out.splitlines())) == (0, "", 9)
+
+
+def test_an_argument_of_any_length_is_a_line_and_the_others_are_answered(fovsfe, bundle, photos):
+    long = "x" * 5000 + ".jpg"
+    ended = fovsfe("predict", bundle, long, photos)
+    assert (ended.code, ended.err) == (1, f"{long}: File name too long\n")
+    assert len(ended.out.splitlines()) == 9
+
+
+def test_pipes_and_damaged_archives_are_lines(fovsfe, bundle, photos, tmp_path):
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "bad.zip").write_bytes(b"no archive")
+    ended = fovsfe("predict", bundle, photos / "pipe.jpg", photos)
+    assert ended.code == 1
+    assert len(ended.out.splitlines()) == 9
+    lines = ended.err.splitlines()
+    assert lines[0] == f"{photos}/pipe.jpg: a device, a pipe or a socket, not a file"
+    assert lines[1].startswith(f"{photos}/bad.zip: cannot be read as an archive")
+    assert lines[2:] == [f"passed over: 1 devices, pipes or sockets ({photos}/pipe.jpg)"]
+
+
+def test_lines_of_standard_input_in_any_encoding(bundle, photos, tmp_path):
+    """As Notepad of Windows writes them, and with bytes that are not UTF-8."""
+    shutil.copy(photos / "Нива" / "1.png", tmp_path / "one.png")
+    shutil.copy(photos / "Нива" / "1.png", os.fsencode(tmp_path) + b"/\xff.png")
+    lines = b"\xef\xbb\xbf" + os.fsencode(tmp_path) + b"/one.png\r\n" + os.fsencode(tmp_path) + b"/\xff.png"
+    command = [sys.executable, "-m", "fovsfe", "predict", str(bundle), "-"]
+    ended = subprocess.run(command, input=lines, capture_output=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert len(ended.stdout.splitlines()) == 3

@@ -24,6 +24,7 @@ from fovsfe.executors import part_files
 from fovsfe.executors.part_files import open_parts
 from fovsfe.executors.ray_cluster import connected
 from fovsfe.executors.ray_prediction import predict_on_cluster
+from fovsfe.photos.passed_over import PassedOver
 from fovsfe.synthetic.dataset import draw_dataset
 
 LABELS = ("ВАЗ-2109", "Lada, Priora", "UAZ")
@@ -35,7 +36,9 @@ def answer_of(*probabilities, known=True):
 
 def csv_rows(folder):
     files = sorted(folder.glob("part-*.csv"))
-    return [row for file in files for row in csv.DictReader(io.StringIO(file.read_text(), newline=""))]
+    return [
+        row for file in files for row in csv.DictReader(io.StringIO(file.read_bytes().decode(), newline=""))
+    ]
 
 
 def parquet_rows(folder):
@@ -43,6 +46,20 @@ def parquet_rows(folder):
 
 
 # ---- tables in parts
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_any_name_has_its_row_when_the_table_is_opened_again(tmp_path, suffix):
+    names = ["=1+1.jpg", "'=1.jpg", "a\nb.jpg", "c\r.jpg", "d, e.jpg", "-1.jpg", "\udcff.jpg"]
+    with open_parts(str(tmp_path / f"a{suffix}"), ("=2+2", "x", "y"), 1) as parts:
+        for name in names:
+            parts.write(name, answer_of(0.7, 0.25, 0.05))
+    with open_parts(str(tmp_path / f"a{suffix}"), ("=2+2", "x", "y"), 1) as parts:
+        assert all(map(parts.has, names))
+        assert not parts.has("'=1+1.jpg")
+    if suffix == ".csv":
+        cells = [cell for row in csv_rows(tmp_path / "a.csv") for cell in row.values()]
+        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
 
 
 def fill(parts):
@@ -199,7 +216,7 @@ def test_what_is_wrong_is_said_in_a_line(bundle, photos, tmp_path, ray_cluster, 
     assert "nothing answers there" in fovsfe(*command, "127.0.0.1:1", "--out", tmp_path / "a.csv").line
     shutil.copytree(bundle, tmp_path / "bundle")
     (network,) = [file for file in (tmp_path / "bundle").rglob("*.onnx") if "resnet" in str(file)][:1]
-    broken = b"nothing"
+    broken = b"\x08\x08"  # a version of ONNX, and no graph
     network.write_bytes(broken)
     bundle_json = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     bundle_json["files"][network.relative_to(tmp_path / "bundle").as_posix()] = sha256(broken).hexdigest()
@@ -223,7 +240,7 @@ def test_a_machine_lost_among_twenty_thousand_photos(bundle, photos, tmp_path, r
     out, killed_at = tmp_path / "answers.parquet", 0
     with connected(nodes.address), open_parts(str(out), load_bundle(bundle).class_names, 1) as parts:
         for done in predict_on_cluster(
-            str(bundle), expand_paths([str(folder)], []), parts, lambda *fault: None
+            str(bundle), expand_paths([str(folder)], [], PassedOver()), parts, lambda *fault: None
         ):
             if done >= 4000 and not killed_at:
                 kill(lost)

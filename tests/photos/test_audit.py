@@ -5,12 +5,12 @@ import json
 import struct
 import zlib
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from fovsfe.photos import reader
 from fovsfe.photos.audit import Finding, audit_photos
 from fovsfe.photos.layouts import find_photos
 from fovsfe.photos.splits import assign_folds
@@ -71,14 +71,14 @@ def planted(tmp_path, monkeypatch, clouds):
     (bad / "folder.jpg").mkdir()
     (bad / "link.jpg").symlink_to("nowhere.jpg")
     (bad / "locked.jpg").write_bytes(jpeg)
-    really = Path.read_bytes
+    really = reader.open_regular
 
     def locked(file):
         if file.name == "locked.jpg":
             raise PermissionError(13, "Permission denied", str(file))
         return really(file)
 
-    monkeypatch.setattr(Path, "read_bytes", locked)
+    monkeypatch.setattr(reader, "open_regular", locked)
     save(clouds(60).convert("CMYK"), bad / "cmyk.jpg")
     grey = np.asarray(clouds(61).convert("L")).astype(np.uint16) * 257
     save(Image.fromarray(grey), bad / "deep.png")
@@ -168,6 +168,27 @@ def test_findings_name_what_was_planted(planted):
         "first of several frames": ("Нива/moving.gif",),
         "rotated by EXIF": ("Нива/turned.jpg",),
     }
+
+
+def test_what_was_passed_over_is_told(tmp_path, clouds):
+    for number in range(4):
+        save(clouds(number), tmp_path / "photos" / f"{number}.png")
+    save(clouds(9), tmp_path / "secret.png")
+    (tmp_path / "photos" / "._0.png").write_bytes(b"x")
+    rows = "".join(f"{number}.png,{number % 2}\n" for number in range(4))
+    (tmp_path / "photos" / "cars.csv").write_text(
+        f"path,label\n{rows}../secret.png,1\n{tmp_path}/secret.png,0\n"
+    )
+    result = audit_photos(find_photos(tmp_path / "photos"))
+    (refused,) = [finding for finding in result.findings if finding.kind == "refused"]
+    assert refused.severity == "error"
+    assert refused.detail.startswith("2 lead out") and "../secret.png" in refused.detail
+    over = {
+        finding.detail.split("(")[1]: finding for finding in result.findings if finding.kind == "passed over"
+    }
+    assert over.keys() == {"._0.png)", "cars.csv)"}
+    assert {finding.severity for finding in over.values()} == {"info"}
+    assert len(result.table) == 4
 
 
 def test_table(planted):

@@ -1,13 +1,20 @@
 """photos.layouts: each layout is recognised without being told; what is not clear is refused in one line."""
 
 import csv
+import io
 import multiprocessing
+import os
+import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from fovsfe.errors import FovsfeError
+from fovsfe.photos import passed_over as reasons
 from fovsfe.photos.layouts import find_photos
 from fovsfe.photos.reader import read_bytes
 
@@ -301,3 +308,168 @@ def test_classes_csv_refusals(tmp_path):
     refused(tmp_path, "classes.csv", '"Нива"', "several rows")
     write(tmp_path / "classes.csv", ("One", "Two"), ("a", "Нива"))
     refused(tmp_path, "classes.csv", "One, Two")
+
+
+# ---- archives
+
+
+def packed(file, *names):
+    """A zip, tar or tar.gz with these entries."""
+    if file.suffix == ".zip":
+        zipped(file, "", *names)
+        return
+    with tarfile.open(file, "w:gz" if file.suffix in (".gz", ".tgz") else "w") as archive:
+        for name in names:
+            info = tarfile.TarInfo(f"./{name}")
+            info.size = len(name.encode())
+            archive.addfile(info, io.BytesIO(name.encode()))
+
+
+@pytest.fixture(params=["zip", "tar", "tar.gz", "tgz"])
+def suffix(request, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("FOVSFE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    return request.param
+
+
+@pytest.mark.parametrize("above", ["", "photos/", "photos/all/"])
+def test_an_archive_of_class_folders(tmp_path, suffix, above):
+    packed(tmp_path / f"cars.{suffix}", *(f"{above}{name}" for name in CLASSES), "__MACOSX/a/._1.jpg")
+    for given in (tmp_path / f"cars.{suffix}", tmp_path):
+        photos = find_photos(given)
+        assert photos.class_names == ("a", "b")
+        assert photos.table["id"].tolist() == ["a/1.jpg", "a/2.JPG", "b/9.jpeg", "b/10.png"]
+        assert photos.passed_over.counts == {reasons.HIDDEN: 1}
+        for photo, path in zip(photos.table["id"], photos.table["path"], strict=True):
+            assert read_bytes(photos.root, path) == f"{above}{photo}".encode()
+
+
+def test_an_archive_for_each_label(tmp_path, suffix):
+    packed(tmp_path / f"a.{suffix}", "1.jpg", "2.JPG")
+    packed(tmp_path / f"b.{suffix}", "b/10.png", "b/9.jpeg")
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("a", "b")
+    assert photos.table["label"].tolist() == ["a", "a", "b", "b"]
+
+
+def test_parts_in_archives(tmp_path, suffix):
+    packed(tmp_path / f"train.{suffix}", *CLASSES)
+    packed(tmp_path / f"test.{suffix}", "test/1.jpg")
+    photos = find_photos(tmp_path)
+    assert photos.layout == "competition"
+    assert photos.table["part"].tolist() == ["train"] * 4 + ["test"]
+    assert read_bytes(tmp_path, photos.table["path"].iloc[-1]) == b"test/1.jpg"
+
+
+def test_an_archive_that_was_left_beside_its_folders_is_passed_over(tmp_path):
+    touch(tmp_path, *CLASSES)
+    zipped(tmp_path / "download.zip", "", *CLASSES)
+    photos = find_photos(tmp_path)
+    assert photos.table["path"].tolist() == ["a/1.jpg", "a/2.JPG", "b/9.jpeg", "b/10.png"]
+    assert photos.passed_over.counts == {reasons.BESIDE_FOLDERS: 1}
+
+
+def test_archives_that_cannot_be_trained_on(tmp_path):
+    for names, words in (
+        (["train/a/1.jpg", "test/2.jpg"], ["parts of a data set", "unpack"]),
+        (["1.jpg", "2.jpg"], ["2 photos without labels"]),
+        (["1.jpg", *CLASSES], ["1.jpg", "beside the class folders"]),
+        (["notes.txt"], ["no labelled photos"]),
+    ):
+        zipped(tmp_path / "cars.zip", "", *names)
+        with pytest.raises(FovsfeError) as refusal:
+            find_photos(tmp_path / "cars.zip")
+        assert all(word in str(refusal.value) for word in words)
+        (tmp_path / "cars.zip").unlink()
+
+
+def test_what_lies_beside_the_parts_is_told(tmp_path):
+    competition(tmp_path)
+    touch(tmp_path, "README.md", "models/x.pt", "train/a/notes.txt")
+    assert find_photos(tmp_path).passed_over.counts == {reasons.BESIDE_PARTS: 2, reasons.NOT_PHOTOS: 1}
+
+
+# ---- lists that lead elsewhere
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A folder with two photos, one elsewhere, and a link from the one to the other."""
+    root = tmp_path / "set"
+    touch(tmp_path, "set/1.jpg", "set/2.jpg", "elsewhere/3.jpg", "elsewhere/4.jpg")
+    (root / "linked.jpg").symlink_to(tmp_path / "elsewhere" / "4.jpg")
+    return root
+
+
+@pytest.mark.parametrize(
+    "outside", ["../elsewhere/3.jpg", "{}/elsewhere/3.jpg", "x/../../elsewhere/3.jpg", "linked.jpg"]
+)
+def test_a_path_of_a_list_out_of_its_folder_is_refused_and_named(tmp_path, listed, outside):
+    outside = outside.format(tmp_path)
+    write(
+        listed / "cars.csv", ("path", "label"), ("1.jpg", "a"), ("2.jpg", "b"), (outside, "a"), ("1.jpg", "a")
+    )
+    with pytest.raises(FovsfeError, match="a single photo"):
+        find_photos(listed)
+    touch(listed, "5.jpg", "6.jpg")
+    write(
+        listed / "cars.csv",
+        ("path", "label"),
+        *((f"{name}.jpg", label) for name, label in ((1, "a"), (2, "b"), (5, "a"), (6, "b"))),
+        (outside.replace("/", "\\"), "a"),
+    )
+    photos = find_photos(listed)
+    assert photos.table["path"].tolist() == ["1.jpg", "2.jpg", "5.jpg", "6.jpg"]
+    assert photos.passed_over.examples[reasons.LEADS_OUT] == [outside.replace("/", "\\")]
+
+
+def test_a_list_may_lead_out_if_asked(tmp_path, listed):
+    rows = [("1.jpg", "a"), (str(listed / "2.jpg"), "b"), ("../elsewhere/3.jpg", "a"), ("linked.jpg", "b")]
+    write(listed / "cars.csv", ("path", "label"), *rows)
+    photos = find_photos(listed / "cars.csv", follow_links=True)
+    assert reasons.LEADS_OUT not in photos.passed_over.counts
+    contents = {read_bytes(photos.root, path).decode() for path in photos.table["path"]}
+    assert contents == {"set/1.jpg", "set/2.jpg", "elsewhere/3.jpg", "elsewhere/4.jpg"}
+
+
+def test_absolute_paths_in_the_folder_of_the_list_are_paths_in_it(listed):
+    rows = [(listed / f"{number}.jpg", label) for number, label in ((1, "a"), (2, "b"), (5, "a"), (6, "b"))]
+    touch(listed, "5.jpg", "6.jpg")
+    write(listed / "cars.csv", ("path", "label"), *rows)
+    photos = find_photos(listed)
+    assert photos.table["path"].tolist() == ["1.jpg", "2.jpg", "5.jpg", "6.jpg"] and photos.root == listed
+
+
+def test_a_list_of_which_all_leads_out_says_what_to_do(listed):
+    write(listed / "cars.csv", ("path", "label"), ("/etc/hostname", "a"), ("s3://bucket/1.jpg", "b"))
+    refused(listed, "none of its 2 photos", "--follow-links")
+
+
+@hypothesis.given(
+    st.lists(
+        st.sampled_from(["..", ".", "a", "elsewhere", "linked", "/", "\\", "3.jpg", "set", ""]), max_size=6
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_path_of_a_list_reads_anything_outside(listed, parts):
+    rows = [("1.jpg", "a"), ("2.jpg", "b"), ("/".join(parts) or "x", "a"), ("y.jpg", "b")]
+    write(listed / "cars.csv", ("path", "label"), *rows)
+    try:
+        photos = find_photos(listed)
+    except FovsfeError:
+        return
+    for path in photos.table["path"]:
+        assert (photos.root / path).resolve().is_relative_to(listed)
+
+
+def test_a_list_that_is_a_pipe_is_not_opened(tmp_path):
+    touch(tmp_path, *CLASSES)
+    os.mkfifo(tmp_path / "cars.csv")
+    photos = find_photos(tmp_path)
+    assert photos.layout == "class folders"
+    assert photos.passed_over.counts == {reasons.SPECIAL: 1}
+
+
+def test_windows_writes_paths_with_backslashes(tmp_path):
+    touch(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
+    write(tmp_path / "cars.csv", ("path", "label"), *((f".\\images\\{i}.jpg", i % 2) for i in range(4)))
+    assert find_photos(tmp_path).table["path"].tolist() == [f"images/{i}.jpg" for i in range(4)]

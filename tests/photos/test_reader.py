@@ -1,5 +1,6 @@
-"""photos.files: the same bytes of a file, a zip or a tar, here or at a URL, and a cache with a limit."""
+"""photos.reader: the same bytes of a file, a zip or a tar, here or at a URL, and a cache with a limit."""
 
+import gzip
 import io
 import multiprocessing
 import os
@@ -12,13 +13,20 @@ import pytest
 
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.photos import reader
-from fovsfe.photos.reader import local_copy, photo_names, read_bytes, read_encoded, read_file
+from fovsfe.photos.passed_over import PassedOver
+from fovsfe.photos.reader import local_copy, read_bytes, read_encoded, read_file
+from fovsfe.photos.walk import photos_of_archive
 from fovsfe.storage.locations import as_path, cache_root
 
 PHOTOS = {"a/1.jpg": b"one", "a/Нива 2.PNG": b"two" * 1000, "b/3.webp": b""}
 
 
 def pack(file, entries=PHOTOS):
+    if file.name.endswith("gz"):
+        pack(file.with_suffix(".tar"), entries)
+        file.write_bytes(gzip.compress(file.with_suffix(".tar").read_bytes()))
+        file.with_suffix(".tar").unlink()
+        return
     if file.suffix == ".zip":
         with zipfile.ZipFile(file, "w") as archive:
             for name, data in {**entries, "a/1.json": b"{}", ".hidden.jpg": b"x"}.items():
@@ -33,13 +41,14 @@ def pack(file, entries=PHOTOS):
 
 @pytest.fixture(params=["here", "s3", "file"])
 def root(request, tmp_path, bucket):
-    """A folder with single photos, a zip and a tar: on this machine or at a URL."""
+    """A folder with single photos, a zip, a tar and a tar.gz: on this machine or at a URL."""
     folder = tmp_path / "photos"
     for name, data in PHOTOS.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     pack(folder / "train.zip")
     pack(folder / "train-000000.tar")
+    pack(folder / "b" / "more.tar.gz")
     if request.param == "here":
         return as_path(str(folder))
     if request.param == "file":
@@ -51,7 +60,7 @@ def root(request, tmp_path, bucket):
 # ---- reading
 
 
-@pytest.mark.parametrize("archive", ["", "train.zip/", "train-000000.tar/"])
+@pytest.mark.parametrize("archive", ["", "train.zip/", "train-000000.tar/", "b/more.tar.gz/"])
 def test_a_photo_is_read_wherever_it_is(root, archive):
     for name, data in PHOTOS.items():
         assert read_bytes(root, archive + name) == data
@@ -66,14 +75,14 @@ def test_a_photo_that_is_not_there_is_an_error_of_the_system(root, path):
 
 @pytest.mark.parametrize("name", ["train.zip", "train-000000.tar"])
 def test_an_archive_names_its_photos(root, name):
-    assert sorted(photo_names(root / name)) == sorted(PHOTOS)
+    assert sorted(photos_of_archive(root / name, PassedOver())) == sorted(PHOTOS)
 
 
-@pytest.mark.parametrize("name", ["damaged.zip", "damaged.tar"])
+@pytest.mark.parametrize("name", ["damaged.zip", "damaged.tar", "damaged.tgz"])
 def test_what_is_no_archive_is_said_in_a_line(tmp_path, name):
     (tmp_path / name).write_bytes(b"no archive" * 100)
     with pytest.raises(FovsfeError, match=f"{name}: cannot be read as an archive"):
-        photo_names(tmp_path / name)
+        photos_of_archive(tmp_path / name, PassedOver())
     with pytest.raises(OSError):
         read_bytes(tmp_path, f"{name}/1.jpg")
 
@@ -109,6 +118,102 @@ def test_threads_and_forked_processes_read_at_once(root):
     assert {results.get(timeout=60) for _ in children} == set(PHOTOS.values())
     for child in children:
         child.join(60)
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.jpg", "/etc/hostname", "a/../../secret.jpg", "a/..", "s3://b/1.jpg"]
+)
+def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path, path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    with pytest.raises(OSError, match="leads out of its folder"):
+        read_bytes(tmp_path / "photos", path)
+
+
+def test_pipes_and_devices_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe.zip")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "zero.jpg", "pipe.zip/1.jpg"):
+        with pytest.raises(OSError, match=r"a device, a pipe or a socket|Not a directory"):
+            read_bytes(tmp_path, name)
+    with pytest.raises(OSError, match="a device, a pipe or a socket"):
+        read_encoded(f"file://{tmp_path}/pipe.jpg")
+    with pytest.raises(FovsfeError, match="a device, a pipe or a socket"):
+        photos_of_archive(tmp_path / "pipe.zip", PassedOver())
+
+
+def test_a_photo_of_absurd_size_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate(2**38)
+    with pytest.raises(OSError, match="larger than the limit of 256 MB"):
+        read_bytes(tmp_path, "large.jpg")
+    monkeypatch.setattr(reader, "MAX_BYTES", 10)
+    (tmp_path / "1.jpg").write_bytes(b"x" * 10)
+    assert read_bytes(tmp_path, "1.jpg") == b"x" * 10
+    (tmp_path / "1.jpg").write_bytes(b"x" * 11)
+    with pytest.raises(OSError, match="larger than the limit"):
+        read_bytes(tmp_path, "1.jpg")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tgz"])
+def test_an_entry_of_absurd_size_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("FOVSFE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(reader, "MAX_BYTES", 10)
+    pack(tmp_path / name, {"1.jpg": b"x" * 10, "2.jpg": b"x" * 11})
+    assert read_bytes(tmp_path, f"{name}/1.jpg") == b"x" * 10
+    with pytest.raises(OSError, match="larger than the limit"):
+        read_bytes(tmp_path, f"{name}/2.jpg")
+
+
+def test_names_that_no_file_system_accepts(tmp_path):
+    for name in ("x" * 5000, "a\0b.jpg", "\ud800.jpg"):
+        with pytest.raises(OSError):
+            read_bytes(tmp_path, name)
+        with pytest.raises(OSError):
+            read_encoded(name)
+
+
+def test_an_archive_that_is_given_as_a_photo_says_what_is_wrong_with_it(tmp_path):
+    (tmp_path / "bad.zip").write_bytes(b"no archive")
+    with pytest.raises(OSError, match=r"^cannot be read as an archive"):
+        read_encoded(str(tmp_path / "bad.zip"))
+    pack(tmp_path / "good.zip")
+    with pytest.raises(OSError, match="an archive without photos"):
+        read_encoded(str(tmp_path / "good.zip"))
+
+
+def test_a_tgz_that_unpacks_to_more_than_the_cache_holds_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVSFE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FOVSFE_CACHE_GB", "0.001")
+    (tmp_path / "bomb.tgz").write_bytes(gzip.compress(bytes(5_000_000)))
+    with pytest.raises(FovsfeError, match=r"bomb\.tgz: .* do not fit into the cache; set FOVSFE_CACHE_GB"):
+        photos_of_archive(tmp_path / "bomb.tgz", PassedOver())
+    assert sum(file.stat().st_size for file in (tmp_path / "cache").rglob("*") if file.is_file()) == 0
+
+
+def test_a_tgz_is_unpacked_once_and_anew_if_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVSFE_CACHE", str(tmp_path / "cache"))
+    pack(tmp_path / "a.tgz", {"1.jpg": b"one", "2.jpg": b"two"})
+    assert read_bytes(tmp_path, "a.tgz/1.jpg") == b"one"
+    (tar,) = (tmp_path / "cache" / "archives").glob("*.tar")
+    before = tar.stat().st_ino
+    reader._open_archives.clear()
+    assert read_bytes(tmp_path, "a.tgz/2.jpg") == b"two"
+    assert tar.stat().st_ino == before
+
+
+def test_few_archives_stay_open_and_all_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "OPEN_ARCHIVES", 2)
+    for number in range(4):
+        pack(tmp_path / f"{number}.zip", {"1.jpg": bytes([number])})
+    for _ in range(2):
+        for number in range(4):
+            assert read_bytes(tmp_path, f"{number}.zip/1.jpg") == bytes([number])
+    assert len(reader._open_archives._archives) == 2
 
 
 # ---- the cache

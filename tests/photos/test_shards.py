@@ -38,6 +38,29 @@ def test_a_damaged_index_is_named(copied, name):
         audit_photos(find_photos(copied))
 
 
+def test_paths_out_of_the_folder_are_refused(copied):
+    table = (copied / "photos.csv").read_text()
+    (copied / "photos.csv").write_text(table.replace("train-000000.tar/", "../train-000000.tar/", 1))
+    with pytest.raises(FovsfeError, match=r"\.\./train-000000\.tar/.* leads out of the folder; do not trust"):
+        find_photos(copied)
+    (copied / "photos.csv").write_text(table)
+    index = json.loads((copied / "shards.json").read_text())
+    index["shards"][0]["name"] = "/etc/train-000000.tar"
+    (copied / "shards.json").write_text(json.dumps(index))
+    with pytest.raises(FovsfeError, match=r"/etc/train-000000\.tar leads out of the folder"):
+        find_photos(copied)
+
+
+def test_shards_that_are_links_out_of_the_folder_are_used_only_on_demand(copied):
+    elsewhere = copied.parent / "elsewhere.tar"
+    (copied / "train-000000.tar").rename(elsewhere)
+    (copied / "train-000000.tar").symlink_to(elsewhere)
+    with pytest.raises(FovsfeError, match="links that lead out of the folder; --follow-links"):
+        find_photos(copied)
+    found = find_photos(copied, follow_links=True)
+    assert not any(finding.kind == "damaged shard" for finding in audit_photos(found).findings)
+
+
 def test_another_version_is_named(copied):
     index = json.loads((copied / "shards.json").read_text())
     (copied / "shards.json").write_text(json.dumps({**index, "format": 2}))

@@ -16,7 +16,7 @@ from fovsfe.ensemble.metrics import compute_metrics
 from fovsfe.files import write_json, write_text
 from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.layouts import find_photos
-from fovsfe.photos.manifest import DataSetFacts, write_facts
+from fovsfe.photos.manifest import DataSetFacts, write_facts, write_manifest
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
 
@@ -61,7 +61,7 @@ def finished(
     write_text(run.recipe, to_toml(recipe(folds, rounds, about)))
     write_json(run.arguments, {"photos": str(photos), "weights": "none", "minutes": None})
     write_facts(run.dataset, DataSetFacts.of(dataset))
-    predictions.write_csv(run.manifest, manifest)
+    write_manifest(run.manifest, manifest)
     write_json(run.audit, [])
     figures = [_round(run, number, manifest, dataset.class_names, folds) for number in range(1, rounds + 1)]
     chosen = {"round": rounds, "blend": figures[-1]["chosen"], "tta": ["plain"], "reasons": ["because"]}

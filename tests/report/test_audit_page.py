@@ -11,6 +11,7 @@ from PIL import ImageEnhance
 
 from fovsfe.photos.audit import audit_photos
 from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.passed_over import GUESSED_NAMES, LEADS_OUT, NOT_PHOTOS
 from fovsfe.report import audit_page
 from fovsfe.report.thumbnails import PLACEHOLDER
 
@@ -42,7 +43,10 @@ def fill(root, clouds):
 def audited(tmp_path, clouds):
     """Root, findings and table of a folder with faults."""
     fill(tmp_path, clouds)
-    result = audit_photos(find_photos(tmp_path))
+    found = find_photos(tmp_path)
+    for reason in (LEADS_OUT, GUESSED_NAMES, NOT_PHOTOS):
+        found.passed_over.add(reason, WILD)
+    result = audit_photos(found)
     return tmp_path, [asdict(finding) for finding in result.findings], result.table
 
 
@@ -76,6 +80,13 @@ def test_each_fault_has_its_photos_its_reason_and_their_files(audited):
     assert "gone.jpg" in section(page, "missing")
     assert "150 × 112" in section(page, "near duplicates")
     assert "CMYK" in section(page, "read as")
+
+
+def test_what_was_passed_over_has_its_reason_and_names(audited):
+    page = audit_page.render_audit_page("photos", *audited)
+    passed_over = section(page, "passed over")
+    assert NOT_PHOTOS in passed_over and WILD in html.unescape(passed_over)
+    assert "photo</small>" not in passed_over and "0 photos" not in page
 
 
 def test_names_are_text_and_nothing_is_fetched(audited):
@@ -176,7 +187,9 @@ def test_check_writes_the_page_and_its_table(fovsfe, audited, tmp_path):
     names = {file.name for file in (tmp_path / "audit").iterdir()}
     assert names == {"index.html", "findings.csv", "photos.csv", "audit.json"}
     page = (tmp_path / "audit" / "index.html").read_text(encoding="utf-8")
-    assert page.count("<section") == len(audit_page.FINDING_KINDS)
+    without_photos = {"refused", "doubtful names", "passed over"}
+    kinds = set(audit_page.FINDING_KINDS) - without_photos
+    assert page.count("<section") == len(kinds)
     listed = pd.read_csv(tmp_path / "audit" / "findings.csv", keep_default_na=False)
-    assert set(listed["kind"]) == set(audit_page.FINDING_KINDS)
+    assert set(listed["kind"]) == kinds
     assert set(listed["id"]) <= set(table["id"])

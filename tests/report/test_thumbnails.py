@@ -94,3 +94,11 @@ def test_any_bytes(tmp_path, data):
 def test_data_uri_keeps_colours():
     pixels = np.full((40, 60, 3), (200, 100, 50), np.uint8)
     assert np.abs(np.asarray(opened(data_uri(pixels))).astype(int) - (200, 100, 50)).max() < 6
+
+
+def test_a_manifest_shows_nothing_outside_of_the_folder_of_its_photos(tmp_path):
+    (tmp_path / "photos").mkdir()
+    halves(80, 60).save(tmp_path / "private.jpg")
+    for path in ("../private.jpg", f"{tmp_path}/private.jpg", "a/../../private.jpg"):
+        assert thumbnail(tmp_path / "photos", path) == PLACEHOLDER
+    assert thumbnail(tmp_path, "private.jpg") != PLACEHOLDER

@@ -138,9 +138,21 @@ def test_torchrun_and_slurm_train_as_one_process_does_and_leave_the_same_files(h
         assert len(figures(here / run)[1][0]) == val == 6
 
 
+# Whoever reaches the launcher's store could put a pickle into it.
+NO_PICKLES = f"""
+from torch.distributed import distributed_c10d
+def refuse(*arguments): raise AssertionError("a pickle")
+distributed_c10d._object_to_tensor = distributed_c10d._tensor_to_object = refuse
+{PROGRAM}
+"""
+
+
 def test_two_processes_count_no_photo_twice(here):
-    """Each photo's row is what the network that was left gives it: none is missing, none is there twice."""
-    assert Pair(train()).end() == [(0, []), (0, [])]
+    """Each photo's row is what the network that was left gives it: none is missing, none is there twice.
+
+    And the processes send each other plain data and arrays.
+    """
+    assert Pair(train(), (NO_PICKLES, NO_PICKLES)).end() == [(0, []), (0, [])]
     context = RunContext.open(Run(here / "run"))
     (member,) = context.recipe.members
     fold = context.run.fold(1, member.title, 0)

@@ -61,6 +61,4 @@ def read_photo(file: str, load: Callable[[bytes], T]) -> T | str:
     except BadPhoto as error:
         return str(error)
     except OSError as error:
-        return error.strerror or type(error).__name__
-    except ValueError as error:  # a path that no system has
-        return str(error)
+        return error.strerror or str(error) or type(error).__name__

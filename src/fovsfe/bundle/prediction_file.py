@@ -1,7 +1,6 @@
 """Writes predictions as CSV or JSON lines, one row per photo, each at once; resumes a file that has rows."""
 
 import csv
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,10 @@ from typing import BinaryIO
 
 from fovsfe.bundle.predictor import Prediction
 from fovsfe.errors import FovsfeError, UsageError
+from fovsfe.escaping import csv_row, from_cell, visible, visible_json
 
 SUFFIXES = (".csv", ".jsonl")
+MAX_ROW = 2**20  # bytes; a longer row is none of a table of predictions
 
 
 class PredictionFile:
@@ -26,11 +27,12 @@ class PredictionFile:
     ) -> None:
         self.done: set[str] = set()
         self._file, self._name, self._as_json, self._class_names = file, name, as_json, class_names
+        self._is_terminal = file.isatty()
         self._top = min(top, len(class_names))
 
     def has(self, photo: str) -> bool:
         """Returns whether the photo had its row when the file was opened."""
-        return (photo if self._as_json else one_line(photo)) in self.done
+        return photo in self.done
 
     def write(self, photo: str, prediction: Prediction) -> None:
         """Adds a row. Raises FovsfeError if it cannot be written."""
@@ -38,15 +40,15 @@ class PredictionFile:
         if self._as_json:
             labels = [{"label": label, "probability": probability} for label, probability in top]
             row = {"photo": photo, "label": top[0][0], "known": prediction.known, "top": labels}
-            self._write_line(json.dumps(row, ensure_ascii=False) + "\n")
+            self._write_row(visible_json(json.dumps(row, ensure_ascii=False)) + "\n")
         else:
             cells = [cell for pair in top for cell in pair]
-            self._write_line(csv_row([photo, "yes" if prediction.known else "no", *cells]))
+            self._write_row(csv_row([photo, "yes" if prediction.known else "no", *cells]))
 
     def begin(self) -> None:
         """Writes the header; JSON lines have none."""
         if not self._as_json:
-            self._write_line(self._header)
+            self._write_row(self._header)
 
     def resume(self) -> None:
         """Goes to the end of the rows that the file has; half a row at its end, of a full disk, is cut off.
@@ -54,9 +56,7 @@ class PredictionFile:
         Raises FovsfeError if the file has other columns or holds something else.
         """
         end = 0
-        for row in self._file:
-            if not row.endswith(b"\n"):
-                break
+        for row in self._rows():
             text = row.decode(errors="surrogateescape")
             if end == 0 and not self._as_json and text != self._header:
                 raise FovsfeError(f"{self._name} exists and has other columns; choose another --out")
@@ -68,19 +68,40 @@ class PredictionFile:
         if end == 0:
             self.begin()
 
+    def _rows(self) -> Iterator[bytes]:
+        """Yields the whole rows of the file; in CSV, a row whose name has line breaks is several lines."""
+        row, quotes = bytearray(), 0
+        for line in self._file:
+            row += line
+            quotes += 0 if self._as_json else line.count(b'"')
+            if not line.endswith(b"\n") or len(row) > MAX_ROW:
+                break
+            if quotes % 2 == 0:
+                yield bytes(row)
+                row.clear()
+        if len(row) > MAX_ROW:
+            raise self._something_else()
+
     @property
     def _header(self) -> str:
         return csv_row(column_names(self._top))
 
     def _photo_of(self, line: str) -> str:
         try:
-            return str(json.loads(line)["photo"] if self._as_json else next(csv.reader([line]))[0])
+            if self._as_json:
+                return str(json.loads(line)["photo"])
+            return from_cell(next(csv.reader([line]))[0])
         except (ValueError, LookupError, TypeError, csv.Error, StopIteration) as error:
-            raise FovsfeError(
-                f"{self._name} exists and holds something other than predictions; choose another --out"
-            ) from error
+            raise self._something_else() from error
 
-    def _write_line(self, text: str) -> None:
+    def _something_else(self) -> FovsfeError:
+        return FovsfeError(
+            f"{self._name} exists and holds something other than predictions; choose another --out"
+        )
+
+    def _write_row(self, text: str) -> None:
+        if self._is_terminal:
+            text = f"{visible(text.removesuffix(chr(10)))}\n"
         try:
             self._file.write(text.encode(errors="surrogateescape"))
             self._file.flush()  # a row at a time: whatever ends this leaves whole rows
@@ -131,16 +152,3 @@ def top_labels(prediction: Prediction, class_names: Sequence[str], top: int) -> 
     """Returns the `top` most likely labels with their probabilities, to six digits."""
     order = prediction.probabilities.argsort()[::-1][:top]
     return [(class_names[label], float(f"{prediction.probabilities[label]:.6g}")) for label in order]
-
-
-def csv_row(cells: Sequence[object]) -> str:
-    """Returns one CSV row, with every text in one line, so that a row is a line."""
-    text = io.StringIO()
-    flat = [one_line(cell) if isinstance(cell, str) else cell for cell in cells]
-    csv.writer(text, lineterminator="\n").writerow(flat)
-    return text.getvalue()
-
-
-def one_line(text: str) -> str:
-    """Returns a text with a space in place of each line break."""
-    return " ".join(text.splitlines())

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from fovsfe import __version__
 from fovsfe.cli.suggestions import did_you_mean
 from fovsfe.errors import FovsfeError, UsageError
+from fovsfe.escaping import visible, visible_json
 
 console = Console()
 """standard output: what a command is for"""
@@ -43,14 +45,14 @@ app = typer.Typer(
 
 def print_json(value: Any) -> None:
     """Prints one JSON document to standard output."""
-    console.file.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    console.file.write(visible_json(json.dumps(value, indent=1, ensure_ascii=False)) + "\n")
 
 
 @contextmanager
 def loading(text: str) -> Iterator[None]:
     """Shows on a terminal that a command has begun, while its libraries are loaded, which takes seconds."""
     if error_console.is_terminal and error_console.file.isatty():
-        with error_console.status(text):
+        with error_console.status(escape(visible(text))):
             yield
     else:
         yield

@@ -37,6 +37,10 @@ def _run() -> int:
         if os.environ.get("FOVSFE_DEBUG"):
             raise
         return _failed(error if isinstance(error, FovsfeError) else missing_library(error))
+    except OSError as error:  # a name that is too long, a folder that may not be entered, a full disk
+        if error.filename is None or os.environ.get("FOVSFE_DEBUG"):
+            raise
+        return _failed(FovsfeError(f"{os.fsdecode(error.filename)}: {error.strerror}"))
     except KeyboardInterrupt:
         code = INTERRUPTED
     return _failed(FovsfeError("stopped")) if code == INTERRUPTED else int(code)

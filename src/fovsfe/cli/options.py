@@ -19,7 +19,16 @@ Cluster = Annotated[
     ),
 ]
 Photos = Annotated[
-    str, typer.Argument(help="A folder of photos, a CSV of path and label, or shards; here or at a URL.")
+    str,
+    typer.Argument(
+        help="A folder of photos, a zip or tar of it, a CSV of path and label, or shards; here or at a URL."
+    ),
+]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links", help="Use photos that a CSV, or shards, name outside of their folder as well."
+    ),
 ]
 RunLocation = Annotated[str, typer.Argument(help="The run folder, or its URL.")]
 AsJson = Annotated[

@@ -4,10 +4,12 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from fovsfe.cli.base import console, print_json
 from fovsfe.errors import FovsfeError, UsageError
+from fovsfe.escaping import visible
 from fovsfe.files import read_json
 from fovsfe.progress import print_plain
 from fovsfe.run import Run
@@ -73,7 +75,7 @@ def _table(round: dict[str, Any], chosen: dict[str, Any]) -> Table:
             continue
         low, high = figures["interval"]
         table.add_row(
-            of_all.get(name, name),
+            escape(visible(of_all.get(name, name))),
             f"{figures['accuracy']:.3f}",
             f"{low:.3f} - {high:.3f}",
             f"{figures['log_loss']:.3f}",

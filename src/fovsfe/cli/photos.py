@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fovsfe.cli.base import app, console, error_console, loading, print_json
-from fovsfe.cli.options import AsJson, Photos, at_least
+from fovsfe.cli.options import AsJson, FollowLinks, Photos, at_least
 from fovsfe.errors import UsageError
 from fovsfe.progress import Screen, print_plain
 
@@ -28,12 +28,14 @@ def check(
             help="Where to write index.html, findings.csv, photos.csv and audit.json.",
         ),
     ] = None,
+    follow_links: FollowLinks = False,
     as_json: AsJson = False,
 ) -> None:
     """Checks photos without training: lists what is wrong with them, photo by photo.
 
     With `--out`, index.html shows every finding with its photos, and findings.csv lists them. Exit code 1 if
-    photos cannot be read, one photo has two labels, or labelled photos are in the test part too.
+    photos cannot be read or are refused, one photo has two labels, or labelled photos are in the test part
+    too.
 
     Example: `fovsfe check photos --out audit`
     """
@@ -42,7 +44,7 @@ def check(
         from fovsfe.photos.layouts import find_photos
         from fovsfe.storage.locations import as_path
 
-        dataset = find_photos(as_path(photos))
+        dataset = find_photos(as_path(photos), follow_links)
     with Screen(error_console if as_json else console).live() as screen:
         result = audit_photos(dataset, progress=partial(screen.show_progress, "checking photos"))
     facts = {
@@ -78,17 +80,17 @@ def _print_audit(facts: dict[str, Any]) -> None:
 
 
 def _write_audit(out: str, photos: str, root: Any, result: "AuditResult") -> None:
-    from fovsfe.ensemble.predictions import write_csv
     from fovsfe.files import write_json, write_text
     from fovsfe.report.audit_page import findings_frame, render_audit_page
     from fovsfe.storage.folders import upload_on_exit
     from fovsfe.storage.locations import as_path
+    from fovsfe.tables import write_csv
 
     findings = [asdict(finding) for finding in result.findings]
     with upload_on_exit(out) as folder:
-        write_csv(folder / "photos.csv", result.table)
+        write_csv(folder / "photos.csv", result.table, for_people=True)
         write_json(folder / "audit.json", findings)
-        write_csv(folder / "findings.csv", findings_frame(findings, result.table))
+        write_csv(folder / "findings.csv", findings_frame(findings, result.table), for_people=True)
         page = render_audit_page(as_path(photos).name, root, findings, result.table)
         write_text(folder / "index.html", page)
 
@@ -96,7 +98,10 @@ def _write_audit(out: str, photos: str, root: Any, result: "AuditResult") -> Non
 @app.command(rich_help_panel=PANEL)
 def shard(
     photos: Annotated[
-        str, typer.Argument(help="A folder of photos, or a CSV of path and label; here or at a URL.")
+        str,
+        typer.Argument(
+            help="A folder of photos, a zip or tar of it, or a CSV of path and label; here or at a URL."
+        ),
     ],
     out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="The shards: a folder or a URL.")],
     size: Annotated[
@@ -108,6 +113,7 @@ def shard(
             help="How many photos a shard has.",
         ),
     ] = 1024,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Checks photos and packs them into shards (tars), which `train`, `check` and `predict` accept as well.
 
@@ -123,7 +129,7 @@ def shard(
         from fovsfe.photos.sampler import assign_shards
         from fovsfe.storage.locations import as_path
 
-        dataset = find_photos(as_path(photos))
+        dataset = find_photos(as_path(photos), follow_links)
     if dataset.layout == "shards":
         raise UsageError(f"{photos} is sharded already")
     location = as_path(out)

@@ -1,16 +1,20 @@
 """`fovsfe predict`: what photos show."""
 
+import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fovsfe.cli.base import app, console, error_console, interruptible, loading
 from fovsfe.cli.options import AsJson, Cluster, at_least
-from fovsfe.errors import UsageError
+from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.progress import Screen, print_plain
+
+if TYPE_CHECKING:
+    from fovsfe.photos.passed_over import PassedOver
 
 
 @app.command(rich_help_panel="Results")
@@ -18,7 +22,9 @@ def predict(
     bundle: Annotated[str, typer.Argument(help="A run that has a bundle, or a bundle; here or at a URL.")],
     paths: Annotated[
         list[str],
-        typer.Argument(help="Photos, folders, shards, URLs or patterns; - reads paths from standard input."),
+        typer.Argument(
+            help="Photos, folders, archives, shards, URLs or patterns; - reads paths from standard input."
+        ),
     ],
     out: Annotated[
         str | None,
@@ -42,8 +48,9 @@ def predict(
 ) -> None:
     """Predicts what photos show: one row per photo, as CSV on standard output or into a file.
 
-    Files that are not photos are named and left out, and the exit code is then 1. Photos that already have
-    their row in `--out` are left out. With `--cluster`, the machines of a Ray cluster share the work.
+    Files that are not photos are named and left out, and the exit code is then 1, as it is if there is no
+    photo in a folder or an archive. Photos that already have their row in `--out` are left out. With
+    `--cluster`, the machines of a Ray cluster share the work.
 
     Example: `fovsfe predict run photos --out predictions.csv`
     """
@@ -51,22 +58,45 @@ def predict(
         raise UsageError("--json is for standard output; with --out the name decides: --out FILE.jsonl")
     with loading(f"loading {bundle}"):
         from fovsfe.bundle.location import find_bundle
+        from fovsfe.photos.passed_over import PassedOver
         from fovsfe.storage.locations import is_url
 
         location = find_bundle(bundle)
+    passed_over = PassedOver()
     if cluster is not None:
         if out is None:
             raise UsageError("--cluster writes a table in parts: add --out NAME.csv or --out NAME.parquet")
-        bad = _predict_on_cluster(location, paths, out, top, cluster)
+        bad = _predict_on_cluster(location, paths, out, top, cluster, passed_over)
     elif out is not None and is_url(out):
         raise UsageError(f"--out {out}: without --cluster it must be a file of this machine")
     else:
-        bad = _predict_here(location, paths, Path(out) if out else None, top, as_json)
-    if bad:
+        bad = _predict_here(location, paths, Path(out) if out else None, top, as_json, passed_over)
+    _report(passed_over)
+    if bad or passed_over.has_errors:
         raise typer.Exit(1)
 
 
-def _predict_here(location: str, paths: list[str], out: Path | None, top: int, as_json: bool) -> int:
+def _report(passed_over: "PassedOver") -> None:
+    """Says what was passed over but hidden files. Raises FovsfeError if a folder or the like has no photo."""
+    from fovsfe.photos.passed_over import EMPTY, HIDDEN
+
+    lines = [line for reason, line in passed_over.described() if reason not in (EMPTY, HIDDEN)]
+    if empty := passed_over.examples.get(EMPTY):
+        raise FovsfeError("; passed over: ".join([f"{EMPTY} {', '.join(empty)}", *lines]))
+    for line in lines:
+        print_plain(error_console, f"passed over: {line}")
+
+
+def _standard_input() -> Iterable[str]:
+    """Returns the lines of standard input; names in them may be in any encoding, as file systems allow."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    return sys.stdin
+
+
+def _predict_here(
+    location: str, paths: list[str], out: Path | None, top: int, as_json: bool, passed_over: "PassedOver"
+) -> int:
     """Predicts on this machine, and returns how many files are not photos."""
     with loading(f"loading {location}"):
         from fovsfe.bundle.batch import predict_files
@@ -83,7 +113,8 @@ def _predict_here(location: str, paths: list[str], out: Path | None, top: int, a
         open_prediction_file(out, predictor.bundle.class_names, top, as_json) as rows,
         Screen(error_console).live() as screen,
     ):
-        files = (file for file in expand_paths(paths, sys.stdin) if not rows.has(file))
+        found = expand_paths(paths, _standard_input(), passed_over)
+        files = (file for file in found if not rows.has(file))
         total = _count(paths, rows.has) if out is not None or not console.is_terminal else 0
         for done, (file, prediction) in enumerate(predict_files(predictor, files), 1):
             if isinstance(prediction, str):
@@ -96,7 +127,9 @@ def _predict_here(location: str, paths: list[str], out: Path | None, top: int, a
     return bad
 
 
-def _predict_on_cluster(location: str, paths: list[str], out: str, top: int, address: str) -> int:
+def _predict_on_cluster(
+    location: str, paths: list[str], out: str, top: int, address: str, passed_over: "PassedOver"
+) -> int:
     """Predicts on a Ray cluster, and returns how many files are not photos."""
     with loading(f"connecting to {address}"):
         from fovsfe.bundle.format import load_bundle
@@ -117,7 +150,7 @@ def _predict_on_cluster(location: str, paths: list[str], out: str, top: int, add
         total = _count(paths, parts.has)
         for done in predict_on_cluster(
             location,
-            expand_paths(paths, sys.stdin),
+            expand_paths(paths, _standard_input(), passed_over),
             parts,
             lambda file, fault: print_plain(error_console, f"{file}: {fault}"),
         ):
@@ -130,8 +163,9 @@ def _count(paths: list[str], is_done: Callable[[str], bool]) -> int:
     """Returns how many photos there are to predict, for a progress bar; 0 if no one sees a bar, or if it
     would take long to list the photos twice: they come from standard input or a URL."""
     from fovsfe.bundle.photo_paths import expand_paths
+    from fovsfe.photos.passed_over import PassedOver
     from fovsfe.storage.locations import is_url
 
     if not error_console.is_terminal or any(path == "-" or is_url(path) for path in paths):
         return 0
-    return sum(not is_done(file) for file in expand_paths(paths, []))
+    return sum(not is_done(file) for file in expand_paths(paths, [], PassedOver()))

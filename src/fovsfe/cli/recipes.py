@@ -33,7 +33,8 @@ def show_recipes(
         if as_json:
             print_json(load_recipe(name).model_dump(mode="json"))
         else:
-            print_plain(console, recipe_text(name).rstrip("\n"))
+            for line in recipe_text(name).splitlines():
+                print_plain(console, line)
         return
     summaries = {title: text.splitlines()[0].removeprefix("# ") for title, text in builtin_recipes().items()}
     if as_json:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fovsfe.arrays import Floats
 from fovsfe.errors import FovsfeError
-from fovsfe.files import atomic_path
+from fovsfe.tables import write_csv
 
 
 def predictions_frame(ids: Sequence[str], class_names: Sequence[str], probabilities: Floats) -> pd.DataFrame:
@@ -75,9 +75,3 @@ def stack_predictions(frames: Sequence[pd.DataFrame]) -> Floats:
         if not frame.index.equals(first.index) or list(frame.columns) != list(first.columns):
             raise ValueError(f"table {number} of predictions has other photos or labels than the first")
     return np.stack([frame.to_numpy(dtype=np.float64) for frame in frames])
-
-
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Writes a table as CSV without its index, whole or not at all. Raises FovsfeError if that fails."""
-    with atomic_path(path) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")

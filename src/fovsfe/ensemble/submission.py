@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fovsfe.arrays import Floats
-from fovsfe.ensemble.predictions import write_csv
+from fovsfe.tables import write_csv
 
 
 def write_submission(
@@ -28,6 +28,9 @@ def write_submission(
         probabilities: (n, classes); a row of NaN for a photo that could not be read.
         label_ids: label -> what is written for it.
         most_frequent: the label of rows without a prediction.
+
+    Ids and labels are written exactly as the sample and `label_ids` have them, because a competition compares
+    them letter by letter: a label such as "=1+1" stays a formula for a spreadsheet.
 
     Raises:
         FovsfeError: the file cannot be written.

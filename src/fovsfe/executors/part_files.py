@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from fovsfe.bundle.prediction_file import column_names, csv_row, one_line, top_labels
+from fovsfe.bundle.prediction_file import column_names, top_labels
 from fovsfe.bundle.predictor import Prediction
 from fovsfe.errors import FovsfeError, UsageError
+from fovsfe.escaping import csv_row, from_cell
 from fovsfe.storage.locations import as_path, exists, is_url
 from fovsfe.storage.transfer import upload
 
@@ -105,7 +106,7 @@ class PartWriter:
         data = file.read_bytes()
         if self._suffix == ".csv":
             header, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
-            photos, faults = [row[0] for row in rows], [row[-1] for row in rows]
+            photos, faults = [from_cell(row[0]) for row in rows], [row[-1] for row in rows]
         else:
             table = parquet.read_table(pa.BufferReader(data))
             header = table.column_names
@@ -147,5 +148,5 @@ def _parquet_type(column: str) -> pa.DataType:
 
 
 def _name_in_table(photo: str) -> str:
-    """Returns a photo's name as the table has it: in one line, and with bytes that are not UTF-8 escaped."""
-    return one_line(os.fsencode(photo).decode("utf-8", "backslashreplace"))
+    """Returns a photo's name as the table has it: bytes that are not UTF-8 are escaped."""
+    return os.fsencode(photo).decode("utf-8", "backslashreplace")

@@ -22,6 +22,7 @@ from fovsfe.photos import shards
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.layouts import DataSet
+from fovsfe.photos.passed_over import GUESSED_NAMES, LEADS_OUT, SEVERITIES, PassedOver
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
 
@@ -119,6 +120,7 @@ def audit_photos(
         *_duplicates(table),
         *_tiny(table),
         *_notes(table, inspections),
+        *_passed_over(photos.passed_over),
         *_balance(table, photos.class_names),
     ]
     return AuditResult(table, findings)
@@ -266,6 +268,12 @@ def _duplicates(table: pd.DataFrame) -> Iterator[Finding]:
         if rows["part"].nunique() > 1:
             detail = f"{relation}, both labelled and in the test part"
             yield Finding("in both parts", "error", tuple(rows["id"]), detail)
+
+
+def _passed_over(passed_over: PassedOver) -> Iterator[Finding]:
+    kinds = {LEADS_OUT: "refused", GUESSED_NAMES: "doubtful names"}
+    for reason, detail in passed_over.described():
+        yield Finding(kinds.get(reason, "passed over"), SEVERITIES.get(reason, "info"), (), detail)
 
 
 def _tiny(table: pd.DataFrame) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.files import atomic_path
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
-from fovsfe.photos.reader import ARCHIVES, local_copy, read_bytes
+from fovsfe.photos.reader import is_archive_name, local_copy, read_bytes
 from fovsfe.storage.locations import AnyPath
 
 PREFETCH_THREADS = 4  # archives that are downloaded at the same time
@@ -113,7 +113,7 @@ class ResizedPhotos:
         if self.cache is not None or not isinstance(self.root, UPath):
             return
         names = dict.fromkeys(self.paths[int(index)].partition("/")[0] for index in indices)
-        archives = [self.root / name for name in names if name.lower().endswith(ARCHIVES)]
+        archives = [self.root / name for name in names if is_archive_name(name)]
         for number in range(min(PREFETCH_THREADS, len(archives))):
             # Daemons, because nobody waits for them when the process ends.
             Thread(target=_download, args=(archives[number::PREFETCH_THREADS],), daemon=True).start()

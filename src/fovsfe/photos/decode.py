@@ -37,8 +37,9 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif"}
     | {".heic", ".heif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
+HEAD_BYTES = 16  # that tell the format of a photo
 
-_PPM_STARTS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")  # Pillow also reads kinds of its own
+_PPM_STARTS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
 _WHITE = (255, 255, 255)
 _UPRIGHT = 1
 _SWAPPED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
@@ -74,6 +75,22 @@ class ImageHeader:
     width: int
     height: int
     notes: tuple[str, ...]  # what is unusual: "rotated by EXIF", "CMYK", "16-bit", "animated", ...
+
+
+def begins_like_photo(head: bytes) -> bool:
+    """Returns whether the first HEAD_BYTES of a file are those of a photo in one of the FORMATS."""
+    for name in FORMATS:
+        if _accepts(name, head[:HEAD_BYTES]):
+            # Any text may begin with "BM"; a bitmap has four zeros soon after.
+            return name != "BMP" or head[6:10] == bytes(4)
+    return False
+
+
+def _accepts(name: str, head: bytes) -> bool:
+    if name == "PPM":  # Pillow would also read kinds of its own
+        return head.startswith(_PPM_STARTS) and (head[2:3].isspace() or head[2:3] == b"#")
+    accept = Image.OPEN[name][1]
+    return accept is not None and accept(head) is True
 
 
 def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
@@ -226,12 +243,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         raise BadPhoto("empty")
     failure: BadPhoto | None = None
     for name in FORMATS:
-        accept = Image.OPEN[name][1]
-        if (
-            not data.startswith(_PPM_STARTS)
-            if name == "PPM"
-            else accept is None or accept(data[:16]) is not True
-        ):
+        if not _accepts(name, data[:HEAD_BYTES]):
             continue
         source, info = _Source(data), dict[str, bytes]()
         if name == "PNG":

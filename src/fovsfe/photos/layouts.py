@@ -7,21 +7,28 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
-from upath import UPath
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import shards
-from fovsfe.photos.reader import is_hidden, is_photo_name, photo_names, read_file
-from fovsfe.storage.locations import AnyPath, exists, is_dir, is_file
-from fovsfe.storage.retry import retry
+from fovsfe.photos.passed_over import BESIDE_FOLDERS, BESIDE_PARTS, LEADS_OUT, PassedOver
+from fovsfe.photos.reader import ARCHIVES, is_archive_name, leads_out, local_path, read_file
+from fovsfe.photos.walk import (
+    Entry,
+    is_hidden,
+    is_photo,
+    list_folder,
+    photos_of_archive,
+    walk_photos,
+)
+from fovsfe.storage.locations import AnyPath, exists, is_dir, is_file, is_url
 
-TRAIN_NAMES = ("train", "train.zip")
-TEST_NAMES = ("test_upload", "test_upload.zip", "test", "test.zip")
+TRAIN_NAMES = tuple(f"train{suffix}" for suffix in ("", *ARCHIVES))
+TEST_NAMES = tuple(f"{name}{suffix}" for name in ("test_upload", "test") for suffix in ("", *ARCHIVES))
 SAMPLE_NAMES = ("sample-submission.csv", "sample_submission.csv")
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "photo", "id")
 LABEL_COLUMNS = ("label", "class", "category", "name")
@@ -56,24 +63,35 @@ class DataSet:
     """label -> what a submission writes for it"""
     sample: pd.DataFrame | None
     """the sample submission as it was read; None if there is none"""
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    """what is in the folder, or in a list, and is not in the table"""
 
 
-def find_photos(root: AnyPath) -> DataSet:
-    """Finds the photos under `root`: a folder of this machine or at a URL, or a CSV that lists photos.
+def find_photos(root: AnyPath, follow_links: bool = False) -> DataSet:
+    """Finds the photos under `root`: a folder, an archive, or a CSV that lists photos; here or at a URL.
+
+    Args:
+        root: what holds the photos.
+        follow_links: whether a list, or shards, may name what is not in their folder: by an absolute path,
+            by "..", or by a symbolic link. Otherwise such photos are passed over. The links of a folder that
+            is searched are followed in any case.
 
     Raises FovsfeError, with what was found and what to do, if there is no known layout or more than one.
     """
+    passed_over = PassedOver()
     if not exists(root):
         raise FovsfeError(f"{root}: there is no such file or folder; give the folder that holds the photos")
     if is_file(root):
+        if is_archive_name(root.name):
+            return _from_archive(root, photos_of_archive(root, passed_over), passed_over)
         if root.suffix.lower() != ".csv":
             raise FovsfeError(
-                f"{root} is not a folder; give the folder of the photos, or a CSV that lists them"
+                f"{root} is not a folder; give the folder of the photos, a zip or tar, or a CSV of them"
             )
-        return _from_csv(root.parent, root)
-    names = sorted(entry.name for entry in _entries(root))
+        return _from_csv(root.parent, root, follow_links, passed_over)
+    names = [entry.name for entry in _entries(root)]
     if shards.INDEX in names:
-        return _from_shards(root)
+        return _from_shards(root, follow_links)
     train = [name for name in TRAIN_NAMES if name in names]
     test = [name for name in TEST_NAMES if name in names]
     lists = [name for name in names if name.lower().endswith(".csv") and _is_list(root / name)]
@@ -81,29 +99,29 @@ def find_photos(root: AnyPath) -> DataSet:
     if train:
         if len(train) > 1 or len(test) > 1 or len(folders) > 1:
             raise _several_layouts(root, [*train, *test, *_as_folders(folders)])
-        return _from_competition(root, train[0], test[0] if test else None)
+        return _from_competition(root, train[0], test[0] if test else None, passed_over)
     if len(folders) > 1 and (lists or test):
         raise _several_layouts(root, [*_as_folders(folders), *test, *lists])
     if len(lists) > 1:
         raise FovsfeError(f"{root}: several lists of photos ({_first_few(lists)}); give the path of one")
     if lists:
-        return _from_csv(root, root / lists[0])
-    return _from_class_folders(root)
+        return _from_csv(root, root / lists[0], follow_links, passed_over)
+    return _from_class_folders(root, passed_over)
 
 
 # ---- the layouts
 
 
-def _from_competition(root: AnyPath, train: str, test: str | None) -> DataSet:
+def _from_competition(root: AnyPath, train: str, test: str | None, passed_over: PassedOver) -> DataSet:
     names = _class_names(root / "classes.csv")
     categories = _train_csv(root / "train.csv")
-    train_prefix, train_paths = _part_paths(root, train)
+    train_prefix, train_paths = _part_paths(root, train, passed_over)
     name_counts = Counter(PurePosixPath(path).name for path in train_paths)
     rows = []
     for path in train_paths:
         folder, _, name = _nfc(path).rpartition("/")
         listed = categories.get(_nfc(path), categories.get(name, "") if name_counts[name] == 1 else "")
-        category = folder.split("/")[0] or listed
+        category = _without_archive_suffix(folder.split("/")[0]) or listed
         if not category:
             raise FovsfeError(
                 f"{root / train_prefix / path}: is in no class folder and train.csv does not name it; "
@@ -114,29 +132,69 @@ def _from_competition(root: AnyPath, train: str, test: str | None) -> DataSet:
                 f'{root / "train.csv"}: says "{listed}" for {path}, which is in "{category}"; correct one'
             )
         rows.append((path, f"{train_prefix}/{path}", "train", category))
-    test_prefix, test_paths = _part_paths(root, test) if test else ("", [])
+    test_prefix, test_paths = _part_paths(root, test, passed_over) if test else ("", [])
+    used = (train, test, "train.csv", "classes.csv", *SAMPLE_NAMES)
+    for entry in _entries(root):
+        if entry.name not in used:
+            passed_over.add(BESIDE_PARTS, entry.name)
     sample_file = next((root / name for name in SAMPLE_NAMES if exists(root / name)), None)
     sample = read_csv(sample_file) if sample_file else None
     test_rows = _test_rows(test_prefix, test_paths, sample, sample_file)
     if {row[0] for row in rows} & {row[0] for row in test_rows}:
         rows = [(f"train/{photo}", path, part, category) for photo, path, part, category in rows]
-    return _dataset(root, "competition", rows, test_rows, names, sample)
+    return _dataset(root, "competition", rows, test_rows, names, sample, passed_over)
 
 
-def _from_class_folders(root: AnyPath) -> DataSet:
-    _, paths = _part_paths(root, None)
+def _from_class_folders(root: AnyPath, passed_over: PassedOver) -> DataSet:
+    paths = sorted(walk_photos(root, passed_over))
+    tops = dict.fromkeys(path.partition("/")[0] for path in paths)
+    archives = [top for top in tops if is_archive_name(top) and not is_dir(root / top)]
+    if archives == list(tops) and len(archives) == 1:
+        return _from_archive(root / archives[0], [path.partition("/")[2] for path in paths], passed_over)
+    if any("/" in path and path.partition("/")[0] not in archives for path in paths):
+        for archive in archives:  # as they were downloaded: their photos are in the folders, too
+            passed_over.add(BESIDE_FOLDERS, archive)
+        paths = [path for path in paths if path.partition("/")[0] not in archives]
     for path in paths:
         if "/" not in path and any("/" in other for other in paths):
             raise FovsfeError(
                 f"{root / path}: is beside the class folders, in none of them; move it into one or away"
             )
-    rows = [(path, path, "train", _nfc(path.split("/")[0])) for path in paths if "/" in path]
+    rows = [
+        (path, path, "train", _nfc(_without_archive_suffix(top) if top in archives else top))
+        for path in paths
+        for top, slash, _ in [path.partition("/")]
+        if slash
+    ]
     if paths and not rows:
         raise FovsfeError(f"{root}: {len(paths)} photos without labels; known layouts: {LAYOUTS}")
-    return _dataset(root, "class folders", rows, [], _class_names(root / "classes.csv"), None)
+    names = _class_names(root / "classes.csv")
+    return _dataset(root, "class folders", rows, [], names, None, passed_over)
 
 
-def _from_csv(root: AnyPath, file: AnyPath) -> DataSet:
+def _from_archive(archive: AnyPath, paths: list[str], passed_over: PassedOver) -> DataSet:
+    """Returns the photos of an archive with a folder for each label, at its top or in one folder more.
+
+    `paths` are the photos, by their names in the archive.
+    """
+    root, prefix = archive.parent, archive.name
+    while len({path.split("/")[0] for path in paths}) == 1 and all(path.count("/") > 1 for path in paths):
+        top = paths[0].split("/")[0]
+        prefix, paths = f"{prefix}/{top}", [path.partition("/")[2] for path in paths]
+    tops = {path.split("/")[0] for path in paths}
+    if tops & {*TRAIN_NAMES, *TEST_NAMES}:
+        raise FovsfeError(f"{archive}: has the parts of a data set ({_first_few(sorted(tops))}); unpack it")
+    if paths and not any("/" in path for path in paths):
+        raise FovsfeError(f"{archive}: {len(paths)} photos without labels; known layouts: {LAYOUTS}")
+    for path in paths:
+        if "/" not in path:
+            raise FovsfeError(f"{archive}: {path} is beside the class folders, in none of them; pack it anew")
+    rows = [(path, f"{prefix}/{path}", "train", _nfc(path.split("/")[0])) for path in paths]
+    names = _class_names(root / "classes.csv")
+    return _dataset(root, "class folders", rows, [], names, None, passed_over)
+
+
+def _from_csv(root: AnyPath, file: AnyPath, follow_links: bool, passed_over: PassedOver) -> DataSet:
     table = read_csv(file)
     path_column, label_column = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)
     if path_column is None or label_column is None:
@@ -144,15 +202,18 @@ def _from_csv(root: AnyPath, file: AnyPath) -> DataSet:
             f"{file}: columns {', '.join(map(str, table.columns))}; one must hold the path "
             f"({', '.join(PATH_COLUMNS)}) and another the label ({', '.join(LABEL_COLUMNS)})"
         )
-    _, paths = _part_paths(root, None)
-    names = _PhotoNames(paths)
+    names = _PhotoNames(sorted(walk_photos(root, passed_over)))
     label_of: dict[str, str] = {}
     rows, found = [], 0
     for number, (written, label) in enumerate(zip(table[path_column], table[label_column], strict=True), 2):
-        name, label = written.strip().replace("\\", "/"), _nfc(label.strip())
+        name, label = written.strip(), _nfc(label.strip())
         if not name or not label:
             raise FovsfeError(f"{file}: row {number} has no {'label' if name else 'path'}; fill it in")
-        path = names.find(name) or str(PurePosixPath(name))
+        path = names.find(name) or _path_under(root, name)
+        is_outside = leads_out(path) or _is_linked_out(root, path)
+        if is_outside and (not follow_links or is_url(path) or local_path(root) is None):
+            passed_over.add(LEADS_OUT, written)
+            continue
         if path in label_of:
             if label_of[path] != label:
                 raise FovsfeError(
@@ -162,13 +223,22 @@ def _from_csv(root: AnyPath, file: AnyPath) -> DataSet:
         label_of[path] = label
         found += path in names or exists(root / path)
         rows.append((path, path, "train", label))
-    if rows and not found:
-        raise FovsfeError(f"{file}: none of its {len(rows)} photos is under {root}; first: {rows[0][1]}")
-    return _dataset(root, "csv", rows, [], _class_names(root / "classes.csv"), None)
+    if not found and (rows or passed_over.counts[LEADS_OUT]):
+        first = rows[0][1] if rows else passed_over.examples[LEADS_OUT][0]
+        hint = "; --follow-links reads those elsewhere" if passed_over.counts[LEADS_OUT] else ""
+        raise FovsfeError(f"{file}: none of its {len(table)} photos is under {root}; first: {first}{hint}")
+    class_names = _class_names(root / "classes.csv")
+    outside = [path for path in label_of if leads_out(path)]
+    if outside and (here := local_path(root)):  # under a folder that holds all of them, paths lead down only
+        root = Path(os.path.commonpath([here, *outside]))
+        rows = [(photo, os.path.relpath(here / path, root), part, label) for photo, path, part, label in rows]
+    return _dataset(root, "csv", rows, [], class_names, None, passed_over)
 
 
-def _from_shards(root: AnyPath) -> DataSet:
+def _from_shards(root: AnyPath, follow_links: bool) -> DataSet:
     index, table = shards.read_shards(root)
+    if not follow_links and any(_is_linked_out(root, shard.name) for shard in index.shards):
+        raise FovsfeError(f"{root}: shards are links that lead out of the folder; --follow-links reads them")
     sample = next((read_csv(root / name) for name in SAMPLE_NAMES if exists(root / name)), None)
     return DataSet(root, "shards", table[COLUMNS], tuple(index.class_names), index.label_ids, sample)
 
@@ -180,6 +250,7 @@ def _dataset(
     test: list[tuple[str, str, str, str]],
     names: dict[str, str],
     sample: pd.DataFrame | None,
+    passed_over: PassedOver,
 ) -> DataSet:
     """Checks what every layout must have and returns the data set; `names`: category -> label."""
     if not train:
@@ -209,7 +280,13 @@ def _dataset(
     _check_names(root, rows)
     table = pd.DataFrame(rows, columns=pd.Index(COLUMNS), dtype=object)
     return DataSet(
-        root, layout, table, class_names, {label: ids.get(label, label) for label in class_names}, sample
+        root,
+        layout,
+        table,
+        class_names,
+        {label: ids.get(label, label) for label in class_names},
+        sample,
+        passed_over,
     )
 
 
@@ -241,15 +318,17 @@ def _test_rows(
 # ---- folders and archives
 
 
-def _part_paths(root: AnyPath, name: str | None) -> tuple[str, list[str]]:
+def _part_paths(root: AnyPath, name: str, passed_over: PassedOver) -> tuple[str, list[str]]:
     """Returns the folder of a part under `root` and the paths of its photos in it.
 
     Folders and archives that hold one folder more, such as train/train, are looked through.
     """
-    if name is None:
-        return "", sorted(_walk_photos(root, ""))
-    prefix = name
-    paths = photo_names(root / name) if name.lower().endswith(".zip") else list(_walk_photos(root / name, ""))
+    prefix, found = name, PassedOver()
+    if is_archive_name(name) and not is_dir(root / name):
+        paths = photos_of_archive(root / name, passed_over)
+    else:
+        paths = list(walk_photos(root / name, found))
+        passed_over.add_all(found, name)
     inside = {path.split("/")[0] for path in paths if "/" in path}
     if len(inside) == 1 and inside <= {"train", "test", "test_upload"} and all("/" in path for path in paths):
         top = inside.pop()
@@ -257,39 +336,38 @@ def _part_paths(root: AnyPath, name: str | None) -> tuple[str, list[str]]:
     return prefix, sorted(paths)
 
 
-def _walk_photos(folder: AnyPath, under: str, above: frozenset[AnyPath] = frozenset()) -> Iterator[str]:
-    """Yields the paths of everything with the name of a photo; the audit says what is wrong with it."""
-    here = folder.resolve()
-    if here in above:  # a link that leads back up: the walk would never end
-        return
-    for entry in _entries(folder):
-        path = f"{under}{entry.name}"
-        if not is_photo_name(entry.name):
-            if entry.is_dir():
-                yield from _walk_photos(folder / entry.name, f"{path}/", above | {here})
-        # Not a pipe: reading it would never end.
-        elif entry.is_file() or entry.is_dir() or entry.is_symlink():
-            yield path
-
-
-def _entries(folder: AnyPath) -> list[os.DirEntry[str]] | list[UPath]:
-    try:
-        if isinstance(folder, UPath):
-            remote = retry(lambda: list(folder.iterdir()), str(folder))
-            return sorted((e for e in remote if not is_hidden(e.name)), key=lambda e: e.name)
-        with os.scandir(folder) as entries:
-            return sorted((e for e in entries if not is_hidden(e.name)), key=lambda e: e.name)
-    except OSError as error:
-        raise FovsfeError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+def _entries(folder: AnyPath) -> list[Entry]:
+    return [entry for entry in list_folder(folder) if not is_hidden(entry.name)]
 
 
 def _holds_photos(folder: AnyPath) -> bool:
-    return is_dir(folder) and any(is_photo_name(entry.name) for entry in _entries(folder))
+    unused = PassedOver()
+    return is_dir(folder) and any(is_photo(folder, each, unused, "") for each in _entries(folder))
+
+
+def _path_under(root: AnyPath, written: str) -> str:
+    """Returns a path of a list as one under `root` if it leads there, and else as an absolute one."""
+    name = written.replace("\\", "/")
+    if (here := local_path(root)) is None or is_url(name):
+        return name if is_url(name) else os.path.normpath(name)
+    path = os.path.normpath(here / name)
+    return os.path.relpath(path, here) if Path(path).is_relative_to(here) else path
+
+
+def _is_linked_out(root: AnyPath, path: str) -> bool:
+    """Returns whether links on the way lead a path out of its folder. At a URL there are none."""
+    here = local_path(root)
+    return here is not None and not (here / path).resolve().is_relative_to(here.resolve())
+
+
+def _without_archive_suffix(name: str) -> str:
+    return next((name[: -len(suffix)] for suffix in ARCHIVES if name.lower().endswith(suffix)), name)
 
 
 def _inventory(root: AnyPath) -> str:
-    suffixes = Counter(PurePosixPath(e.name).suffix or e.name for e in _entries(root) if e.is_file())
-    folders = [entry.name for entry in _entries(root) if entry.is_dir()]
+    entries = _entries(root)
+    suffixes = Counter(PurePosixPath(e.name).suffix or e.name for e in entries if e.kind == "file")
+    folders = [entry.name for entry in entries if entry.kind == "folder"]
     files = [f"{number} {suffix}" for suffix, number in suffixes.most_common(3)]
     return f"found folders {_first_few(folders) if folders else 'none'}, files {', '.join(files) or 'none'}"
 
@@ -310,8 +388,11 @@ class _PhotoNames:
 
     def find(self, written: str) -> str | None:
         """Returns the path of the photo that `written` names; None if there is none, or more than one."""
-        name = _nfc(str(PurePosixPath(written)))
-        return self.exact.get(name) or self.loose.get(name)
+        for spelling in (written, written.replace("\\", "/")):
+            name = _nfc(str(PurePosixPath(spelling)))
+            if path := self.exact.get(name) or self.loose.get(name):
+                return path
+        return None
 
 
 # ---- CSV files
@@ -325,7 +406,7 @@ def read_csv(file: AnyPath) -> pd.DataFrame:
     try:
         data = read_file(file)
     except OSError as error:
-        raise FovsfeError(f"{file}: cannot be read ({error.strerror})") from error
+        raise FovsfeError(f"{file}: cannot be read ({error.strerror or error})") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

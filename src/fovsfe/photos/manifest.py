@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fovsfe.arrays import Ints
 from fovsfe.errors import FovsfeError
-from fovsfe.files import atomic_path, write_text
+from fovsfe.files import write_text
 from fovsfe.photos.layouts import DataSet
 from fovsfe.storage.locations import AnyPath, as_path
+from fovsfe.tables import plain_texts, write_csv
 
 COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault", "width", "height"]
 _TEXTS = ("id", "path", "part", "label", "fault")
@@ -93,8 +94,7 @@ def read_facts(file: Path) -> DataSetFacts:
 
 def write_manifest(file: Path, manifest: pd.DataFrame) -> None:
     """Writes photos.csv with the COLUMNS of a manifest. Raises FovsfeError if it cannot be written."""
-    with atomic_path(file) as temporary:
-        manifest[COLUMNS].to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+    write_csv(file, manifest[COLUMNS], for_people=True)
 
 
 def read_manifest(file: Path) -> pd.DataFrame:
@@ -103,6 +103,6 @@ def read_manifest(file: Path) -> pd.DataFrame:
     Raises FovsfeError if the file cannot be read.
     """
     try:
-        return pd.read_csv(file, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
+        return plain_texts(pd.read_csv(file, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False))
     except (OSError, ValueError) as error:
         raise FovsfeError(f"cannot read {file}: {error}") from error

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from fovsfe.arrays import Ints
 from fovsfe.callbacks import Progress
 from fovsfe.errors import FovsfeError
+from fovsfe.photos.decode import SUFFIXES
 from fovsfe.photos.layouts import DataSet
 from fovsfe.photos.reader import read_bytes, read_file
 from fovsfe.photos.shards import COLUMNS, FINDINGS, FORMAT, INDEX, MANIFEST, Shard, ShardIndex
@@ -115,7 +116,9 @@ def _pack_shard(
     content = hashlib.sha256(listed.encode()).hexdigest()
     for row, path, fault in zip(rows, photos["path"], photos["fault"], strict=True):
         if fault != "missing":
-            paths[row] = f"{name}/{row:09d}{PurePosixPath(path).suffix.lower()}"
+            suffix = PurePosixPath(path).suffix.lower()
+            # Programs tell by the suffix what an entry is: a photo that was told by its content needs one.
+            paths[row] = f"{name}/{row:09d}{suffix if suffix in SUFFIXES else '.img'}"
     if (finished := _finished_shard(out, name)) and finished.content == content:
         return finished
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:

@@ -2,75 +2,89 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
 import re
-import tarfile
-import threading
-import zipfile
 import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from threading import Lock
 
 from filelock import FileLock
 from upath import UPath
 
 from fovsfe.errors import FovsfeError, UsageError
-from fovsfe.files import atomic_path, file_stamp
-from fovsfe.photos.decode import SUFFIXES
+from fovsfe.files import GONE, atomic_path, file_stamp, open_regular
+from fovsfe.photos import archives
+from fovsfe.photos.archives import Archive, BadArchive
+from fovsfe.photos.decode import HEAD_BYTES
 from fovsfe.storage.locations import AnyPath, as_path, cache_root, filesystem_of, is_file, is_url
 from fovsfe.storage.retry import retry
 
-ARCHIVES = (".zip", ".tar")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 OPEN_ARCHIVES = 64  # in one process: more than the shards whose photos are shuffled together
+MAX_BYTES = 256 * 2**20  # of one encoded photo: only uncompressed ones of 85 million pixels have as many
 CACHE_GB = 20.0
 LIMIT = "FOVSFE_CACHE_GB"
 
 # What changes in a file system's facts about a file when the file changes.
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "mtime", "LastModified", "last_modified", "created")
+_ARCHIVE_IN_PATH = re.compile(r"\.(?:zip|tar|tar\.gz|tgz)(?=/)", re.IGNORECASE)
 
 
 def read_bytes(root: AnyPath, path: str) -> bytes:
-    """Returns the encoded photo at `path` under `root`, which may be inside a zip or tar directly under it.
+    """Returns the encoded photo at `path` under `root`, which may lead into a zip or tar.
 
     Raises:
-        OSError: there is no such photo, or it cannot be read.
+        OSError: there is no such photo, it cannot be read, it has over MAX_BYTES, or `path` leads out of
+            `root`.
         FovsfeError: a URL cannot be reached or refuses access.
     """
-    archive, _, entry = path.partition("/")
     if not path:
         raise FileNotFoundError("the sample names a photo that is not there")
+    if leads_out(path):
+        raise OSError("leads out of its folder, and is refused")
     if path.endswith("/"):
         raise IsADirectoryError(path)
-    if not entry or not _is_archive(root, archive):
-        return read_file(root / path)
-    try:
-        return _archive(root / archive).read(entry)
-    except KeyError:
-        raise FileNotFoundError(f"{path}: not in the archive") from None
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
-        raise OSError(f"damaged in the archive: {error}") from error
+    return _read(path, lambda part: root / part)
 
 
 def read_encoded(name: str) -> bytes:
     """Returns the encoded photo at a path or URL, which may lead into a zip or tar, as in "photos.zip/1.jpg".
 
-    Raises as `read_bytes` does, and ValueError for a path that no file system accepts.
+    Raises as `read_bytes` does.
     """
-    inside = re.fullmatch(r"(.*/)?([^/]+\.(?:zip|tar)/.+)", name, re.IGNORECASE | re.DOTALL)
-    if inside and (is_url(name) or not Path(name).exists()):
-        return read_bytes(as_path(inside[1] or "."), inside[2])
-    return read_file(as_path(name) if is_url(name) else Path(name))
+    return _read(name, lambda part: as_path(part) if is_url(part) else Path(part))
 
 
-def read_file(location: AnyPath) -> bytes:
-    """Returns the content of a file or URL. Raises OSError, and FovsfeError if a URL cannot be reached."""
-    if not isinstance(location, UPath):
-        return location.read_bytes()
+def leads_out(path: str) -> bool:
+    """Returns whether a path under a folder leads out of it by its letters alone, as "../1.jpg" does."""
+    return path.startswith("/") or is_url(path) or ".." in path.split("/")
+
+
+def read_file(location: AnyPath, limit: int | None = None) -> bytes:
+    """Returns the content of a file or URL, which is not a device, a pipe or a socket.
+
+    Raises OSError, also if the file has more than `limit` bytes, and FovsfeError if a URL cannot be reached.
+    """
+    if (file := local_path(location)) is not None:
+        with open_regular(file) as stream:
+            return _limited(stream.read() if limit is None else stream.read(limit + 1), limit)
     fs, path = filesystem_of(str(location))
-    data: bytes = retry(lambda: fs.cat_file(path), str(location))
-    return data
+
+    def read() -> bytes:
+        if limit is None:
+            data: bytes = fs.cat_file(path)
+            return data
+        with fs.open(path, "rb") as stream:
+            beginning: bytes = stream.read(limit + 1)
+            return beginning
+
+    return _limited(retry(read, str(location)), limit)
 
 
 def read_text(location: AnyPath) -> str | None:
@@ -81,23 +95,35 @@ def read_text(location: AnyPath) -> str | None:
         return None
 
 
-def photo_names(archive: AnyPath) -> list[str]:
-    """Returns the photos in a zip or tar, by name. Raises FovsfeError if the archive cannot be read."""
-    try:
-        entries = _archive(archive).names()
-    except (zipfile.BadZipFile, tarfile.TarError, OSError) as error:
-        raise FovsfeError(f"{archive}: cannot be read as an archive ({error}); download it again") from error
-    return [name for name in entries if is_photo_name(name) and not any(map(is_hidden, name.split("/")))]
+def read_head(location: AnyPath) -> bytes:
+    """Returns the first HEAD_BYTES of a file or URL. Raises as `read_file` does."""
+    if (file := local_path(location)) is not None:
+        with open_regular(file) as stream:
+            return stream.read(HEAD_BYTES)
+    fs, path = filesystem_of(str(location))
+    head: bytes = retry(lambda: fs.cat_file(path, start=0, end=HEAD_BYTES), str(location))
+    return head
 
 
-def is_photo_name(name: str) -> bool:
-    """Returns whether a file of this name counts as a photo."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+def local_path(location: AnyPath) -> Path | None:
+    """Returns a path, or a file:// URL, as a path of this machine; None for another URL."""
+    if not isinstance(location, UPath):
+        return location
+    return Path(location.path) if location.protocol in ("file", "local") else None
 
 
-def is_hidden(name: str) -> bool:
-    """Returns whether a file or folder of this name belongs to the system and not to the photos."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+def is_archive_name(name: str) -> bool:
+    """Returns whether a file of this name counts as an archive."""
+    return name.lower().endswith(ARCHIVES)
+
+
+def open_archive(location: AnyPath) -> Archive:
+    """Returns a zip or tar, here or at a URL; those that were used last stay open.
+
+    Raises BadArchive, a FovsfeError, if it cannot be read as an archive, OSError if there is none, and
+    FovsfeError if a URL cannot be reached or the cache has no room.
+    """
+    return _open_archives.get(location)
 
 
 def local_copy(location: AnyPath) -> Path:
@@ -110,15 +136,14 @@ def local_copy(location: AnyPath) -> Path:
         FileNotFoundError: nothing is there.
         FovsfeError: a URL cannot be reached, or the file does not fit into the cache.
     """
-    if isinstance(location, Path) and not isinstance(location, UPath):
-        return location
+    if (here := local_path(location)) is not None:
+        return here
     url = str(location)
     fs, path = filesystem_of(url)
     facts = retry(lambda: fs.info(path), url)
     version = next((str(facts[key]) for key in _VERSIONS if facts.get(key)), "")
-    key = hashlib.sha256(f"{url} {version} {facts['size']}".encode()).hexdigest()[:32]
-    file = cache_root() / "archives" / f"{key}{PurePosixPath(path).suffix.lower()}"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    suffix = next((each for each in ARCHIVES if path.lower().endswith(each)), PurePosixPath(path).suffix)
+    file = _cache_file(f"{url} {version} {facts['size']}", suffix)
     with FileLock(file.with_suffix(".lock")):
         if not file.exists():
             _make_room(file.parent, int(facts["size"]), url)
@@ -128,10 +153,55 @@ def local_copy(location: AnyPath) -> Path:
     return file
 
 
-def _is_archive(root: AnyPath, name: str) -> bool:
-    if not name.lower().endswith(ARCHIVES):
-        return False
-    return _is_remote_file(str(root / name)) if isinstance(root, UPath) else not (root / name).is_dir()
+def _read(path: str, at: Callable[[str], AnyPath]) -> bytes:
+    """Reads a photo; `at` returns where the beginning of `path` is that may be an archive's."""
+    for found in _ARCHIVE_IN_PATH.finditer(path):
+        archive, entry = path[: found.end()], path[found.end() + 1 :]
+        if _is_file(at(archive)):
+            return _read_entry(at(archive), entry)
+    if is_archive_name(path) and _is_file(at(path)):
+        try:
+            open_archive(at(path))
+        except BadArchive as error:
+            raise OSError(_reason(error, at(path))) from error
+        raise OSError("an archive without photos")
+    return read_file(at(path), MAX_BYTES)
+
+
+def _read_entry(location: AnyPath, entry: str) -> bytes:
+    try:
+        archive = open_archive(location)
+        _check_size(archive.size(entry), MAX_BYTES)
+        return _limited(archive.read(entry, MAX_BYTES + 1), MAX_BYTES)
+    except KeyError:
+        raise FileNotFoundError(f"{entry}: not in the archive") from None
+    except BadArchive as error:
+        raise OSError(f"damaged in the archive: {_reason(error, location)}") from error
+    except (OSError, FovsfeError):
+        raise
+    except Exception as error:  # with hostile bytes, the libraries raise every kind of exception
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(f"damaged in the archive: {reason}") from error
+
+
+def _reason(error: BadArchive, location: AnyPath) -> str:
+    """Returns why an archive cannot be read, without its name, which the photo's has already."""
+    return str(error).removeprefix(f"{location}: ")
+
+
+def _limited(data: bytes, limit: int | None) -> bytes:
+    _check_size(len(data), limit)
+    return data
+
+
+def _check_size(size: int, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise OSError(f"larger than the limit of {limit // 2**20} MB")
+
+
+def _is_file(location: AnyPath) -> bool:
+    here = local_path(location)
+    return _is_remote_file(str(location)) if here is None else is_file(here)
 
 
 @lru_cache(maxsize=4096)
@@ -140,16 +210,87 @@ def _is_remote_file(url: str) -> bool:
     return is_file(as_path(url))
 
 
+class _OpenArchives:
+    """The archives that were used last: at most OPEN_ARCHIVES, with MAX_ENTRIES in all but the last."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._archives: OrderedDict[tuple[str, tuple[int, int]], Archive] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, location: AnyPath) -> Archive:
+        here = local_path(location)
+        key = (str(location), GONE if here is None else file_stamp(here))
+        with self._lock:
+            if key in self._archives:
+                self._archives.move_to_end(key)
+                return self._archives[key]
+        archive = archives.open_archive(_unpacked(local_copy(location)))
+        with self._lock:
+            self._archives[key] = archive
+            entries = sum(len(each.names) for each in self._archives.values()) - len(archive.names)
+            while entries > archives.MAX_ENTRIES or len(self._archives) > OPEN_ARCHIVES:
+                _, oldest = self._archives.popitem(last=False)
+                entries -= len(oldest.names)
+        return archive
+
+
+_open_archives = _OpenArchives()
+# A fork would share its position in each file, and its lock may be held at that moment.
+os.register_at_fork(after_in_child=_open_archives.clear)
+
+
+def _unpacked(file: Path) -> Path:
+    """Returns a tar.gz as a tar in the cache, for entries to be read in any order; other files as they are.
+
+    Raises BadArchive if it is damaged, and FovsfeError if it does not fit into the cache.
+    """
+    if not file.name.lower().endswith((".gz", ".tgz")):
+        return file
+    limit, size = _limit(), 0
+    tar = _cache_file(f"{file.absolute()} {file_stamp(file)}", ".tar")
+    with open_regular(file) as packed, FileLock(tar.with_suffix(".lock")):
+        if not tar.exists():
+            with atomic_path(tar) as temporary, temporary.open("wb") as out:
+                for chunk in _gunzip(packed, file):
+                    size += len(chunk)
+                    if size > limit:
+                        raise _no_room(str(file), size, limit)
+                    out.write(chunk)
+                _make_room(tar.parent, size, str(file))
+        os.utime(tar)
+    return tar
+
+
+def _gunzip(packed: io.BufferedReader, file: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(packed) as stream:
+            while chunk := stream.read(archives.CHUNK):
+                yield chunk
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadArchive(f"{file}: cannot be read as an archive ({error}); download it again") from error
+
+
+def _cache_file(key: str, suffix: str) -> Path:
+    """Returns a path in the cache of archives. Raises FovsfeError if there can be no cache."""
+    folder = cache_root() / "archives"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FovsfeError(f"cannot write {folder}: {error.strerror}; set FOVSFE_CACHE") from error
+    return folder / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + suffix.lower())
+
+
 def _make_room(folder: Path, size: int, url: str) -> None:
     """Removes the least recently used archives until `size` bytes fit into the cache."""
     limit = _limit()
     if size > limit:
-        raise FovsfeError(
-            f"{url}: {size / 1e9:.3g} GB do not fit into the cache; set {LIMIT}, now {limit / 1e9:g}, to more"
-        )
+        raise _no_room(url, size, limit)
     with FileLock(folder / "room.lock"):
         oldest_first = sorted(
-            (*file_stamp(file), file) for file in folder.iterdir() if file.suffix in ARCHIVES
+            (*file_stamp(file), file) for file in folder.iterdir() if is_archive_name(file.name)
         )
         total = sum(file_size for _, file_size, _ in oldest_first)
         for _, file_size, file in oldest_first:
@@ -159,57 +300,15 @@ def _make_room(folder: Path, size: int, url: str) -> None:
             total -= file_size
 
 
+def _no_room(name: str, size: int, limit: float) -> FovsfeError:
+    return FovsfeError(
+        f"{name}: {size / 1e9:.3g} GB do not fit into the cache; set {LIMIT}, now {limit / 1e9:g}, to more"
+    )
+
+
 def _limit() -> float:
     text = os.environ.get(LIMIT) or str(CACHE_GB)
     try:
         return 1e9 * float(text)
     except ValueError:
         raise UsageError(f"{LIMIT}={text}: give a number of gigabytes") from None
-
-
-class _Archive(Protocol):
-    def names(self) -> list[str]: ...
-
-    def read(self, entry: str) -> bytes: ...
-
-
-class _Zip:
-    """A zip, from which several threads may read at the same time."""
-
-    def __init__(self, file: Path) -> None:
-        self._zip = zipfile.ZipFile(file)
-
-    def names(self) -> list[str]:
-        return self._zip.namelist()
-
-    def read(self, entry: str) -> bytes:
-        return self._zip.read(entry)
-
-
-class _Tar:
-    """A tar with random access: all its headers are read when it is opened."""
-
-    def __init__(self, file: Path) -> None:
-        with tarfile.open(file, "r:") as tar:
-            self._positions = {entry.name: (entry.offset_data, entry.size) for entry in tar if entry.isfile()}
-        self._file, self._lock = file.open("rb", buffering=0), threading.Lock()
-
-    def names(self) -> list[str]:
-        return list(self._positions)
-
-    def read(self, entry: str) -> bytes:
-        offset, size = self._positions[entry]
-        with self._lock:
-            self._file.seek(offset)
-            return self._file.read(size)
-
-
-def _archive(location: AnyPath) -> _Archive:
-    return _open(str(location), isinstance(location, UPath), os.getpid())
-
-
-@lru_cache(maxsize=OPEN_ARCHIVES)
-def _open(location: str, remote: bool, process: int) -> _Archive:
-    """Opens an archive, once in each `process`: after a fork, two would share one position in the file."""
-    file = local_copy(UPath(location) if remote else Path(location))
-    return _Zip(file) if file.suffix.lower() == ".zip" else _Tar(file)

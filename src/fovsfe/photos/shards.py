@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from fovsfe.callbacks import Progress
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.reader import local_copy, read_file
+from fovsfe.files import open_regular
+from fovsfe.photos.reader import leads_out, local_copy, read_file
 from fovsfe.storage.locations import AnyPath
 
 FORMAT = 1
@@ -53,7 +54,7 @@ class ShardIndex(BaseModel):
 def read_shards(root: AnyPath) -> tuple[ShardIndex, pd.DataFrame]:
     """Returns the index and the table of photos (COLUMNS) of the shards at `root`.
 
-    Raises FovsfeError if they are damaged or have another format.
+    Raises FovsfeError if they are damaged, have another format, or name files outside of their folder.
     """
     try:
         index = ShardIndex.model_validate_json(read_file(root / INDEX))
@@ -63,12 +64,16 @@ def read_shards(root: AnyPath) -> tuple[ShardIndex, pd.DataFrame]:
             )
         text = io.BytesIO(read_file(root / MANIFEST))
         table = pd.read_csv(text, dtype=dict.fromkeys(_TEXTS, object), keep_default_na=False)
-        return index, table[COLUMNS]
+        table = table[COLUMNS]
     except (OSError, ValidationError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FovsfeError(
             f"{root}: its {INDEX} or {MANIFEST} is damaged ({reason}); copy it again"
         ) from error
+    for path in (*(shard.name for shard in index.shards), *table["path"]):
+        if leads_out(path):
+            raise FovsfeError(f"{root}: {path} leads out of the folder; do not trust these shards")
+    return index, table
 
 
 def read_findings(root: AnyPath) -> list[dict[str, Any]]:
@@ -88,7 +93,7 @@ def find_damaged_shards(root: AnyPath, index: ShardIndex, progress: Progress) ->
 
     def fault_of(shard: Shard) -> str:
         try:
-            with local_copy(root / shard.name).open("rb") as file:
+            with open_regular(local_copy(root / shard.name)) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return "is missing"

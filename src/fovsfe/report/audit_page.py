@@ -51,6 +51,11 @@ FINDING_KINDS = {
         "Photos that cannot be read",
         "They are used neither for training nor for validation. Replace or remove them.",
     ),
+    "refused": (
+        "Refused paths",
+        "A list names photos outside of its folder. They are not opened, because a list from elsewhere could"
+        " name anything on this machine; --follow-links uses them.",
+    ),
     "missing": (
         "Missing photos",
         "A link leads nowhere, or a CSV or the sample submission names a file that does not exist.",
@@ -64,6 +69,10 @@ FINDING_KINDS = {
         "Exact duplicates",
         "The same file under several names. All copies are kept on the same side of every split.",
     ),
+    "doubtful names": (
+        "Doubtful names",
+        "Names in a zip may have come out wrong. Unpack it, or pack it anew with names in UTF-8.",
+    ),
     "tiny": (
         "Tiny photos",
         "Too small to make out the details that tell {plural} apart.",
@@ -71,6 +80,10 @@ FINDING_KINDS = {
     "read as": (
         "Unusual files",
         "They can be used; this is how they were read.",
+    ),
+    "passed over": (
+        "Passed over",
+        "What is in the folder, and is not used.",
     ),
 }
 NOT_SHOWN = "class balance"  # concerns labels, not photos
