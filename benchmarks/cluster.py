@@ -77,6 +77,6 @@ def _train(machines: int, photos: Path, recipe: Recipe, root: Path) -> dict[str,
         pipeline.train(recipe, arguments, str(root), Screen(Console()), cluster.address)
     finally:
         cluster.shutdown()
-    metrics = read_json(Run(root).metrics)
+    metrics = read_json(Run(root).metrics_file)
     seconds = metrics["steps"]["train round 1"]["seconds"]
-    return {"seconds": seconds, "figures": (metrics["chosen"], metrics["rounds"])}
+    return {"seconds": seconds, "figures": (metrics["selected"], metrics["rounds"])}

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
         subprocess.run([str(part) for part in command], check=True)
         listed = listed_label_errors((run / "report.html").read_text("utf-8"))
         ranks = [rank for rank, path in enumerate(listed, 1) if path in swapped]
-        accuracy = read_json(run / "metrics.json")["chosen"]["accuracy"]
+        accuracy = read_json(run / "metrics.json")["selected"]["accuracy"]
         results.append({"seed": seed, "found": len(ranks), "listed": len(listed), "accuracy": accuracy})
         print(f"{len(ranks)} of {len(swapped)} among the first {len(listed)}, at {ranks}", flush=True)
     header = ("seed", "swapped", "of them found", "listed", "accuracy on the changed labels")
@@ -80,25 +80,25 @@ def swap_labels(source: Path, count: int, seed: int, folder: Path) -> set[str]:
     Raises:
         FovsfeError: the photos are in an archive, which has nothing to link to.
     """
-    dataset = find_photos(source)
-    table = dataset.table[dataset.table["part"] == "train"].reset_index(drop=True)
+    listing = find_photos(source)
+    table = listing.table[listing.table["split"] == "train"].reset_index(drop=True)
     random = Random(seed)
     rows_to_swap = set(random.sample(range(len(table)), count))
     swapped = set()
     for row, (path, label) in enumerate(zip(table["path"], table["label"], strict=True)):
-        target = (dataset.root / path).resolve()
+        target = (listing.root / path).resolve()
         if not target.is_file():
-            raise FovsfeError(f"{dataset.root / path} is in an archive; unpack it for the benchmark")
+            raise FovsfeError(f"{listing.root / path} is in an archive; unpack it for the benchmark")
         if row in rows_to_swap:
-            label = random.choice([other for other in dataset.class_names if other != label])
-        link_path = f"train/{dataset.label_ids[label]}/{row}{target.suffix}"
+            label = random.choice([other for other in listing.class_names if other != label])
+        link_path = f"train/{listing.label_ids[label]}/{row}{target.suffix}"
         if row in rows_to_swap:
             swapped.add(link_path)
         link = folder / link_path
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target)
     with (folder / "classes.csv").open("w", encoding="utf-8", newline="") as file:
-        categories = ((dataset.label_ids[label], label) for label in dataset.class_names)
+        categories = ((listing.label_ids[label], label) for label in listing.class_names)
         csv.writer(file, lineterminator="\n").writerows([("Category", "Name"), *categories])
     return swapped
 

@@ -124,10 +124,10 @@ def _link_photos(source: Path, folder: Path, count: int) -> None:
     test = sorted((source / "test_upload").iterdir())
     labelled = sorted((source / "train").rglob("*.jpg"), key=lambda file: (file.name, file.parent.name))
     test_ids = []
-    for number in range(count):
-        is_test = number % 4 == 3
-        original = test[number // 4 % len(test)] if is_test else labelled[number % len(labelled)]
-        link = folder / original.relative_to(source).with_name(f"{number:06}.jpg")
+    for index in range(count):
+        is_test = index % 4 == 3
+        original = test[index // 4 % len(test)] if is_test else labelled[index % len(labelled)]
+        link = folder / original.relative_to(source).with_name(f"{index:06}.jpg")
         link.parent.mkdir(parents=True, exist_ok=True)
         link.hardlink_to(original)
         if is_test:

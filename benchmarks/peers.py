@@ -2,7 +2,7 @@
 
     python -m benchmarks peers --photos PHOTOS --weights WEIGHTS --minutes 10 --seeds 0 1
 
-A quarter of the labelled photos is the test part, whose labels no contender sees. Takes the minutes for each
+A quarter of the labelled photos is the test split, whose labels no contender sees. Takes the minutes for each
 of four contenders and each seed and, once, the installation of the peers' environment. What is done already
 is kept in results/peers.json and not run again, unless `--again` is given.
 """
@@ -33,7 +33,7 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Score:
-    """One training of one contender, scored on the test part."""
+    """One training of one contender, scored on the test split."""
 
     photos: str
     minutes: float

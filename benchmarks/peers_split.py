@@ -1,4 +1,4 @@
-"""Holds out a test part of labelled photos, so that contenders are scored on labels they do not see."""
+"""Holds out a test split of labelled photos, so that contenders are scored on labels they do not see."""
 
 import csv
 from dataclasses import dataclass
@@ -40,17 +40,17 @@ def make_peers_split(source: Path, seed: int, fraction: float, folder: Path) -> 
     if labels_file.exists():
         with labels_file.open(encoding="utf-8", newline="") as file:
             return PeersSplit(folder / "photos", dict(csv.reader(file)))
-    dataset = find_photos(source)
-    table = audit_photos(dataset).table
-    table = table[(table["part"] == "train") & (table["fault"] == "")].reset_index(drop=True)
+    listing = find_photos(source)
+    table = audit_photos(listing).table
+    table = table[(table["split"] == "train") & (table["fault"] == "")].reset_index(drop=True)
     test_rows = list(table.index[assign_folds(table, fraction, 0, seed) == 0])
     Random(seed).shuffle(test_rows)
     test_numbers = {row: 100_000 + i for i, row in enumerate(test_rows)}
     y_true = {}
     for row, (path, label) in enumerate(zip(table["path"], table["label"], strict=True)):
-        target, category = (dataset.root / path).resolve(), dataset.label_ids[label]
+        target, category = (listing.root / path).resolve(), listing.label_ids[label]
         if not target.is_file():
-            raise FovsfeError(f"{dataset.root / path} is in an archive; unpack it for the benchmark")
+            raise FovsfeError(f"{listing.root / path} is in an archive; unpack it for the benchmark")
         link = folder / "photos" / "train" / category / f"{row}{target.suffix}"
         if row in test_numbers:
             link = folder / "photos" / "test_upload" / f"{test_numbers[row]}{target.suffix}"
@@ -59,7 +59,7 @@ def make_peers_split(source: Path, seed: int, fraction: float, folder: Path) -> 
         link.unlink(missing_ok=True)
         link.symlink_to(target)
     ids = sorted(y_true)
-    categories = [(dataset.label_ids[label], label) for label in dataset.class_names]
+    categories = [(listing.label_ids[label], label) for label in listing.class_names]
     sample = [(photo, categories[0][0]) for photo in ids]
     _write_csv(folder / "photos" / "classes.csv", [("Category", "Name"), *categories])
     _write_csv(folder / "photos" / "sample-submission.csv", [("Id", "Category"), *sample])

@@ -110,10 +110,10 @@ def _link_photos(source: Path, folder: Path, count: int) -> None:
     """Fills `folder` with `count` hard links to the photos of `source` in turn."""
     shutil.rmtree(folder, ignore_errors=True)
     originals = sorted(source.rglob("*.jpg"))
-    for number in range(count):
-        link = folder / f"{number // 1000:03}" / f"{number:06}.jpg"
+    for index in range(count):
+        link = folder / f"{index // 1000:03}" / f"{index:06}.jpg"
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.hardlink_to(originals[number % len(originals)])
+        link.hardlink_to(originals[index % len(originals)])
 
 
 def _count_rows(file: Path) -> int:

@@ -25,7 +25,7 @@ from fovsfe.files import write_json
 from fovsfe.photos import shards
 from fovsfe.photos.audit import audit_photos
 from fovsfe.photos.dataset import ResizedPhotos
-from fovsfe.photos.layouts import DataSet, find_photos
+from fovsfe.photos.layouts import PhotoListing, find_photos
 from fovsfe.photos.packing import pack_shards
 from fovsfe.photos.sampler import ShardSampler, assign_shards
 
@@ -45,10 +45,10 @@ def main(argv: Sequence[str]) -> None:
         _pack(find_photos(folder), out)
     sources = {"files": find_photos(folder), "shards": find_photos(out)}
     fastest = dict.fromkeys(sources, float("inf"))
-    for number in range(options.rounds + 1):
-        for name, dataset in sources.items():
-            seconds = _epoch_seconds(dataset, number)
-            if number:  # the first round fills the page cache
+    for round_index in range(options.rounds + 1):
+        for name, listing in sources.items():
+            seconds = _epoch_seconds(listing, round_index)
+            if round_index:  # the first round fills the page cache
                 fastest[name] = min(fastest[name], seconds)
     count = len(sources["files"].table)
     rates = {name: count / seconds for name, seconds in fastest.items()}
@@ -59,21 +59,21 @@ def main(argv: Sequence[str]) -> None:
     write_json(RESULTS / "reading.json", {**result, "photos_a_second": rates, "ratio": round(ratio, 3)})
 
 
-def _pack(dataset: DataSet, out: Path) -> None:
-    audit = audit_photos(dataset)
+def _pack(listing: PhotoListing, out: Path) -> None:
+    audit = audit_photos(listing)
     findings = [asdict(finding) for finding in audit.findings]
-    pack_shards(dataset, audit.table, findings, _shard_numbers(audit.table), out, no_progress)
+    pack_shards(listing, audit.table, findings, _shard_numbers(audit.table), out, no_progress)
 
 
 def _shard_numbers(table: pd.DataFrame) -> Ints:
-    return assign_shards(list(table["id"]), list(table["part"]))
+    return assign_shards(list(table["id"]), list(table["split"]))
 
 
-def _epoch_seconds(dataset: DataSet, seed: int) -> float:
+def _epoch_seconds(listing: PhotoListing, seed: int) -> float:
     """Returns the seconds that it takes to read all photos once."""
-    table = dataset.table
+    table = listing.table
     photos = ResizedPhotos(
-        dataset.root, list(table["path"]), SIZE, "pad", MAX_PIXELS, shards=_shard_numbers(table)
+        listing.root, list(table["path"]), SIZE, "pad", MAX_PIXELS, shards=_shard_numbers(table)
     )
     sampler = ShardSampler(photos, np.arange(len(photos)), seed)
     start = time.perf_counter()

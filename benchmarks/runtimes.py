@@ -88,7 +88,7 @@ def _measure_bundle(folder: Path, photos: Sequence[Path]) -> list[dict[str, Any]
     for member in bundle.members:
         single = _write_single_member_bundle(folder, bundle, member)
         size = sum((folder / path).stat().st_size for path in member.networks) / 1e6
-        facts = {"member": member.title, "networks": len(member.networks), "disk_mb": round(size, 1)}
+        facts = {"member": member.name, "networks": len(member.networks), "disk_mb": round(size, 1)}
         reference = None
         for runtime in RUNTIMES:
             figures, probabilities = _measure(single, runtime, photos)
@@ -97,7 +97,7 @@ def _measure_bundle(folder: Path, photos: Sequence[Path]) -> list[dict[str, Any]
             rows.append(
                 {
                     **facts,
-                    "precision": bundle.precision.kind,
+                    "quantization": bundle.quantization.kind,
                     "runtime": runtime,
                     **figures,
                     "differs": differs,
@@ -108,14 +108,14 @@ def _measure_bundle(folder: Path, photos: Sequence[Path]) -> list[dict[str, Any]
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     header = (
-        "member", "networks", "precision", "MB on disk", "runtime", "ms a photo", "start s", "MB held",
+        "member", "networks", "quantization", "MB on disk", "runtime", "ms a photo", "start s", "MB held",
         "peak MB", "differs",
     )  # fmt: skip
     cells = [
         (
             row["member"],
             str(row["networks"]),
-            row["precision"],
+            row["quantization"],
             f"{row['disk_mb']:.0f}",
             row["runtime"],
             f"{1000 * row['seconds']:.1f}",
@@ -131,12 +131,12 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
 
 def _write_single_member_bundle(folder: Path, bundle: Bundle, member: BundleMember) -> Path:
     """Copies one member of a bundle into a bundle of its own, and returns its folder."""
-    single = SCRATCH / "runtimes" / f"{member.title}-{bundle.precision.kind}"
+    single = SCRATCH / "runtimes" / f"{member.name}-{bundle.quantization.kind}"
     shutil.rmtree(single, ignore_errors=True)
     (single / "members").mkdir(parents=True)
     for path in member.networks:
         shutil.copy(folder / path, single / path)
-    blend = Blend(kind="mean", members=(member.title,))
+    blend = Blend(kind="mean", members=(member.name,))
     write_bundle(single, bundle.model_copy(update={"members": (member,), "blend": blend}))
     return single
 

@@ -79,9 +79,9 @@ async def run_closed_loop(
     responses: list[Response] = []
     end = time.monotonic() + seconds
 
-    async def send_until_end(number: int) -> None:
+    async def send_until_end(index: int) -> None:
         client = LoadClient(url)
-        first = number % len(requests)
+        first = index % len(requests)
         for data in cycle([*requests[first:], *requests[:first]]):
             start = time.monotonic()
             if start > end:
@@ -108,8 +108,8 @@ async def run_open_loop(
         free_clients.append(client)
 
     loop_start = time.monotonic()
-    for number in range(round(seconds * rate)):
-        await asyncio.sleep(max(0, loop_start + number / rate - time.monotonic()))
+    for index in range(round(seconds * rate)):
+        await asyncio.sleep(max(0, loop_start + index / rate - time.monotonic()))
         if free_clients:
             task = asyncio.create_task(send_once(free_clients.pop(), next(upcoming)))
             tasks.add(task)

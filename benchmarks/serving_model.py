@@ -24,7 +24,7 @@ from fovsfe.synthetic.cars import MODELS
 from fovsfe.synthetic.dataset import draw_photo
 
 BACKBONE, SIZE = "mobilenetv1_100", (224, 224)
-CLASS_NAMES = [str(number) for number in range(10)]
+CLASS_NAMES = [str(index) for index in range(10)]
 PHONE_SIZE = (4032, 3024)  # width and height
 
 
@@ -42,14 +42,14 @@ def build_served_models(weights: Path) -> Path:
     _save_weights(network, folder / "network.safetensors")
     member = MemberSettings(backbone=BACKBONE, size=SIZE)
     inputs = ExportInputs(
-        networks={member.title: [folder / "network.safetensors"]},
+        networks={member.unique_name: [folder / "network.safetensors"]},
         recipe=load_recipe("quick").model_copy(update={"members": (member,)}),
-        blend=Blend(kind="mean", members=(member.title,)),
+        blend=Blend(kind="mean", members=(member.unique_name,)),
         class_names=CLASS_NAMES,
         label_ids={label: label for label in CLASS_NAMES},
         tta=("plain",),
         metrics={},
-        proof_photos=lambda title: photos,
+        parity_photos=lambda name: photos,
     )
     bundle = folder / "bundle"
     export_bundle(bundle, inputs)
@@ -80,7 +80,7 @@ def _save_weights(module: torch.nn.Module, file: Path) -> None:
 def phone_photos() -> list[Path]:
     """Returns four drawn JPEGs of 12 megapixels with a sensor's noise, which are made only once."""
     folder = SCRATCH / "serving" / "phone"
-    files = [folder / f"{number}.jpg" for number in range(4)]
+    files = [folder / f"{index}.jpg" for index in range(4)]
     if not all(file.exists() for file in files):
         folder.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(0).integers(-9, 10, (*PHONE_SIZE[::-1], 1), dtype=np.int16)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.speed_task import SpeedTasks
-from fovsfe.networks.layers import parameter_groups, set_train_mode, unfreeze_stage
+from fovsfe.networks.layers import parameter_groups, set_train_mode, unfreeze_layers
 from fovsfe.networks.network import build_network
 from fovsfe.training.launch import best_device, train_network
 from fovsfe.training.task import Event, TrainingTask
@@ -59,7 +59,7 @@ class _BareLoop:
         self.network = self.device.move(
             build_network(member.backbone, member.size, member.head, task.num_classes, task.weights)
         )
-        unfreeze_stage(self.network, 1.0)
+        unfreeze_layers(self.network, 1.0)
         groups = parameter_groups(self.network, settings.lr, settings.layer_decay, settings.weight_decay)
         self.optimizer = torch.optim.AdamW(groups)
         batches = np.resize(np.arange(len(task.train_idx)), (BATCHES_IN_MEMORY, task.batch_size))
@@ -76,13 +76,13 @@ class _BareLoop:
     def seconds_per_step(self, steps: int) -> float:
         """Returns the mean over `steps` steps, after one that is not counted."""
         set_train_mode(self.network)
-        for number, (photos, targets) in enumerate(islice(cycle(self.batches), steps + 1)):
+        for index, (photos, targets) in enumerate(islice(cycle(self.batches), steps + 1)):
             with self.device.autocast():
                 loss = nn.functional.cross_entropy(self.network(photos), targets)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            if number == 0:
+            if index == 0:
                 loss.item()
                 start = time.monotonic()
         loss.item()  # waits for the device

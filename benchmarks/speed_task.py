@@ -44,15 +44,15 @@ def build_speed_tasks(root: Path, backbone: str, folder: Path) -> SpeedTasks:
     recipe = load_recipe("quick")
     sizes = {member.backbone: member.size for member in recipe.members}
     member = MemberSettings(backbone=backbone, size=sizes.get(backbone, recipe.members[0].size))
-    dataset = find_photos(root)
-    table = dataset.table[dataset.table["part"] == "train"]
+    listing = find_photos(root)
+    table = listing.table[listing.table["split"] == "train"]
     height, width = member.size
     photo_cache = folder / f"{height}x{width}.bin"
     photos = ResizedPhotos(
-        dataset.root, list(table["path"]), member.size, recipe.photos.fit, recipe.photos.max_pixels
+        listing.root, list(table["path"]), member.size, recipe.photos.resize_mode, recipe.photos.max_pixels
     ).cached(photo_cache, CACHE_BYTES, no_progress)
-    number = {label: i for i, label in enumerate(dataset.class_names)}
-    y_true = np.array([number[label] for label in table["label"]], np.int64)
+    position = {label: i for i, label in enumerate(listing.class_names)}
+    y_true = np.array([position[label] for label in table["label"]], np.int64)
     shuffled = np.random.default_rng(0).permutation(len(photos)).astype(np.int64)
     val_idx, train_idx = shuffled[:VAL_PHOTOS], shuffled[VAL_PHOTOS:]
     return SpeedTasks(
@@ -63,10 +63,10 @@ def build_speed_tasks(root: Path, backbone: str, folder: Path) -> SpeedTasks:
             member=member,
             recipe=recipe,
             weights="none",
-            num_classes=len(dataset.class_names),
+            num_classes=len(listing.class_names),
             photos=photos,
             train_idx=train_idx,
-            targets=np.eye(len(dataset.class_names), dtype=np.float32)[y_true[train_idx]],
+            targets=np.eye(len(listing.class_names), dtype=np.float32)[y_true[train_idx]],
             val_idx=val_idx,
             y_true=y_true[val_idx],
             test_idx=np.zeros(0, np.int64),

@@ -31,7 +31,7 @@ INTRODUCTION = """\
 
 Written by `python -m benchmarks techniques`. The base is `benchmarks/techniques.toml`; each line changes one
 thing in it. Figures are of the mean of the members, except where a member or a blend is named, on held-out
-photos with true labels; every run has chosen its best epoch on the same photos. The difference is on the same
+photos with true labels; every run has kept its best epoch on the same photos. The difference is on the same
 photos, in percentage points, with its 95% interval; p is that of the exact McNemar test. The line "noise"
 shows what other random numbers alone bring: a difference of that size means nothing, whatever its p.
 """
@@ -65,11 +65,11 @@ def _train(variation: Variation, options: argparse.Namespace) -> Run:
     recipe = to_toml(load_recipe(options.recipe, parse_changes(changes)))
     digest = hashlib.sha256(f"{recipe}{options.weights}{options.minutes}".encode()).hexdigest()[:8]
     run = Run(SCRATCH / "techniques" / options.photos.resolve().name / f"{variation.name}-{digest}")
-    if run.metrics.exists():
+    if run.metrics_file.exists():
         return run
     print(f"{variation.name}: {', '.join(variation.changes) or 'the base'} ...", flush=True)
     program = str(Path(sys.executable).with_name("fovsfe"))
-    if run.arguments.exists():
+    if run.arguments_file.exists():
         command = [program, "resume", str(run.root)]
     else:
         command = [program, "train", str(options.photos), "--recipe", options.recipe, "--out", str(run.root)]

@@ -54,15 +54,15 @@ class RunPredictions:
     @classmethod
     def read(cls, run: Run) -> "RunPredictions":
         """Reads a run. Raises FovsfeError if it is not complete."""
-        class_names = tuple(read_json(run.metrics)["class_names"])
+        class_names = tuple(read_json(run.metrics_file)["class_names"])
         ids = read_predictions(next(iter(_prediction_files(run, 1).values()))).index
-        photos = read_manifest(run.manifest).set_index("id").loc[ids]
+        photos = read_manifest(run.manifest_file).set_index("id").loc[ids]
         y_true = np.array([class_names.index(label) for label in photos["label"]], np.int64)
         return cls(run, class_names, y_true, photos["fold"].to_numpy(np.int64))
 
     @property
-    def member_titles(self) -> tuple[str, ...]:
-        """The members' titles."""
+    def member_names(self) -> tuple[str, ...]:
+        """The members' names."""
         return tuple(_prediction_files(self.run, 1))
 
     @property
@@ -70,18 +70,18 @@ class RunPredictions:
         """The seconds of the whole run."""
         return self.run.stopwatch.seconds
 
-    def members(self, number: int) -> Floats:
+    def members(self, round_index: int) -> Floats:
         """Returns the members' out-of-fold probabilities in a round: (members, n, classes)."""
-        files = _prediction_files(self.run, number).values()
+        files = _prediction_files(self.run, round_index).values()
         return stack_predictions([read_predictions(file) for file in files])
 
     def members_by_tta(self) -> dict[str, Floats]:
         """Returns the members' probabilities (members, n, classes) in round 1 by test-time variant."""
-        variants, members = ("plain", *TTA_VARIANTS), self.member_titles
+        variants, members = ("plain", *TTA_VARIANTS), self.member_names
         probabilities = np.empty((len(variants), len(members), len(self.y_true), len(self.class_names)))
-        for m, title in enumerate(members):
+        for m, name in enumerate(members):
             for fold in np.unique(self.folds).tolist():
-                with np.load(self.run.fold(1, title, fold) / "predictions.npz") as saved:
+                with np.load(self.run.fold_folder(1, name, fold) / "predictions.npz") as saved:
                     probabilities[:, m, self.folds == fold] = saved["val"]
         return dict(zip(variants, probabilities, strict=True))
 
@@ -92,7 +92,7 @@ class RunPredictions:
         folds = StratifiedKFold(5, shuffle=True, random_state=0)
         for fit_idx, held_out_idx in folds.split(self.y_true, self.y_true):
             blend = fit_blend(
-                kind, self.member_titles, members[:, fit_idx], self.y_true[fit_idx], REGULARIZATION
+                kind, self.member_names, members[:, fit_idx], self.y_true[fit_idx], REGULARIZATION
             )
             probabilities[held_out_idx] = blend.apply(members[:, held_out_idx])
         return probabilities
@@ -146,15 +146,15 @@ def variation_rows(
             yield result.row(technique, "plain, " + ", ".join(names), averaged, ("plain", plain))
     elif result is base:
         yield base.row("", description, base_mean, seconds=seconds)
-        for title, probabilities in zip(base.member_titles, base.members(1), strict=True):
-            yield base.row("blend", f"{title} alone", probabilities, ("mean", base_mean))
+        for name, probabilities in zip(base.member_names, base.members(1), strict=True):
+            yield base.row("blend", f"{name} alone", probabilities, ("mean", base_mean))
         for kind in BLEND_KINDS[1:]:
             yield base.row("blend", kind, base.blended(kind), ("mean", base_mean))
     else:
         yield result.row(technique, description, result.members(1).mean(0), ("base", base_mean), seconds)
 
 
-def _prediction_files(run: Run, number: int) -> dict[str, Path]:
-    """Returns the members' out-of-fold predictions of a round, by title."""
-    titles = read_json(run.metrics)["rounds"][number - 1]["members"]
-    return {title: run.member(number, title) / "out_of_fold.csv" for title in titles}
+def _prediction_files(run: Run, round_index: int) -> dict[str, Path]:
+    """Returns the members' out-of-fold predictions of a round, by name."""
+    names = read_json(run.metrics_file)["rounds"][round_index - 1]["members"]
+    return {name: run.member_folder(round_index, name) / "out_of_fold.csv" for name in names}

@@ -93,7 +93,7 @@ def _build_task(folder: Path, member: MemberSettings, precision: str) -> Trainin
     train_idx, val_idx = np.arange(TRAIN_PHOTOS), np.arange(TRAIN_PHOTOS, TRAIN_PHOTOS + VAL_PHOTOS)
     return TrainingTask(
         key=NetworkKey(folder, 1, 0, 0),
-        name=member.title,
+        name=member.unique_name,
         folder=folder / "network",
         member=member,
         recipe=recipe,

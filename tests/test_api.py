@@ -42,10 +42,10 @@ PAGE = Path(__file__).parent.parent / "docs" / "python-api.md"
 def folder(tmp_path_factory: pytest.TempPathFactory, clouds: Callable[..., Image.Image]) -> Path:
     """A folder with photos of two labels in `photos`, and a recipe that trains on them in seconds."""
     root = tmp_path_factory.mktemp("api")
-    for number in range(12):
-        file = root / "photos" / ("Ford", "Ferrari")[number % 2] / f"{number:02}.jpg"
+    for index in range(12):
+        file = root / "photos" / ("Ford", "Ferrari")[index % 2] / f"{index:02}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        clouds(number).save(file)
+        clouds(index).save(file)
     (root / "tiny.toml").write_text(RECIPE, encoding="utf-8")
     return root
 
@@ -188,8 +188,8 @@ def test_many_photos(model: fovsfe.Model, files: list[Path]) -> None:
 
 def test_a_model_knows_its_labels_and_figures(model: fovsfe.Model, run: fovsfe.TrainedRun) -> None:
     assert model.classes_.tolist() == ["Ferrari", "Ford"]
-    assert model.metrics["accuracy"] == run.metrics["chosen"]["accuracy"]
-    assert model.metrics["interval"] == run.metrics["chosen"]["interval"]
+    assert model.metrics["accuracy"] == run.metrics["selected"]["accuracy"]
+    assert model.metrics["interval"] == run.metrics["selected"]["interval"]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_run_has_its_figures_and_tables(run: fovsfe.TrainedRun, folder: Path) 
     assert list(predictions.columns) == list(mistakes.columns) == columns
     assert len(predictions) == 6
     right = predictions["label"] == predictions["predicted"]
-    assert run.metrics["chosen"]["accuracy"] == pytest.approx(right.mean())
+    assert run.metrics["selected"]["accuracy"] == pytest.approx(right.mean())
     assert set(mistakes["id"]) == set(predictions["id"][~right])
     assert mistakes["probability"].is_monotonic_decreasing
 
@@ -254,13 +254,13 @@ def test_what_train_passes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     calls: list[Any] = []
     monkeypatch.setattr(pipeline, "train", lambda *arguments: calls.append(arguments))
     monkeypatch.chdir(folder)
-    changes = {"training.epochs": 3, "training.stages": [0, 0.5], "photos.fit": "crop", "seed": 4}
+    changes = {"training.epochs": 3, "training.stages": [0, 0.5], "photos.resize_mode": "crop", "seed": 4}
     changes |= {"about": {"title": "Cars"}, "members.0.batch_size": None}
     trained = fovsfe.train("photos", minutes=2, weights="none", changes=changes, cluster="local")
     assert trained == fovsfe.TrainedRun("runs/photos-quick")
     ((settings, arguments, location, _, cluster, group),) = calls
     assert group is None  # no launcher has started this process
-    texts = ["training.epochs=3", "training.stages=[0, 0.5]", 'photos.fit="crop"', "seed=4"]
+    texts = ["training.epochs=3", "training.stages=[0, 0.5]", 'photos.resize_mode="crop"', "seed=4"]
     expected = recipe.parse_changes([*texts, 'about={title = "Cars"}'])
     assert settings == recipe.load_recipe("quick", expected)
     assert settings.about.title == "Cars"
@@ -302,7 +302,7 @@ def test_check(folder: Path, tmp_path: Path) -> None:
     assert kind == "two labels"
     rows = findings[findings["kind"] == kind]
     assert set(rows["id"]) == {"Ford/00.jpg", "Ferrari/copy.jpg"}
-    columns = ["finding", "severity", "kind", "detail", "id", "path", "part", "label", "width", "height"]
+    columns = ["finding", "severity", "kind", "detail", "id", "path", "split", "label", "width", "height"]
     assert list(findings.columns) == columns
     with pytest.raises(fovsfe.FovsfeError, match="nowhere"):
         fovsfe.check(tmp_path / "nowhere")

@@ -8,18 +8,18 @@ from fovsfe.context import RunArguments, RunContext, require_run
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_json, write_text
-from fovsfe.photos.manifest import DataSetFacts, write_facts, write_manifest
+from fovsfe.photos.manifest import ListingFacts, write_facts, write_manifest
 from fovsfe.photos.sampler import assign_shards
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
 
 
-def photos(parts):
-    """A manifest with one row per (part, label, fold, fault)."""
+def photos(rows):
+    """A manifest with one row per (split, label, fold, fault)."""
     rows = [
-        {"id": f"{i}.jpg", "path": f"{label}/{i}.jpg", "part": part, "label": label, "group": i, "fold": fold,
-         "fault": fault, "width": 8, "height": 6}
-        for i, (part, label, fold, fault) in enumerate(parts)
+        {"id": f"{i}.jpg", "path": f"{label}/{i}.jpg", "split": split, "label": label, "group": i,
+         "fold": fold, "fault": fault, "width": 8, "height": 6}
+        for i, (split, label, fold, fault) in enumerate(rows)
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -30,7 +30,7 @@ def context(tmp_path):
     recipe = Recipe.model_validate(
         {"rounds": 2, "members": [{"backbone": f"test_{name}", "size": [48, 64]} for name in ("a", "b")]}
     )
-    facts = DataSetFacts(
+    facts = ListingFacts(
         root=str(tmp_path / "gone"),
         layout="class folders",
         class_names=("ж", "a"),
@@ -48,10 +48,10 @@ def context(tmp_path):
             ("test", "", -1, ""),
         ]
     )
-    write_text(run.recipe, to_toml(recipe))
-    write_json(run.arguments, RunArguments(photos="p", weights="none", minutes=None).model_dump())
-    write_facts(run.dataset, facts)
-    write_manifest(run.manifest, manifest)
+    write_text(run.recipe_file, to_toml(recipe))
+    write_json(run.arguments_file, RunArguments(photos="p", weights="none", minutes=None).model_dump())
+    write_facts(run.dataset_file, facts)
+    write_manifest(run.manifest_file, manifest)
     return RunContext.open(run)
 
 
@@ -60,7 +60,7 @@ def test_what_a_run_remembers_comes_back(context):
     assert context.facts.sample.to_dict("list") == {"Id": ["5.jpg", "NA"], "Category": ["0", ""]}
     assert context.arguments.weights == "none"
     assert list(context.manifest["fault"]) == ["", "", "truncated", "", "", ""]
-    assert context.member_titles == ["test_a", "test_b"]
+    assert context.member_names == ["test_a", "test_b"]
 
 
 def test_positions_are_of_readable_photos(context):
@@ -72,14 +72,14 @@ def test_positions_are_of_readable_photos(context):
 
 
 def test_a_photo_keeps_its_shard_whatever_else_is_unreadable(context):
-    every = assign_shards(list(context.manifest["id"]), list(context.manifest["part"]))
+    every = assign_shards(list(context.manifest["id"]), list(context.manifest["split"]))
     shards = context.resized(context.recipe.members[0]).shards
     assert shards.tolist() == every[[0, 1, 3, 4, 5]].tolist()
 
 
 def test_without_test_photos_there_is_one_round(context):
     assert context.rounds == 2
-    write_manifest(context.run.manifest, context.manifest[context.manifest["part"] == "train"])
+    write_manifest(context.run.manifest_file, context.manifest[context.manifest["split"] == "train"])
     assert RunContext.open(context.run).rounds == 1
 
 

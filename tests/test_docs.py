@@ -176,7 +176,7 @@ def test_every_variable_that_the_source_reads_by_name_is_documented_and_nothing_
 
 def test_every_path_of_a_run_is_documented(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    named = {"number": "K", "title": "MEMBER", "fold": "F", "name": "NAME"}
+    named = {"round_index": "K", "member_name": "MEMBER", "fold": "F", "name": "NAME"}
     paths = [run.stopwatch.path]
     for name, member in inspect.getmembers(Run):
         if isinstance(member, property) and isinstance(found := getattr(run, name), Path):
@@ -295,7 +295,7 @@ def _walk(title: str) -> list[Step]:
     """The steps of a walk, in their order."""
     section = _page("architecture.md").split(f"\n### {title}\n")[1].split("\n#")[0]
     steps = re.findall(r"^(\d+)\. `([\w.]+)` in `([\w/]+\.py)`: ", section, re.M)
-    assert [int(number) for number, _, _ in steps] == list(range(1, len(steps) + 1))
+    assert [int(index) for index, _, _ in steps] == list(range(1, len(steps) + 1))
     return [(file, function) for _, function, file in steps]
 
 
@@ -323,7 +323,7 @@ def _first_calls(steps: list[Step]) -> Iterator[list[Step]]:
 def test_a_photo_becomes_a_submission_as_the_architecture_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clouds: Callable[..., Image.Image]
 ) -> None:
-    photos = [f"train/{label}/{number}.jpg" for label in "ab" for number in range(4)] + ["test_upload/9.jpg"]
+    photos = [f"train/{label}/{index}.jpg" for label in "ab" for index in range(4)] + ["test_upload/9.jpg"]
     for seed, name in enumerate(photos):
         file = tmp_path / "photos" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -362,10 +362,10 @@ def colour_bundle(tmp_path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.save(model, folder / "members/colours.onnx")
     member = BundleMember(
-        title="colours",
+        name="colours",
         backbone="none",
         size=(32, 32),
-        fit="pad",
+        resize_mode="pad",
         has_cam=False,
         networks=("members/colours.onnx",),
     )
@@ -494,9 +494,9 @@ def test_the_script_for_stanford_cars_makes_the_subsets(tmp_path: Path) -> None:
         ("fname", "O"),
     ]
     rows = np.zeros((1, 32), dtype=corners)
-    for number in range(32):
-        Image.new("RGB", (800, 600), (number, 0, 0)).save(tmp_path / f"{number:05}.jpg")
-        rows[0, number] = (100, 50, 700, 350, number % 4 + 1, f"{number:05}.jpg")
+    for index in range(32):
+        Image.new("RGB", (800, 600), (index, 0, 0)).save(tmp_path / f"{index:05}.jpg")
+        rows[0, index] = (100, 50, 700, 350, index % 4 + 1, f"{index:05}.jpg")
     savemat(tmp_path / "cars_train_annos.mat", {"annotations": rows})
     savemat(tmp_path / "cars_meta.mat", {"class_names": np.array([names], dtype=object)})
     made = {}

@@ -10,8 +10,8 @@ from fovsfe.launcher import first_process, is_launched
 PROGRAM = """
 import sys
 from fovsfe.launcher import first_process
-with first_process() as group:
-    assert group is None
+with first_process() as process_group:
+    assert process_group is None
 assert "torch" not in sys.modules
 """
 
@@ -36,5 +36,5 @@ def test_launchers_are_known_by_their_variables(monkeypatch, name):
 def test_a_slurm_job_of_one_task_is_a_process_alone(monkeypatch):
     for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "cars", "SLURM_PROCID": "0"}.items():
         monkeypatch.setenv(name, value)
-    with first_process() as group:
-        assert group is None
+    with first_process() as process_group:
+        assert process_group is None

@@ -107,11 +107,11 @@ class Trained:
 
     @property
     def metrics(self):
-        return json.loads(self.run.metrics.read_text())
+        return json.loads(self.run.metrics_file.read_text())
 
     @property
     def table(self):
-        return pd.read_csv(self.run.manifest, keep_default_na=False)
+        return pd.read_csv(self.run.manifest_file, keep_default_na=False)
 
     @property
     def readable(self):
@@ -128,11 +128,11 @@ class Trained:
         return max(self.recipe.split.folds, 1)
 
     def y_true(self):
-        number = {label: i for i, label in enumerate(self.metrics["class_names"])}
-        return np.array([number[label] for label in self.val["label"]])
+        position = {label: i for i, label in enumerate(self.metrics["class_names"])}
+        return np.array([position[label] for label in self.val["label"]])
 
-    def of_member(self, number, member, name):
-        return predictions.read_predictions(self.run.member(number, member) / name)
+    def of_member(self, round_index, member, name):
+        return predictions.read_predictions(self.run.member_folder(round_index, member) / name)
 
 
 def arguments(photos):
@@ -185,36 +185,36 @@ def test_every_file_of_the_run_folder_is_there(trained):
         "steps.json",
     }
     wanted |= {"pseudo_labels.csv", "metrics.json", "submission.csv", "bundle/bundle.json", "report.html"}
-    for number in (1, 2):
-        wanted |= {f"round-{number}/blends/{name}.csv" for name in ("mean", "chosen")}
-        wanted |= {f"round-{number}/blend.json", f"submissions/round-{number}-mean.csv"}
-        wanted |= {f"submissions/round-{number}-{name}.csv" for name in (*MEMBERS, "chosen")}
+    for round_index in (1, 2):
+        wanted |= {f"round-{round_index}/blends/{name}.csv" for name in ("mean", "selected")}
+        wanted |= {f"round-{round_index}/blend.json", f"submissions/round-{round_index}-mean.csv"}
+        wanted |= {f"submissions/round-{round_index}-{name}.csv" for name in (*MEMBERS, "selected")}
         for member in MEMBERS:
-            wanted |= {f"round-{number}/{member}/{name}.csv" for name in ("out_of_fold", "test")}
+            wanted |= {f"round-{round_index}/{member}/{name}.csv" for name in ("out_of_fold", "test")}
             wanted |= {
-                f"round-{number}/{member}/fold-{fold}/{name}"
+                f"round-{round_index}/{member}/fold-{fold}/{name}"
                 for fold in range(trained.folds)
                 for name in ("history.csv", "network.safetensors", "predictions.npz", "result.json")
             }
     if trained.recipe is FOLDED:
-        kinds = ("maximum", "precision", "stacking")
-        wanted |= {f"submissions/round-{number}-{kind}.csv" for number in (1, 2) for kind in kinds}
-        wanted |= {f"round-{number}/blends/{kind}.csv" for number in (1, 2) for kind in kinds}
+        kinds = ("maximum", "precision_weighted", "stacking")
+        wanted |= {f"submissions/round-{round_index}-{kind}.csv" for round_index in (1, 2) for kind in kinds}
+        wanted |= {f"round-{round_index}/blends/{kind}.csv" for round_index in (1, 2) for kind in kinds}
     assert wanted <= there
     assert all(path.startswith(("bundle/", "tensorboard/")) for path in there - wanted)
     assert not any(".part" in path for path in there)
-    assert not trained.run.cache.exists()
+    assert not trained.run.cache_folder.exists()
     assert len(list((root / "submissions").iterdir())) == len(
         [w for w in wanted if w.startswith("submissions/")]
     )
 
 
 def test_tensorboard_has_every_network(trained):
-    for number in (1, 2):
+    for round_index in (1, 2):
         for member in MEMBERS:
-            folder = trained.run.tensorboard / trained.run.fold(number, member, 0).relative_to(
-                trained.run.root
-            )
+            folder = trained.run.tensorboard_folder / trained.run.fold_folder(
+                round_index, member, 0
+            ).relative_to(trained.run.root)
             assert any(file.stat().st_size > 200 for file in folder.iterdir())
 
 
@@ -227,18 +227,18 @@ def test_the_log_is_one_json_a_line(trained):
     assert all("time" in event for event in events)
 
 
-def test_the_bundle_is_of_the_chosen_blend(trained):
-    predictor = Predictor(trained.run.bundle)
-    chosen = trained.metrics["chosen"]
-    assert predictor.bundle.blend.name == chosen["blend"]
+def test_the_bundle_is_of_the_selected_blend(trained):
+    predictor = Predictor(trained.run.bundle_folder)
+    selected = trained.metrics["selected"]
+    assert predictor.bundle.blend.name == selected["blend"]
     assert predictor.bundle.class_names == tuple(CLASS_NAMES)
-    assert predictor.bundle.proof.greatest_difference < 1e-3
+    assert predictor.bundle.parity.greatest_difference < 1e-3
 
 
 def test_seconds_and_memory_of_every_step(trained):
     spent = trained.metrics["steps"]
     steps = {"audit", "decode", "blend round 1", "blend round 2"}
-    steps |= {f"train {member} round {number}" for member in MEMBERS for number in (1, 2)}
+    steps |= {f"train {member} round {round_index}" for member in MEMBERS for round_index in (1, 2)}
     assert steps <= set(spent)
     assert all(step["seconds"] >= 0 and step["peak_mb"] > 100 for step in spent.values())
     assert trained.metrics["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -250,15 +250,15 @@ def test_seconds_and_memory_of_every_step(trained):
 def test_figures_of_members_are_those_of_their_predictions(trained):
     y_true, class_names = trained.y_true(), trained.metrics["class_names"]
     assert class_names == list(CLASS_NAMES)
-    for part in trained.metrics["rounds"]:
-        assert set(part["members"]) == set(MEMBERS)
+    for of_round in trained.metrics["rounds"]:
+        assert set(of_round["members"]) == set(MEMBERS)
         for member in MEMBERS:
-            table = trained.of_member(part["round"], member, "out_of_fold.csv")
+            table = trained.of_member(of_round["round"], member, "out_of_fold.csv")
             assert list(table.columns) == class_names
             assert list(table.index) == list(trained.val["id"])
             values = table.to_numpy()
             np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
-            figures, right = part["members"][member], values.argmax(1) == y_true
+            figures, right = of_round["members"][member], values.argmax(1) == y_true
             share, n = right.mean(), len(y_true)
             assert figures["photos"] == n
             assert figures["accuracy"] == pytest.approx(share)
@@ -279,36 +279,38 @@ def test_figures_of_members_are_those_of_their_predictions(trained):
 
 def test_figures_of_blends(trained):
     y_true = trained.y_true()
-    for part in trained.metrics["rounds"]:
-        each = [trained.of_member(part["round"], m, "out_of_fold.csv").to_numpy() for m in MEMBERS]
+    for of_round in trained.metrics["rounds"]:
+        each = [trained.of_member(of_round["round"], m, "out_of_fold.csv").to_numpy() for m in MEMBERS]
         name = f"mean-{'+'.join(MEMBERS)}"
-        assert part["blends"][name]["accuracy"] == pytest.approx(
+        assert of_round["blends"][name]["accuracy"] == pytest.approx(
             (np.mean(each, 0).argmax(1) == y_true).mean()
         )
-        blend = json.loads((trained.run.round(part["round"]) / "blend.json").read_text())
-        assert Blend.model_validate(blend).name == part["chosen"]
-        answers = predictions.read_predictions(trained.run.blend(part["round"], "chosen"))
+        blend = json.loads((trained.run.round_folder(of_round["round"]) / "blend.json").read_text())
+        assert Blend.model_validate(blend).name == of_round["selected"]
+        answers = predictions.read_predictions(
+            trained.run.blend_predictions_file(of_round["round"], "selected")
+        )
         assert list(answers.index) == list(trained.val["id"])
         right = answers.to_numpy().argmax(1) == y_true
-        assert right.mean() == pytest.approx(part["blends"][part["chosen"]]["accuracy"])
-        assert part["blends"].keys() >= {part["chosen"]}
+        assert right.mean() == pytest.approx(of_round["blends"][of_round["selected"]]["accuracy"])
+        assert of_round["blends"].keys() >= {of_round["selected"]}
     if trained.recipe is FOLDED:  # enough photos a label to judge every kind
         kinds = {name.split("-")[0] for name in trained.metrics["rounds"][0]["blends"]}
-        assert {"mean", "maximum", "precision", "stacking"} <= kinds
+        assert {"mean", "maximum", "precision_weighted", "stacking"} <= kinds
 
 
-def test_what_was_chosen_and_why(trained):
+def test_what_was_selected_and_why(trained):
     metrics = trained.metrics
-    chosen = metrics["chosen"]
-    part = metrics["rounds"][chosen["round"] - 1]
-    assert chosen["blend"] == part["chosen"]
-    assert chosen["accuracy"] == part["blends"][chosen["blend"]]["accuracy"]
-    assert chosen["reasons"][0].startswith("round 2 ")
-    assert ("not accepted" in chosen["reasons"][0]) == (chosen["round"] == 1)
-    first, second = (each["blends"][each["chosen"]] for each in metrics["rounds"])
+    selected = metrics["selected"]
+    of_round = metrics["rounds"][selected["round"] - 1]
+    assert selected["blend"] == of_round["selected"]
+    assert selected["accuracy"] == of_round["blends"][selected["blend"]]["accuracy"]
+    assert selected["reasons"][0].startswith("round 2 ")
+    assert ("not accepted" in selected["reasons"][0]) == (selected["round"] == 1)
+    first, second = (each["blends"][each["selected"]] for each in metrics["rounds"])
     wins = second["log_loss"] < first["log_loss"] and second["accuracy"] >= first["accuracy"]
-    assert chosen["round"] == (2 if wins else 1)
-    assert any(reason.startswith("tta: ") for reason in chosen["reasons"])
+    assert selected["round"] == (2 if wins else 1)
+    assert any(reason.startswith("tta: ") for reason in selected["reasons"])
     assert metrics["photos"] == {
         "labelled": 81,
         "val": len(trained.val),
@@ -318,12 +320,14 @@ def test_what_was_chosen_and_why(trained):
 
 
 def test_networks_kept_their_best_stage(trained):
-    for part in trained.metrics["rounds"]:
+    for of_round in trained.metrics["rounds"]:
         for member in MEMBERS:
-            kept = part["members"][member]["networks"]
+            kept = of_round["members"][member]["networks"]
             assert len(kept) == trained.folds
             for fold, result in enumerate(kept):
-                history = pd.read_csv(trained.run.fold(part["round"], member, fold) / "history.csv")
+                history = pd.read_csv(
+                    trained.run.fold_folder(of_round["round"], member, fold) / "history.csv"
+                )
                 assert result["log_loss"] == pytest.approx(history["log_loss"].min())
 
 
@@ -332,12 +336,12 @@ def test_networks_kept_their_best_stage(trained):
 
 def test_validation_is_on_true_labels_that_the_network_has_not_seen(trained):
     readable = trained.readable
-    tested = readable["part"] == "test"
+    tested = readable["split"] == "test"
     assert len(trained.tasks) == 2 * len(MEMBERS) * trained.folds
     assert len(trained.val) == (80 if trained.recipe is FOLDED else 20)
     judged = []
     for task in trained.tasks:
-        number = int(task.folder.parent.parent.name.removeprefix("round-"))
+        round_index = int(task.folder.parent.parent.name.removeprefix("round-"))
         fold = int(task.folder.name.removeprefix("fold-"))
         assert list(task.val_idx) == list(np.flatnonzero(readable["fold"] == fold))
         assert not tested[task.val_idx].any()
@@ -348,7 +352,7 @@ def test_validation_is_on_true_labels_that_the_network_has_not_seen(trained):
         )
         assert not set(task.val_idx) & set(task.train_idx)
         assert list(task.test_idx) == list(np.flatnonzero(tested))
-        assert tested[task.train_idx].any() == (number == 2)
+        assert tested[task.train_idx].any() == (round_index == 2)
         own = task.train_idx[~tested[task.train_idx]]
         assert list(own) == list(np.flatnonzero(~tested & (readable["fold"] != fold)))
         np.testing.assert_allclose(task.targets.sum(1), 1, rtol=1e-5)
@@ -369,17 +373,17 @@ def test_a_near_copy_is_on_one_side(trained):
 
 def test_pseudo_labels_of_a_fold_come_from_its_own_networks(trained):
     readable, class_names = trained.readable, trained.metrics["class_names"]
-    asked = readable["id"][readable["part"] == "test"]
+    asked = readable["id"][readable["split"] == "test"]
     first = trained.metrics["rounds"][0]
     tta = 2 if first["reasons"][0].startswith("tta: accepted") else 1
-    blend = Blend.model_validate(json.loads((trained.run.round(1) / "blend.json").read_text()))
-    pseudo = pd.read_csv(trained.run.pseudo_labels, dtype={"id": str})
+    blend = Blend.model_validate(json.loads((trained.run.round_folder(1) / "blend.json").read_text()))
+    pseudo = pd.read_csv(trained.run.pseudo_labels_file, dtype={"id": str})
     assert set(pseudo["fold"]) <= set(range(trained.folds))
     columns = [f"p:{label}" for label in class_names]
     for fold in range(trained.folds):
         said = []
         for member in blend.members:
-            with np.load(trained.run.fold(1, member, fold) / "predictions.npz") as saved:
+            with np.load(trained.run.fold_folder(1, member, fold) / "predictions.npz") as saved:
                 said.append(saved["test"][:tta].astype(np.float64).mean(0))
         answers = pd.DataFrame(blend.apply(np.stack(said)), index=list(asked), columns=columns)
         if trained.recipe is FOLDED:
@@ -409,10 +413,10 @@ def test_pseudo_labels_of_a_fold_come_from_its_own_networks(trained):
 def test_the_submission_has_every_row_in_the_sample_s_order(trained, photos):
     sample = pd.read_csv(photos / "sample-submission.csv", dtype=str)
     table = trained.table
-    ids = {label: str(number) for number, label in enumerate(CLASS_NAMES)}
-    most = ids[table["label"][table["part"] == "train"].mode()[0]]
+    ids = {label: str(index) for index, label in enumerate(CLASS_NAMES)}
+    most = ids[table["label"][table["split"] == "train"].mode()[0]]
     spoilt = sorted((photos / "test_upload").iterdir())[SPOILT].name
-    files = [trained.run.submission, *sorted((trained.run.root / "submissions").iterdir())]
+    files = [trained.run.submission_file, *sorted((trained.run.root / "submissions").iterdir())]
     for file in files:
         submission = pd.read_csv(file, dtype=str)
         assert list(submission.columns) == ["Id", "Category"]
@@ -423,21 +427,21 @@ def test_the_submission_has_every_row_in_the_sample_s_order(trained, photos):
     assert (
         f'2 test photos could not be read and got the most frequent class, "{CLASS_NAMES[0]}"' in trained.said
     )
-    chosen = trained.run.named_submission(f"round-{trained.metrics['chosen']['round']}-chosen")
-    assert trained.run.submission.read_bytes() == chosen.read_bytes()
+    selected = trained.run.named_submission_file(f"round-{trained.metrics['selected']['round']}-selected")
+    assert trained.run.submission_file.read_bytes() == selected.read_bytes()
 
 
 def test_submissions_are_the_likeliest_labels(trained):
-    for number in (1, 2):
-        each = [trained.of_member(number, member, "test.csv") for member in MEMBERS]
+    for round_index in (1, 2):
+        each = [trained.of_member(round_index, member, "test.csv") for member in MEMBERS]
         for name, table in [*zip(MEMBERS, each, strict=True), ("mean", sum(each) / 2)]:
-            file = trained.run.named_submission(f"round-{number}-{name}")
+            file = trained.run.named_submission_file(f"round-{round_index}-{name}")
             answers = pd.read_csv(file, dtype=str).set_index("Id")["Category"]
             wanted = [str(i) for i in table.to_numpy().argmax(1)]
             assert list(answers[table.index]) == wanted
         averaged = np.mean(
             [
-                np.load(trained.run.fold(number, MEMBERS[0], f) / "predictions.npz")["test"][0]
+                np.load(trained.run.fold_folder(round_index, MEMBERS[0], f) / "predictions.npz")["test"][0]
                 for f in range(trained.folds)
             ],
             0,
@@ -447,7 +451,7 @@ def test_submissions_are_the_likeliest_labels(trained):
 
 def test_the_submission_is_good(folded, photos):
     y_true = json.loads((photos.parent / "y_true.json").read_text())
-    answers = pd.read_csv(folded.run.submission).set_index("Id")["Category"]
+    answers = pd.read_csv(folded.run.submission_file).set_index("Id")["Category"]
     right = [CLASS_NAMES[answers[photo]] == label for photo, label in y_true.items()]
     assert np.mean(right) >= 0.6
 
@@ -455,21 +459,21 @@ def test_the_submission_is_good(folded, photos):
 # ---- other photos
 
 
-def test_class_folders_without_a_test_part(tmp_path):
+def test_class_folders_without_a_test_split(tmp_path):
     random = np.random.default_rng(0)
-    for number in range(24):
+    for index in range(24):
         pixels = random.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-        file = tmp_path / "photos" / "аб"[number % 2] / f"{number}.png"
+        file = tmp_path / "photos" / "аб"[index % 2] / f"{index}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).resize((96, 72)).save(file)
     settings = recipe(members=[{"backbone": "test_resnet", "size": [48, 64], "name": "one"}])
     trained = train(tmp_path / "photos", tmp_path / "run", settings)
     assert len(trained.tasks) == 1  # no photos to ask about: no second round
-    assert [part["round"] for part in trained.metrics["rounds"]] == [1]
+    assert [of_round["round"] for of_round in trained.metrics["rounds"]] == [1]
     assert trained.metrics["class_names"] == ["а", "б"]
-    assert not trained.run.submission.exists()
-    assert not trained.run.pseudo_labels.exists()
-    assert Predictor(trained.run.bundle).bundle.class_names == ("а", "б")
+    assert not trained.run.submission_file.exists()
+    assert not trained.run.pseudo_labels_file.exists()
+    assert Predictor(trained.run.bundle_folder).bundle.class_names == ("а", "б")
 
 
 # ---- where something is there already
@@ -496,7 +500,7 @@ def test_a_complete_run_is_left_as_it_is(held_out, fovsfe):
     ended = fovsfe("resume", held_out.run.root)
     assert ended.code == 0
     assert "is complete" in ended.out
-    assert f"accuracy {held_out.metrics['chosen']['accuracy']:.3f}" in ended.out
+    assert f"accuracy {held_out.metrics['selected']['accuracy']:.3f}" in ended.out
     assert snapshot(held_out.run.root) == before
 
 
@@ -504,12 +508,12 @@ def test_a_complete_run_is_left_as_it_is(held_out, fovsfe):
 
 
 def same(root, other):
-    one, two = (json.loads(Run(each).metrics.read_text()) for each in (root, other))
+    one, two = (json.loads(Run(each).metrics_file.read_text()) for each in (root, other))
     one.pop("steps"), two.pop("steps")
     assert one == two
-    assert Run(root).submission.read_bytes() == Run(other).submission.read_bytes()
+    assert Run(root).submission_file.read_bytes() == Run(other).submission_file.read_bytes()
     assert not list(root.rglob("*.part"))
-    assert not Run(root).cache.exists()
+    assert not Run(root).cache_folder.exists()
 
 
 def test_what_a_kill_left_half_done_is_no_obstacle(held_out, tmp_path, fovsfe):
@@ -517,8 +521,8 @@ def test_what_a_kill_left_half_done_is_no_obstacle(held_out, tmp_path, fovsfe):
     root = tmp_path / "run"
     shutil.copytree(held_out.run.root, root)
     run = Run(root)
-    run.metrics.unlink()
-    shutil.rmtree(run.bundle)
+    run.metrics_file.unlink()
+    shutil.rmtree(run.bundle_folder)
     (root / ".bundle.part" / "members").mkdir(parents=True)
     (root / ".bundle.part" / "members" / "half.onnx").write_bytes(b"half")
     (root / ".bundle.part" / ".bundle.json.12.part").write_text("{")
@@ -527,7 +531,7 @@ def test_what_a_kill_left_half_done_is_no_obstacle(held_out, tmp_path, fovsfe):
         log.write('{"time": "2026-')
     assert fovsfe("resume", root).code == 0
     same(root, held_out.run.root)
-    assert Predictor(run.bundle).bundle.blend.name == held_out.metrics["chosen"]["blend"]
+    assert Predictor(run.bundle_folder).bundle.blend.name == held_out.metrics["selected"]["blend"]
 
 
 def test_a_run_killed_at_its_very_start_can_be_started_again(photos, tmp_path, fovsfe):
@@ -540,7 +544,7 @@ def test_a_run_killed_at_its_very_start_can_be_started_again(photos, tmp_path, f
     (run / ".arguments.json.12.part").write_text("{")
     started = fovsfe("train", photos, "--recipe", tmp_path / "mine.toml", "--weights", "none", "--out", run)
     assert started.code == 0
-    assert Run(run).submission.exists()
+    assert Run(run).submission_file.exists()
 
 
 class Program:
@@ -589,7 +593,7 @@ def kill_and_resume(photos, folder, kills, seconds, seed):
     train = ["train", photos, "--recipe", folder / "mine.toml", "--weights", "none", "--out", run.root]
     for _ in range(kills):
         before = starts(run)
-        program = Program(*(["resume", run.root] if run.arguments.exists() else train))
+        program = Program(*(["resume", run.root] if run.arguments_file.exists() else train))
         while starts(run) == before and program.alive():
             time.sleep(0.01)
         end = program.cpu_seconds() + random.uniform(0, seconds)
@@ -597,7 +601,7 @@ def kill_and_resume(photos, folder, kills, seconds, seed):
             time.sleep(0.01)
         killed += program.alive()
         program.kill()
-        if run.metrics.exists():
+        if run.metrics_file.exists():
             break
     Program("resume", run.root).end()
     return killed
@@ -668,7 +672,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_room(held_out, ph
             assert "cannot write" in ended.line
             assert str(run.root) in ended.line
             assert_whole(run.root)
-            if run.arguments.exists():
+            if run.arguments_file.exists():
                 command = ["resume", run.root]
             remount(f"size={size}")
         remount("size=100m")

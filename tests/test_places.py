@@ -21,7 +21,7 @@ from fovsfe.executors.tasks import build_task
 from fovsfe.photos import sampler
 from fovsfe.photos.audit import audit_photos
 from fovsfe.photos.layouts import find_photos
-from fovsfe.photos.manifest import DataSetFacts
+from fovsfe.photos.manifest import ListingFacts
 from fovsfe.photos.sampler import ShardSampler, assign_shards
 from fovsfe.photos.splits import assign_folds
 from fovsfe.recipe import MemberSettings, PhotoSettings, Recipe, TrainingSettings
@@ -48,10 +48,10 @@ def folder(tmp_path_factory):
     """45 photos of three labels, and six to ask about."""
     random = np.random.default_rng(0)
     root = tmp_path_factory.mktemp("photos") / "photos"
-    for number in range(51):
+    for index in range(51):
         pixels = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        pixels[..., number % 3] //= 3
-        file = root / (f"train/{number % 3}/{number}.jpg" if number < 45 else f"test_upload/{number}.jpg")
+        pixels[..., index % 3] //= 3
+        file = root / (f"train/{index % 3}/{index}.jpg" if index < 45 else f"test_upload/{index}.jpg")
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).resize((80, 60)).save(file)
     tested = sorted(file.name for file in (root / "test_upload").iterdir())
@@ -67,11 +67,11 @@ def first_epoch(photos, workers, folder):
         training=TrainingSettings(stages=(1.0,), epochs=1, batch_size=8, precision="fp32"),
         members=(member,),
     )
-    dataset = find_photos(as_path(str(photos)))
-    audited = audit_photos(dataset).table
+    listing = find_photos(as_path(str(photos)))
+    audited = audit_photos(listing).table
     audited["fold"] = assign_folds(audited, 0.25, 0, 0)
     arguments = RunArguments(photos=str(photos), weights="none", minutes=None)
-    run_context = RunContext(Run(folder), recipe, arguments, DataSetFacts.of(dataset), audited)
+    run_context = RunContext(Run(folder), recipe, arguments, ListingFacts.of(listing), audited)
     task = build_task(run_context, NetworkKey(folder, 1, 0, 0), "fp32")
     train_network(task, lambda event: None)
     sampler_ = ShardSampler(task.photos, task.train_idx, task.seed)
@@ -92,9 +92,9 @@ def test_the_same_photos_in_the_same_order_and_the_same_loss_from_everywhere(
         assert fovsfe("shard", folder, "--out", out, "--photos-per-shard", A_SHARD).code == 0
     ids, loss, answers = first_epoch(folder, 0, tmp_path / "plain")
     assert len(set(ids)) == len(ids) == 33
-    for number, photos in enumerate(places):
+    for index, photos in enumerate(places):
         for workers in (1, 4):
-            seen = first_epoch(photos, workers, tmp_path / f"{number}-{workers}")
+            seen = first_epoch(photos, workers, tmp_path / f"{index}-{workers}")
             assert seen == (ids, loss, answers), (photos, workers)
 
 

@@ -8,11 +8,11 @@ from rich.console import Console
 from fovsfe.progress import ROWS, Screen
 
 
-def epoch(stage=0.5, number=0, loss=1.25):
+def epoch(layer_share=0.5, index=0, loss=1.25):
     return {
         "type": "epoch",
-        "stage": stage,
-        "epoch": number,
+        "layer_share": layer_share,
+        "epoch": index,
         "loss": loss,
         "log_loss": 0.875,
         "accuracy": 0.75,
@@ -21,7 +21,7 @@ def epoch(stage=0.5, number=0, loss=1.25):
 
 
 def step(progress=0.5):
-    return {"type": "step", "stage": 0.5, "epoch": 0, "progress": progress, "network_progress": 0.4}
+    return {"type": "step", "layer_share": 0.5, "epoch": 0, "progress": progress, "network_progress": 0.4}
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def test_without_a_terminal_there_are_only_plain_lines(plain):
         screen.start_networks(3, 2, 5)
         screen.on_network_event("densenet169, round 1", {"type": "begin", "machine": "here"})
         screen.on_network_event("densenet169, round 1", {"type": "features", "done": 3, "total": 9})
-        for number in range(3):
-            screen.on_network_event("densenet169, round 1", step(number / 3))
-            screen.on_network_event("densenet169, round 1", epoch(number=number))
+        for index in range(3):
+            screen.on_network_event("densenet169, round 1", step(index / 3))
+            screen.on_network_event("densenet169, round 1", epoch(index=index))
     lines = text(plain).splitlines()
     assert lines[0] == "training densenet169, round 1 (3 of 5)"
     assert lines[1:] == [
-        f"  stage 50%, epoch {number}: loss 1.250, validation log loss 0.875, accuracy 0.750"
-        for number in (1, 2, 3)
+        f"  stage 50%, epoch {index}: loss 1.250, validation log loss 0.875, accuracy 0.750"
+        for index in (1, 2, 3)
     ]
     assert "\x1b" not in text(plain)
     assert "\r" not in text(plain)
@@ -69,8 +69,8 @@ def test_the_head_stage_s_many_epochs_make_no_lines(plain):
     with plain.live() as screen:
         screen.start_networks(1, 0, 1)
         screen.on_network_event("densenet169", {"type": "begin", "machine": "here"})
-        for number in range(40):
-            screen.on_network_event("densenet169", epoch(stage=0.0, number=number))
+        for index in range(40):
+            screen.on_network_event("densenet169", epoch(layer_share=0.0, index=index))
     assert len(text(plain).splitlines()) == 1
 
 
@@ -102,9 +102,9 @@ def test_on_a_terminal_bars_and_the_last_epochs_are_shown(terminal):
         screen.start_networks(2, 0, 2)
         screen.on_network_event("densenet169", {"type": "begin", "machine": "here"})
         screen.show_progress("decoding", 5, 10)
-        for number in range(ROWS + 3):
+        for index in range(ROWS + 3):
             screen.on_network_event("densenet169", step())
-            screen.on_network_event("densenet169", epoch(number=number, loss=1 + number / 1000))
+            screen.on_network_event("densenet169", epoch(index=index, loss=1 + index / 1000))
         picture = Console(width=120, file=io.StringIO())
         picture.print(screen._display())
         shown = picture.file.getvalue()

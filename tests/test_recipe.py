@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from fovsfe import recipe
 from fovsfe.ensemble.blend import BLEND_KINDS
 from fovsfe.errors import FovsfeError
-from fovsfe.recipe import RESERVED_TITLES, MemberSettings, Recipe
+from fovsfe.recipe import RESERVED_NAMES, MemberSettings, Recipe
 
 TOML = """
 seed = 3
 
 [photos]
-fit = "pad"
+resize_mode = "pad"
 
 [training]
 stages = [0, 1]
@@ -39,7 +39,7 @@ def file(tmp_path):
     return str(path)
 
 
-def fault(file, *changes):
+def error_line(file, *changes):
     with pytest.raises(FovsfeError) as caught:
         recipe.load_recipe(file, recipe.parse_changes(changes))
     assert "\n" not in str(caught.value)
@@ -73,12 +73,12 @@ MEMBERS = st.lists(
     ),
     min_size=1,
     max_size=4,
-    unique_by=lambda member: member.title,
+    unique_by=lambda member: member.unique_name,
 )
 WORDS = {"title": st.text(max_size=80), "noun": st.text(max_size=40), "plural": st.text(max_size=40)}
 TABLES = {
     "photos": {
-        "fit": some("pad", "squash", "crop"),
+        "resize_mode": some("pad", "squash", "crop"),
         "max_pixels": st.integers(10_000, 10**9),
         "cache_gb": numbers(0, 1e308),
         "damaged_shards": some("refuse", "skip"),
@@ -89,7 +89,7 @@ TABLES = {
         "strength": some("none", "light", "strong"),
         "mixup": numbers(0, 10),
         "cutmix": numbers(0, 10),
-        "stressed_validation": st.booleans(),
+        "measure_robustness": st.booleans(),
     },
     "training": {
         "stages": st.lists(numbers(0, 1), min_size=1, max_size=6, unique=True).map(sorted),
@@ -158,9 +158,9 @@ def test_a_recipe_does_not_change(file):
         recipe.load_recipe(file).seed = 4
 
 
-def test_a_members_title_is_its_name_or_the_end_of_its_backbone(file):
-    assert [member.title for member in recipe.load_recipe(file).members] == ["mobilenetv1_100", "днс"]
-    assert recipe.load_recipe(file, {"members.1.name": ""}).members[1].title == "densenet169.tv_in1k"
+def test_a_members_unique_name_is_its_name_or_the_end_of_its_backbone(file):
+    assert [member.unique_name for member in recipe.load_recipe(file).members] == ["mobilenetv1_100", "днс"]
+    assert recipe.load_recipe(file, {"members.1.name": ""}).members[1].unique_name == "densenet169.tv_in1k"
 
 
 # ---- --set
@@ -170,12 +170,12 @@ def test_a_members_title_is_its_name_or_the_end_of_its_backbone(file):
     ("change", "value"),
     [
         ("seed=7", 7),
-        ("photos.fit=crop", "crop"),
-        ('photos.fit="crop"', "crop"),
-        ("photos.fit = crop ", "crop"),
+        ("photos.resize_mode=crop", "crop"),
+        ('photos.resize_mode="crop"', "crop"),
+        ("photos.resize_mode = crop ", "crop"),
         ("training.lr=1e-4", 1e-4),
         ("training.lr=1", 1.0),
-        ("augment.stressed_validation=true", True),
+        ("augment.measure_robustness=true", True),
         ("training.stages=[0, 0.5, 1.0]", (0.0, 0.5, 1.0)),
         ("ensemble.tta=[]", ()),
         ('ensemble.tta=["flip", "wide"]', ("flip", "wide")),
@@ -232,8 +232,11 @@ def test_changes_are_python_values_and_stay_as_they_are(file):
         ("backbone=xception", ['unknown key "backbone"', 'did you mean "members.0.backbone"?']),
         ("training.seed=1", ['unknown key "training.seed"', 'did you mean "seed"?']),
         ("members.0.bakbone=x", ['"members.0.bakbone"', 'did you mean "backbone"?', "size, name, head"]),
-        ("photos.zzz=1", ['unknown key "photos.zzz"', "allowed are fit, max_pixels, cache_gb"]),
-        ("photos.fit=stretch", ['photos.fit = "stretch"', 'must be "pad", "squash" or "crop"']),
+        ("photos.zzz=1", ['unknown key "photos.zzz"', "allowed are resize_mode, max_pixels, cache_gb"]),
+        (
+            "photos.resize_mode=stretch",
+            ['photos.resize_mode = "stretch"', 'must be "pad", "squash" or "crop"'],
+        ),
         ("photos.cache_gb=inf", ["photos.cache_gb = Infinity", "must be a finite number of at least 0"]),
         ("photos.loader_workers=x", ['must be a whole number from 0 to 64 or "auto"']),
         ("training.epochs=0", ["training.epochs = 0: must be a whole number from 1 to 1000"]),
@@ -266,48 +269,54 @@ def test_changes_are_python_values_and_stay_as_they_are(file):
         ("members.²=1", ["--set members.²", "is not one of 0 to 1"]),
         ("members.name=x", ["--set members.name", '"name" is not one of 0 to 1']),
         ("seed.x=1", ["--set seed.x", "no table"]),
-        ("photos.fit.x=1", ["--set photos.fit.x", "no table"]),
-        ("photos.fit.x.y=1", ["--set photos.fit.x.y", "no table"]),
+        ("photos.resize_mode.x=1", ["--set photos.resize_mode.x", "no table"]),
+        ("photos.resize_mode.x.y=1", ["--set photos.resize_mode.x.y", "no table"]),
         ("seed", ["--set seed", "write key=value"]),
         ("=5", ['unknown key ""']),
     ],
 )
 def test_a_wrong_change_is_named(file, change, words):
-    message = fault(file, change)
+    message = error_line(file, change)
     for word in words:
         assert word in message
 
 
 def test_one_wrong_member_is_no_missing_member(file):
-    assert "at least 1" not in fault(file, "members=[{}]")
+    assert "at least 1" not in error_line(file, "members=[{}]")
 
 
 @pytest.mark.parametrize("name", ["quik", "quick.tml"])
 def test_a_mistyped_recipe_gets_the_nearest_name(name):
-    assert f'no recipe "{name}"; did you mean "quick"?' in fault(name)
+    assert f'no recipe "{name}"; did you mean "quick"?' in error_line(name)
 
 
 def test_nothing_of_pydantic_is_in_a_message(file):
-    changes = ["seed=x", "photos.fit=1", "training.stages=5", "about.title=5", "members.0.batch_size=x"]
-    message = fault(file, *changes)
+    changes = [
+        "seed=x",
+        "photos.resize_mode=1",
+        "training.stages=5",
+        "about.title=5",
+        "members.0.batch_size=x",
+    ]
+    message = error_line(file, *changes)
     assert "Input should" not in message
     assert message.count(": must be ") == len(changes)
 
 
 def test_several_faults_stand_in_one_line(file):
-    message = fault(file, "rounds=3", "photos.fit=stretch")
+    message = error_line(file, "rounds=3", "photos.resize_mode=stretch")
     assert "rounds" in message
-    assert "photos.fit" in message
+    assert "photos.resize_mode" in message
 
 
 def test_a_recipe_needs_members(tmp_path):
     (tmp_path / "empty.toml").write_text("")
-    assert "members is missing" in fault(str(tmp_path / "empty.toml"))
+    assert "members is missing" in error_line(str(tmp_path / "empty.toml"))
 
 
 def test_broken_toml_is_named_with_its_place(tmp_path):
     (tmp_path / "broken.toml").write_text("seed = 1\nrounds 2\n")
-    message = fault(str(tmp_path / "broken.toml"))
+    message = error_line(str(tmp_path / "broken.toml"))
     assert "broken.toml is not valid TOML" in message
     assert "line 2" in message
 
@@ -319,13 +328,13 @@ def test_neither_a_recipe_nor_a_file(tmp_path, content):
         path.mkdir()
     elif content is not None:
         path.write_bytes(content)
-    message = fault(str(path))
+    message = error_line(str(path))
     assert f'no recipe "{path}"' in message
     for name in recipe.builtin_recipes():
         assert name in message
 
 
-PARTS = ("", "seed", "photos", "fit", "training", "stages", "members", "0", "9", "-1", "size", "x")
+PARTS = ("", "seed", "photos", "resize_mode", "training", "stages", "members", "0", "9", "-1", "size", "x")
 KEYS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map(".".join)
 VALUES = st.text(max_size=10) | some("", "1", "-1e999", "[]", "[[]]", "{}", "[{}]", "nan", "00:00:00")
 
@@ -340,4 +349,4 @@ def test_no_change_ends_in_a_traceback(tmp_path_factory, key, value):
 
 
 def test_no_member_can_be_named_like_a_blend():
-    assert set(BLEND_KINDS) <= RESERVED_TITLES  # they name files in the same folder
+    assert set(BLEND_KINDS) <= RESERVED_NAMES  # they name files in the same folder

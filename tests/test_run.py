@@ -19,8 +19,13 @@ def test_every_path_of_a_run_is_its_own_and_inside(tmp_path):
         name for name, kind in vars(Run).items() if isinstance(kind, property) and name != "stopwatch"
     ]
     paths = [getattr(here, name) for name in properties]
-    paths += [here.named_submission("mean-a+b"), here.stopwatch.path]
-    paths += [here.fold(number, title, fold) for number in (1, 2) for title in "ab" for fold in (0, 1)]
+    paths += [here.named_submission_file("mean-a+b"), here.stopwatch.path]
+    paths += [
+        here.fold_folder(round_index, name, fold)
+        for round_index in (1, 2)
+        for name in "ab"
+        for fold in (0, 1)
+    ]
     assert len(set(paths)) == len(paths)
     for path in paths:
         assert path.is_relative_to(tmp_path)
@@ -29,8 +34,8 @@ def test_every_path_of_a_run_is_its_own_and_inside(tmp_path):
 
 def test_a_fold_lies_in_its_member_and_the_member_in_its_round(tmp_path):
     here = Run(tmp_path)
-    assert here.fold(2, "a", 3).parent == here.member(2, "a")
-    assert here.member(2, "a").parent == here.round(2)
+    assert here.fold_folder(2, "a", 3).parent == here.member_folder(2, "a")
+    assert here.member_folder(2, "a").parent == here.round_folder(2)
 
 
 def test_the_log_grows_by_a_line_an_event(tmp_path):

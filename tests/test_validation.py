@@ -25,7 +25,7 @@ class Tree(BaseModel):
     leaves: tuple[Leaf, ...] = ()
 
 
-def faults(**raw):
+def explanations(**raw):
     with pytest.raises(ValidationError) as caught:
         Tree.model_validate(raw)
     return explain(caught.value, Tree)
@@ -50,16 +50,16 @@ def faults(**raw):
     ],
 )
 def test_a_fault_is_one_plain_text(raw, text):
-    (found,) = faults(**raw)
+    (found,) = explanations(**raw)
     assert found.startswith(text)
 
 
 def test_each_fault_has_its_text():
-    assert len(faults(leaf={"count": 0, "ratio": 1}, zzz=1)) == 3
+    assert len(explanations(leaf={"count": 0, "ratio": 1}, zzz=1)) == 3
 
 
 def test_a_long_value_is_cut():
-    (text,) = faults(leaf={"word": "x" * 1000})
+    (text,) = explanations(leaf={"word": "x" * 1000})
     assert len(text) < 200
 
 

@@ -125,9 +125,9 @@ class Model:
 
     def _predict(self, photos: Photo | Iterable[Photo]) -> Iterator[tuple[Photo, Prediction]]:
         sources = cast(Iterable[Photo], [photos] if _is_one(photos) else photos)
-        for number, (photo, prediction) in enumerate(predict_stream(self._predictor, sources, self._prepare)):
+        for index, (photo, prediction) in enumerate(predict_stream(self._predictor, sources, self._prepare)):
             if isinstance(prediction, str):
-                name = os.fspath(photo) if isinstance(photo, str | os.PathLike) else f"photo {number}"
+                name = os.fspath(photo) if isinstance(photo, str | os.PathLike) else f"photo {index}"
                 raise FovsfeError(f"{name}: {prediction}")
             yield photo, prediction
 
@@ -171,7 +171,7 @@ class TrainedRun:
 
         Raises FovsfeError if the run is not complete.
         """
-        name = Run(Path()).metrics.name
+        name = Run(Path()).metrics_file.name
         try:
             text = read_text(self.path / name)
             if text is None:
@@ -256,10 +256,10 @@ def train(
     location = default_location(photos, recipe) if out is None else os.fspath(out)
     # In a notebook, too, plain lines: rich would make an output of its own of each of them.
     screen = Screen(Console(force_jupyter=False))
-    with first_process() as group:
+    with first_process() as process_group:
         settings = load_recipe(recipe, changes)
         arguments = run_arguments(photos, weights, minutes, follow_links)
-        pipeline.train(settings, arguments, location, screen, cluster, group)
+        pipeline.train(settings, arguments, location, screen, cluster, process_group)
     return TrainedRun(location)
 
 
@@ -267,7 +267,7 @@ def check(photos: str | os.PathLike[str], follow_links: bool = False) -> "pd.Dat
     """Checks photos without training, as `fovsfe check` does; arguments as in `train`.
 
     Returns one row per photo of each finding: finding (a number), severity ("error", "warning" or "info"),
-    kind, detail, id, path, part, label, width and height. Raises FovsfeError if there are no photos.
+    kind, detail, id, path, split, label, width and height. Raises FovsfeError if there are no photos.
     """
     with _libraries():
         from dataclasses import asdict

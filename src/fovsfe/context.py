@@ -13,7 +13,7 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
 from fovsfe.photos.dataset import ResizedPhotos
-from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest, readable_photos
+from fovsfe.photos.manifest import ListingFacts, read_facts, read_manifest, readable_photos
 from fovsfe.photos.sampler import assign_shards
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe
 from fovsfe.run import Run
@@ -31,7 +31,7 @@ class RunContext:
     run: Run
     recipe: Recipe
     arguments: RunArguments
-    facts: DataSetFacts
+    facts: ListingFacts
     manifest: pd.DataFrame
     """photos.csv: one row per photo, unreadable ones too"""
     deadline: float | None = None
@@ -40,9 +40,9 @@ class RunContext:
     @classmethod
     def open(cls, run: Run, deadline: float | None = None) -> "RunContext":
         """Reads what the run wrote at its start. Raises FovsfeError if a file is missing or damaged."""
-        arguments = RunArguments.model_validate(read_json(run.arguments))
-        facts, manifest = read_facts(run.dataset), read_manifest(run.manifest)
-        return cls(run, load_recipe(str(run.recipe)), arguments, facts, manifest, deadline)
+        arguments = RunArguments.model_validate(read_json(run.arguments_file))
+        facts, manifest = read_facts(run.dataset_file), read_manifest(run.manifest_file)
+        return cls(run, load_recipe(str(run.recipe_file)), arguments, facts, manifest, deadline)
 
     @cached_property
     def readable(self) -> pd.DataFrame:
@@ -53,11 +53,11 @@ class RunContext:
     def pseudo_labels(self) -> pd.DataFrame:
         """pseudo_labels.csv: fold, id, label, confidence and, if soft, one column "p:LABEL" per label."""
         texts = {"id": str, "label": str}
-        return pd.read_csv(self.run.pseudo_labels, dtype=texts, keep_default_na=False)
+        return pd.read_csv(self.run.pseudo_labels_file, dtype=texts, keep_default_na=False)
 
-    def positions(self, chosen: "pd.Series[bool]") -> Ints:
-        """Returns the positions of the photos for which `chosen` is true."""
-        return np.flatnonzero(chosen.to_numpy())
+    def positions(self, mask: "pd.Series[bool]") -> Ints:
+        """Returns the positions of the photos for which `mask` is true."""
+        return np.flatnonzero(mask.to_numpy())
 
     @property
     def val_idx(self) -> Ints:
@@ -67,7 +67,7 @@ class RunContext:
     @property
     def test_idx(self) -> Ints:
         """Positions of the test photos."""
-        return self.positions(self.readable["part"] == "test")
+        return self.positions(self.readable["split"] == "test")
 
     @property
     def folds(self) -> range:
@@ -80,9 +80,9 @@ class RunContext:
         return self.recipe.rounds if len(self.test_idx) else 1
 
     @property
-    def member_titles(self) -> list[str]:
-        """The members' titles, in the recipe's order."""
-        return [member.title for member in self.recipe.members]
+    def member_names(self) -> list[str]:
+        """The members' names, in the recipe's order."""
+        return [member.unique_name for member in self.recipe.members]
 
     def y_true(self, positions: Ints) -> Ints:
         """Returns the labels of photos, as positions in the class names."""
@@ -99,7 +99,7 @@ class RunContext:
             self.facts.location,
             list(self.readable["path"]),
             member.size,
-            settings.fit,
+            settings.resize_mode,
             settings.max_pixels,
             shards=self._shards,
             workers=settings.loader_workers,
@@ -111,20 +111,21 @@ class RunContext:
         if self.facts.layout == "shards":
             archives = self.readable["path"].str.partition("/")[0]
             return np.unique(archives.to_numpy(str), return_inverse=True)[1].astype(np.int64)
-        numbers = assign_shards(list(self.manifest["id"]), list(self.manifest["part"]))
-        return numbers[self.positions(self.manifest["fault"] == "")]
+        shards = assign_shards(list(self.manifest["id"]), list(self.manifest["split"]))
+        return shards[self.positions(self.manifest["fault"] == "")]
 
     def members_of(self, blend: Blend, probabilities: Floats) -> Floats:
         """Returns the rows of (members, n, classes) probabilities that a blend takes, in its order."""
-        titles = self.member_titles
-        return probabilities[[titles.index(name) for name in blend.members]]
+        names = self.member_names
+        return probabilities[[names.index(name) for name in blend.members]]
 
 
 @dataclass(frozen=True)
 class RoundResult:
     """A round that is done: its members' predictions side by side, and the blend that was selected."""
 
-    number: int
+    round_index: int
+    """from 1"""
     out_of_fold: Floats
     """(members, val, classes), each photo predicted by networks that were not trained on it"""
     test: Floats
@@ -134,12 +135,12 @@ class RoundResult:
     tta_reason: str
     selection: "BlendSelection"
     network_results: dict[str, list[dict[str, float]]]
-    """member title -> result.json of each fold's network"""
+    """member name -> result.json of each fold's network"""
 
 
 def require_run(run: Run) -> None:
     """Raises FovsfeError unless the folder is a run that was started."""
-    if not run.arguments.exists():
+    if not run.arguments_file.exists():
         raise FovsfeError(
-            f"{run.root} is not a run: it has no {run.arguments.name}; start one with fovsfe train"
+            f"{run.root} is not a run: it has no {run.arguments_file.name}; start one with fovsfe train"
         )

@@ -32,9 +32,9 @@ def first_process() -> Iterator["ProcessGroup | None"]:
     from fovsfe.executors.local import run_worker
     from fovsfe.training.distributed import joined_process_group
 
-    with joined_process_group() as group:
-        if group is None or group.is_first:
-            yield group
+    with joined_process_group() as process_group:
+        if process_group is None or process_group.is_first:
+            yield process_group
             return
-        run_worker(group)
+        run_worker(process_group)
     raise SystemExit(0)

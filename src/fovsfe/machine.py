@@ -102,8 +102,8 @@ def _limits(groups: Path, own: Path) -> Iterator[int]:
     In a container its own cgroup is usually the root of what it sees; otherwise the file `own` names it.
     """
     lines = own.read_text().splitlines() if own.is_file() else []
-    for number, controllers, path in (line.split(":", 2) for line in lines):
-        if number == "0":
+    for hierarchy, controllers, path in (line.split(":", 2) for line in lines):
+        if hierarchy == "0":
             top, name = groups, "memory.max"
         elif "memory" in controllers.split(","):
             top, name = groups / "memory", "memory.limit_in_bytes"

@@ -43,16 +43,16 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
         first, second = (each.selection.out_of_fold for each in rounds)
         wins, reason = accept_change(first, second, context.y_true(context.val_idx))
         best, reason = rounds[int(wins)], f"round 2 {reason}"
-    if (context.manifest["part"] == "test").any():
+    if (context.manifest["split"] == "test").any():
         _write_submissions(context, rounds, best, notify)
     metrics = _metrics(context, rounds, best, reason)
-    if not (run.bundle / BUNDLE_FILE).exists():
+    if not (run.bundle_folder / BUNDLE_FILE).exists():
         notify("exporting the bundle")
         source = RunSource(
             run, context.recipe, context.facts, context.manifest, context.arguments.weights, metrics
         )
-        export_run(source, run.bundle)
-    write_json(run.metrics, {**metrics, "steps": run.stopwatch.read(), "versions": _versions()})
+        export_run(source, run.bundle_folder)
+    write_json(run.metrics_file, {**metrics, "steps": run.stopwatch.read(), "versions": _versions()})
 
 
 def _write_submissions(
@@ -61,8 +61,8 @@ def _write_submissions(
     """Writes a submission of every member and every blend of all members, of each round's selected blend, and
     submission.csv, that of the best round."""
     run, photos = context.run, context.manifest
-    most_frequent = str(photos.loc[photos["part"] == "train", "label"].mode()[0])
-    test_ids = list(photos.loc[photos["part"] == "test", "id"])
+    most_frequent = str(photos.loc[photos["split"] == "train", "label"].mode()[0])
+    test_ids = list(photos.loc[photos["split"] == "test", "id"])
     row_of = {photo: row for row, photo in enumerate(test_ids)}
     readable_rows = [row_of[photo] for photo in context.ids(context.test_idx)]
 
@@ -75,12 +75,12 @@ def _write_submissions(
         )
 
     for each in rounds:
-        members = [Blend(kind="mean", members=(title,)) for title in context.member_titles]
+        members = [Blend(kind="mean", members=(name,)) for name in context.member_names]
         blends = {blend.name: blend for blend in members}
         blends |= {blend.kind: blend for blend in each.selection.fitted}
-        for name, blend in (blends | {"chosen": each.selection.blend}).items():
-            write(run.named_submission(f"round-{each.number}-{name}"), blend, each)
-    filled = write(run.submission, best.selection.blend, best)
+        for name, blend in (blends | {"selected": each.selection.blend}).items():
+            write(run.named_submission_file(f"round-{each.round_index}-{name}"), blend, each)
+    filled = write(run.submission_file, best.selection.blend, best)
     if filled:
         notify(
             f"warning: {len(filled)} test photos could not be read and got the most frequent class, "
@@ -101,14 +101,14 @@ def _metrics(
     return {
         "measured_on": f"{len(y_true)} photos with true labels",
         "photos": {
-            "labelled": int((photos["part"] == "train").sum()),
+            "labelled": int((photos["split"] == "train").sum()),
             "val": len(y_true),
-            "test": int((photos["part"] == "test").sum()),
+            "test": int((photos["split"] == "test").sum()),
             "unreadable": int((photos["fault"] != "").sum()),
         },
         "class_names": list(context.facts.class_names),
-        "chosen": {
-            "round": best.number,
+        "selected": {
+            "round": best.round_index,
             "blend": best.selection.blend.name,
             "tta": list(best.tta),
             **best.selection.metrics.model_dump(mode="json"),
@@ -121,21 +121,21 @@ def _metrics(
 def _round_metrics(context: RunContext, result: RoundResult) -> dict[str, Any]:
     y_true, class_names = context.y_true(context.val_idx), context.facts.class_names
     members = {
-        title: {
+        name: {
             **compute_metrics(result.out_of_fold[m], y_true, class_names).model_dump(mode="json"),
-            "networks": result.network_results[title],
+            "networks": result.network_results[name],
         }
-        for m, title in enumerate(context.member_titles)
+        for m, name in enumerate(context.member_names)
     }
     blends = {
         candidate.name: {"calibrated": candidate.calibrated, **candidate.metrics.model_dump(mode="json")}
         for candidate in result.selection.candidates
     }
     return {
-        "round": result.number,
+        "round": result.round_index,
         "members": members,
         "blends": blends,
-        "chosen": result.selection.blend.name,
+        "selected": result.selection.blend.name,
         "reasons": [f"tta: {result.tta_reason}", *result.selection.reasons],
     }
 

@@ -18,13 +18,13 @@ from fovsfe.ensemble.pseudo_label import pseudo_labels
 from fovsfe.ensemble.selection import BlendSelection, accept_change, select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.executor import Executor, open_executor
-from fovsfe.executors.tasks import is_trained, network_folder, network_keys, network_name, time_shares
+from fovsfe.executors.tasks import is_trained, network_folder, network_keys, network_name, time_weights
 from fovsfe.files import read_json, write_json, write_text
 from fovsfe.machine import keep_freed_memory
 from fovsfe.outputs import write_outputs
 from fovsfe.photos.audit import DAMAGED_SHARD, Finding, audit_photos
-from fovsfe.photos.layouts import DataSet, find_photos
-from fovsfe.photos.manifest import DataSetFacts, write_facts, write_manifest
+from fovsfe.photos.layouts import PhotoListing, find_photos
+from fovsfe.photos.manifest import ListingFacts, write_facts, write_manifest
 from fovsfe.photos.splits import assign_folds
 from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
@@ -46,7 +46,7 @@ def train(
     location: str,
     screen: Screen,
     cluster: str | None = None,
-    group: ProcessGroup | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> Run:
     """Trains a new run and leaves it complete.
 
@@ -54,7 +54,8 @@ def train(
         location: where the run goes: a folder that is empty or not there yet, or a URL.
         screen: shows what happens.
         cluster: the address of a Ray cluster whose machines train the networks; None for this machine.
-        group: the processes of a launcher that train each network together; None for this process alone.
+        process_group: the processes of a launcher that train each network together; None for this one
+            alone.
 
     Returns:
         The run, in its folder on this machine.
@@ -63,13 +64,13 @@ def train(
         FovsfeError: there is something at `location` already, the photos cannot be trained on, weights are
             missing, or the folder cannot be written.
     """
-    with _opened_run(location, "new", screen, cluster, group) as (run, executor):
-        dataset = _begin(run, recipe, arguments)
-        return _complete(run, executor, screen, dataset)
+    with _opened_run(location, "new", screen, cluster, process_group) as (run, executor):
+        listing = _begin(run, recipe, arguments)
+        return _complete(run, executor, screen, listing)
 
 
 def resume(
-    location: str, screen: Screen, cluster: str | None = None, group: ProcessGroup | None = None
+    location: str, screen: Screen, cluster: str | None = None, process_group: ProcessGroup | None = None
 ) -> Run:
     """Does what a run has still to do, which is nothing if it is complete.
 
@@ -78,50 +79,52 @@ def resume(
     Raises:
         FovsfeError: there is no run at `location`, or as `train` does.
     """
-    with _opened_run(location, "existing", screen, cluster, group) as (run, executor):
+    with _opened_run(location, "existing", screen, cluster, process_group) as (run, executor):
         require_run(run)
         return _complete(run, executor, screen)
 
 
 @contextmanager
 def _opened_run(
-    location: str, expected: Expected, screen: Screen, cluster: str | None, group: ProcessGroup | None
+    location: str, expected: Expected, screen: Screen, cluster: str | None, process_group: ProcessGroup | None
 ) -> Iterator[tuple[Run, Executor]]:
     """The run in its folder on this machine, and what trains its networks."""
     with (
-        open_executor(location, cluster, group) as executor,
+        open_executor(location, cluster, process_group) as executor,
         synced_folder(location, screen.notify, expected) as folder,
         screen.live(),
     ):
         yield Run(folder), executor
 
 
-def _begin(run: Run, recipe: Recipe, arguments: RunArguments) -> DataSet:
+def _begin(run: Run, recipe: Recipe, arguments: RunArguments) -> PhotoListing:
     """Finds the photos and makes the folder a run."""
     if run.root.exists() and not (run.root.is_dir() and run.is_unstarted()):
-        hint = f"resume it: fovsfe resume {run.root}" if run.arguments.exists() else "choose another --out"
+        hint = (
+            f"resume it: fovsfe resume {run.root}" if run.arguments_file.exists() else "choose another --out"
+        )
         raise FovsfeError(f"{run.root} is not empty; {hint}")
     # First: a mistyped path leaves no run behind.
-    dataset = find_photos(as_path(arguments.photos), arguments.follow_links)
-    write_text(run.recipe, to_toml(recipe))
-    write_json(run.arguments, arguments.model_dump(mode="json"))
-    return dataset
+    listing = find_photos(as_path(arguments.photos), arguments.follow_links)
+    write_text(run.recipe_file, to_toml(recipe))
+    write_json(run.arguments_file, arguments.model_dump(mode="json"))
+    return listing
 
 
-def _complete(run: Run, executor: Executor, screen: Screen, dataset: DataSet | None = None) -> Run:
-    """Does all steps of a run that are not done. `dataset` is what was found if the run begins now."""
-    if run.metrics.exists():
-        if not run.report.exists() or run.cache.exists():  # killed just before the end
+def _complete(run: Run, executor: Executor, screen: Screen, listing: PhotoListing | None = None) -> Run:
+    """Does all steps of a run that are not done. `listing` is what was found if the run begins now."""
+    if run.metrics_file.exists():
+        if not run.report_file.exists() or run.cache_folder.exists():  # killed just before the end
             _close(run, executor, screen)
         screen.notify(f"{run.root.name} is complete")
         return run
     run.remove_unfinished_files()
     keep_freed_memory()
     deadline = _deadline(run)
-    run.log("start", **read_json(run.arguments))
+    run.log("start", **read_json(run.arguments_file))
     with run.stopwatch.step("audit"):
-        if not run.manifest.exists():
-            _read_photos(run, screen, dataset)
+        if not run.manifest_file.exists():
+            _read_photos(run, screen, listing)
     context = RunContext.open(run, deadline)
     rounds = [_round(context, executor, screen, 1)]
     if context.rounds == 2:
@@ -135,7 +138,10 @@ def _complete(run: Run, executor: Executor, screen: Screen, dataset: DataSet | N
 
 def _deadline(run: Run) -> float | None:
     """When the last network must be trained, for all that follows it to end within the minutes."""
-    arguments, recipe = RunArguments.model_validate(read_json(run.arguments)), load_recipe(str(run.recipe))
+    arguments, recipe = (
+        RunArguments.model_validate(read_json(run.arguments_file)),
+        load_recipe(str(run.recipe_file)),
+    )
     if arguments.minutes is None:
         return None
     networks = len(recipe.members) * max(recipe.split.folds, 1)
@@ -146,14 +152,14 @@ def _deadline(run: Run) -> float | None:
 # ---- photos
 
 
-def _read_photos(run: Run, screen: Screen, dataset: DataSet | None) -> None:
-    """Audits and splits the photos, once; the manifest and the data set's facts remember all that."""
-    recipe = load_recipe(str(run.recipe))
-    if dataset is None:  # killed before they were written
-        arguments = RunArguments.model_validate(read_json(run.arguments))
-        dataset = find_photos(as_path(arguments.photos), arguments.follow_links)
+def _read_photos(run: Run, screen: Screen, listing: PhotoListing | None) -> None:
+    """Audits and splits the photos, once; the manifest and the facts in dataset.json remember all that."""
+    recipe = load_recipe(str(run.recipe_file))
+    if listing is None:  # killed before they were written
+        arguments = RunArguments.model_validate(read_json(run.arguments_file))
+        listing = find_photos(as_path(arguments.photos), arguments.follow_links)
     audit = audit_photos(
-        dataset,
+        listing,
         recipe.photos.max_pixels,
         lambda done, total: screen.show_progress("looking at photos", done, total),
     )
@@ -161,13 +167,13 @@ def _read_photos(run: Run, screen: Screen, dataset: DataSet | None) -> None:
     if damaged and recipe.photos.damaged_shards == "refuse":
         more = f" and {len(damaged) - 1} more" if damaged[1:] else ""
         raise FovsfeError(
-            f"{dataset.root}: shard {damaged[0]}{more}; copy it again, or leave its photos out:"
+            f"{listing.root}: shard {damaged[0]}{more}; copy it again, or leave its photos out:"
             " --set photos.damaged_shards=skip"
         )
     folds = assign_folds(audit.table, recipe.split.holdout, recipe.split.folds, recipe.seed)
-    write_json(run.audit, [asdict(finding) for finding in audit.findings])
-    write_facts(run.dataset, DataSetFacts.of(dataset))
-    write_manifest(run.manifest, audit.table.assign(fold=folds))
+    write_json(run.audit_file, [asdict(finding) for finding in audit.findings])
+    write_facts(run.dataset_file, ListingFacts.of(listing))
+    write_manifest(run.manifest_file, audit.table.assign(fold=folds))
     for finding in audit.findings:
         if finding.severity != "info":
             screen.notify(_describe(finding))
@@ -182,26 +188,26 @@ def _describe(finding: Finding) -> str:
 # ---- networks
 
 
-def _round(context: RunContext, executor: Executor, screen: Screen, number: int) -> RoundResult:
+def _round(context: RunContext, executor: Executor, screen: Screen, round_index: int) -> RoundResult:
     """Trains the networks of a round that are not trained yet, and blends all of them."""
-    keys = network_keys(context, number)
+    keys = network_keys(context, round_index)
     untrained = [key for key in keys if not is_trained(context, key)]
     if untrained:
-        trained = number * len(keys) - len(untrained)
+        trained = round_index * len(keys) - len(untrained)
         screen.start_networks(len(untrained), trained, context.rounds * len(keys), executor.where)
         precisions = [_precision(context, executor, member) for member in context.recipe.members]
         fold_by_fold = sorted(keys, key=lambda key: key.fold)
-        later_time_shares = time_shares(context, fold_by_fold) * (context.rounds - number)
-        executor.train(context, untrained, precisions, later_time_shares, _listener(context, screen, keys))
-    with context.run.stopwatch.step(f"blend round {number}"):
-        return _blend(context, number)
+        later_time_weights = time_weights(context, fold_by_fold) * (context.rounds - round_index)
+        executor.train(context, untrained, precisions, later_time_weights, _listener(context, screen, keys))
+    with context.run.stopwatch.step(f"blend round {round_index}"):
+        return _blend(context, round_index)
 
 
 def _precision(context: RunContext, executor: Executor, member: MemberSettings) -> str:
     """The precision that the recipe says, or the faster one: measured once for a member, then remembered."""
     if context.recipe.training.precision != "auto":
         return context.recipe.training.precision
-    file = context.run.member(1, member.title) / "precision.json"
+    file = context.run.member_folder(1, member.unique_name) / "precision.json"
     if not file.exists():
         with context.run.stopwatch.step("probe"):
             write_json(file, executor.fastest_precision(member))
@@ -221,9 +227,11 @@ def _listener(context: RunContext, screen: Screen, keys: list[NetworkKey]) -> On
             if context.recipe.training.tensorboard:
                 if name not in boards:
                     folder = folders[name].relative_to(context.run.root)
-                    boards[name] = SummaryWriter(context.run.tensorboard / folder)
+                    boards[name] = SummaryWriter(context.run.tensorboard_folder / folder)
                 for figure in ("loss", "log_loss", "accuracy"):
-                    boards[name].add_scalar(f"{figure}/stage {row['stage']:.0%}", row[figure], row["epoch"])
+                    boards[name].add_scalar(
+                        f"{figure}/stage {row['layer_share']:.0%}", row[figure], row["epoch"]
+                    )
                 boards[name].flush()
         elif event["type"] == "end" and name in boards:
             boards.pop(name).close()
@@ -247,27 +255,27 @@ def _pseudo_label(context: RunContext, first: RoundResult) -> None:
         )
         table.insert(0, "fold", fold)
         tables.append(table)
-    write_csv(context.run.pseudo_labels, pd.concat(tables, ignore_index=True))
+    write_csv(context.run.pseudo_labels_file, pd.concat(tables, ignore_index=True))
 
 
 # ---- blend
 
 
-def _blend(context: RunContext, number: int) -> RoundResult:
+def _blend(context: RunContext, round_index: int) -> RoundResult:
     """Keeps test-time augmentation if it wins, selects the blend, and writes the predictions of a round."""
-    run, titles, class_names = context.run, context.member_titles, context.facts.class_names
+    run, names, class_names = context.run, context.member_names, context.facts.class_names
     val_idx, y_true = context.val_idx, context.y_true(context.val_idx)
-    out_of_fold, test = _read_network_predictions(context, number)
+    out_of_fold, test = _read_network_predictions(context, round_index)
     tta, tta_reason = _accepted_tta(context, out_of_fold, y_true)
     out_of_fold, test = out_of_fold[: len(tta)].mean(0), test[: len(tta)].mean(0)
     groups = context.readable["group"].to_numpy(np.int64)[val_idx]
-    selection = select_blend(out_of_fold, y_true, titles, class_names, groups, context.recipe.seed)
-    _write_round_predictions(context, number, out_of_fold, test.mean(1), selection)
+    selection = select_blend(out_of_fold, y_true, names, class_names, groups, context.recipe.seed)
+    _write_round_predictions(context, round_index, out_of_fold, test.mean(1), selection)
     results = {
-        title: [read_json(run.fold(number, title, fold) / RESULT) for fold in context.folds]
-        for title in titles
+        name: [read_json(run.fold_folder(round_index, name, fold) / RESULT) for fold in context.folds]
+        for name in names
     }
-    return RoundResult(number, out_of_fold, test, tta, tta_reason, selection, results)
+    return RoundResult(round_index, out_of_fold, test, tta, tta_reason, selection, results)
 
 
 def _accepted_tta(context: RunContext, out_of_fold: Floats, y_true: Ints) -> tuple[tuple[str, ...], str]:
@@ -280,32 +288,32 @@ def _accepted_tta(context: RunContext, out_of_fold: Floats, y_true: Ints) -> tup
 
 
 def _write_round_predictions(
-    context: RunContext, number: int, out_of_fold: Floats, test: Floats, selection: BlendSelection
+    context: RunContext, round_index: int, out_of_fold: Floats, test: Floats, selection: BlendSelection
 ) -> None:
     """Writes the predictions of members, (members, n, classes), and of every blend of all members."""
     run, class_names = context.run, context.facts.class_names
     val_ids, test_ids = context.ids(context.val_idx), context.ids(context.test_idx)
-    for m, title in enumerate(context.member_titles):
+    for m, name in enumerate(context.member_names):
         val_frame = predictions_frame(val_ids, class_names, out_of_fold[m])
-        write_predictions(run.out_of_fold(number, title), val_frame)
+        write_predictions(run.out_of_fold_file(round_index, name), val_frame)
         test_frame = predictions_frame(test_ids, class_names, test[m])
-        write_predictions(run.member(number, title) / "test.csv", test_frame)
-    for name, probabilities in [*selection.out_of_fold_by_kind.items(), ("chosen", selection.out_of_fold)]:
+        write_predictions(run.member_folder(round_index, name) / "test.csv", test_frame)
+    for name, probabilities in [*selection.out_of_fold_by_kind.items(), ("selected", selection.out_of_fold)]:
         frame = predictions_frame(val_ids, class_names, probabilities)
-        write_predictions(run.blend(number, name), frame)
-    write_json(run.fitted_blend(number), selection.blend.model_dump(mode="json"))
+        write_predictions(run.blend_predictions_file(round_index, name), frame)
+    write_json(run.blend_file(round_index), selection.blend.model_dump(mode="json"))
 
 
-def _read_network_predictions(context: RunContext, number: int) -> tuple[Floats, Floats]:
+def _read_network_predictions(context: RunContext, round_index: int) -> tuple[Floats, Floats]:
     """Returns all predictions of a round's networks: (tta, members, val, classes), each photo predicted by
     networks that were not trained on it, and (tta, members, folds, test, classes)."""
     variants, members = 1 + len(context.recipe.ensemble.tta), len(context.recipe.members)
     classes, manifest = len(context.facts.class_names), context.readable
     val = np.zeros((variants, members, len(manifest), classes))
     test = np.zeros((variants, members, len(context.folds), len(context.test_idx), classes))
-    for m, title in enumerate(context.member_titles):
+    for m, name in enumerate(context.member_names):
         for fold in context.folds:
-            with np.load(context.run.fold(number, title, fold) / PREDICTIONS) as saved:
+            with np.load(context.run.fold_folder(round_index, name, fold) / PREDICTIONS) as saved:
                 val[:, m, context.positions(manifest["fold"] == fold)] = saved["val"]
                 test[:, m, fold] = saved["test"]
     return val[:, :, context.val_idx], test
@@ -326,4 +334,4 @@ def _close(run: Run, executor: Executor, screen: Screen) -> None:
         run.log("no report", error=repr(error))
     executor.clean_up()
     run.log("done")
-    shutil.rmtree(run.cache, ignore_errors=True)
+    shutil.rmtree(run.cache_folder, ignore_errors=True)

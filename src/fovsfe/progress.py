@@ -103,7 +103,7 @@ class Screen:
             case "features":
                 self.show_progress(f"features of {name}", event["done"], event["total"])
             case "step":
-                stage = f"{name}: {event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
+                stage = f"{name}: {event['layer_share']:.0%} of the layers, epoch {event['epoch'] + 1}"
                 self.show_progress(stage, int(1000 * event["progress"]), 1000)
                 self._bars.update(
                     self._training_bar, completed=self._networks_done + event["network_progress"]
@@ -127,7 +127,7 @@ class Screen:
             case "decoding" | "features":
                 cells[0] = f"{event['type']} {event['done'] / event['total']:.0%}"
             case "step":
-                cells[0] = f"{event['stage']:.0%} of the layers, epoch {event['epoch'] + 1}"
+                cells[0] = f"{event['layer_share']:.0%} of the layers, epoch {event['epoch'] + 1}"
                 self._fractions[name] = event["network_progress"]
             case "epoch":
                 cells[1:] = _figures(event)
@@ -144,16 +144,16 @@ class Screen:
         self._bars.update(self._training_bar, total=total, completed=done, visible=True)
 
     def _show_epoch(self, event: dict[str, Any]) -> None:
-        row = (self._network, f"{event['stage']:.0%}", str(int(event["epoch"]) + 1), *_figures(event))
+        row = (self._network, f"{event['layer_share']:.0%}", str(int(event["epoch"]) + 1), *_figures(event))
         self._epochs = [*self._epochs, row][-ROWS:]
         self._print_epoch("", event)
 
     def _print_epoch(self, prefix: str, event: dict[str, Any]) -> None:
         """Prints an epoch as a line if there is no live table; not of the head alone, which has many."""
-        if self._live is None and event["stage"] > 0:
+        if self._live is None and event["layer_share"] > 0:
             loss, log_loss, accuracy = _figures(event)
             self.notify(
-                f"  {prefix}stage {event['stage']:.0%}, epoch {int(event['epoch']) + 1}: loss {loss}, "
+                f"  {prefix}stage {event['layer_share']:.0%}, epoch {int(event['epoch']) + 1}: loss {loss}, "
                 f"validation log loss {log_loss}, accuracy {accuracy}"
             )
 

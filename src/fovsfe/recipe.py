@@ -20,7 +20,7 @@ from fovsfe.validation import explain, nearest
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PixelSide = Annotated[int, Field(ge=32, le=2048)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-RESERVED_TITLES = {"blends", "blend.json", "chosen", "mean", "maximum", "precision", "stacking"}
+RESERVED_NAMES = {"blends", "blend.json", "selected", "mean", "maximum", "precision_weighted", "stacking"}
 """names of files and folders that every run has beside those of its members"""
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the seeds derived from it fit into the 64 bits of torch
@@ -35,7 +35,7 @@ class RecipeSection(BaseModel):
 class PhotoSettings(RecipeSection):
     """`[photos]`: how photos are decoded, resized and loaded."""
 
-    fit: Literal["pad", "squash", "crop"] = "pad"
+    resize_mode: Literal["pad", "squash", "crop"] = "pad"
     max_pixels: Annotated[int, Field(ge=10_000, le=1_000_000_000)] = 100_000_000
     cache_gb: NonNegative = 8.0
     damaged_shards: Literal["refuse", "skip"] = "refuse"
@@ -43,7 +43,7 @@ class PhotoSettings(RecipeSection):
 
 
 class SplitSettings(RecipeSection):
-    """`[split]`: the validation photos. `folds = 0` holds out the part `holdout`; k folds are k-fold
+    """`[split]`: the validation photos. `folds = 0` holds out the share `holdout`; k folds are k-fold
     cross-validation."""
 
     holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.25
@@ -62,7 +62,7 @@ class AugmentSettings(RecipeSection):
     strength: Literal["none", "light", "strong"] = "light"
     mixup: NonNegative = 0.0
     cutmix: NonNegative = 0.0
-    stressed_validation: bool = False
+    measure_robustness: bool = False
 
 
 class TrainingSettings(RecipeSection):
@@ -131,10 +131,10 @@ class AboutSettings(AboutWords):
 class MemberSettings(RecipeSection):
     """One of `[[members]]`: a network of the ensemble.
 
-    `size` is height and width in pixels; `time_share` weighs the network's part of `--minutes`.
+    `size` is height and width in pixels; `time_weight` weighs the network's share of `--minutes`.
     """
 
-    # The title names a folder: therefore neither may be "." or "..", nor end in a dot.
+    # The name is that of a folder: therefore neither may be "." or "..", nor end in a dot.
     backbone: Annotated[
         str,
         Field(
@@ -154,17 +154,21 @@ class MemberSettings(RecipeSection):
     head: Literal["linear", "hidden"] = "linear"
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None
-    time_share: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    time_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
     @property
-    def title(self) -> str:
-        """The member's name in files and tables: `name`, or else its backbone."""
+    def unique_name(self) -> str:
+        """What files, tables and pages call the member: its `name`, or else the end of its backbone."""
         return self.name or self.backbone.rsplit("/", 1)[-1]
 
     @model_validator(mode="after")
-    def _check_title(self) -> Self:
-        if self.title.lower() in RESERVED_TITLES:  # some file systems do not tell capitals from small letters
-            raise ValueError(f'a member cannot be called "{self.title}", as files of the run have that name')
+    def _check_name(self) -> Self:
+        if (
+            self.unique_name.lower() in RESERVED_NAMES
+        ):  # some file systems do not tell capitals from small letters
+            raise ValueError(
+                f'a member cannot be called "{self.unique_name}", as files of the run have that name'
+            )
         return self
 
 
@@ -183,11 +187,11 @@ class Recipe(RecipeSection):
     members: Annotated[tuple[MemberSettings, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _check_titles(self) -> Self:
-        titles = [member.title for member in self.members]
-        for title in titles:
-            if titles.count(title) > 1:
-                raise ValueError(f'two members are called "{title}": give one of them a name')
+    def _check_names(self) -> Self:
+        names = [member.unique_name for member in self.members]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f'two members are called "{name}": give one of them a name')
         return self
 
 

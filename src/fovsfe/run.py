@@ -19,32 +19,32 @@ class Run:
     root: Path
 
     @property
-    def arguments(self) -> Path:
+    def arguments_file(self) -> Path:
         """What the run was started with: photos, weights and minutes."""
         return self.root / "arguments.json"
 
     @property
-    def recipe(self) -> Path:
+    def recipe_file(self) -> Path:
         """The recipe with every key resolved."""
         return self.root / "recipe.toml"
 
     @property
-    def manifest(self) -> Path:
+    def manifest_file(self) -> Path:
         """The manifest: one row per photo (see photos.manifest)."""
         return self.root / "photos.csv"
 
     @property
-    def dataset(self) -> Path:
-        """The facts of the data set: root, layout, class names, sample submission (see photos.manifest)."""
+    def dataset_file(self) -> Path:
+        """What holds for all photos: root, layout, class names, sample submission (see photos.manifest)."""
         return self.root / "dataset.json"
 
     @property
-    def audit(self) -> Path:
+    def audit_file(self) -> Path:
         """The findings of the audit."""
         return self.root / "audit.json"
 
     @property
-    def metrics(self) -> Path:
+    def metrics_file(self) -> Path:
         """The figures of every member, blend and round. A run that has this file is complete."""
         return self.root / "metrics.json"
 
@@ -54,67 +54,67 @@ class Run:
         return self.root / "log.jsonl"
 
     @property
-    def pseudo_labels(self) -> Path:
+    def pseudo_labels_file(self) -> Path:
         """The pseudo-labels that round 2 is trained on, besides the true labels."""
         return self.root / "pseudo_labels.csv"
 
     @property
-    def submission(self) -> Path:
+    def submission_file(self) -> Path:
         """The submission of the selected blend."""
         return self.root / "submission.csv"
 
     @property
-    def bundle(self) -> Path:
+    def bundle_folder(self) -> Path:
         """The folder of the bundle, which `fovsfe serve` and `fovsfe predict` use."""
         return self.root / "bundle"
 
     @property
-    def report(self) -> Path:
+    def report_file(self) -> Path:
         """The report for people, one HTML file that loads nothing from elsewhere."""
         return self.root / "report.html"
 
     @property
-    def tensorboard(self) -> Path:
+    def tensorboard_folder(self) -> Path:
         """The folder for `tensorboard --logdir`, if the recipe asks for it."""
         return self.root / "tensorboard"
 
     @property
-    def cache(self) -> Path:
+    def cache_folder(self) -> Path:
         """Resized photos and features; removed at the end of a run, computed again if missing."""
         return self.root / "cache"
 
-    def named_submission(self, name: str) -> Path:
+    def named_submission_file(self, name: str) -> Path:
         """Returns the path of the submission of one member or blend."""
         return self.root / "submissions" / f"{name}.csv"
 
-    def round(self, number: int) -> Path:
+    def round_folder(self, round_index: int) -> Path:
         """Returns the folder of a round."""
-        return self.root / f"round-{number}"
+        return self.root / f"round-{round_index}"
 
-    def fitted_blend(self, number: int) -> Path:
+    def blend_file(self, round_index: int) -> Path:
         """Returns the path of the selected blend of a round, with its parameters."""
-        return self.round(number) / "blend.json"
+        return self.round_folder(round_index) / "blend.json"
 
-    def blend(self, number: int, name: str) -> Path:
+    def blend_predictions_file(self, round_index: int, name: str) -> Path:
         """Returns the path of a blend's out-of-fold predictions."""
-        return self.round(number) / "blends" / f"{name}.csv"
+        return self.round_folder(round_index) / "blends" / f"{name}.csv"
 
-    def member(self, number: int, title: str) -> Path:
+    def member_folder(self, round_index: int, member_name: str) -> Path:
         """Returns the folder of a member in a round."""
-        return self.round(number) / title
+        return self.round_folder(round_index) / member_name
 
-    def out_of_fold(self, number: int, title: str) -> Path:
+    def out_of_fold_file(self, round_index: int, member_name: str) -> Path:
         """Returns the path of a member's out-of-fold predictions."""
-        return self.member(number, title) / "out_of_fold.csv"
+        return self.member_folder(round_index, member_name) / "out_of_fold.csv"
 
-    def fold(self, number: int, title: str, fold: int) -> Path:
+    def fold_folder(self, round_index: int, member_name: str, fold: int) -> Path:
         """Returns the folder of one network: a member trained on one fold."""
-        return self.member(number, title) / f"fold-{fold}"
+        return self.member_folder(round_index, member_name) / f"fold-{fold}"
 
     def is_unstarted(self) -> bool:
         """Returns whether the folder is empty but for what a start that was killed at once may have left."""
         names = {path.name for path in self.root.iterdir() if not path.name.endswith(".part")}
-        return names <= {self.recipe.name}
+        return names <= {self.recipe_file.name}
 
     def remove_unfinished_files(self) -> None:
         """Removes the files that a killed process has left half written."""
@@ -142,6 +142,6 @@ class Run:
         return Stopwatch(self.root / "steps.json")
 
 
-def network_name(title: str, number: int, fold: int, folds: int) -> str:
+def network_name(member_name: str, round_index: int, fold: int, folds: int) -> str:
     """Returns what people and the log call a network of a round: "densenet169, round 1, fold 2"."""
-    return f"{title}, round {number}" + (f", fold {fold}" if folds > 1 else "")
+    return f"{member_name}, round {round_index}" + (f", fold {fold}" if folds > 1 else "")

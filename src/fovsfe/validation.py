@@ -13,29 +13,29 @@ Location = tuple[int | str, ...]
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Returns one text per fault: the key, what it was given, and what is allowed or the nearest key.
+    """Returns one text per error: the key, what it was given, and what is allowed or the nearest key.
 
     Args:
         error: what validating settings as `model` has raised.
         model: its tables are fields that are models themselves.
     """
-    texts: dict[str, str] = {}  # by key: of the faults of several alternatives, the first says it all
-    for fault in error.errors():
-        if fault["type"] == "too_short" and fault["input"]:
+    texts: dict[str, str] = {}  # by key: of the errors of several alternatives, the first says it all
+    for detail in error.errors():
+        if detail["type"] == "too_short" and detail["input"]:
             continue  # pydantic counts valid entries only: a wrong one, named already, is also one too few
-        location, hint = _field_at(model, fault["loc"])
+        location, hint = _field_at(model, detail["loc"])
         key = ".".join(map(str, location))
-        match fault["type"]:
+        match detail["type"]:
             case "extra_forbidden":
-                key = ".".join(map(str, fault["loc"]))
+                key = ".".join(map(str, detail["loc"]))
                 text = _unknown_key(key, hint, model)
             case "missing":
                 text = f"{key} is missing: it must be {_allowed(hint)}"
             case "value_error":
-                reason = fault["msg"].removeprefix("Value error, ")
+                reason = detail["msg"].removeprefix("Value error, ")
                 text = f"{key}: {reason}" if key else reason
             case _:
-                text = f"{key} = {_shown(fault['input'])}: must be {_allowed(hint)}"
+                text = f"{key} = {_shown(detail['input'])}: must be {_allowed(hint)}"
         texts.setdefault(key, text)
     return list(texts.values())
 
@@ -164,6 +164,6 @@ def _range(limits: dict[str, Any], whole: bool) -> str:
         return f" from {limits['ge']} to {limits['le']}"
     words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
     return "".join(
-        f"{' and' if number else ''} {words[name]} {limits[name]}"
-        for number, name in enumerate(name for name in words if name in limits)
+        f"{' and' if index else ''} {words[name]} {limits[name]}"
+        for index, name in enumerate(name for name in words if name in limits)
     )

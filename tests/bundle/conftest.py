@@ -19,7 +19,7 @@ from fovsfe.ensemble.metrics import compute_metrics
 from fovsfe.files import write_json, write_text
 from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.decode import load_photo
-from fovsfe.photos.manifest import COLUMNS, DataSetFacts, write_facts, write_manifest
+from fovsfe.photos.manifest import COLUMNS, ListingFacts, write_facts, write_manifest
 from fovsfe.photos.tta import apply_tta
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
@@ -54,18 +54,18 @@ def jpeg(seed: int, size: tuple[int, int] = (480, 360)) -> bytes:
 PHOTOS = [jpeg(seed) for seed in range(6)]
 
 
-def fitted(title: str) -> np.ndarray:
+def resized(name: str) -> np.ndarray:
     """The photos as the member takes them."""
-    member = next(member for member in RECIPE.members if member.title == title)
+    member = next(member for member in RECIPE.members if member.unique_name == name)
     return np.stack([load_photo(photo, member.size, "pad") for photo in PHOTOS])
 
 
-def network(title: str, seed: int) -> Network:
+def network(name: str, seed: int) -> Network:
     """A network as if trained: its batch norms have statistics, and it predicts different labels."""
     torch.manual_seed(seed)
-    member = next(member for member in RECIPE.members if member.title == title)
+    member = next(member for member in RECIPE.members if member.unique_name == name)
     made = build_network(member.backbone, member.size, member.head, len(LABELS), "none")
-    photos = torch.from_numpy(fitted(title))
+    photos = torch.from_numpy(resized(name))
     with torch.no_grad():
         for _ in range(30):
             made.train()(photos)
@@ -95,10 +95,10 @@ class Made:
             "recipe": RECIPE,
             "blend": BLEND,
             "class_names": LABELS,
-            "label_ids": {label: str(number) for number, label in enumerate(LABELS)},
+            "label_ids": {label: str(index) for index, label in enumerate(LABELS)},
             "tta": ("plain", "flip"),
             "metrics": {},
-            "proof_photos": fitted,
+            "parity_photos": resized,
         }
         return export_bundle(folder, ExportInputs(**(inputs | changes)))
 
@@ -107,9 +107,9 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("made")
     networks = {"small": [network("small", 1)], "test_resnet": [network("test_resnet", s) for s in (2, 3)]}
-    files = {title: [folder / f"{title}-{k}.st" for k in range(len(n))] for title, n in networks.items()}
-    for title, folds in networks.items():
-        for fold, file in zip(folds, files[title], strict=True):
+    files = {name: [folder / f"{name}-{k}.st" for k in range(len(n))] for name, n in networks.items()}
+    for name, folds in networks.items():
+        for fold, file in zip(folds, files[name], strict=True):
             save_file({name: value.contiguous() for name, value in fold.state_dict().items()}, file)
     everything = Made(files, networks, folder / "bundle")
     everything.export(everything.folder)
@@ -130,32 +130,32 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """
     root = tmp_path_factory.mktemp("run")
     run, names, rows = Run(root / "run"), ("Волга", "Нива", "Ока"), []
-    out_of_fold: dict[str, list[np.ndarray]] = {title: [] for title in made.networks}
-    for number in range(40):
-        data, fold = jpeg(100 + number), number % 2
-        for title, networks in made.networks.items():
-            size = next(member.size for member in RECIPE.members if member.title == title)
+    out_of_fold: dict[str, list[np.ndarray]] = {name: [] for name in made.networks}
+    for index in range(40):
+        data, fold = jpeg(100 + index), index % 2
+        for name, networks in made.networks.items():
+            size = next(member.size for member in RECIPE.members if member.unique_name == name)
             photo = load_photo(data, size, "pad")[None]
             both = np.concatenate([photo, apply_tta(photo, "flip")])
             with torch.no_grad():
                 logits = networks[fold % len(networks)](torch.from_numpy(both))
-            out_of_fold[title].append(logits.double().softmax(-1).mean(0).numpy())
+            out_of_fold[name].append(logits.double().softmax(-1).mean(0).numpy())
         predicted = int(out_of_fold["test_resnet"][-1].argmax())
-        label = names[predicted if number % 10 else (predicted + 1) % 3]
-        file = root / "photos" / label / f"{number:02}.jpg"
+        label = names[predicted if index % 10 else (predicted + 1) % 3]
+        file = root / "photos" / label / f"{index:02}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         path = f"{label}/{file.name}"
-        rows.append((path, path, "train", label, number, fold, "", 480, 360))
+        rows.append((path, path, "train", label, index, fold, "", 480, 360))
     spoilt = root / "photos" / names[0] / "99.jpg"
     spoilt.write_bytes(b"no photo")
     path = f"{names[0]}/99.jpg"
     rows.append((path, path, "train", names[0], 99, -1, "not an image", 0, 0))
     manifest = pd.DataFrame(rows, columns=COLUMNS)
-    write_manifest(run.manifest, manifest)
+    write_manifest(run.manifest_file, manifest)
     write_facts(
-        run.dataset,
-        DataSetFacts(
+        run.dataset_file,
+        ListingFacts(
             root=str(root / "photos"),
             layout="folders",
             class_names=names,
@@ -166,33 +166,35 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
     y_true = np.array([names.index(label) for label in manifest["label"][:-1]])
     measured = {}
-    for title, networks in made.files.items():
-        probabilities = np.stack(out_of_fold[title])
+    for name, networks in made.files.items():
+        probabilities = np.stack(out_of_fold[name])
         frame = predictions.predictions_frame(list(manifest["id"][:-1]), names, probabilities)
-        predictions.write_predictions(run.member(1, title) / "out_of_fold.csv", frame)
-        measured[title] = compute_metrics(probabilities, y_true, names).model_dump(mode="json")
+        predictions.write_predictions(run.member_folder(1, name) / "out_of_fold.csv", frame)
+        measured[name] = compute_metrics(probabilities, y_true, names).model_dump(mode="json")
         for fold in range(2):
-            folder = run.fold(1, title, fold)
+            folder = run.fold_folder(1, name, fold)
             folder.mkdir(parents=True)
             shutil.copy(networks[fold % len(networks)], folder / "network.safetensors")
-    blended = BLEND.apply(np.stack([np.stack(out_of_fold[title]) for title in BLEND.members]))
-    write_json(run.round(1) / "blend.json", BLEND.model_dump(mode="json"))
+    blended = BLEND.apply(np.stack([np.stack(out_of_fold[name]) for name in BLEND.members]))
+    write_json(run.round_folder(1) / "blend.json", BLEND.model_dump(mode="json"))
     write_json(
-        run.arguments, {"photos": str(root / "photos"), "weights": "/mine", "minutes": None, "devices": 1}
+        run.arguments_file,
+        {"photos": str(root / "photos"), "weights": "/mine", "minutes": None, "devices": 1},
     )
-    write_json(run.audit, [{"kind": "unreadable", "severity": "error", "ids": ["99"], "detail": ""}])
+    write_json(run.audit_file, [{"kind": "unreadable", "severity": "error", "ids": ["99"], "detail": ""}])
     write_text(
-        run.recipe, to_toml(RECIPE.model_copy(update={"split": RECIPE.split.model_copy(update={"folds": 2})}))
+        run.recipe_file,
+        to_toml(RECIPE.model_copy(update={"split": RECIPE.split.model_copy(update={"folds": 2})})),
     )
     figures = compute_metrics(blended, y_true, names).model_dump(mode="json")
-    chosen = {"round": 1, "blend": BLEND.name, "tta": ["plain", "flip"], "reasons": ["why"], **figures}
+    selected = {"round": 1, "blend": BLEND.name, "tta": ["plain", "flip"], "reasons": ["why"], **figures}
     write_json(
-        run.metrics,
+        run.metrics_file,
         {
             "measured_on": "40 photos with true labels",
             "photos": {"labelled": 41, "val": 40, "test": 0, "unreadable": 1},
             "class_names": names,
-            "chosen": chosen,
+            "selected": selected,
             "rounds": [{"round": 1, "members": measured}],
         },
     )

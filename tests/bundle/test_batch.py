@@ -19,8 +19,8 @@ def predictor(made: Any) -> Predictor:
 def photos(made: Any, tmp_path: Path) -> Path:
     """A folder with six photos, two of them in a folder in it, and a text."""
     (tmp_path / "deep").mkdir()
-    for number, data in enumerate(made.photos):
-        (tmp_path / ("deep" if number > 3 else "") / f"{number}.jpg").write_bytes(data)
+    for index, data in enumerate(made.photos):
+        (tmp_path / ("deep" if index > 3 else "") / f"{index}.jpg").write_bytes(data)
     (tmp_path / "notes.txt").write_text("none of a photo")
     return tmp_path
 
@@ -68,12 +68,12 @@ def test_nothing(predictor: Predictor) -> None:
 
 def test_encoded_photos_and_arrays(predictor: Predictor, made: Any) -> None:
     wanted = predictor.predict(made.photos)
-    mixed = [decode(photo) if number % 2 else photo for number, photo in enumerate(made.photos)]
+    mixed = [decode(photo) if index % 2 else photo for index, photo in enumerate(made.photos)]
     predictions = [prediction for _, prediction in predict_stream(predictor, mixed, predictor.prepare)]
-    for number, (one, other) in enumerate(zip(predictions, wanted, strict=True)):
+    for index, (one, other) in enumerate(zip(predictions, wanted, strict=True)):
         assert isinstance(one, Prediction)
         # JPEGs may be decoded at a reduced scale, arrays are not
-        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=0.1 if number % 2 else 1e-6)
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=0.1 if index % 2 else 1e-6)
 
 
 def test_a_bad_photo_among_good_ones_is_raised(predictor: Predictor, made: Any) -> None:
@@ -82,11 +82,11 @@ def test_a_bad_photo_among_good_ones_is_raised(predictor: Predictor, made: Any) 
 
 
 def test_photos_may_be_prepared_by_the_caller(predictor: Predictor, made: Any) -> None:
-    def prepare(number: int) -> ModelInputs | str:
-        return "skipped" if number == 1 else predictor.prepare(made.photos[number])
+    def prepare(index: int) -> ModelInputs | str:
+        return "skipped" if index == 1 else predictor.prepare(made.photos[index])
 
     results = list(predict_stream(predictor, range(4), prepare))
-    assert [number for number, _ in results] == [0, 1, 2, 3]
+    assert [index for index, _ in results] == [0, 1, 2, 3]
     assert results[1][1] == "skipped"
     wanted = predictor.predict([made.photos[3]])[0]
     assert isinstance(results[3][1], Prediction)

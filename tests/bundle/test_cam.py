@@ -1,4 +1,4 @@
-"""What is laid over a photo lies where the members' maps are high, however the photo was fitted."""
+"""What is laid over a photo lies where the members' maps are high, however the photo was resized."""
 
 import io
 from typing import Any
@@ -11,9 +11,9 @@ from fovsfe.bundle.cam import cam_overlay
 from fovsfe.bundle.format import Bundle, load_bundle
 from fovsfe.bundle.predictor import Prediction, Predictor
 from fovsfe.ensemble.blend import Blend
-from fovsfe.photos.decode import fit_photo
+from fovsfe.photos.decode import resize_photo
 
-SHARP = 16  # places of a map a fitted side
+SHARP = 16  # places of a map a resized side
 
 
 def shown(png: bytes | None) -> np.ndarray:
@@ -38,21 +38,23 @@ def changed(bundle: Bundle, **changes: Any) -> Bundle:
 @pytest.mark.parametrize("photo", [(480, 960), (960, 480), (600, 600), (37, 61), (2000, 700)])
 @pytest.mark.parametrize("place", [(0.5, 0.5), (0.42, 0.61)])
 def test_a_blob_comes_back_where_it_was(made: Any, how: str, photo: tuple[int, int], place: Any) -> None:
-    """A blob is painted on a photo, the photo is fitted as for a member, and what of it is there is a map."""
+    """A blob is painted on a photo, the photo is resized as for a member, and what is left of it is a map."""
     size = (192, 256)
     down, across = np.mgrid[0 : photo[0], 0 : photo[1]]
     reach = 0.1 * min(photo)
     distance = np.hypot(down + 0.5 - place[0] * photo[0], across + 0.5 - place[1] * photo[1])
     painted = np.repeat((255 * np.exp(-((distance / reach) ** 2)))[..., None], 3, 2).astype(np.uint8)
-    fitted = fit_photo(painted, size, how)[..., 0].astype(np.float32)
+    resized = resize_photo(painted, size, how)[..., 0].astype(np.float32)
     if how == "pad":
-        border = fit_photo(np.zeros_like(painted), size, how)[..., 0]
-        fitted[border > 60] = 0
+        border = resize_photo(np.zeros_like(painted), size, how)[..., 0]
+        resized[border > 60] = 0
     maps = np.zeros((size[0] // SHARP, size[1] // SHARP, 3), np.float32)
-    maps[..., 1] = fitted.reshape(size[0] // SHARP, SHARP, size[1] // SHARP, SHARP).mean((1, 3))
+    maps[..., 1] = resized.reshape(size[0] // SHARP, SHARP, size[1] // SHARP, SHARP).mean((1, 3))
 
     opacity = shown(
-        cam_overlay(prediction(None, maps), changed(load_bundle(made.folder), size=size, fit=how), 1, photo)
+        cam_overlay(
+            prediction(None, maps), changed(load_bundle(made.folder), size=size, resize_mode=how), 1, photo
+        )
     )
     height, width = opacity.shape
     assert max(height, width) == min(320, max(photo))
@@ -66,7 +68,7 @@ def test_a_blob_comes_back_where_it_was(made: Any, how: str, photo: tuple[int, i
 
 
 def test_what_was_cut_off_stays_clear(made: Any) -> None:
-    bundle = changed(load_bundle(made.folder), size=(64, 64), fit="crop")
+    bundle = changed(load_bundle(made.folder), size=(64, 64), resize_mode="crop")
     maps = np.zeros((2, 2, 3), np.float32)
     maps[..., 0] = 1
     opacity = shown(cam_overlay(prediction(None, maps), bundle, 0, (300, 600)))
@@ -99,10 +101,10 @@ def test_members_weigh_what_they_weigh_in_the_blend(made: Any) -> None:
     assert opacity[24, -2] > 1.2 * opacity[24, 2]
 
 
-def test_in_a_blend_by_precision_members_weigh_their_precision_for_the_label(made: Any) -> None:
+def test_in_a_precision_weighted_blend_members_weigh_their_precision_for_the_label(made: Any) -> None:
     precisions = ((0.2, 0.9, 0.5), (0.8, 0.1, 0.5))
     bundle = changed(load_bundle(made.folder), size=(48, 48))
-    blend = Blend(kind="precision", members=bundle.blend.members, precisions=precisions)
+    blend = Blend(kind="precision_weighted", members=bundle.blend.members, precisions=precisions)
     bundle = bundle.model_copy(update={"blend": blend})
     left, right = np.zeros((2, 2, 2, 3), np.float32)
     left[:, 0, :2], right[:, 1, :2] = 1, 1

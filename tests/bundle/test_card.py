@@ -89,7 +89,7 @@ def test_without_mistakes(made: Any) -> None:
 
 def test_each_members_most_confused(made: Any) -> None:
     bundle = measured(made)
-    members = {title: {**bundle.metrics["members"]["small"]} for title in made.blend.members}
+    members = {name: {**bundle.metrics["members"]["small"]} for name in made.blend.members}
     members["test_resnet"]["most_confused"] = ("Ford", "a|b", 1)
     text = render_card(bundle.model_copy(update={"metrics": bundle.metrics | {"members": members}}))
     assert "- Ford and a\\|b: 1 time by test_resnet" in text

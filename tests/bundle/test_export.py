@@ -44,31 +44,31 @@ def exported(folder: Path, backbone: str, size: tuple[int, int], head: str = "li
         label_ids={"a": "a", "b": "b", "c": "c"},
         tta=("plain",),
         metrics={},
-        proof_photos=lambda title: photos,
+        parity_photos=lambda name: photos,
     )
     exporting.export_bundle(folder / "bundle", inputs)
     return network, folder / "bundle"
 
 
-def test_the_proof_is_kept(made: Any, tmp_path: Path) -> None:
+def test_the_parity_is_kept(made: Any, tmp_path: Path) -> None:
     bundle = made.export(tmp_path / "bundle")
     assert bundle == load_bundle(tmp_path / "bundle")
-    proof = bundle.proof
-    assert proof.photos == len(made.photos)
-    assert proof.greatest_difference < 1e-5
-    assert proof.agreement == 1
+    parity = bundle.parity
+    assert parity.photos == len(made.photos)
+    assert parity.greatest_difference < 1e-5
+    assert parity.agreement == 1
 
 
 def test_the_bundle_predicts_what_the_networks_do(made: Any) -> None:
     predictor = Predictor(made.folder)
     photos = [predictor.prepare(photo) for photo in made.photos]
     members = []
-    for number, title in enumerate(made.blend.members):
-        pixels = np.stack([photo[number] for photo in photos])
+    for index, name in enumerate(made.blend.members):
+        pixels = np.stack([photo[index] for photo in photos])
         with torch.no_grad():
             each = [
                 network(torch.from_numpy(apply_tta(pixels, name).copy())).double().softmax(-1).numpy()
-                for network in made.networks[title]
+                for network in made.networks[name]
                 for name in ("plain", "flip")
             ]
         members.append(np.mean(each, axis=0))

@@ -30,7 +30,7 @@ def test_says_what_was_exported(made: Any) -> None:
     assert bundle.label_ids == {"ВАЗ-2109": "0", "a|b": "1", "Ford": "2"}
     assert bundle.blend == made.blend
     assert bundle.tta == ("plain", "flip")
-    assert [(m.title, m.size, m.fit, m.has_cam) for m in bundle.members] == [
+    assert [(m.name, m.size, m.resize_mode, m.has_cam) for m in bundle.members] == [
         ("small", (48, 48), "pad", False),
         ("test_resnet", (64, 96), "pad", True),
     ]

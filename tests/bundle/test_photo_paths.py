@@ -32,8 +32,8 @@ def pack(file: Path, entries: dict[str, bytes]) -> None:
 def photos(made: Any, tmp_path: Path) -> Path:
     """A folder with six photos, two of them in a folder in it, and a text."""
     (tmp_path / "deep").mkdir()
-    for number, data in enumerate(made.photos):
-        (tmp_path / ("deep" if number > 3 else "") / f"{number}.jpg").write_bytes(data)
+    for index, data in enumerate(made.photos):
+        (tmp_path / ("deep" if index > 3 else "") / f"{index}.jpg").write_bytes(data)
     (tmp_path / "notes.txt").write_text("none of a photo")
     return tmp_path
 

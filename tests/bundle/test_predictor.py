@@ -14,7 +14,7 @@ from fovsfe.bundle.format import Bundle, write_bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.dataset import ResizedPhotos
-from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, fit_photo, load_photo
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, load_photo, resize_photo
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def test_pixels_are_those_of_validation_in_training(predictor: Predictor, tmp_pa
     """To the bit, for every kind of file: from a folder by way of the cache, and from a request's bytes."""
     (tmp_path / "photo").write_bytes(FILES[name])
     for member, served in zip(predictor.bundle.members, predictor.prepare(FILES[name]), strict=True):
-        photos = ResizedPhotos(tmp_path, ["photo"], member.size, member.fit, MAX_PIXELS)
-        cached = photos.cached(tmp_path / f"{member.title}.bin", 1e9, lambda done, of: None)
+        photos = ResizedPhotos(tmp_path, ["photo"], member.size, member.resize_mode, MAX_PIXELS)
+        cached = photos.cached(tmp_path / f"{member.name}.bin", 1e9, lambda done, of: None)
         assert cached.cache is not None
         np.testing.assert_array_equal(served, cached[0])
         assert served.std() > 5
@@ -146,8 +146,8 @@ def test_bad_photos(predictor: Predictor, made: Any) -> None:
 
 def test_an_array_is_a_photo_too(predictor: Predictor, made: Any) -> None:
     pixels = decode(made.photos[0])
-    for member, fitted in zip(predictor.bundle.members, predictor.prepare(pixels), strict=True):
-        np.testing.assert_array_equal(fitted, fit_photo(pixels, member.size, member.fit))
+    for member, resized in zip(predictor.bundle.members, predictor.prepare(pixels), strict=True):
+        np.testing.assert_array_equal(resized, resize_photo(pixels, member.size, member.resize_mode))
     for wrong in (pixels[0], pixels[..., :2], pixels.astype(np.float32), pixels[:0]):
         with pytest.raises(ValueError, match="is not a photo: it must be uint8"):
             predictor.prepare(wrong)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fovsfe.bundle import quantize
-from fovsfe.bundle.format import PrecisionName, load_bundle
+from fovsfe.bundle.format import QuantizationKind, load_bundle
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.bundle.run_export import RunSource, export_run, read_translations
 from fovsfe.ensemble import predictions
@@ -21,16 +21,16 @@ from fovsfe.run import Run
 NAMES = ("Волга", "Нива", "Ока")
 
 
-def test_the_chosen_blend(run: Run, made: Any, tmp_path: Path) -> None:
+def test_the_selected_blend(run: Run, made: Any, tmp_path: Path) -> None:
     bundle = export_run(RunSource.read(run), tmp_path / "bundle")
     assert bundle == load_bundle(tmp_path / "bundle")
     assert bundle.class_names == NAMES
     assert bundle.blend == made.blend
     assert bundle.tta == ("plain", "flip")
     assert [len(member.networks) for member in bundle.members] == [2, 2]
-    assert bundle.metrics["accuracy"] == read_json(run.metrics)["chosen"]["accuracy"]
+    assert bundle.metrics["accuracy"] == read_json(run.metrics_file)["selected"]["accuracy"]
     assert set(bundle.metrics["members"]) == set(made.blend.members)
-    assert bundle.proof.photos == 8 and bundle.proof.greatest_difference < 1e-5
+    assert bundle.parity.photos == 8 and bundle.parity.greatest_difference < 1e-5
     card = (tmp_path / "bundle" / "card.md").read_text(encoding="utf-8")
     assert "41 labelled photos" in card and "unreadable: 1 time" in card and "on 2 folds" in card
     assert "/mine" not in card + (tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8")
@@ -40,16 +40,16 @@ def test_it_predicts_what_the_networks_did(run: Run, tmp_path: Path) -> None:
     """Both networks of small are the same, so that its out-of-fold predictions are the bundle's."""
     export_run(RunSource.read(run), tmp_path / "bundle", member="small")
     predictor = Predictor(tmp_path / "bundle", threads=1)
-    saved = predictions.read_predictions(run.member(1, "small") / "out_of_fold.csv")
-    photos = Path(read_json(run.arguments)["photos"])
-    fitted = [predictor.prepare((photos / name).read_bytes()) for name in saved.index]
-    exported = predictor.member_probabilities(fitted, ("plain", "flip"))[0]
+    saved = predictions.read_predictions(run.member_folder(1, "small") / "out_of_fold.csv")
+    photos = Path(read_json(run.arguments_file)["photos"])
+    resized = [predictor.prepare((photos / name).read_bytes()) for name in saved.index]
+    exported = predictor.member_probabilities(resized, ("plain", "flip"))[0]
     np.testing.assert_allclose(exported, saved.to_numpy(), atol=1e-5)
 
 
 def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: Path) -> None:
     bundle = export_run(RunSource.read(run), tmp_path / "bundle", member="test_resnet")
-    assert [member.title for member in bundle.members] == ["test_resnet"]
+    assert [member.name for member in bundle.members] == ["test_resnet"]
     assert bundle.blend.name == "test_resnet"
     assert bundle.blend.threshold not in (0, made.blend.threshold)
     assert set(bundle.metrics["members"]) == {"test_resnet"}
@@ -64,33 +64,33 @@ def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: 
 def test_in_8_bits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "MARGIN", 0.1)  # one of 40 photos is more than the margin of users
     whole, small = (
-        export_run(RunSource.read(run), tmp_path / name, precision=name) for name in ("fp32", "int8")
+        export_run(RunSource.read(run), tmp_path / name, quantization=name) for name in ("fp32", "int8")
     )
-    assert (whole.precision.kind, small.precision.kind) == ("fp32", "int8")
-    check = small.precision.check
+    assert (whole.quantization.kind, small.quantization.kind) == ("fp32", "int8")
+    check = small.quantization.check
     assert check.photos == 40
     assert check.after >= check.before - check.margin
     size = [sum(f.stat().st_size for f in (tmp_path / n / "members").iterdir()) for n in ("fp32", "int8")]
     assert size[1] < 0.45 * size[0]
-    assert whole.proof.greatest_difference < small.proof.greatest_difference < 0.5
-    assert small.proof.agreement >= 0.75
-    photo = next(Path(read_json(run.arguments)["photos"]).glob("*/00.jpg")).read_bytes()
+    assert whole.parity.greatest_difference < small.parity.greatest_difference < 0.5
+    assert small.parity.agreement >= 0.75
+    photo = next(Path(read_json(run.arguments_file)["photos"]).glob("*/00.jpg")).read_bytes()
     first, second = (Predictor(tmp_path / name, threads=1).predict([photo])[0] for name in ("fp32", "int8"))
     np.testing.assert_allclose(first.probabilities, second.probabilities, atol=0.3)
     assert "compute in 8 bits" in (tmp_path / "int8" / "card.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("kind", "apart"), [("fp16", 5e-3), ("bf16", 5e-2)])
-def test_in_16_bits(run: Run, tmp_path: Path, kind: PrecisionName, apart: float) -> None:
+def test_in_16_bits(run: Run, tmp_path: Path, kind: QuantizationKind, apart: float) -> None:
     """Half the size; and what is rounded to so many bits says the same, nearly."""
     whole, small = (
-        export_run(RunSource.read(run), tmp_path / name, precision=name) for name in ("fp32", kind)
+        export_run(RunSource.read(run), tmp_path / name, quantization=name) for name in ("fp32", kind)
     )
-    assert small.precision.kind == kind
+    assert small.quantization.kind == kind
     size = [sum(f.stat().st_size for f in (tmp_path / n / "members").iterdir()) for n in ("fp32", kind)]
     assert size[1] < 0.55 * size[0]
-    assert whole.proof.greatest_difference < small.proof.greatest_difference < apart
-    assert small.proof.agreement == 1
+    assert whole.parity.greatest_difference < small.parity.greatest_difference < apart
+    assert small.parity.agreement == 1
     assert "weights in 16 bits" in (tmp_path / kind / "card.md").read_text(encoding="utf-8")
 
 
@@ -105,7 +105,7 @@ def test_bfloat16_is_rounded_to_the_nearest() -> None:
 def test_8_bits_that_cost_too_much(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "MARGIN", -1.0)
     with pytest.raises(FovsfeError, match=r"at int8 .* of 40 held-out photos.* --precision") as caught:
-        export_run(RunSource.read(run), tmp_path / "bundle", precision="int8")
+        export_run(RunSource.read(run), tmp_path / "bundle", quantization="int8")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "bundle").exists()
 
@@ -142,14 +142,14 @@ def test_what_cannot_be_exported(run: Run, tmp_path: Path) -> None:
     copy = Run(Path(shutil.copytree(run.root, tmp_path / "run")))
     with pytest.raises(FovsfeError, match='no member "big": it has test_resnet, small'):
         export_run(RunSource.read(copy), tmp_path / "bundle", member="big")
-    facts = read_facts(copy.dataset)
-    write_facts(copy.dataset, facts.model_copy(update={"root": str(tmp_path / "fotos")}))
+    facts = read_facts(copy.dataset_file)
+    write_facts(copy.dataset_file, facts.model_copy(update={"root": str(tmp_path / "fotos")}))
     with pytest.raises(FovsfeError, match=r"fotos/.*put it back"):
         export_run(RunSource.read(copy), tmp_path / "bundle")
-    copy.dataset.unlink()
+    copy.dataset_file.unlink()
     with pytest.raises(FovsfeError, match=r"dataset\.json"):
         RunSource.read(copy)
-    copy.metrics.unlink()
+    copy.metrics_file.unlink()
     with pytest.raises(FovsfeError, match=r"not a complete run.*fovsfe resume"):
         RunSource.read(copy)
     assert not (tmp_path / "bundle").exists()

@@ -32,8 +32,8 @@ def _draw(path: Path, seed: int) -> None:
 
 
 def _draw_folders(root: Path) -> Path:
-    for number in range(8):
-        _draw(root / ("Приора", "Нива")[number % 2] / f"{number}.png", number)
+    for index in range(8):
+        _draw(root / ("Приора", "Нива")[index % 2] / f"{index}.png", index)
     return root
 
 

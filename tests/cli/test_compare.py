@@ -14,11 +14,12 @@ from fovsfe.run import Run
 def other(run, tmp_path):
     """A copy of the run that gets one more of the two held-out photos right, or one fewer."""
     copy = Run(shutil.copytree(run, tmp_path / "other"))
-    frame = read_predictions(copy.blend(1, "chosen"))
+    frame = read_predictions(copy.blend_predictions_file(1, "selected"))
     probabilities = frame.to_numpy(np.float64, copy=True)
     probabilities[0] = probabilities[0, ::-1]
     write_predictions(
-        copy.blend(1, "chosen"), predictions_frame(list(frame.index), list(frame), probabilities)
+        copy.blend_predictions_file(1, "selected"),
+        predictions_frame(list(frame.index), list(frame), probabilities),
     )
     return copy.root
 

@@ -12,14 +12,14 @@ from fovsfe.run import Run
 FIGURES = {"accuracy": 0.9, "interval": [0.8, 0.95], "log_loss": 0.3, "most_confused": ["Ока", "Нива", 3]}
 METRICS = {
     "measured_on": "200 photos with true labels",
-    "chosen": {**FIGURES, "round": 2, "blend": "stacking-a+b", "reasons": ["it wins"]},
+    "selected": {**FIGURES, "round": 2, "blend": "stacking-a+b", "reasons": ["it wins"]},
     "rounds": [
         {
-            "round": number,
+            "round": round_index,
             "members": {"a": FIGURES, "b": FIGURES},
             "blends": {"mean-a+b": FIGURES, "stacking-a+b": FIGURES, "mean-a": FIGURES},
         }
-        for number in (1, 2)
+        for round_index in (1, 2)
     ],
 }
 
@@ -27,10 +27,10 @@ METRICS = {
 @pytest.fixture
 def complete(tmp_path):
     run = Run(tmp_path / "run")
-    write_json(run.metrics, METRICS)
-    for file in (run.report, run.submission):
+    write_json(run.metrics_file, METRICS)
+    for file in (run.report_file, run.submission_file):
         file.write_text("")
-    run.bundle.mkdir()
+    run.bundle_folder.mkdir()
     return run
 
 
@@ -42,7 +42,7 @@ def test_figures_choice_and_next_steps(complete, capsys):
     assert "mean-a " not in text
     lines = text.splitlines()
     assert lines[-7:] == [
-        "chosen: stacking-a+b of round 2, accuracy 0.900 (0.800 - 0.950) on 200 photos with true labels,"
+        "selected: stacking-a+b of round 2, accuracy 0.900 (0.800 - 0.950) on 200 photos with true labels,"
         " all held out",
         "  it wins",
         "most confused: Ока and Нива, 3 times",
@@ -53,11 +53,11 @@ def test_figures_choice_and_next_steps(complete, capsys):
     ]
 
 
-def test_titles_with_a_plus_and_a_members_own_figures(complete, capsys):
+def test_names_with_a_plus_and_a_members_own_figures(complete, capsys):
     calibrated = {**FIGURES, "log_loss": 0.123}
     metrics = {
         **METRICS,
-        "chosen": {**METRICS["chosen"], "round": 1, "blend": "a+b"},
+        "selected": {**METRICS["selected"], "round": 1, "blend": "a+b"},
         "rounds": [
             {
                 "round": 1,
@@ -66,9 +66,9 @@ def test_titles_with_a_plus_and_a_members_own_figures(complete, capsys):
             }
         ],
     }
-    write_json(complete.metrics, metrics)
+    write_json(complete.metrics_file, metrics)
     print_outcome(complete, "run", as_json=False)
-    table, _, _ = capsys.readouterr().out.partition("chosen:")
+    table, _, _ = capsys.readouterr().out.partition("selected:")
     assert table.count("mean of all") == table.count("of all") == 1
     assert table.count("a+b ") == 1
     assert "maximum" not in table

@@ -36,16 +36,16 @@ def test_check_names_one_photo_under_two_labels(fovsfe, photos, tmp_path):
     assert findings(tmp_path / "audit")["two labels"] == [{"Приора/0.png", "Нива/копия.png"}]
 
 
-def test_check_names_a_labelled_photo_in_the_test_part(fovsfe, draw, tmp_path):
+def test_check_names_a_labelled_photo_in_the_test_split(fovsfe, draw, tmp_path):
     root = tmp_path / "photos"
-    for number in range(6):
-        draw(root / "train" / str(number % 2) / f"{number}.png", number)
+    for index in range(6):
+        draw(root / "train" / str(index % 2) / f"{index}.png", index)
     draw(root / "test_upload" / "20.png", 20)
     shutil.copy(root / "train" / "1" / "3.png", root / "test_upload" / "21.png")
     (root / "sample-submission.csv").write_text("Id,Category\n20.png,0\n21.png,0\n")
     ended = fovsfe("check", root, "--out", tmp_path / "audit")
     assert ended.code == 1
-    assert findings(tmp_path / "audit")["in both parts"] == [{"1/3.png", "21.png"}]
+    assert findings(tmp_path / "audit")["in both splits"] == [{"1/3.png", "21.png"}]
 
 
 def test_check_names_each_broken_photo_with_its_reason(fovsfe, photos, tmp_path):

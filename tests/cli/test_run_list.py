@@ -15,10 +15,10 @@ from fovsfe.run import Run
 
 def test_the_facts_of_a_complete_run(run):
     (facts,) = list_runs(str(run))
-    metrics = read_json(Run(run).metrics)
+    metrics = read_json(Run(run).metrics_file)
     assert (facts.run, facts.state, facts.recipe, facts.photos) == (str(run), "complete", "custom", 8)
-    assert facts.accuracy == metrics["chosen"]["accuracy"]
-    assert facts.interval == tuple(metrics["chosen"]["interval"])
+    assert facts.accuracy == metrics["selected"]["accuracy"]
+    assert facts.interval == tuple(metrics["selected"]["interval"])
     assert facts.minutes == pytest.approx(Run(run).stopwatch.seconds / 60, abs=0.01)
     started = json.loads((run / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])["time"]
     assert facts.date is not None and facts.date.isoformat(timespec="milliseconds") == started
@@ -34,15 +34,15 @@ def test_runs_are_found_at_any_depth_the_latest_first(run, tmp_path):
 
 def test_a_builtin_recipe_is_named(run, tmp_path):
     copy = Run(shutil.copytree(run, tmp_path / "copy"))
-    copy.recipe.write_text(to_toml(load_recipe("quick")), encoding="utf-8")
+    copy.recipe_file.write_text(to_toml(load_recipe("quick")), encoding="utf-8")
     assert [facts.recipe for facts in list_runs(str(copy.root))] == ["quick"]
 
 
 def test_an_unfinished_and_a_damaged_run(run, tmp_path):
     begun = Run(tmp_path / "begun")
     begun.root.mkdir()
-    shutil.copy(run / "arguments.json", begun.arguments)
-    shutil.copy(run / "recipe.toml", begun.recipe)
+    shutil.copy(run / "arguments.json", begun.arguments_file)
+    shutil.copy(run / "recipe.toml", begun.recipe_file)
     (facts,) = list_runs(str(tmp_path))
     assert (facts.state, facts.photos, facts.accuracy, facts.date, facts.minutes) == (
         "unfinished",
@@ -51,7 +51,7 @@ def test_an_unfinished_and_a_damaged_run(run, tmp_path):
         None,
         0,
     )
-    begun.metrics.write_text("{")
+    begun.metrics_file.write_text("{")
     (facts,) = list_runs(str(tmp_path))
     assert facts.state == "damaged"
 

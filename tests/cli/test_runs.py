@@ -9,7 +9,7 @@ from datetime import datetime
 from fovsfe.bundle.predictor import Predictor
 
 
-def test_export_prints_its_proof(fovsfe, run, tmp_path):
+def test_export_prints_the_parity(fovsfe, run, tmp_path):
     (tmp_path / "names.toml").write_text('[en]\n"Нива" = "Niva"\n', encoding="utf-8")
     ended = fovsfe(
         "export", run, "--out", tmp_path / "bundle", "--member", "test_resnet",
@@ -19,7 +19,7 @@ def test_export_prints_its_proof(fovsfe, run, tmp_path):
     first, second = ended.out.splitlines()
     assert first.startswith(f"bundle {tmp_path / 'bundle'}: test_resnet, networks: 1, ")
     assert re.fullmatch(
-        r"proved on 2 held-out photos: .* at most \d.\de-\d\d, the same label for 100.0%", second
+        r"parity on 2 held-out photos: .* at most \d.\de-\d\d, the same label for 100.0%", second
     )
     assert Predictor(tmp_path / "bundle").bundle.translations == {"en": {"Нива": "Niva"}}
 
@@ -53,15 +53,15 @@ def test_runs_are_listed_with_their_figures(fovsfe, run, tmp_path, monkeypatch):
     ended = fovsfe("runs")
     assert (ended.code, ended.err) == (0, "")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    low, high = metrics["chosen"]["interval"]
+    low, high = metrics["selected"]["interval"]
     (complete,) = [line for line in ended.out.splitlines() if "runs/complete" in line]
-    assert f"{metrics['chosen']['accuracy']:.3f}" in complete
+    assert f"{metrics['selected']['accuracy']:.3f}" in complete
     assert f"({low:.3f} - {high:.3f})" in complete
     (stopped,) = [line for line in ended.out.splitlines() if "runs/stopped" in line]
     assert "unfinished" in stopped
     rows = json.loads(fovsfe("runs", "runs", "--json").out)
     assert {row["run"]: row["accuracy"] for row in rows} == {
-        "runs/complete": metrics["chosen"]["accuracy"],
+        "runs/complete": metrics["selected"]["accuracy"],
         "runs/stopped": None,
     }
     assert all(datetime.fromisoformat(row["date"]) for row in rows)

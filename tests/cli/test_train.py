@@ -136,7 +136,7 @@ def test_train_ends_with_figures_and_the_next_steps(fovsfe, photos, tiny, tmp_pa
     lines = ended.out.splitlines()
     assert lines[0] == f"training on {photos} with recipe {tiny}"
     assert "round 1" in ended.out and "test_resnet" in ended.out
-    assert any(line.startswith("chosen: test_resnet of round 1, accuracy ") for line in lines)
+    assert any(line.startswith("selected: test_resnet of round 1, accuracy ") for line in lines)
     assert lines[-3:] == [f"run folder: {run}", f"report: {run}/report.html", f"serve it: fovsfe serve {run}"]
     assert opened == [(run.resolve() / "report.html").as_uri()]
 
@@ -149,5 +149,5 @@ def test_resume_of_a_complete_run_as_json(fovsfe, run):
     assert outcome["report"] == f"{run}/report.html"
     assert outcome["bundle"] == f"{run}/bundle"
     assert "submission" not in outcome
-    assert outcome["metrics"] == json.loads(Run(run).metrics.read_text(encoding="utf-8"))
+    assert outcome["metrics"] == json.loads(Run(run).metrics_file.read_text(encoding="utf-8"))
     assert "run is complete" in ended.err

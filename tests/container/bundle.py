@@ -29,26 +29,26 @@ def make_untrained_bundle(folder: Path) -> None:
     recipe = load_recipe("quick")
     photos = [draw_photo(model, Random(model.name)) for model in MODELS[:PHOTOS]]
 
-    def resized_photos(title: str) -> Pixels:
-        size = next(member.size for member in recipe.members if member.title == title)
-        return np.stack([load_photo(photo, size, recipe.photos.fit) for photo in photos])
+    def resized_photos(name: str) -> Pixels:
+        size = next(member.size for member in recipe.members if member.unique_name == name)
+        return np.stack([load_photo(photo, size, recipe.photos.resize_mode) for photo in photos])
 
     with TemporaryDirectory() as scratch:
         networks = {}
         for member in recipe.members:
-            files = [Path(scratch) / f"{member.title}-{fold}" for fold in range(recipe.split.folds)]
-            networks[member.title] = files
+            files = [Path(scratch) / f"{member.unique_name}-{fold}" for fold in range(recipe.split.folds)]
+            networks[member.unique_name] = files
             for seed, file in enumerate(files):
-                _save_untrained_network(file, member, resized_photos(member.title), seed)
+                _save_untrained_network(file, member, resized_photos(member.unique_name), seed)
         inputs = ExportInputs(
             networks=networks,
             recipe=recipe,
             blend=Blend(kind="mean", members=tuple(networks)),
             class_names=CLASS_NAMES,
-            label_ids={label: str(number) for number, label in enumerate(CLASS_NAMES)},
+            label_ids={label: str(index) for index, label in enumerate(CLASS_NAMES)},
             tta=("plain", *recipe.ensemble.tta),
             metrics={},
-            proof_photos=resized_photos,
+            parity_photos=resized_photos,
         )
         export_bundle(folder, inputs)
 

@@ -240,11 +240,11 @@ def _run_visitors(url: str, uploads: list[Upload], count: int, end: float) -> li
             pool.submit(
                 upload_repeatedly,
                 url,
-                Random(number).sample(uploads, len(uploads)),
-                number % 2 == 0,
+                Random(index).sample(uploads, len(uploads)),
+                index % 2 == 0,
                 end,
             )
-            for number in range(count)
+            for index in range(count)
         ]
     return [result for visitor in visitors for result in visitor.result()]
 

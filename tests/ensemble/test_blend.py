@@ -66,7 +66,7 @@ def test_worked_examples_of_the_four_kinds() -> None:
     ab = ("a", "b")
     np.testing.assert_allclose(Blend(kind="mean", members=ab).apply(two), [[0.6, 0.4]])
     np.testing.assert_allclose(Blend(kind="maximum", members=ab).apply(two), [[0.8 / 1.4, 0.6 / 1.4]])
-    precision = Blend(kind="precision", members=ab, precisions=((1.0, 0.5), (0.5, 1.0)))
+    precision = Blend(kind="precision_weighted", members=ab, precisions=((1.0, 0.5), (0.5, 1.0)))
     np.testing.assert_allclose(precision.apply(two), [[1.0 / 1.7, 0.7 / 1.7]])
     stacking = Blend(kind="stacking", members=ab, weights=(1.0, 0.0), bias=(0.0, np.log(2)))
     np.testing.assert_allclose(stacking.apply(two), [[0.8 / 1.2, 0.4 / 1.2]])
@@ -101,8 +101,8 @@ def test_is_known_draws_the_line_at_the_threshold() -> None:
         {"kind": "median", "members": ("a",)},
         {"kind": "mean", "members": ("a",), "temperature": 0},
         {"kind": "mean", "members": ("a",), "weights": (1.0,)},
-        {"kind": "precision", "members": ("a", "b"), "precisions": ((0.5, 0.5),)},
-        {"kind": "precision", "members": ("a", "b"), "precisions": ((0.5, 0.5), (0.5,))},
+        {"kind": "precision_weighted", "members": ("a", "b"), "precisions": ((0.5, 0.5),)},
+        {"kind": "precision_weighted", "members": ("a", "b"), "precisions": ((0.5, 0.5), (0.5,))},
         {"kind": "stacking", "members": ("a", "b"), "weights": (1.0, 1.0)},
         {"kind": "stacking", "members": ("a",), "weights": (float("nan"),), "bias": (0.0, 0.0)},
         {"kind": "mean", "members": ("a",), "colour": "red"},

@@ -10,7 +10,7 @@ from scipy import optimize
 
 from fovsfe.ensemble.comparison import (
     Comparison,
-    EvaluatedPredictions,
+    PredictionsById,
     compare_predictions,
     tango_interval,
 )
@@ -23,11 +23,11 @@ LABELS = ("Нива", "Ока")
 
 def evaluated(
     predicted: dict[str, str], labels: dict[str, str], class_names: tuple[str, ...] = LABELS
-) -> EvaluatedPredictions:
+) -> PredictionsById:
     """Predictions of 0.8 for the named label of each photo."""
     rows = [class_names.index(label) for label in predicted.values()]
     probabilities = np.where(np.eye(len(class_names), dtype=bool)[rows], 0.8, 0.2 / (len(class_names) - 1))
-    return EvaluatedPredictions(predictions_frame(list(predicted), class_names, probabilities), labels)
+    return PredictionsById(predictions_frame(list(predicted), class_names, probabilities), labels)
 
 
 def test_a_worked_example() -> None:
@@ -54,7 +54,7 @@ def test_a_worked_example() -> None:
 
 
 def test_a_model_and_itself() -> None:
-    labels = {str(number): LABELS[number % 2] for number in range(40)}
+    labels = {str(index): LABELS[index % 2] for index in range(40)}
     model = evaluated({photo: LABELS[int(photo) % 3 == 0] for photo in labels}, labels)
     comparison = compare_predictions(model, model)
     assert (comparison.difference, comparison.p_value) == (0, 1)

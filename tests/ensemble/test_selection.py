@@ -21,7 +21,7 @@ def members(
     return softmax(logits * sharpness), y_true
 
 
-def chosen(probabilities: np.ndarray, y_true: np.ndarray, groups: np.ndarray | None = None) -> BlendSelection:
+def select(probabilities: np.ndarray, y_true: np.ndarray, groups: np.ndarray | None = None) -> BlendSelection:
     names = [f"m{i}" for i in range(len(probabilities))]
     class_names = [f"car {i}" for i in range(probabilities.shape[2])]
     return select_blend(
@@ -31,39 +31,39 @@ def chosen(probabilities: np.ndarray, y_true: np.ndarray, groups: np.ndarray | N
 
 def test_equal_members_keep_the_mean_of_all() -> None:
     probabilities, y_true = members([2.0, 2.0, 2.0], 500, 10, sharpness=2.0)
-    choice = chosen(probabilities, y_true)
-    assert choice.candidates[0].name == "mean-m0+m1+m2"
-    assert set(choice.blend.members) == {"m0", "m1", "m2"}
-    assert choice.metrics.accuracy >= choice.candidates[0].metrics.accuracy
+    selection = select(probabilities, y_true)
+    assert selection.candidates[0].name == "mean-m0+m1+m2"
+    assert set(selection.blend.members) == {"m0", "m1", "m2"}
+    assert selection.metrics.accuracy >= selection.candidates[0].metrics.accuracy
 
 
 def test_every_kind_is_tried_over_every_subset() -> None:
     probabilities, y_true = members([2.0, 2.0, 2.0], 150, 5)
-    names = [candidate.name for candidate in chosen(probabilities, y_true).candidates]
+    names = [candidate.name for candidate in select(probabilities, y_true).candidates]
     assert len(set(names)) == len(names) == 7 + 3 * 4
-    assert {"m0", "mean-m0+m2", "maximum-m0+m1", "precision-m1+m2", "stacking-m0+m1+m2"} < set(names)
+    assert {"m0", "mean-m0+m2", "maximum-m0+m1", "precision_weighted-m1+m2", "stacking-m0+m1+m2"} < set(names)
 
 
 def test_useless_members_are_outvoted() -> None:
     probabilities, y_true = members([3.0, 0.0, 0.0], 600, 10, sharpness=2.0)
-    choice = chosen(probabilities, y_true)
-    default = choice.candidates[0].metrics
-    assert choice.metrics.accuracy > default.accuracy + 0.1
-    assert choice.metrics.log_loss < default.log_loss - 0.1
-    assert choice.blend.name in choice.reasons[0]
-    assert "more than chance would explain" in choice.reasons[0]
+    selection = select(probabilities, y_true)
+    default = selection.candidates[0].metrics
+    assert selection.metrics.accuracy > default.accuracy + 0.1
+    assert selection.metrics.log_loss < default.log_loss - 0.1
+    assert selection.blend.name in selection.reasons[0]
+    assert "more than chance would explain" in selection.reasons[0]
 
 
-def test_the_choice_holds_on_fresh_photos() -> None:
+def test_the_selection_holds_on_fresh_photos() -> None:
     probabilities, y_true = members([2.5, 1.5, 0.5], 4500, 8, sharpness=3.0)
-    choice = chosen(probabilities[:, :500], y_true[:500])
-    picked = [int(name[1:]) for name in choice.blend.members]
-    fresh = choice.blend.apply(probabilities[picked, 500:])
+    selection = select(probabilities[:, :500], y_true[:500])
+    picked = [int(name[1:]) for name in selection.blend.members]
+    fresh = selection.blend.apply(probabilities[picked, 500:])
     default = Blend(kind="mean", members=("m0", "m1", "m2")).apply(probabilities[:, 500:])
-    low, high = choice.metrics.interval
+    low, high = selection.metrics.interval
     assert low <= (fresh.argmax(axis=1) == y_true[500:]).mean() <= high
     assert log_losses(fresh, y_true[500:]).mean() < log_losses(default, y_true[500:]).mean() - 0.2
-    assert log_losses(fresh, y_true[500:]).mean() == pytest.approx(choice.metrics.log_loss, abs=0.15)
+    assert log_losses(fresh, y_true[500:]).mean() == pytest.approx(selection.metrics.log_loss, abs=0.15)
 
 
 @pytest.mark.parametrize("kind", BLEND_KINDS)
@@ -73,7 +73,7 @@ def test_no_prediction_depends_on_the_labels_it_is_evaluated_on(kind: BlendKind)
     other_labels = np.where(folds == 0, (y_true + 1) % 4, y_true)
     predictions = []
     for labels in (y_true, other_labels):
-        data = module._LabelledPredictions(probabilities, labels, folds)
+        data = module._CrossValidationData(probabilities, labels, folds)
         out_of_fold, calibrated = module._cross_validate(
             kind, (0, 2), ("a", "b", "c"), data, module._regularization_by_fold(data)
         )
@@ -89,9 +89,9 @@ def test_no_regularization_depends_on_the_fold_it_is_evaluated_on() -> None:
     folds = np.where(np.arange(200) < 100, 0, 1 + np.arange(200) % 4)
     other_labels = np.where(folds == 0, 0, y_true)
     before, after = (
-        module._LabelledPredictions(probabilities, labels, folds) for labels in (y_true, other_labels)
+        module._CrossValidationData(probabilities, labels, folds) for labels in (y_true, other_labels)
     )
-    assert module._choose_regularization(before) != module._choose_regularization(after)
+    assert module._select_regularization(before) != module._select_regularization(after)
     assert module._regularization_by_fold(before)[0] == module._regularization_by_fold(after)[0]
 
 
@@ -100,7 +100,7 @@ def test_pure_noise_is_at_chance_for_every_candidate() -> None:
     accuracies: dict[str, list[float]] = {}
     for seed in range(6):
         noise, _ = members([0.0, 0.0, 0.0], 60, 6, seed=seed)
-        for candidate in chosen(noise, y_true).candidates:
+        for candidate in select(noise, y_true).candidates:
             accuracies.setdefault(candidate.name, []).append(candidate.metrics.accuracy)
             assert candidate.metrics.log_loss > np.log(6) - 0.05, candidate.name
     standard_error = np.sqrt(1 / 6 * 5 / 6 / (6 * 60))
@@ -114,16 +114,16 @@ def test_noise_rarely_replaces_the_default() -> None:
     for seed in range(12):
         y_true = np.random.default_rng(seed).integers(0, 4, 120)
         same, _ = members([0.0], 120, 4, seed=seed + 100, sharpness=0.5)
-        choice = chosen(
+        selection = select(
             softmax(np.log(same) + np.random.default_rng(seed).normal(size=(3, 120, 4)) * 0.3), y_true
         )
-        replaced += choice.blend.name != choice.candidates[0].name
+        replaced += selection.blend.name != selection.candidates[0].name
     assert replaced <= 2
 
 
 def test_temperature_is_kept_only_where_it_helps() -> None:
     probabilities, y_true = members([2.0], 2000, 6, sharpness=6.0)
-    too_sure = chosen(probabilities, y_true)
+    too_sure = select(probabilities, y_true)
     assert too_sure.candidates[0].calibrated
     assert too_sure.blend.temperature == pytest.approx(3.0, rel=0.15)
     assert too_sure.metrics.calibration_error < 0.05
@@ -145,9 +145,9 @@ def test_copies_of_a_photo_are_one_piece_of_evidence() -> None:
     np.testing.assert_allclose(once, copied)
 
 
-def test_the_same_seed_gives_the_same_choice() -> None:
+def test_the_same_seed_gives_the_same_selection() -> None:
     probabilities, y_true = members([2.0, 1.0], 200, 5)
-    first, second = chosen(probabilities, y_true), chosen(probabilities, y_true)
+    first, second = select(probabilities, y_true), select(probabilities, y_true)
     assert first.blend == second.blend
     assert first.candidates == second.candidates
     assert first.reasons == second.reasons
@@ -155,43 +155,43 @@ def test_the_same_seed_gives_the_same_choice() -> None:
 
 def test_many_members_are_searched_greedily() -> None:
     probabilities, y_true = members([2.0] * 8, 200, 5, sharpness=2.0)
-    choice = chosen(probabilities, y_true)
-    means = [c for c in choice.candidates if c.kind == "mean"]
+    selection = select(probabilities, y_true)
+    means = [c for c in selection.candidates if c.kind == "mean"]
     assert len(means) == 8 * 9 // 2
-    assert len(choice.candidates[0].members) == 8
+    assert len(selection.candidates[0].members) == 8
     assert sum(len(c.members) == 1 for c in means) == 8
 
 
 def test_one_member_alone_works() -> None:
     probabilities, y_true = members([2.0], 60, 3)
-    choice = chosen(probabilities, y_true)
-    assert choice.blend.name == "m0"
-    assert choice.out_of_fold.shape == (60, 3)
-    assert 0 < choice.blend.threshold < 1
+    selection = select(probabilities, y_true)
+    assert selection.blend.name == "m0"
+    assert selection.out_of_fold.shape == (60, 3)
+    assert 0 < selection.blend.threshold < 1
 
 
 def test_too_few_photos_give_the_plain_mean() -> None:
     probabilities, _ = members([2.0, 2.0], 4, 4)
-    choice = chosen(probabilities, np.arange(4))
-    assert choice.blend.kind == "mean"
-    assert choice.blend.temperature == 1
-    assert "too few" in choice.reasons[0]
+    selection = select(probabilities, np.arange(4))
+    assert selection.blend.kind == "mean"
+    assert selection.blend.temperature == 1
+    assert "too few" in selection.reasons[0]
 
 
 def test_a_label_with_one_photo_is_no_trouble(recwarn: pytest.WarningsRecorder) -> None:
     probabilities, y_true = members([2.0, 2.0], 80, 5)
     y_true[y_true == 4] = 0
     y_true[0] = 4
-    assert len(chosen(probabilities, y_true).candidates) == 6
+    assert len(select(probabilities, y_true).candidates) == 6
     assert not recwarn.list
 
 
-def test_the_figures_of_the_choice_are_those_of_its_answers() -> None:
+def test_the_figures_of_the_selection_are_those_of_its_answers() -> None:
     probabilities, y_true = members([2.0, 1.0], 300, 5)
-    choice = chosen(probabilities, y_true)
-    assert log_losses(choice.out_of_fold, y_true).mean() == pytest.approx(choice.metrics.log_loss)
-    right = choice.out_of_fold.argmax(axis=1) == y_true
-    assert (~choice.blend.is_known(choice.out_of_fold))[right].mean() <= 0.02
+    selection = select(probabilities, y_true)
+    assert log_losses(selection.out_of_fold, y_true).mean() == pytest.approx(selection.metrics.log_loss)
+    right = selection.out_of_fold.argmax(axis=1) == y_true
+    assert (~selection.blend.is_known(selection.out_of_fold))[right].mean() <= 0.02
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_choosing_is_fast_enough_for_a_ten_minute_run() -> None:
     for size, photos, seconds in [(3, 514, 4), (5, 5000, 20)]:
         probabilities, y_true = members([2.0] * size, photos, 16, sharpness=2.0)
         start = time.process_time()
-        chosen(probabilities, y_true)
+        select(probabilities, y_true)
         assert time.process_time() - start < seconds
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from fovsfe.arguments import RunArguments
 from fovsfe.context import RunContext
 from fovsfe.files import write_json, write_text
-from fovsfe.photos.manifest import DataSetFacts, write_facts, write_manifest
+from fovsfe.photos.manifest import ListingFacts, write_facts, write_manifest
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
 
@@ -57,22 +57,22 @@ def context(tmp_path):
     """A run of two members on two folds that has photos, facts and pseudo-labels, and no network yet."""
     random, root = np.random.default_rng(0), tmp_path / "photos"
     rows = []
-    for number in range(12):
-        part, label = ("train", "ab"[number % 2]) if number < 9 else ("test", "")
-        file = root / part / label / f"{number}.png"
+    for index in range(12):
+        split, label = ("train", "ab"[index % 2]) if index < 9 else ("test", "")
+        file = root / split / label / f"{index}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(file)
-        path, fold = file.relative_to(root).as_posix(), number // 2 % 2 if part == "train" else -1
-        row = {"id": file.name, "path": path, "part": part, "label": label, "group": number, "fold": fold}
-        rows.append(row | {"fault": "truncated" if number == 8 else "", "width": 16, "height": 12})
+        path, fold = file.relative_to(root).as_posix(), index // 2 % 2 if split == "train" else -1
+        row = {"id": file.name, "path": path, "split": split, "label": label, "group": index, "fold": fold}
+        rows.append(row | {"fault": "truncated" if index == 8 else "", "width": 16, "height": 12})
     members = [{"backbone": f"test_{name}", "size": [48, 64]} for name in ("resnet", "efficientnet")]
     recipe = Recipe.model_validate({"rounds": 2, "split": {"folds": 2}, "members": members})
     run = Run(tmp_path / "run")
-    write_text(run.recipe, to_toml(recipe))
+    write_text(run.recipe_file, to_toml(recipe))
     arguments = RunArguments(photos=str(root), weights="none", minutes=None)
-    write_json(run.arguments, arguments.model_dump())
+    write_json(run.arguments_file, arguments.model_dump())
     names = ("a", "b")
-    facts = DataSetFacts(
+    facts = ListingFacts(
         root=str(root),
         layout="class folders",
         class_names=names,
@@ -80,8 +80,8 @@ def context(tmp_path):
         sample_columns=None,
         sample_rows=(),
     )
-    write_facts(run.dataset, facts)
-    write_manifest(run.manifest, pd.DataFrame(rows))
+    write_facts(run.dataset_file, facts)
+    write_manifest(run.manifest_file, pd.DataFrame(rows))
     probabilities = [0.1, 1 / 3, 0.7]
     pseudo = [
         (fold, f"{9 + i}.png", "ab"[p < 0.5], max(p, 1 - p), p, 1 - p)
@@ -89,5 +89,5 @@ def context(tmp_path):
         for i, p in enumerate(probabilities)
     ]
     columns = ["fold", "id", "label", "confidence", "p:a", "p:b"]
-    pd.DataFrame(pseudo[:-1], columns=columns).to_csv(run.pseudo_labels, index=False)
+    pd.DataFrame(pseudo[:-1], columns=columns).to_csv(run.pseudo_labels_file, index=False)
     return RunContext.open(run)

@@ -36,7 +36,7 @@ def equal(one, other):
 
 def test_networks_are_trained_in_turn_each_with_its_part_of_the_time(context, monkeypatch):
     trained, events = [], []
-    monkeypatch.setattr(local, "train_network", lambda task, on_event, group: trained.append(task))
+    monkeypatch.setattr(local, "train_network", lambda task, on_event, process_group: trained.append(task))
     keys = network_keys(context, 1)
     executor = LocalExecutor(None)
     executor.train(
@@ -44,17 +44,17 @@ def test_networks_are_trained_in_turn_each_with_its_part_of_the_time(context, mo
     )
     assert [task.key for task in trained] == keys
     assert [task.precision for task in trained] == ["fp32", "fp32", "bf16", "bf16"]
-    assert [task.time_fraction for task in trained] == pytest.approx([1 / 8, 1 / 7, 1 / 6, 1 / 5])
+    assert [task.time_share for task in trained] == pytest.approx([1 / 8, 1 / 7, 1 / 6, 1 / 5])
     assert all(task.photos.cache == task.photo_cache for task in trained)
     assert set(events) >= {(network_name(context, key), kind) for key in keys for kind in ("begin", "end")}
-    steps = {"decode", *(f"train {title} round 1" for title in context.member_titles)}
+    steps = {"decode", *(f"train {name} round 1" for name in context.member_names)}
     assert steps <= set(context.run.stopwatch.read())
     assert executor.where == ""
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_worker_builds_the_same_task_from_plain_data(context, number):
-    task = replace(build(context, NetworkKey(context.run.root, number, 1, 0)), time_fraction=0.25)
+@pytest.mark.parametrize("round_index", [1, 2])
+def test_a_worker_builds_the_same_task_from_plain_data(context, round_index):
+    task = replace(build(context, NetworkKey(context.run.root, round_index, 1, 0)), time_share=0.25)
     for sent in (task, with_decoded_photos(task, lambda event: None)):
         message = json.loads(json.dumps(local._as_message(sent)))
         assert equal(local._from_message(message), sent)
@@ -64,7 +64,9 @@ def test_a_worker_builds_the_same_task_from_plain_data(context, number):
 def test_a_worker_says_what_keeps_it_from_a_task(context, tmp_path, monkeypatch, missing):
     """And trains only what it can read."""
     trained, replies = [], []
-    monkeypatch.setattr(local, "train_network", lambda task, on_event, group: trained.append(task.name))
+    monkeypatch.setattr(
+        local, "train_network", lambda task, on_event, process_group: trained.append(task.name)
+    )
     message = local._as_message(build(context, NetworkKey(context.run.root, 1, 0, 0)))
 
     def messages():
@@ -81,9 +83,9 @@ def test_a_worker_says_what_keeps_it_from_a_task(context, tmp_path, monkeypatch,
         if objection:
             raise FovsfeError("the first process ended")  # as it does with an objection
 
-    group = SimpleNamespace(receive=lambda: next(received), reply=reply)
+    process_group = SimpleNamespace(receive=lambda: next(received), reply=reply)
     with pytest.raises(FovsfeError, match="the first process ended"):
-        local.run_worker(group)
+        local.run_worker(process_group)
     assert len(trained) == 1
     said = {
         "run": "does not see .* all nodes need one run folder",

@@ -115,8 +115,8 @@ for arguments in {commands!r}:
 
 def test_where_no_cluster_is_asked_for_ray_is_not_imported(tmp_path):
     random = np.random.default_rng(0)
-    for number in range(24):
-        file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+    for index in range(24):
+        file = tmp_path / "photos" / "ab"[index % 2] / f"{index}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         pixels = random.integers(0, 256, (9, 12, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((96, 72)).save(file)

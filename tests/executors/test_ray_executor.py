@@ -80,12 +80,14 @@ def said(of):
 
 def figures(root):
     """metrics.json without the seconds."""
-    return {key: value for key, value in json.loads(Run(root).metrics.read_text()).items() if key != "steps"}
+    return {
+        key: value for key, value in json.loads(Run(root).metrics_file.read_text()).items() if key != "steps"
+    }
 
 
 def epochs(root):
     lines = [json.loads(line) for line in (root / "log.jsonl").read_text().splitlines()]
-    return [(e["network"], e["stage"], e["epoch"]) for e in lines if e["event"] == "epoch"]
+    return [(e["network"], e["layer_share"], e["epoch"]) for e in lines if e["event"] == "epoch"]
 
 
 # ---- runs
@@ -111,7 +113,7 @@ def test_a_run_on_a_cluster_ends_as_one_without(alone, photos, tmp_path, ray_clu
     assert ended.code == 0, ended.err
     assert figures(root) == figures(alone)
     assert sorted(epochs(root)) == sorted(epochs(alone))
-    assert Run(root).submission.read_bytes() == Run(alone).submission.read_bytes()
+    assert Run(root).submission_file.read_bytes() == Run(alone).submission_file.read_bytes()
     assert "training 2 networks on the cluster (2 of 4 are trained)" in ended.out
     assert "test_resnet, round 2: done" in ended.out
     nothing_left = not [p for p in (tmp_path / "fovsfe-cache" / "nodes").rglob("*") if p.suffix != ".lock"]

@@ -235,8 +235,8 @@ def test_a_machine_lost_among_twenty_thousand_photos(bundle, photos, tmp_path, r
     drawn = sorted(photos.rglob("*.jpg"))
     folder = tmp_path / "many"
     folder.mkdir()
-    for number in range(20_000):
-        os.link(drawn[number % len(drawn)], folder / f"{number:05}.jpg")
+    for index in range(20_000):
+        os.link(drawn[index % len(drawn)], folder / f"{index:05}.jpg")
     out, killed_at = tmp_path / "answers.parquet", 0
     with connected(nodes.address), open_parts(str(out), load_bundle(bundle).class_names, 1) as parts:
         for done in predict_on_cluster(
@@ -251,8 +251,8 @@ def test_a_machine_lost_among_twenty_thousand_photos(bundle, photos, tmp_path, r
     one = {}
     for file, said in predict_files(Predictor(bundle), map(str, drawn)):
         one[file] = said
-    for number in range(20_000):
-        row, said = rows[f"{number:05}.jpg"], one[str(drawn[number % len(drawn)])]
+    for index in range(20_000):
+        row, said = rows[f"{index:05}.jpg"], one[str(drawn[index % len(drawn)])]
         if isinstance(said, str):
             assert row["fault"] == said
         else:

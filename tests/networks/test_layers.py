@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from fovsfe.networks.layers import layer_groups, parameter_groups, set_train_mode, unfreeze_stage
+from fovsfe.networks.layers import layer_groups, parameter_groups, set_train_mode, unfreeze_layers
 from fovsfe.networks.network import Network, build_network
 
 BACKBONES = ["legacy_xception", "inception_resnet_v2", "inception_v3", "mobilenetv1_100", "densenet169"]
@@ -40,7 +40,7 @@ def test_groups_are_complete_and_in_order(name):
     assert sorted(parameter for group in groups for parameter in group) == sorted(registered)
     assert all(groups)
     assert len(groups) > 10
-    depth = {parameter: number for number, group in enumerate(groups) for parameter in group}
+    depth = {parameter: index for index, group in enumerate(groups) for parameter in group}
     # timm registers modules in the order in which photos go through them
     order = [depth[parameter] for parameter in registered]
     assert order == sorted(order)
@@ -51,7 +51,7 @@ def test_groups_are_complete_and_in_order(name):
 def test_stages_open_their_share_from_the_output(name, share):
     network = Network(on_meta(name), nn.Linear(8, 3), [0.5] * 3, [0.5] * 3)
     groups = layer_groups(network.backbone)
-    unfreeze_stage(network, share)
+    unfreeze_layers(network, share)
     opened = math.ceil(share * len(groups))
     assert learning(network) == {name for group in groups[len(groups) - opened :] for name in group}
     assert all(parameter.requires_grad for parameter in network.head.parameters())
@@ -59,12 +59,12 @@ def test_stages_open_their_share_from_the_output(name, share):
 
 def test_a_later_stage_opens_more_and_an_earlier_one_closes_again():
     network = build_network("test_resnet", SIZE, "linear", 3, "none")
-    unfreeze_stage(network, 1.0)
+    unfreeze_layers(network, 1.0)
     everything = learning(network)
-    unfreeze_stage(network, 0.5)
+    unfreeze_layers(network, 0.5)
     half = learning(network)
     assert set() < half < everything
-    unfreeze_stage(network, 0)
+    unfreeze_layers(network, 0)
     assert learning(network) == set()
 
 
@@ -73,7 +73,7 @@ def test_a_later_stage_opens_more_and_an_earlier_one_closes_again():
 def test_frozen_batch_norms_keep_their_statistics(name, head):
     torch.manual_seed(0)
     network = build_network(name, SIZE, head, 3, "none")
-    unfreeze_stage(network, 0.5)
+    unfreeze_layers(network, 0.5)
     set_train_mode(network)
     norms = {n: m for n, m in network.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     frozen = {n for n, m in norms.items() if not any(p.requires_grad for p in m.parameters())}
@@ -89,7 +89,7 @@ def test_frozen_batch_norms_keep_their_statistics(name, head):
 def test_what_is_frozen_gets_no_gradient_and_does_not_move():
     torch.manual_seed(0)
     network = build_network("test_resnet", SIZE, "linear", 3, "none")
-    unfreeze_stage(network, 0.5)
+    unfreeze_layers(network, 0.5)
     set_train_mode(network)
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
     step(network, torch.optim.AdamW(parameter_groups(network, 0.1, 1.0, 0.1)))
@@ -102,7 +102,7 @@ def test_what_is_frozen_gets_no_gradient_and_does_not_move():
 
 def test_rates_fall_from_the_output_to_the_input():
     network = build_network("test_resnet", SIZE, "linear", 3, "none")
-    unfreeze_stage(network, 0.75)
+    unfreeze_layers(network, 0.75)
     groups = parameter_groups(network, 0.1, 0.5, 0.01)
     lr = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(lr)
@@ -119,6 +119,6 @@ def test_rates_fall_from_the_output_to_the_input():
 
 def test_only_weights_decay():
     network = build_network("test_resnet", SIZE, "hidden", 3, "none")
-    unfreeze_stage(network, 1.0)
+    unfreeze_layers(network, 1.0)
     for group in parameter_groups(network, 0.1, 0.5, 0.01):
         assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] > 0}

@@ -39,7 +39,7 @@ def weights(tmp_path, trained):
     return tmp_path / "weights"
 
 
-def fault(*arguments):
+def error_line(*arguments):
     with pytest.raises(FovsfeError) as caught:
         build_network(*arguments)
     assert "\n" not in str(caught.value)
@@ -119,13 +119,13 @@ def test_half_precision_weights_of_a_folder_are_widened(trained, weights):
 
 
 def test_missing_weights_are_named_with_what_there_is(weights):
-    line = fault("test_efficientnet", SIZE, "linear", 4, str(weights))
+    line = error_line("test_efficientnet", SIZE, "linear", 4, str(weights))
     assert str(weights / "test_efficientnet.safetensors") in line
     assert "test_resnet" in line
 
 
 def test_a_missing_folder(tmp_path):
-    line = fault("test_resnet", SIZE, "linear", 4, str(tmp_path / "nowhere"))
+    line = error_line("test_resnet", SIZE, "linear", 4, str(tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere") in line
     assert "no weights at all" in line
 
@@ -133,14 +133,14 @@ def test_a_missing_folder(tmp_path):
 def test_damaged_weights(weights):
     file = weights / "test_resnet.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    assert str(file) in fault("test_resnet", SIZE, "linear", 4, str(weights))
+    assert str(file) in error_line("test_resnet", SIZE, "linear", 4, str(weights))
 
 
 def test_weights_of_another_shape(weights, trained):
     tensors = trained.state_dict()
     first = next(iter(tensors))
     save(weights, tensors | {first: tensors[first][:-1].contiguous()})
-    line = fault("test_resnet", SIZE, "linear", 4, str(weights))
+    line = error_line("test_resnet", SIZE, "linear", 4, str(weights))
     assert str(weights / "test_resnet.safetensors") in line
     assert first in line
 
@@ -148,7 +148,9 @@ def test_weights_of_another_shape(weights, trained):
 def test_weights_of_another_network(weights):
     other = timm.create_model("test_efficientnet", num_classes=0).state_dict()
     save(weights, other)
-    assert str(weights / "test_resnet.safetensors") in fault("test_resnet", SIZE, "linear", 4, str(weights))
+    assert str(weights / "test_resnet.safetensors") in error_line(
+        "test_resnet", SIZE, "linear", 4, str(weights)
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,25 +158,25 @@ def test_weights_of_another_network(weights):
 )
 def test_a_json_that_does_not_fit(weights, text):
     (weights / "test_resnet.json").write_text(text)
-    assert "test_resnet" in fault("test_resnet", SIZE, "linear", 4, str(weights))
+    assert "test_resnet" in error_line("test_resnet", SIZE, "linear", 4, str(weights))
 
 
 def test_a_missing_json(weights):
     (weights / "test_resnet.json").unlink()
-    assert "json" in fault("test_resnet", SIZE, "linear", 4, str(weights))
+    assert "json" in error_line("test_resnet", SIZE, "linear", 4, str(weights))
 
 
 # ---- backbones and the hub
 
 
 def test_an_unknown_backbone_and_those_near_it():
-    line = fault("mobilenetv1_1000", SIZE, "linear", 4, "none")
+    line = error_line("mobilenetv1_1000", SIZE, "linear", 4, "none")
     assert "mobilenetv1_1000" in line
     assert "mobilenetv1_100" in line.removeprefix('timm has no backbone "mobilenetv1_1000"')
 
 
 def test_an_unknown_tag_of_a_known_backbone():
-    assert "test_resnet.nonsense" in fault("test_resnet.nonsense", SIZE, "linear", 4, "none")
+    assert "test_resnet.nonsense" in error_line("test_resnet.nonsense", SIZE, "linear", 4, "none")
 
 
 def test_a_size_that_a_backbone_cannot_take(monkeypatch):
@@ -182,7 +184,7 @@ def test_a_size_that_a_backbone_cannot_take(monkeypatch):
         raise AssertionError("Input height (50) should be divisible by patch size (16)")
 
     monkeypatch.setattr(network.timm, "create_model", refuse)
-    line = fault("test_vit", (50, 70), "linear", 4, "none")
+    line = error_line("test_vit", (50, 70), "linear", 4, "none")
     assert line.startswith("cannot create backbone test_vit at 50x70: Input height (50)")
 
 
@@ -196,7 +198,7 @@ def test_the_hub_without_a_network(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(network.timm, "create_model", unreachable)
-    line = fault("test_resnet", SIZE, "linear", 4, "hub")
+    line = error_line("test_resnet", SIZE, "linear", 4, "hub")
     assert "test_resnet" in line
     assert "--weights" in line
     assert (str(error).split("\n")[0] or type(error).__name__) in line

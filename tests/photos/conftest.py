@@ -36,7 +36,7 @@ def pack():
 def _pack(folder, out):
     found = find_photos(folder)
     audited = audit_photos(found)
-    numbers = assign_shards(list(audited.table["id"]), list(audited.table["part"]), A_SHARD)
+    numbers = assign_shards(list(audited.table["id"]), list(audited.table["split"]), A_SHARD)
     ticks = []
     findings = [asdict(finding) for finding in audited.findings]
     index = packing.pack_shards(

@@ -43,11 +43,11 @@ def turned(orientation):
 
 @pytest.fixture
 def planted(tmp_path, monkeypatch, clouds):
-    """Two clean classes, a test part, and the faults. Root may read anything: "no permission" is played."""
-    for number, (label, name) in enumerate((lab, n) for lab in ("Нива", "Ford Focus") for n in range(6)):
-        save(clouds(number), tmp_path / "train" / label / f"{name}.jpg", quality=90)
-    for number in range(3):
-        save(clouds(100 + number), tmp_path / "test_upload" / f"{number}.jpg", quality=90)
+    """Two clean classes, a test split, and the faults. Root may read anything: "no permission" is played."""
+    for index, (label, name) in enumerate((lab, n) for lab in ("Нива", "Ford Focus") for n in range(6)):
+        save(clouds(index), tmp_path / "train" / label / f"{name}.jpg", quality=90)
+    for index in range(3):
+        save(clouds(100 + index), tmp_path / "test_upload" / f"{index}.jpg", quality=90)
     bad, test = tmp_path / "train" / "Нива", tmp_path / "test_upload"
     jpeg, png = encoded(clouds(50), "JPEG"), encoded(clouds(51), "PNG")
     for name, data in {
@@ -154,8 +154,8 @@ def test_findings_name_what_was_planted(planted):
     (class_names,) = found["two labels"]
     assert set(class_names.ids) == {"Нива/1.jpg", "Ford Focus/stray.jpg"} and class_names.severity == "error"
     assert '"Нива"' in class_names.detail and '"Ford Focus"' in class_names.detail
-    (parts,) = found["in both parts"]
-    assert set(parts.ids) == {"Нива/2.jpg", "known.jpg"} and parts.severity == "error"
+    (leak,) = found["in both splits"]
+    assert set(leak.ids) == {"Нива/2.jpg", "known.jpg"} and leak.severity == "error"
 
     (tiny,) = found["tiny"]
     assert tiny.ids == ("Нива/tiny.png",) and tiny.severity == "warning"

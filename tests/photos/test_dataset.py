@@ -26,16 +26,16 @@ def folder(tmp_path):
     random = np.random.default_rng(0)
     root = tmp_path / "photos"
     root.mkdir()
-    for number in range(70):
-        shape = ((30, 50), (64, 40), (56, 56))[number % 3]
+    for index in range(70):
+        shape = ((30, 50), (64, 40), (56, 56))[index % 3]
         pixels = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / f"{number}.jpg")
+        Image.fromarray(pixels).save(root / f"{index}.jpg")
     return root
 
 
 @pytest.fixture
 def photos(folder):
-    return ResizedPhotos(folder, [f"{number}.jpg" for number in range(70)], SIZE, "pad", 10**6)
+    return ResizedPhotos(folder, [f"{index}.jpg" for index in range(70)], SIZE, "pad", 10**6)
 
 
 def same(one, other):

@@ -15,11 +15,11 @@ from fovsfe.photos.decode import (
     PAD_COLOUR,
     BadPhoto,
     decode,
-    fit_photo,
     image_pixels,
     load_photo,
     load_photo_sizes,
     read_header,
+    resize_photo,
 )
 
 HEIGHT, WIDTH = 96, 128
@@ -260,7 +260,7 @@ def test_notes():
     assert read_header(encoded(SCENE, "JPEG", exif=turned(6))).notes == ("rotated by EXIF",)
 
 
-# ---- reduced scale and fitting
+# ---- reduced scale and resizing
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -278,11 +278,11 @@ def test_large_jpegs_are_decoded_at_reduced_scale(orientation):
 
 @pytest.mark.parametrize("how", ["pad", "squash", "crop"])
 @pytest.mark.parametrize("size", [(64, 64), (48, 96), (299, 299), (1, 1)])
-def test_load_is_decode_and_fit(how, size):
+def test_load_is_decode_and_resize(how, size):
     for data in FAITHFUL.values():
         pixels = load_photo(data, size, how)
         assert pixels.shape == (*size, 3) and pixels.dtype == np.uint8
-        assert np.array_equal(pixels, fit_photo(decode(data, size), size, how))
+        assert np.array_equal(pixels, resize_photo(decode(data, size), size, how))
 
 
 def test_several_sizes_are_each_as_if_alone():
@@ -290,7 +290,7 @@ def test_several_sizes_are_each_as_if_alone():
     wanted = [((48, 48), "pad"), ((299, 299), "pad"), ((300, 300), "crop"), ((48, 48), "squash")]
     for data in (big, *FAITHFUL.values()):
         for pixels, (size, how) in zip(load_photo_sizes(data, wanted), wanted, strict=True):
-            assert np.array_equal(pixels, fit_photo(decode(data, size), size, how))
+            assert np.array_equal(pixels, resize_photo(decode(data, size), size, how))
 
 
 def test_several_sizes_of_one_scale_are_decoded_once(monkeypatch):
@@ -307,36 +307,36 @@ def test_several_sizes_of_one_scale_are_decoded_once(monkeypatch):
 
 def test_pad_keeps_the_aspect():
     white = np.full((50, 100, 3), 255, np.uint8)
-    pixels = fit_photo(white, (64, 64), "pad")
+    pixels = resize_photo(white, (64, 64), "pad")
     assert (pixels[:16] == PAD_COLOUR).all() and (pixels[48:] == PAD_COLOUR).all()
     assert (pixels[16:48] == 255).all()
-    pixels = fit_photo(white.transpose(1, 0, 2), (64, 64), "pad")
+    pixels = resize_photo(white.transpose(1, 0, 2), (64, 64), "pad")
     assert (pixels[:, :16] == PAD_COLOUR).all() and (pixels[:, 16:48] == 255).all()
 
 
 def test_crop_keeps_the_aspect_and_the_middle():
     bands = np.zeros((60, 180, 3), np.uint8)
     bands[:, 60:120] = 255
-    assert (fit_photo(bands, (60, 60), "crop") == 255).all()
-    assert difference(fit_photo(SCENE, (HEIGHT, WIDTH), "crop"), SCENE) == 0
+    assert (resize_photo(bands, (60, 60), "crop") == 255).all()
+    assert difference(resize_photo(SCENE, (HEIGHT, WIDTH), "crop"), SCENE) == 0
 
 
 def test_squash_uses_all():
     halves = np.zeros((40, 200, 3), np.uint8)
     halves[:, 100:] = 200
-    pixels = fit_photo(halves, (40, 40), "squash")
+    pixels = resize_photo(halves, (40, 40), "squash")
     assert pixels[0, 5, 0] == 0 and pixels[0, -5, 0] == 200
 
 
 @pytest.mark.parametrize("how", ["pad", "squash", "crop"])
 @pytest.mark.parametrize("sides", [(1, 1), (1, 3000), (3000, 1), (7, 5)])
 def test_extreme_shapes(how, sides):
-    assert fit_photo(np.zeros((*sides, 3), np.uint8), (33, 65), how).shape == (33, 65, 3)
+    assert resize_photo(np.zeros((*sides, 3), np.uint8), (33, 65), how).shape == (33, 65, 3)
 
 
-def test_another_way_to_fit():
+def test_another_resize_mode():
     with pytest.raises(ValueError, match='"pad", "squash" or "crop"'):
-        fit_photo(SCENE, (8, 8), "stretch")
+        resize_photo(SCENE, (8, 8), "stretch")
 
 
 # ---- bad photos

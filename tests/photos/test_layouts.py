@@ -57,7 +57,7 @@ def test_competition(tmp_path, train, test):
     assert photos.layout == "competition" and photos.class_names == ("a", "b")
     table = photos.table
     assert table["id"].tolist() == ["a/1.jpg", "a/2.JPG", "b/9.jpeg", "b/10.png", "8.jpg", "9.jpg", "10.jpg"]
-    assert table["part"].tolist() == ["train"] * 4 + ["test"] * 3
+    assert table["split"].tolist() == ["train"] * 4 + ["test"] * 3
     assert table["label"].tolist() == ["a", "a", "b", "b", "", "", ""]
     assert all(str(dtype) == "object" for dtype in table.dtypes)
     assert photos.sample is not None and photos.sample.iloc[:, 0].tolist() == ["9.jpg", "10.jpg", "8.jpg"]
@@ -91,7 +91,7 @@ def test_sample_row_without_its_photo_is_kept(tmp_path):
     competition(tmp_path)
     write(tmp_path / "sample-submission.csv", ("Id", "Category"), ("9.jpg", 0), ("gone.jpg", 0))
     table = find_photos(tmp_path).table.set_index("id")
-    assert table.loc["gone.jpg", "path"] == "" and table.loc["gone.jpg", "part"] == "test"
+    assert table.loc["gone.jpg", "path"] == "" and table.loc["gone.jpg", "split"] == "test"
     assert "8.jpg" in table.index
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path, "")
@@ -190,7 +190,7 @@ def test_class_folders(tmp_path):
     touch(tmp_path, "Lada 9/deeper/3.webp", "notes.txt", ".cache/x/1.jpg", "empty/readme.md")
     photos = find_photos(tmp_path)
     assert photos.layout == "class folders" and photos.class_names == ("Lada 9", "Lada 10", long)
-    assert photos.sample is None and set(photos.table["part"]) == {"train"}
+    assert photos.sample is None and set(photos.table["split"]) == {"train"}
     assert "Lada 9/deeper/3.webp" in set(photos.table["id"])
 
 
@@ -284,7 +284,7 @@ def test_several_layouts(tmp_path):
     refused(tmp_path, "several layouts", '"train"', '"Ford/" and 1 more')
 
 
-def test_class_folders_beside_a_list_or_a_test_part(tmp_path):
+def test_class_folders_beside_a_list_or_a_test_split(tmp_path):
     touch(tmp_path, *CLASSES)
     write(tmp_path / "cars.csv", ("file", "label"), ("a/1.jpg", "x"), ("a/2.JPG", "y"))
     refused(tmp_path, "several layouts", '"a/"', '"cars.csv"')
@@ -356,7 +356,7 @@ def test_parts_in_archives(tmp_path, suffix):
     packed(tmp_path / f"test.{suffix}", "test/1.jpg")
     photos = find_photos(tmp_path)
     assert photos.layout == "competition"
-    assert photos.table["part"].tolist() == ["train"] * 4 + ["test"]
+    assert photos.table["split"].tolist() == ["train"] * 4 + ["test"]
     assert read_bytes(tmp_path, photos.table["path"].iloc[-1]) == b"test/1.jpg"
 
 

@@ -12,7 +12,7 @@ from fovsfe.photos import manifest
 
 
 def test_texts_are_read_as_they_were_written(tmp_path):
-    row = {"id": "007", "path": "1.0/NA.jpg", "part": "train", "label": "NA", "group": 3, "fold": -1}
+    row = {"id": "007", "path": "1.0/NA.jpg", "split": "train", "label": "NA", "group": 3, "fold": -1}
     row |= {"fault": "", "width": 640, "height": 480}
     pd.DataFrame([row], columns=manifest.COLUMNS).to_csv(tmp_path / "photos.csv", index=False)
     assert manifest.read_manifest(tmp_path / "photos.csv").to_dict("records") == [row]

@@ -109,12 +109,12 @@ def test_what_was_packed_before_an_interruption_is_not_packed_again(
 def test_what_an_interrupted_call_with_another_size_left_is_removed(folder, tmp_path, monkeypatch, pack):
     found, out = find_photos(folder), tmp_path / "out"
     audited = audit_photos(found)
-    ids, parts = list(audited.table["id"]), list(audited.table["part"])
+    ids, splits = list(audited.table["id"]), list(audited.table["split"])
     real = packing._entries
     calls = iter(range(9))
     monkeypatch.setattr(packing, "_entries", lambda *some: real(*some) if next(calls) < 5 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        packing.pack_shards(found, audited.table, [], assign_shards(ids, parts, 6), out, lambda *tick: None)
+        packing.pack_shards(found, audited.table, [], assign_shards(ids, splits, 6), out, lambda *tick: None)
     monkeypatch.setattr(packing, "_entries", real)
     index = pack(folder, out)
     assert {file.name for file in out.glob("*.tar")} == {shard.name for shard in index.shards}
@@ -143,7 +143,7 @@ def test_a_photo_that_changes_meanwhile_is_named(folder, tmp_path, pack):
     found = find_photos(folder)
     audited = audit_photos(found)
     audited.table.loc[5, "sha256"] = "0" * 64
-    shard_of = assign_shards(audited.table["id"], audited.table["part"])
+    shard_of = assign_shards(audited.table["id"], audited.table["split"])
     with pytest.raises(FovsfeError, match="has changed since the audit"):
         packing.pack_shards(found, audited.table, [], shard_of, tmp_path, no_progress)
 
@@ -152,8 +152,8 @@ def test_labels_in_any_script_survive(tmp_path, pack):
     for label in ('Нива "4x4"', "<b>, x"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         draw_dataset(tmp_path / "some", 1, 0, 0)
-        for number, file in enumerate(sorted((tmp_path / "some" / "train").rglob("*.jpg"))[:3]):
-            shutil.copy(file, tmp_path / "photos" / label / f"{number} й.JPG")
+        for index, file in enumerate(sorted((tmp_path / "some" / "train").rglob("*.jpg"))[:3]):
+            shutil.copy(file, tmp_path / "photos" / label / f"{index} й.JPG")
         shutil.rmtree(tmp_path / "some")
     pack(tmp_path / "photos", tmp_path / "out")
     one, other = find_photos(tmp_path / "photos"), find_photos(tmp_path / "out")

@@ -227,13 +227,13 @@ def archives():
 def tars(bucket):
     """Three tars of 20 kB in a bucket."""
     system = fsspec.filesystem("s3")
-    for number in range(3):
+    for index in range(3):
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             about = tarfile.TarInfo("1.jpg")
             about.size = 10_000
-            archive.addfile(about, io.BytesIO(bytes([number]) * 10_000))
-        system.pipe_file(f"{bucket}/{number}.tar", data.getvalue().ljust(20_480, b"\0"))
+            archive.addfile(about, io.BytesIO(bytes([index]) * 10_000))
+        system.pipe_file(f"{bucket}/{index}.tar", data.getvalue().ljust(20_480, b"\0"))
     return as_path(bucket)
 
 

@@ -21,10 +21,10 @@ def photos(shards, fetched=None):
 
 
 def test_shards_are_full_and_parts_share_none():
-    ids, parts = [f"{i}.jpg" for i in range(100)], ["train"] * 70 + ["test"] * 30
-    numbers = assign_shards(ids, parts, 20)
+    ids, splits = [f"{i}.jpg" for i in range(100)], ["train"] * 70 + ["test"] * 30
+    numbers = assign_shards(ids, splits, 20)
     assert [np.sum(numbers == n) for n in range(6)] == [20, 10, 20, 20, 20, 10]
-    assert set(numbers[70:]) == {0, 1}  # in the order of the parts' names
+    assert set(numbers[70:]) == {0, 1}  # in the order of the splits' names
     assert set(numbers[:70]) == {2, 3, 4, 5}
 
 

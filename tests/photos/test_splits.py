@@ -8,13 +8,13 @@ from fovsfe.errors import FovsfeError
 from fovsfe.photos.splits import assign_folds
 
 
-def table(labels, groups=None, parts=None, faults=None):
+def table(labels, groups=None, splits=None, faults=None):
     count = len(labels)
     return pd.DataFrame(
         {
             "label": np.array(labels, object),
             "group": range(count) if groups is None else groups,
-            "part": ["train"] * count if parts is None else parts,
+            "split": ["train"] * count if splits is None else splits,
             "fault": [""] * count if faults is None else faults,
         }
     )
@@ -62,10 +62,10 @@ def test_seeds():
 
 def test_test_photos_and_unreadable_ones_get_no_fold():
     labels = [*cars(20, 20), "", ""]
-    parts = ["train"] * 40 + ["test"] * 2
+    splits = ["train"] * 40 + ["test"] * 2
     faults = ["truncated"] * 3 + [""] * 38 + ["empty"]
     for folds in (0, 3):
-        fold = assign_folds(table(labels, parts=parts, faults=faults), 0.25, folds, 0)
+        fold = assign_folds(table(labels, splits=splits, faults=faults), 0.25, folds, 0)
         assert (fold[:3] == -1).all() and (fold[40:] == -1).all()
         if folds:
             assert (fold[3:40] >= 0).all()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fovsfe.photos.transforms import build_augmentation, build_mixup, stress_augment
+from fovsfe.photos.transforms import build_augmentation, build_mixup, robustness_augment
 
 SIZES = [(48, 48), (48, 64), (90, 40)]
 
@@ -66,7 +66,7 @@ def test_half_of_the_photos_are_mirrored():
 
 
 def batch():
-    photos = torch.stack([torch.full((3, 16, 24), 10.0 * number) for number in range(8)])
+    photos = torch.stack([torch.full((3, 16, 24), 10.0 * index) for index in range(8)])
     return photos, torch.eye(8)
 
 
@@ -101,18 +101,18 @@ def test_mixup_blends_and_cutmix_pastes():
     assert max(len(one.unique()) for some in pasted for one in some) == 2
 
 
-# ---- stress
+# ---- robustness
 
 
-def test_stressed_copies_are_the_same_for_the_same_seed():
+def test_copies_for_robustness_are_the_same_for_the_same_seed():
     photos = torch.stack([photo((48, 64), seed).permute(1, 2, 0) for seed in range(4)])
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = stress_augment(photos, 1)
+    first = robustness_augment(photos, 1)
     assert torch.equal(torch.rand(3), expected)  # the training's random numbers are left alone
     assert first.shape == photos.shape
     assert first.dtype == torch.uint8
-    assert torch.equal(first, stress_augment(photos, 1))
-    assert not torch.equal(first, stress_augment(photos, 2))
+    assert torch.equal(first, robustness_augment(photos, 1))
+    assert not torch.equal(first, robustness_augment(photos, 2))
     assert not torch.equal(first, photos)

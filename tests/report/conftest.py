@@ -16,7 +16,7 @@ from fovsfe.ensemble.metrics import compute_metrics
 from fovsfe.files import write_json, write_text
 from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.layouts import find_photos
-from fovsfe.photos.manifest import DataSetFacts, write_facts, write_manifest
+from fovsfe.photos.manifest import ListingFacts, write_facts, write_manifest
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
 
@@ -37,13 +37,13 @@ def draw(root: Path, num_classes: int, each: int, different: int = 12) -> None:
     for label in range(num_classes):
         folder = root / "train" / str(label)
         folder.mkdir(parents=True)
-        for number in range(each):
-            file = folder / f"{number}.jpg"
-            if number < different:
+        for index in range(each):
+            file = folder / f"{index}.jpg"
+            if index < different:
                 blobs = Image.fromarray(random.integers(0, 256, (4, 6, 3), np.uint8))
                 blobs.resize((96, 64)).save(file)
             else:
-                os.link(folder / f"{number % different}.jpg", file)
+                os.link(folder / f"{index % different}.jpg", file)
 
 
 def finished(
@@ -54,20 +54,22 @@ def finished(
     draw(photos, len(names), each)
     with (photos / "classes.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("Category", "Name"), *enumerate(names)])
-    dataset = find_photos(photos)
-    manifest = dataset.table.assign(group=range(len(dataset.table)), fault="", width=96, height=64)
+    listing = find_photos(photos)
+    manifest = listing.table.assign(group=range(len(listing.table)), fault="", width=96, height=64)
     rank = manifest.groupby("label").cumcount()
     manifest["fold"] = rank % folds if folds else np.where(rank % 4 == 0, 0, -1)
-    write_text(run.recipe, to_toml(recipe(folds, rounds, about)))
-    write_json(run.arguments, {"photos": str(photos), "weights": "none", "minutes": None})
-    write_facts(run.dataset, DataSetFacts.of(dataset))
-    write_manifest(run.manifest, manifest)
-    write_json(run.audit, [])
-    figures = [_round(run, number, manifest, dataset.class_names, folds) for number in range(1, rounds + 1)]
-    chosen = {"round": rounds, "blend": figures[-1]["chosen"], "tta": ["plain"], "reasons": ["because"]}
-    metrics = {"class_names": list(dataset.class_names), "rounds": figures, "versions": {"fovsfe": "0.1.0"}}
-    best = {**figures[-1]["blends"][figures[-1]["chosen"]]}
-    write_json(run.metrics, {**metrics, "chosen": {**best, **chosen}})
+    write_text(run.recipe_file, to_toml(recipe(folds, rounds, about)))
+    write_json(run.arguments_file, {"photos": str(photos), "weights": "none", "minutes": None})
+    write_facts(run.dataset_file, ListingFacts.of(listing))
+    write_manifest(run.manifest_file, manifest)
+    write_json(run.audit_file, [])
+    figures = [
+        _round(run, round_index, manifest, listing.class_names, folds) for round_index in range(1, rounds + 1)
+    ]
+    selected = {"round": rounds, "blend": figures[-1]["selected"], "tta": ["plain"], "reasons": ["because"]}
+    metrics = {"class_names": list(listing.class_names), "rounds": figures, "versions": {"fovsfe": "0.1.0"}}
+    best = {**figures[-1]["blends"][figures[-1]["selected"]]}
+    write_json(run.metrics_file, {**metrics, "selected": {**best, **selected}})
     write_json(run.stopwatch.path, {"audit": {"seconds": 61.2, "peak_mb": 321.0}})
     return run
 
@@ -86,8 +88,8 @@ def recipe(folds: int, rounds: int, about: dict[str, str]) -> Recipe:
     )
 
 
-def _round(run, number, manifest, class_names, folds):
-    random = np.random.default_rng(number)
+def _round(run, round_index, manifest, class_names, folds):
+    random = np.random.default_rng(round_index)
     val_idx = np.flatnonzero(manifest["fold"] >= 0)
     ids = list(manifest["id"].iloc[val_idx])
     y_true = np.array([class_names.index(label) for label in manifest["label"].iloc[val_idx]], np.int64)
@@ -96,35 +98,35 @@ def _round(run, number, manifest, class_names, folds):
     probabilities = softmax(
         right + random.normal(size=right.shape) + random.normal(size=(2, 2, *right.shape))
     )
-    for m, title in enumerate(MEMBERS):
+    for m, name in enumerate(MEMBERS):
         for fold in range(max(folds, 1)):
-            folder = run.fold(number, title, fold)
+            folder = run.fold_folder(round_index, name, fold)
             folder.mkdir(parents=True)
             of_fold = manifest["fold"].to_numpy()[val_idx] == fold
             np.savez(folder / "predictions.npz", val=probabilities[:, m, of_fold].astype(np.float32))
             losses = [2.0, 1.0, 1.5, 1.2]
-            history = {"stage": [0.0, 0.0, 1.0, 1.0], "epoch": [0, 1, 0, 1], "loss": losses}
+            history = {"layer_share": [0.0, 0.0, 1.0, 1.0], "epoch": [0, 1, 0, 1], "loss": losses}
             history |= {"log_loss": losses, "accuracy": [0.1, 0.5, 0.4, 0.45], "seconds": [1.0] * 4}
             pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
-            write_json(folder / "result.json", {"stage": 0.0, "log_loss": 1.0})
+            write_json(folder / "result.json", {"layer_share": 0.0, "log_loss": 1.0})
         frame = predictions.predictions_frame(ids, class_names, probabilities[0, m])
-        predictions.write_predictions(run.member(number, title) / "out_of_fold.csv", frame)
+        predictions.write_predictions(run.member_folder(round_index, name) / "out_of_fold.csv", frame)
     blend = Blend(kind="mean", members=MEMBERS, temperature=1.2, threshold=0.3)
     blended = blend.apply(probabilities[0])
-    for name in ("mean", "chosen"):
+    for name in ("mean", "selected"):
         frame = predictions.predictions_frame(ids, class_names, blended)
-        predictions.write_predictions(run.blend(number, name), frame)
-    write_json(run.round(number) / "blend.json", blend.model_dump(mode="json"))
+        predictions.write_predictions(run.blend_predictions_file(round_index, name), frame)
+    write_json(run.round_folder(round_index) / "blend.json", blend.model_dump(mode="json"))
 
     def figures(of):
         return compute_metrics(of, y_true, class_names).model_dump(mode="json")
 
-    networks = [{"stage": 0.0, "log_loss": 1.0}] * max(folds, 1)
+    networks = [{"layer_share": 0.0, "log_loss": 1.0}] * max(folds, 1)
     return {
-        "round": number,
+        "round": round_index,
         "members": {t: {**figures(probabilities[0, m]), "networks": networks} for m, t in enumerate(MEMBERS)},
         "blends": {blend.name: {"calibrated": True, **figures(blended)}},
-        "chosen": blend.name,
+        "selected": blend.name,
         "reasons": ["because"],
     }
 
@@ -139,7 +141,7 @@ def finish() -> Callable[..., Run]:
 def wild(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, tuple[str, ...]]:
     """A finished run of two rounds, and its labels, whose names are markup, long, or in Cyrillic."""
     run = finished(tmp_path_factory.mktemp("wild"))
-    assert tuple(json.loads(run.metrics.read_text("utf-8"))["class_names"]) == WILD
+    assert tuple(json.loads(run.metrics_file.read_text("utf-8"))["class_names"]) == WILD
     return run, WILD
 
 

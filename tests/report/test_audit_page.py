@@ -19,11 +19,11 @@ WILD = 'Нива "5" <b onmouseover=alert(1)>&amp; ' + "я" * 60
 
 
 def fill(root, clouds):
-    """Photos of two labels and a test part, with one fault of every kind."""
-    for number in range(8):
-        folder = root / "train" / (WILD, "Ford")[number % 2]
+    """Photos of two labels and a test split, with one fault of every kind."""
+    for index in range(8):
+        folder = root / "train" / (WILD, "Ford")[index % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        clouds(number).save(folder / f"{number}.jpg")
+        clouds(index).save(folder / f"{index}.jpg")
     wild, ford, test = root / "train" / WILD, root / "train" / "Ford", root / "test_upload"
     test.mkdir()
     clouds(100).save(test / "100.jpg")
@@ -73,7 +73,7 @@ def test_each_fault_has_its_photos_its_reason_and_their_files(audited):
     both = section(page, "two labels")
     assert f"train/{WILD}/0.jpg" in both and "train/Ford/stray.jpg" in both
     assert both.count("data:image/jpeg") == 2 and f'the same file under "Ford", "{WILD}"' in both
-    leaked = section(page, "in both parts")
+    leaked = section(page, "in both splits")
     assert "test_upload/known.jpg" in leaked and ">test photo<" in leaked and "train/Ford/1.jpg" in leaked
     unreadable = section(page, "unreadable")
     assert "empty" in unreadable and PLACEHOLDER in unreadable and "1 photo<" in unreadable
@@ -111,16 +111,16 @@ def test_rows_list_every_photo_of_every_finding(audited):
 
 def test_fragment_takes_what_a_run_keeps(audited):
     root, findings, table = audited
-    kept = table[["id", "path", "part", "label", "group", "fault"]]
+    kept = table[["id", "path", "split", "label", "group", "fault"]]
     part = audit_page.render_findings(root, findings, kept)
     assert part.count("<section") == len(audit_page.FINDING_KINDS) and "<html" not in part
     assert audit_page.render_findings(root, [], kept).count("<section") == 0
 
 
 def test_no_fault(tmp_path, clouds):
-    for number in range(4):
-        (tmp_path / str(number % 2)).mkdir(exist_ok=True)
-        clouds(number).save(tmp_path / str(number % 2) / f"{number}.png")
+    for index in range(4):
+        (tmp_path / str(index % 2)).mkdir(exist_ok=True)
+        clouds(index).save(tmp_path / str(index % 2) / f"{index}.png")
     result = audit_photos(find_photos(tmp_path))
     page = audit_page.render_audit_page(
         "fine", tmp_path, [asdict(finding) for finding in result.findings], result.table
@@ -139,7 +139,7 @@ def many(root, count, photo):
         {
             "id": [f"{i}.jpg" for i in range(count)],
             "path": "a.jpg",
-            "part": "train",
+            "split": "train",
             "label": [str(i % 2) for i in range(count)],
             "fault": "",
         }

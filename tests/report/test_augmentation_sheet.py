@@ -13,9 +13,9 @@ from fovsfe.report.augmentation_sheet import augmentation_sheet
 
 @pytest.fixture
 def photos(tmp_path):
-    for number in range(3):
-        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
-        Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC).save(tmp_path / f"{number}.png")
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC).save(tmp_path / f"{index}.png")
     return tmp_path
 
 

@@ -58,9 +58,9 @@ def test_the_report_can_be_open_page(browser, wild, width, scheme):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_audit_page_can_be_open_page(browser, wild, width, scheme, tmp_path):
     run, names = wild
-    manifest = read_manifest(run.manifest)
+    manifest = read_manifest(run.manifest_file)
     ids = [manifest["id"][manifest["label"] == name].iloc[0] for name in names]
-    kinds = {"two labels": "error", "in both parts": "error", "tiny": "warning", "read as": "info"}
+    kinds = {"two labels": "error", "in both splits": "error", "tiny": "warning", "read as": "info"}
     findings = [
         {"kind": kind, "severity": severity, "ids": ids, "detail": f"under {', '.join(names)}"}
         for kind, severity in kinds.items()
@@ -92,11 +92,11 @@ def open_page(browser, file, width, scheme):
     return page
 
 
-def test_a_matrix_is_chosen_without_a_network(browser, wild):
+def test_a_matrix_is_selected_without_a_network(browser, wild):
     page = browser.new_page()
     page.goto(write_report(wild[0]).as_uri())
     shown = page.locator("[data-choose] > [data-title]:visible")
-    assert shown.count() == 1 and "chosen" in shown.inner_text()
+    assert shown.count() == 1 and "selected" in shown.inner_text()
     page.locator("[data-choose] select").select_option(index=0)
     assert shown.count() == 1 and shown.get_attribute("data-title") == "test_resnet, round 1"
     page.close()

@@ -39,10 +39,10 @@ def make(root, members, make_network):
     """A run with these members (of MEMBERS)."""
     photos = root / "photos"
     photos.mkdir()
-    for number in range(4):
-        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+    for index in range(4):
+        pixels = np.random.default_rng(index).integers(0, 256, (6, 8, 3), np.uint8)
         image = Image.fromarray(pixels).resize((480, 300), Image.Resampling.BICUBIC)
-        image.save(photos / f"{number}.jpg")
+        image.save(photos / f"{index}.jpg")
     run = Run(root / "run")
     recipe = Recipe.model_validate(
         {
@@ -53,16 +53,16 @@ def make(root, members, make_network):
             ]
         }
     )
-    write_text(run.recipe, to_toml(recipe))
+    write_text(run.recipe_file, to_toml(recipe))
     files = {}
     for name in members:
-        files[name] = [run.fold(2, name, fold) / "network.safetensors" for fold in range(2)]
+        files[name] = [run.fold_folder(2, name, fold) / "network.safetensors" for fold in range(2)]
         for fold, file in enumerate(files[name]):
             file.parent.mkdir(parents=True)
             backbone, head = MEMBERS[name]
             trained = make_network(backbone, SIZE, head, len(LABELS), seed=fold)
             save_file({key: value.contiguous() for key, value in trained.state_dict().items()}, file)
-    proof_photos = np.stack([load_photo((photos / "0.jpg").read_bytes(), SIZE, "pad")])
+    parity_photos = np.stack([load_photo((photos / "0.jpg").read_bytes(), SIZE, "pad")])
     inputs = ExportInputs(
         networks=files,
         recipe=recipe,
@@ -71,10 +71,10 @@ def make(root, members, make_network):
         label_ids={label: label for label in LABELS},
         tta=("plain",),
         metrics={},
-        proof_photos=lambda title: proof_photos,
+        parity_photos=lambda name: parity_photos,
     )
-    export_bundle(run.bundle, inputs)
-    write_json(run.metrics, {"chosen": {"round": 2}})
+    export_bundle(run.bundle_folder, inputs)
+    write_json(run.metrics_file, {"selected": {"round": 2}})
     photos_of_run = pd.DataFrame({"path": [f"{i}.jpg" for i in range(4)], "fold": [0, 1, -1, 1]})
     return Made(run, photos, photos_of_run)
 
@@ -122,7 +122,7 @@ def test_a_photo_is_given_to_the_networks_that_were_not_trained_on_it(head, requ
         cams_for_photos(made.run, made.root, rows, ["Нива"] * len(rows))
         assert len(used) == networks
         if networks == 1:
-            expected = made.run.bundle / f"members/linear-{fold}.onnx" if head == "linear" else fold
+            expected = made.run.bundle_folder / f"members/linear-{fold}.onnx" if head == "linear" else fold
             assert used == [str(expected) if head == "linear" else fold]
 
 
@@ -135,7 +135,7 @@ def test_grad_cam_of_a_linear_head_is_the_class_activation_map(linear, make_netw
     """Selvaraju et al. 2017, section 3.1: equal but for the scale, which is made equal here."""
     trained = make_network("test_resnet", SIZE, "linear", len(LABELS), seed=0)
     pixels = load_photo((linear.root / "0.jpg").read_bytes(), SIZE, "pad")
-    activation = cams._class_activation(linear.run.bundle / "members/linear-0.onnx", 3)(pixels, 0)
+    activation = cams._class_activation(linear.run.bundle_folder / "members/linear-0.onnx", 3)(pixels, 0)
     for label in range(len(LABELS)):
         cam = grad_cam(trained, SIZE, len(LABELS))(pixels, label)
         assert cam.shape == activation.shape and cam.dtype == np.float32

@@ -55,7 +55,7 @@ def test_a_chart_is_the_same_every_time():
 
 @pytest.mark.parametrize("num_classes", [2, 10, 16, 30, 196])
 def test_a_matrix_of_any_size_is_small(num_classes):
-    names = [f"label {number}" for number in range(num_classes)]
+    names = [f"label {index}" for index in range(num_classes)]
     svg = matrix(names=names)
     assert len(svg) < 450_000
     assert (names[-1] in texts(svg)) == (num_classes <= MAX_NAMED)

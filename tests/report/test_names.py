@@ -36,12 +36,17 @@ def test_every_file_has_them_whole(fovsfe, wild, tmp_path):
     run = Run(tmp_path / "run")
     arguments = ("--recipe", tmp_path / "recipe.toml", "--weights", "none", "--out", run.root)
     assert fovsfe("train", photos, *arguments).code == 0
-    metrics = json.loads(run.metrics.read_text("utf-8"))
-    assert metrics["class_names"] == names and list(metrics["chosen"]["recall"]) == names
-    assert column(run.manifest, "label") == set(names)
-    for file in (run.member(1, "test_resnet") / "out_of_fold.csv", run.blend(1, "chosen")):
+    metrics = json.loads(run.metrics_file.read_text("utf-8"))
+    assert metrics["class_names"] == names and list(metrics["selected"]["recall"]) == names
+    assert column(run.manifest_file, "label") == set(names)
+    for file in (
+        run.member_folder(1, "test_resnet") / "out_of_fold.csv",
+        run.blend_predictions_file(1, "selected"),
+    ):
         assert header(file) == ["id", *names]
-    assert list(load_bundle(run.bundle).class_names) == names
-    predicted = fovsfe("predict", run.bundle, photos / "train" / "1", "--out", tmp_path / "predictions.csv")
+    assert list(load_bundle(run.bundle_folder).class_names) == names
+    predicted = fovsfe(
+        "predict", run.bundle_folder, photos / "train" / "1", "--out", tmp_path / "predictions.csv"
+    )
     assert predicted.code == 0 and column(tmp_path / "predictions.csv", "label") <= set(names)
     assert "<script>alert" not in render_report(run)

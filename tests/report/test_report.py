@@ -82,10 +82,10 @@ def test_figures_are_those_of_metrics_json(page, wild):
 
 def agree(page, run):
     """The figures of a page and of a finished run."""
-    metrics = json.loads(run.metrics.read_text("utf-8"))
-    chosen = metrics["chosen"]
-    assert page.seen.index(percent(chosen["accuracy"])) < page.seen.index("Why this one was chosen")
-    first, second, times = chosen["most_confused"]
+    metrics = json.loads(run.metrics_file.read_text("utf-8"))
+    selected = metrics["selected"]
+    assert page.seen.index(percent(selected["accuracy"])) < page.seen.index("Why this one was selected")
+    first, second, times = selected["most_confused"]
     assert f"{first} and {second} , confused with each other {times} time" in page.seen
     for each in metrics["rounds"]:
         members = list(each["members"].values())
@@ -98,12 +98,14 @@ def agree(page, run):
         for name, figures in each["blends"].items():
             row = f"{name} {each['round']} {percent(figures['accuracy'])} {figures['log_loss']:.4f}"
             assert f"{row} {'yes' if figures['calibrated'] else 'no'}" in page.seen
-    photos = read_manifest(run.manifest).query("part == 'train' and fault == ''")["label"].value_counts()
+    photos = (
+        read_manifest(run.manifest_file).query("split == 'train' and fault == ''")["label"].value_counts()
+    )
     for label in metrics["class_names"]:
-        row = f"{' '.join(label.split())} {photos[label]} {percent(chosen['recall'][label])}"
-        assert f"{row} {percent(chosen['precision'][label])}" in page.seen
-    wrong = round((1 - chosen["accuracy"]) * chosen["photos"])
-    assert f"{wrong} of {chosen['photos']} validation photos are misclassified" in page.seen
+        row = f"{' '.join(label.split())} {photos[label]} {percent(selected['recall'][label])}"
+        assert f"{row} {percent(selected['precision'][label])}" in page.seen
+    wrong = round((1 - selected["accuracy"]) * selected["photos"])
+    assert f"{wrong} of {selected['photos']} validation photos are misclassified" in page.seen
 
 
 def test_mistakes_are_mistakes(wild):
@@ -125,23 +127,23 @@ def test_an_unfinished_run_has_what_there_is(finish, tmp_path):
     everything = Page(render_report(run))
     assert "not finished" not in everything.seen
     # Taken away in the reverse order of a training; after each step the report must still be written.
-    run.metrics.unlink()
+    run.metrics_file.unlink()
     assert "Best so far mean of all members , round 2" in Page(render_report(run)).seen
-    (run.round(2) / "blend.json").unlink()
+    (run.round_folder(2) / "blend.json").unlink()
     assert "Best so far mean of all members , round 1" in Page(render_report(run)).seen
-    shutil.rmtree(run.round(2))
-    (run.round(1) / "blend.json").unlink()
-    shutil.rmtree(run.round(1) / "blends")
+    shutil.rmtree(run.round_folder(2))
+    (run.round_folder(1) / "blend.json").unlink()
+    shutil.rmtree(run.round_folder(1) / "blends")
     members = Page(render_report(run))
     assert {"comparison", "confusion", "mistakes", "members"} <= set(members.ids)
     assert "calibration" not in members.ids
-    shutil.rmtree(run.member(1, "second"))
+    shutil.rmtree(run.member_folder(1, "second"))
     assert "3 of 6 networks are trained" in Page(render_report(run)).seen
-    shutil.rmtree(run.round(1))
+    shutil.rmtree(run.round_folder(1))
     audited = Page(render_report(run))
     assert "No figures yet" in audited.seen and {"photos", "augmentation"} <= set(audited.ids)
-    run.manifest.unlink()
-    run.audit.unlink()
+    run.manifest_file.unlink()
+    run.audit_file.unlink()
     run.stopwatch.path.unlink()
     assert set(Page(render_report(run)).ids) & SECTIONS == {"summary", "reproduce"}
 
@@ -157,15 +159,17 @@ def test_thumbnails_keep_the_recipes_limit_of_pixels(finish, tmp_path):
     run = finish(tmp_path, ("a", "b"), rounds=1)
     Image.new("RGB", (150, 100)).save(tmp_path / "photos" / "train" / "0" / "0.jpg")
     assert PLACEHOLDER not in render_report(run)
-    limited = load_recipe(str(run.recipe)).model_copy(update={"photos": PhotoSettings(max_pixels=10_000)})
-    write_text(run.recipe, to_toml(limited))
+    limited = load_recipe(str(run.recipe_file)).model_copy(
+        update={"photos": PhotoSettings(max_pixels=10_000)}
+    )
+    write_text(run.recipe_file, to_toml(limited))
     sheet = render_report(run).partition("Examples of each label")[2].partition("</section>")[0]
     assert sheet.count(PLACEHOLDER) == 1
 
 
 @pytest.mark.parametrize("each", [1, 3])
 def test_many_labels_stay_a_small_file(finish, tmp_path, each):
-    names = tuple(f"label {number} " + "я" * 180 for number in range(300))
+    names = tuple(f"label {index} " + "я" * 180 for index in range(300))
     run = finish(tmp_path, names, each=each + 1, rounds=1)
     assert write_report(run).stat().st_size < 10e6
 
@@ -181,15 +185,15 @@ def test_the_command_writes_it(finish, tmp_path, fovsfe):
 
 def test_a_run_without_dataset_json_yet_has_a_report(finish, tmp_path):
     run = finish(tmp_path, ("a", "b"), rounds=1)
-    run.metrics.unlink()
-    run.dataset.unlink()
+    run.metrics_file.unlink()
+    run.dataset_file.unlink()
     page = Page(render_report(run))
     assert "No figures yet" in page.seen and {"summary", "cost", "reproduce"} <= set(page.ids)
 
 
 def test_a_finished_run_without_dataset_json_is_an_error(finish, tmp_path):
     run = finish(tmp_path, ("a", "b"), rounds=1)
-    run.dataset.unlink()
+    run.dataset_file.unlink()
     with pytest.raises(FovsfeError, match=r"dataset\.json"):
         render_report(run)
 
@@ -197,7 +201,9 @@ def test_a_finished_run_without_dataset_json_is_an_error(finish, tmp_path):
 def test_a_report_on_flowers_never_says_car(finish, tmp_path):
     about = {"title": "Which flower is it?", "noun": "flower", "plural": "flowers", "icon": "🌼"}
     run = finish(tmp_path, ("rose", "tulip"), accent="#ffd54a", **about)
-    write_json(run.audit, [{"kind": "tiny", "severity": "warning", "ids": ["0/0.jpg"], "detail": "small"}])
+    write_json(
+        run.audit_file, [{"kind": "tiny", "severity": "warning", "ids": ["0/0.jpg"], "detail": "small"}]
+    )
     page = Page(render_report(run))
     assert not re.search(r"\bcars?\b|badge", page.seen, re.IGNORECASE)
     assert "🌼 Which flower is it?" in page.seen and "Most confused of 2 flowers" in page.seen

@@ -19,9 +19,9 @@ def folded(finish, tmp_path):
 
 def test_members_are_put_together_from_the_folds_that_are_done(folded):
     complete = read_run_data(folded).rounds[0].members["second"]
-    folded.metrics.unlink()
-    (folded.member(1, "second") / "out_of_fold.csv").unlink()
-    (folded.fold(1, "second", 1) / "result.json").unlink()  # as if it were still training
+    folded.metrics_file.unlink()
+    (folded.member_folder(1, "second") / "out_of_fold.csv").unlink()
+    (folded.fold_folder(1, "second", 1) / "result.json").unlink()  # as if it were still training
     run_data = read_run_data(folded)
     part = run_data.rounds[0].members["second"]
     assert (run_data.manifest["fold"].iloc[part.val_idx] != 1).all() and len(part.val_idx) == 18
@@ -31,11 +31,13 @@ def test_members_are_put_together_from_the_folds_that_are_done(folded):
 
 
 def test_a_network_that_is_still_training_is_read_from_the_log(folded):
-    history = folded.fold(1, "second", 2) / "history.csv"
+    history = folded.fold_folder(1, "second", 2) / "history.csv"
     history.unlink()
     name = "second, round 1, fold 2"
     for epoch, loss in ((0, 3.0), (1, 2.0), (1, 1.5)):  # the last one again, after a crash
-        folded.log("epoch", network=name, stage=0.0, epoch=epoch, loss=loss, log_loss=loss, accuracy=0.5)
+        folded.log(
+            "epoch", network=name, layer_share=0.0, epoch=epoch, loss=loss, log_loss=loss, accuracy=0.5
+        )
     with (folded.root / "log.jsonl").open("a") as file:
         file.write('{"event": "epo')  # killed in mid-line
     curve = read_run_data(folded).rounds[0].curves["second"][2]
@@ -49,14 +51,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_predictions_for_other_photos_are_refused(folded):
-    lines = folded.manifest.read_text("utf-8").splitlines()
-    folded.manifest.write_text("\n".join(lines[:-1]) + "\n", "utf-8")
+    lines = folded.manifest_file.read_text("utf-8").splitlines()
+    folded.manifest_file.write_text("\n".join(lines[:-1]) + "\n", "utf-8")
     with pytest.raises(FovsfeError, match="photos"):
         read_run_data(folded)
 
 
 def test_a_damaged_file_is_named(folded):
-    folded.metrics.write_text(json.dumps({})[:1])
+    folded.metrics_file.write_text(json.dumps({})[:1])
     with pytest.raises(FovsfeError, match=r"metrics\.json"):
         read_run_data(folded)
 
@@ -72,19 +74,19 @@ def test_the_photos_are_not_listed(folded, monkeypatch):
     assert read_run_data(folded).class_names == ("a", "b", "c")
 
 
-def test_predictions_are_those_of_the_chosen_blend(folded):
+def test_predictions_are_those_of_the_selected_blend(folded):
     frame = predictions(read_run_data(folded))
     assert list(frame) == PREDICTION_COLUMNS and frame["id"].is_unique
-    blend = pd.read_csv(folded.blend(1, "chosen"), index_col="id").loc[frame["id"]]
+    blend = pd.read_csv(folded.blend_predictions_file(1, "selected"), index_col="id").loc[frame["id"]]
     assert frame["predicted"].tolist() == blend.idxmax(axis=1).tolist()
     np.testing.assert_allclose(frame["probability"], blend.max(axis=1))
     p_label = [blend.loc[row.id, row.label] for row in frame.itertuples()]
     np.testing.assert_allclose(frame["p_label"], p_label)
-    photos = pd.read_csv(folded.manifest, dtype={"label": str}).set_index("id").loc[frame["id"]]
+    photos = pd.read_csv(folded.manifest_file, dtype={"label": str}).set_index("id").loc[frame["id"]]
     for column in ("path", "label", "fold"):
         assert frame[column].tolist() == photos[column].tolist()
-    chosen = json.loads(folded.metrics.read_text("utf-8"))["chosen"]
-    assert (frame["label"] == frame["predicted"]).mean() == pytest.approx(chosen["accuracy"])
+    selected = json.loads(folded.metrics_file.read_text("utf-8"))["selected"]
+    assert (frame["label"] == frame["predicted"]).mean() == pytest.approx(selected["accuracy"])
 
 
 def test_mistakes_are_the_wrong_predictions_the_most_confident_first(folded):
@@ -96,8 +98,8 @@ def test_mistakes_are_the_wrong_predictions_the_most_confident_first(folded):
 
 
 def test_without_a_trained_network_there_are_no_predictions(folded):
-    folded.metrics.unlink()
-    shutil.rmtree(folded.round(1))
+    folded.metrics_file.unlink()
+    shutil.rmtree(folded.round_folder(1))
     run_data = read_run_data(folded)
     for frame in (predictions(run_data), mistakes(run_data)):
         assert frame.empty and list(frame) == PREDICTION_COLUMNS

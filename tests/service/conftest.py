@@ -90,15 +90,15 @@ def colour_bundle(
         folder,
         Bundle(
             class_names=names,
-            label_ids={label: str(number) for number, label in enumerate(names)},
+            label_ids={label: str(index) for index, label in enumerate(names)},
             translations={"ru": russian},
             about=about,
             members=(
                 BundleMember(
-                    title="colours",
+                    name="colours",
                     backbone="none",
                     size=(48, 64),
-                    fit="squash",
+                    resize_mode="squash",
                     has_cam=True,
                     networks=("members/colours.onnx",),
                 ),

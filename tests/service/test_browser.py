@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, FilePayload, Page, Route, expect, sync_
 
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.service.app import create_app
-from fovsfe.service.i18n import TRANSLATIONS, percent
+from fovsfe.service.i18n import TRANSLATIONS, format_percent
 from fovsfe.service.problems import PROBLEM_TYPES, Problem
 from fovsfe.service.settings import Settings
 
@@ -154,7 +154,7 @@ def test_a_photo_is_answered(
     (answer,) = Predictor(colours).predict([sent])
     likeliest = sorted(answer.probabilities, reverse=True)[:5]
     shown = card.locator(".percent")
-    expect(shown).to_have_text([percent(share, language) for share in likeliest])
+    expect(shown).to_have_text([format_percent(share, language) for share in likeliest])
     values = [float(value) for value in shown.evaluate_all("all => all.map((one) => one.value)")]
     assert values == pytest.approx(likeliest, abs=1e-3)
     longest, *_, shortest = card.locator("rect").evaluate_all(
@@ -299,7 +299,7 @@ def test_a_keyboard_is_enough_and_a_screen_reader_is_told(
     chooser.value.set_files(files(sent))
     expect(page.locator("#cards h3")).to_be_focused()
     likeliest = Predictor(colours).predict([sent])[0].probabilities.max()
-    expect(page.get_by_role("status")).to_have_text(f"Red car {percent(likeliest, 'en')}")
+    expect(page.get_by_role("status")).to_have_text(f"Red car {format_percent(likeliest, 'en')}")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Space")
     expect(page.locator(".heatmap")).to_be_visible()

@@ -95,7 +95,7 @@ def resident() -> int:
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_mutated_uploads_are_answered_or_refused(client: TestClient, count: int) -> None:
     chance, seeds, seen, before = random.Random(count), photos(), Counter[int](), 0
-    for number in range(count):
+    for index in range(count):
         data = mutated(chance.choice(seeds), seeds, chance)
         match chance.randrange(3):
             case 0:
@@ -108,7 +108,7 @@ def test_mutated_uploads_are_answered_or_refused(client: TestClient, count: int)
                 response = client.post("/", content=data, headers={"content-type": kind})
         seen[response.status_code] += 1
         assert response.status_code < 500, (response.status_code, response.text[:200])
-        if number == count // 4:
+        if index == count // 4:
             before = resident()
     assert seen[200] > count / 100, seen
     assert sum(n for status, n in seen.items() if status >= 400) > count / 10, seen

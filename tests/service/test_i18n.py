@@ -12,11 +12,11 @@ from fovsfe.service.i18n import (
     TRANSLATIONS,
     NumberFormat,
     Translation,
+    format_number,
+    format_percent,
+    format_size,
     language_of,
-    megabytes,
     messages_about,
-    number,
-    percent,
 )
 from fovsfe.service.problems import PROBLEM_TYPES
 
@@ -122,15 +122,15 @@ def test_any_header_gives_a_language(accepted: str) -> None:
     ],
 )
 def test_percentages_as_each_language_writes_them(share: float | None, english: str, russian: str) -> None:
-    assert percent(share, "en") == english
-    assert percent(share, "ru") == russian.replace(" %", "\N{NO-BREAK SPACE}%")
+    assert format_percent(share, "en") == english
+    assert format_percent(share, "ru") == russian.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def test_limits_are_never_said_to_be_larger_than_they_are() -> None:
-    assert megabytes(16 * 2**20, "en") == "16\N{NO-BREAK SPACE}MB"
-    assert megabytes(17 * 2**20 - 1, "ru") == "16\N{NO-BREAK SPACE}МБ"
-    assert megabytes(200_000, "en") == "195\N{NO-BREAK SPACE}kB"
-    assert number("0.25", "ru") == "0,25"
+    assert format_size(16 * 2**20, "en") == "16\N{NO-BREAK SPACE}MB"
+    assert format_size(17 * 2**20 - 1, "ru") == "16\N{NO-BREAK SPACE}МБ"
+    assert format_size(200_000, "en") == "195\N{NO-BREAK SPACE}kB"
+    assert format_number("0.25", "ru") == "0,25"
 
 
 def test_a_language_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,8 @@ def test_a_language_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> No
     assert language_of("de-AT, en;q=0.9, ru;q=0.8") == "de"
     assert language_of("fr, ru;q=0.8, de;q=0.7") == "ru"
     assert language_of("fr") == "en"
-    assert percent(0.931, "de") == "93,1\N{NO-BREAK SPACE}%"
-    assert megabytes(200_000, "de") == "195\N{NO-BREAK SPACE}kB"
+    assert format_percent(0.931, "de") == "93,1\N{NO-BREAK SPACE}%"
+    assert format_size(200_000, "de") == "195\N{NO-BREAK SPACE}kB"
 
     class GermanAbout(AboutSettings):
         de: AboutWords = AboutWords()

@@ -33,7 +33,7 @@ def test_text(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out.endswith("Z info    request status=200\n")
 
 
-def test_a_fault_tells_where_but_not_what_was_sent(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_exception_tells_where_but_not_what_was_sent(capfd: pytest.CaptureFixture[str]) -> None:
     with logs.written("json"):
         try:
             int("the visitor's secret")
@@ -41,7 +41,7 @@ def test_a_fault_tells_where_but_not_what_was_sent(capfd: pytest.CaptureFixture[
             logs.exception(error, request="abc")
     written = capfd.readouterr().out
     line = json.loads(written)
-    assert (line["error"], line["request"], line["level"]) == ("ValueError", "abc", "error")
+    assert (line["type"], line["request"], line["level"]) == ("ValueError", "abc", "error")
     assert line["at"][0].startswith(f"{__name__}:")
     assert "secret" not in written
 

@@ -116,5 +116,5 @@ def test_what_the_application_raises_is_answered_and_logged_without_its_words(
 
     with caplog.at_level("INFO", "fovsfe.service"):
         assert knock(state, b"x", b"", app=broken)[::2] == (500, b"internal")
-    assert [record.message for record in caplog.records] == ["fault", "request"]
+    assert [record.message for record in caplog.records] == ["exception", "request"]
     assert "secret" not in str([record.__dict__ for record in caplog.records])

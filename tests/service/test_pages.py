@@ -207,9 +207,9 @@ def test_the_browsers_language_counts_until_the_visitor_chooses(client: TestClie
     assert title["ru"] in seen(page).headings
     assert page.headers["content-language"] == "ru"
     assert "set-cookie" not in page.headers
-    chosen = client.get("/?lang=en", headers=russian)
-    assert title["en"] in seen(chosen).headings
-    assert re.search("lang=en;.*HttpOnly;.*Path=/;.*SameSite=lax", chosen.headers["set-cookie"])
+    english = client.get("/?lang=en", headers=russian)
+    assert title["en"] in seen(english).headings
+    assert re.search("lang=en;.*HttpOnly;.*Path=/;.*SameSite=lax", english.headers["set-cookie"])
     assert title["en"] in seen(client.get("/", headers=russian)).headings
     assert title["ru"] in seen(client.get("/?lang=ru")).headings
     assert title["ru"] in seen(client.get("/?lang=xx")).headings  # what is not spoken changes nothing
@@ -254,7 +254,7 @@ def test_several_photos_are_answered_in_their_order_and_a_bad_one_spoils_only_it
     page = seen(client.post("/", **form(photo("Black"), b"no photo at all", photo("Red car"))))
     of = [heading for heading in page.headings if heading in ("Black", "Red car", "This is not a photo")]
     assert of == ["Black", "This is not a photo", "Red car"]
-    assert [f"Photo {number}" in page.text for number in (1, 2, 3, 4)] == [True, True, True, False]
+    assert [f"Photo {index}" in page.text for index in (1, 2, 3, 4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("language", TRANSLATIONS)

@@ -79,8 +79,8 @@ def test_only_so_many_clients_are_remembered(clock: Clock, monkeypatch: pytest.M
 
 def test_several_workers_count_together(clock: Clock, tmp_path: Path) -> None:
     workers = [RateLimit(4, tmp_path / "rate") for _ in range(2)]
-    for number in range(4):
-        workers[number % 2].count("a")
+    for index in range(4):
+        workers[index % 2].count("a")
     workers.append(RateLimit(4, tmp_path / "rate"))  # which replaces one that died
     for worker in workers:
         with pytest.raises(Problem):

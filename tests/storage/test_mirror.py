@@ -34,9 +34,9 @@ def test_files_arrive_in_the_order_in_which_they_were_written(monkeypatch, locat
     order = []
     monkeypatch.setattr(mirror, "upload", lambda file, url, notify: order.append(file.name))
     with synced_folder(location) as folder:
-        for number, name in enumerate(["z", "checkpoint", "a"]):
+        for index, name in enumerate(["z", "checkpoint", "a"]):
             (folder / name).write_text("x")
-            os.utime(folder / name, ns=(number, number))
+            os.utime(folder / name, ns=(index, index))
     assert order == ["z", "checkpoint", "a"]
 
 

@@ -19,11 +19,11 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> ResizedPhotos:
     """81 photos of noise, every third one reddish, greenish or bluish."""
     folder = tmp_path_factory.mktemp("coloured")
     random = np.random.default_rng(0)
-    for number in range(81):
+    for index in range(81):
         pixels = random.integers(0, 180, (*SIZE, 3), dtype=np.uint8)
-        pixels[..., number % LABELS] += 60
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    return ResizedPhotos(folder, [f"{number}.png" for number in range(81)], SIZE, "pad", 10**6)
+        pixels[..., index % LABELS] += 60
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return ResizedPhotos(folder, [f"{index}.png" for index in range(81)], SIZE, "pad", 10**6)
 
 
 @pytest.fixture

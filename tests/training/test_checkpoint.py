@@ -11,9 +11,9 @@ from fovsfe.training import checkpoint
 from fovsfe.training.checkpoint import TrainingState
 
 
-def row(log_loss, stage=0.5, epoch=0):
+def row(log_loss, layer_share=0.5, epoch=0):
     return {
-        "stage": stage,
+        "layer_share": layer_share,
         "epoch": epoch,
         "loss": 1.0,
         "log_loss": log_loss,
@@ -35,20 +35,20 @@ def test_a_state_comes_back_whole(tmp_path):
     optimizer = torch.optim.AdamW([{"params": layer.parameters(), "full_lr": 0.1}], lr=0.1)
     layer(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    state = TrainingState(stage=2, epoch=3, epochs_without_improvement=1)
+    state = TrainingState(stage_index=2, epoch=3, epochs_without_improvement=1)
     state.record_epoch(row(0.7), layer.state_dict(), 0.0)
-    state.parts = {"network": layer.state_dict(), "optimizer": optimizer.state_dict()}
+    state.state_dicts = {"network": layer.state_dict(), "optimizer": optimizer.state_dict()}
     checkpoint.save_checkpoint(tmp_path / "a" / "checkpoint.pt", state)
     again = checkpoint.load_checkpoint(tmp_path / "a" / "checkpoint.pt")
-    assert (again.stage, again.epoch, again.epochs_without_improvement, again.history) == (
+    assert (again.stage_index, again.epoch, again.epochs_without_improvement, again.history) == (
         2,
         3,
         0,
         state.history,
     )
-    assert (again.stage_loss, again.best_loss, again.best_stage) == (0.7, 0.7, 0.5)
+    assert (again.stage_loss, again.best_loss, again.best_layer_share) == (0.7, 0.7, 0.5)
     assert all(torch.equal(again.best[name], value) for name, value in layer.state_dict().items())
-    saved, original = again.parts["optimizer"], optimizer.state_dict()
+    saved, original = again.state_dicts["optimizer"], optimizer.state_dict()
     assert saved["param_groups"] == original["param_groups"]
     assert torch.equal(saved["state"][0]["exp_avg"], original["state"][0]["exp_avg"])
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["checkpoint.pt"]
@@ -61,7 +61,7 @@ def test_the_best_network_is_kept_as_it_was():
     state.record_epoch(row(0.5, 0.5), current, 0.0)
     current["w"] += 1
     state.record_epoch(row(0.6, 1.0), current, 0.0)
-    assert (state.best_loss, state.best_stage) == (0.5, 0.5)
+    assert (state.best_loss, state.best_layer_share) == (0.5, 0.5)
     assert torch.equal(state.best["w"], weights(2)["w"])
     assert [each["log_loss"] for each in state.history] == [0.9, 0.5, 0.6]
 
@@ -76,10 +76,16 @@ def test_idle_counts_epochs_without_enough_gain():
 
 
 def test_a_stage_starts_to_count_anew_but_the_best_stays():
-    state = TrainingState(parts={"network": weights(1)})
+    state = TrainingState(state_dicts={"network": weights(1)})
     state.record_epoch(row(0.4), weights(1), 0.0)
     state.end_stage()
-    assert (state.stage, state.epoch, state.epochs_without_improvement, state.stage_loss, state.parts) == (
+    assert (
+        state.stage_index,
+        state.epoch,
+        state.epochs_without_improvement,
+        state.stage_loss,
+        state.state_dicts,
+    ) == (
         1,
         0,
         0,
@@ -113,7 +119,7 @@ def test_a_damaged_file_is_named(tmp_path, damage):
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     file = tmp_path / "checkpoint.pt"
-    checkpoint.save_checkpoint(file, TrainingState(stage=1))
+    checkpoint.save_checkpoint(file, TrainingState(stage_index=1))
 
     def refuse(value, path):
         path.write_bytes(b"half")
@@ -121,9 +127,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint.torch, "save", refuse)
     with pytest.raises(FovsfeError, match="cannot write") as caught:
-        checkpoint.save_checkpoint(file, TrainingState(stage=2))
+        checkpoint.save_checkpoint(file, TrainingState(stage_index=2))
     assert "\n" not in str(caught.value)
-    assert checkpoint.load_checkpoint(file).stage == 1
+    assert checkpoint.load_checkpoint(file).stage_index == 1
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -131,5 +137,5 @@ def test_history_as_csv(tmp_path):
     checkpoint.write_history(tmp_path / "history.csv", [row(0.5), row(0.25, 1.0, 1)])
     with (tmp_path / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["stage", "epoch", "loss", "log_loss", "accuracy", "seconds"]
+    assert list(rows[0]) == ["layer_share", "epoch", "loss", "log_loss", "accuracy", "seconds"]
     assert [float(each["log_loss"]) for each in rows] == [0.5, 0.25]

@@ -43,9 +43,9 @@ PROGRAM = "from fovsfe.cli import main; main()"
 def here(tmp_path, monkeypatch):
     """A folder with 24 photos of two labels and a recipe, where processes work."""
     random = np.random.default_rng(0)
-    for number in range(24):
+    for index in range(24):
         pixels = random.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-        file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        file = tmp_path / "photos" / "ab"[index % 2] / f"{index}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).resize((96, 72)).save(file)
     (tmp_path / "mine.toml").write_text(RECIPE)
@@ -109,7 +109,7 @@ class Pair:
 
 def figures(run):
     """Every epoch's figures, and the answers."""
-    fold = Run(run).fold(1, "test_resnet", 0)
+    fold = Run(run).fold_folder(1, "test_resnet", 0)
     with (fold / "history.csv").open(newline="") as file:
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     with np.load(fold / "predictions.npz") as saved:
@@ -155,7 +155,7 @@ def test_two_processes_count_no_photo_twice(here):
     assert Pair(train(), (NO_PICKLES, NO_PICKLES)).end() == [(0, []), (0, [])]
     context = RunContext.open(Run(here / "run"))
     (member,) = context.recipe.members
-    fold = context.run.fold(1, member.title, 0)
+    fold = context.run.fold_folder(1, member.unique_name, 0)
     network = build_network(member.backbone, member.size, member.head, 2, "none").eval()
     network.load_state_dict(load_file(fold / "network.safetensors"))
     photos = context.resized(member)
@@ -197,7 +197,7 @@ def test_an_error_of_one_process_ends_both_with_one_line(here, programs, line):
     assert first == 1
     assert len(said) == 1 and re.fullmatch(line, said[0]), said
     assert second == (0, [])
-    assert not Run(here / "run").metrics.exists()
+    assert not Run(here / "run").metrics_file.exists()
 
 
 def test_an_error_before_any_training_ends_those_that_wait(here):
@@ -225,7 +225,7 @@ def wait_for(what, process, seconds=300):
 
 def trains(here):
     log = here / "run" / "log.jsonl"
-    return log.exists() and '"stage": 1.0' in log.read_text()
+    return log.exists() and '"layer_share": 1.0' in log.read_text()
 
 
 def test_ctrl_c_is_one_line_and_the_run_goes_on(here):
@@ -249,4 +249,4 @@ def test_a_process_that_is_killed_ends_the_other_and_the_run_goes_on(here, kille
     assert code == 1
     assert len(said) == 1 and "lost" in said[0], said
     assert Pair(["resume", "run"]).end() == [(0, []), (0, [])]
-    assert Run(here / "run").metrics.exists()
+    assert Run(here / "run").metrics_file.exists()

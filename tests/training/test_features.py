@@ -32,7 +32,12 @@ class CountedPhotos(ResizedPhotos):
 def counted(coloured):
     READS.clear()
     return CountedPhotos(
-        coloured.root, coloured.paths, coloured.size, coloured.fit, coloured.max_pixels, coloured.cache
+        coloured.root,
+        coloured.paths,
+        coloured.size,
+        coloured.resize_mode,
+        coloured.max_pixels,
+        coloured.cache,
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from fovsfe.errors import FovsfeError
-from fovsfe.networks.layers import unfreeze_stage
+from fovsfe.networks.layers import unfreeze_layers
 from fovsfe.networks.network import build_network
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.recipe import MemberSettings
@@ -87,7 +87,7 @@ def test_it_learns_and_leaves_what_it_says(make_task):
     np.testing.assert_allclose(val, direct(task, task.val_idx), atol=1e-5)
     np.testing.assert_allclose(test, direct(task, task.test_idx), atol=1e-5)
     rows = history(task)
-    assert [(row["stage"], row["epoch"]) for row in rows] == [
+    assert [(row["layer_share"], row["epoch"]) for row in rows] == [
         *((0, e) for e in range(3)),
         *((1, e) for e in range(4)),
     ]
@@ -97,7 +97,7 @@ def test_the_best_epoch_of_all_stages_is_kept(make_task):
     task = train(make_task())
     best = min(history(task), key=lambda row: row["log_loss"])
     assert result(task)["log_loss"] == pytest.approx(best["log_loss"])
-    assert result(task)["stage"] == best["stage"]
+    assert result(task)["layer_share"] == best["layer_share"]
     val, _ = answers(task)
     assert log_loss(val[0], task.y_true) == pytest.approx(best["log_loss"], abs=1e-4)
     assert accuracy(val[0], task.y_true) == pytest.approx(best["accuracy"])
@@ -106,9 +106,9 @@ def test_the_best_epoch_of_all_stages_is_kept(make_task):
 def test_a_stage_that_spoils_the_network_is_not_kept(make_task):
     task = train(make_task(optimizer="sgd", lr=10.0, ema=0.0, warmup=0.0))
     rows = history(task)
-    head = min((row for row in rows if row["stage"] == 0), key=lambda row: row["log_loss"])
-    assert all(not row["log_loss"] < head["log_loss"] for row in rows if row["stage"] > 0)
-    assert result(task)["stage"] == 0
+    head = min((row for row in rows if row["layer_share"] == 0), key=lambda row: row["log_loss"])
+    assert all(not row["log_loss"] < head["log_loss"] for row in rows if row["layer_share"] > 0)
+    assert result(task)["layer_share"] == 0
     val, _ = answers(task)
     assert log_loss(val[0], task.y_true) == pytest.approx(head["log_loss"], abs=5e-3)  # features are float16
 
@@ -128,13 +128,13 @@ def test_each_stage_starts_from_the_best_so_far(make_task, monkeypatch):
         photos = torch.from_numpy(np.stack([task.photos[int(i)] for i in task.val_idx]))
         logits = network.eval()(photos)
         at_start.append((share, log_loss(logits.softmax(-1).numpy(), task.y_true)))
-        unfreeze_stage(network, share)
+        unfreeze_layers(network, share)
 
-    monkeypatch.setattr(stages, "unfreeze_stage", open_and_validate)
+    monkeypatch.setattr(stages, "unfreeze_layers", open_and_validate)
     train(task)
     assert [share for share, _ in at_start] == [0.5, 0.75, 1.0]
     for share, loss in at_start:
-        before = min(row["log_loss"] for row in history(task) if row["stage"] < share)
+        before = min(row["log_loss"] for row in history(task) if row["layer_share"] < share)
         assert loss == pytest.approx(before, abs=5e-3)  # features are float16
 
 
@@ -182,21 +182,21 @@ def test_a_hidden_head_learns_in_the_smallest_batches(make_task):
 
 def test_stressed_validation_stands_beside_the_clean_one(make_task):
     clean = train(make_task("clean"))
-    stressed = train(make_task("stressed", augment={"stressed_validation": True}))
-    assert 0 <= result(stressed)["stressed_accuracy"] <= 1
-    assert {k: v for k, v in result(stressed).items() if k != "stressed_accuracy"} == result(clean)
-    assert np.array_equal(answers(stressed)[0], answers(clean)[0])
+    measured = train(make_task("robustness", augment={"measure_robustness": True}))
+    assert 0 <= result(measured)["robustness"] <= 1
+    assert {k: v for k, v in result(measured).items() if k != "robustness"} == result(clean)
+    assert np.array_equal(answers(measured)[0], answers(clean)[0])
 
 
 def test_early_stopping(make_task):
     task = train(make_task(patience=2, min_delta=100.0, epochs=9, head_epochs=9))
-    stages = Counter(row["stage"] for row in history(task))
+    stages = Counter(row["layer_share"] for row in history(task))
     assert stages == {0: 3, 1: 3}  # the first gains; two more are waited for
 
 
 def test_patience_that_is_never_lost(make_task):
     task = train(make_task(patience=100, epochs=5, head_epochs=6))
-    assert Counter(row["stage"] for row in history(task)) == {0: 6, 1: 5}
+    assert Counter(row["layer_share"] for row in history(task)) == {0: 6, 1: 5}
 
 
 def test_the_loss_is_that_of_the_targets(make_task):
@@ -222,7 +222,9 @@ class CountedPhotos(ResizedPhotos):
 
 
 def test_the_head_stage_reads_each_photo_once_whatever_the_number_of_epochs(make_task, coloured):
-    photos = CountedPhotos(coloured.root, coloured.paths, coloured.size, coloured.fit, coloured.max_pixels)
+    photos = CountedPhotos(
+        coloured.root, coloured.paths, coloured.size, coloured.resize_mode, coloured.max_pixels
+    )
     READS.clear()
     during = Counter()
 
@@ -236,7 +238,9 @@ def test_the_head_stage_reads_each_photo_once_whatever_the_number_of_epochs(make
 
 
 def test_photos_that_judge_are_never_learned_from(make_task, coloured):
-    photos = CountedPhotos(coloured.root, coloured.paths, coloured.size, coloured.fit, coloured.max_pixels)
+    photos = CountedPhotos(
+        coloured.root, coloured.paths, coloured.size, coloured.resize_mode, coloured.max_pixels
+    )
     READS.clear()
     steps = Counter()
 
@@ -284,8 +288,8 @@ def test_interrupted_anywhere_it_ends_the_same(make_task):
     undisturbed = make_task("undisturbed", **ROUGH)
     events = count_events(undisturbed)
     first = {}
-    for number, event in enumerate(events):
-        first.setdefault((event["type"], event.get("stage")), number)
+    for index, event in enumerate(events):
+        first.setdefault((event["type"], event.get("layer_share")), index)
     step, epoch = first["step", 1.0], first["epoch", 1.0]
     moments = [0, first["epoch", 0.0] + 1, step + 2, epoch, len(events) - 1]
     for moment in moments:
@@ -310,7 +314,7 @@ def test_interrupted_in_every_epoch_it_ends_the_same(make_task):
     while not (task.folder / "result.json").exists():
 
         def show(event):
-            if event["type"] == "epoch" and event["stage"] > 0:
+            if event["type"] == "epoch" and event["layer_share"] > 0:
                 raise Stop
 
         try:
@@ -325,13 +329,13 @@ def test_a_resumed_training_does_not_go_back_to_epochs_that_are_done(make_task):
     task = make_task()
 
     def stop(event):
-        if event["type"] == "epoch" and event["stage"] == 1 and event["epoch"] == 1:
+        if event["type"] == "epoch" and event["layer_share"] == 1 and event["epoch"] == 1:
             raise Stop
 
     with pytest.raises(Stop):
         train(task, stop)
     seen = []
-    train(task, lambda event: seen.append((event.get("stage"), event.get("epoch"))))
+    train(task, lambda event: seen.append((event.get("layer_share"), event.get("epoch"))))
     assert min(seen) == (1.0, 2)
 
 
@@ -339,8 +343,8 @@ def test_a_resumed_training_does_not_go_back_to_epochs_that_are_done(make_task):
 
 
 def test_a_deadline_in_the_past_still_leaves_a_result(make_task):
-    for number, shares in enumerate([[0, 0.5, 1.0], [0.5, 1.0], [1.0]]):
-        task = make_task(f"late-{number}", deadline=time.monotonic() - 100, stages=shares, epochs=1000)
+    for index, shares in enumerate([[0, 0.5, 1.0], [0.5, 1.0], [1.0]]):
+        task = make_task(f"late-{index}", deadline=time.monotonic() - 100, stages=shares, epochs=1000)
         started = time.monotonic()
         train(task)
         assert time.monotonic() - started < 20
@@ -362,7 +366,7 @@ def test_the_head_stage_keeps_to_its_share_of_the_time(make_task):
 def test_a_head_learns_also_where_time_is_up(make_task):
     task = make_task(stages=[0, 1.0], head_epochs=10, deadline=time.monotonic() - 100)
     train(task)
-    assert [row["stage"] for row in history(task)].count(0.0) > 1
+    assert [row["layer_share"] for row in history(task)].count(0.0) > 1
 
 
 class Clock:
@@ -394,7 +398,7 @@ def test_a_deadline_is_kept_and_the_learning_rate_anneals(make_task, coloured, m
 
     def on_event(event):
         if event["type"] == "step":
-            progress.append((event["stage"], event["progress"]))
+            progress.append((event["layer_share"], event["progress"]))
 
     until = CLOCK.seconds + 4
     photos = TimedPhotos(**vars(coloured))

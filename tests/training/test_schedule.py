@@ -1,4 +1,4 @@
-"""training.schedule: learning rates that always fall to nothing, and the parts of the time."""
+"""training.schedule: learning rates that always fall to nothing, and the shares of the time."""
 
 import time
 from types import SimpleNamespace
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fovsfe.training import schedule
-from fovsfe.training.schedule import StageProgress, lr_factor, moment_after, time_fractions
+from fovsfe.training.schedule import StageProgress, lr_factor, share_deadline, time_shares
 
 ALONE = SimpleNamespace(broadcast=lambda value: value)
 
@@ -20,10 +20,10 @@ def clock(monkeypatch):
 
 
 def test_share_of_what_is_left(clock):
-    assert moment_after(0.5, None) is None
-    assert moment_after(0.25, 1100.0) == 1025.0
-    assert moment_after(1.0, 1100.0) == 1100.0
-    assert moment_after(0.5, 900.0) == 1000.0  # too late: now
+    assert share_deadline(0.5, None) is None
+    assert share_deadline(0.25, 1100.0) == 1025.0
+    assert share_deadline(1.0, 1100.0) == 1100.0
+    assert share_deadline(0.5, 900.0) == 1000.0  # too late: now
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 0.9])
@@ -87,8 +87,8 @@ def test_all_processes_follow_the_clock_of_the_first():
 
 
 def test_fractions_of_time_are_those_of_the_waves_that_are_left():
-    assert time_fractions([1, 1, 1, 1, 1], [], 2) == pytest.approx([1 / 3, 1 / 3, 1 / 2, 1 / 2, 1])
-    assert time_fractions([1, 1], [1, 1], 2) == pytest.approx([1 / 2, 1 / 2])
-    assert time_fractions([1, 3], [], 1) == pytest.approx([1 / 4, 1])
-    assert time_fractions([1, 3], [], 2) == pytest.approx([1 / 3, 1])
-    assert time_fractions([1, 3], [4], 1) == pytest.approx([1 / 8, 3 / 7])
+    assert time_shares([1, 1, 1, 1, 1], [], 2) == pytest.approx([1 / 3, 1 / 3, 1 / 2, 1 / 2, 1])
+    assert time_shares([1, 1], [1, 1], 2) == pytest.approx([1 / 2, 1 / 2])
+    assert time_shares([1, 3], [], 1) == pytest.approx([1 / 4, 1])
+    assert time_shares([1, 3], [], 2) == pytest.approx([1 / 3, 1])
+    assert time_shares([1, 3], [4], 1) == pytest.approx([1 / 8, 3 / 7])

@@ -47,7 +47,7 @@ class Watch:
         self.seen = []
 
     def __call__(self, event):
-        self.seen.append((event["type"], event.get("stage"), event.get("epoch"), compiled()))
+        self.seen.append((event["type"], event.get("layer_share"), event.get("epoch"), compiled()))
 
     def after_the_first_step(self, stage):
         """Graphs compiled from a stage's second step on: in its first epoch's steps, and in later epochs."""
@@ -123,7 +123,7 @@ def test_a_stage_is_one_graph(make_task, coloured, backbone, size, precision, ch
         assert watch.after_the_first_step(stage) == (0, 0)
     assert not fallbacks()
     rows = history(task)
-    assert Counter(row["stage"] for row in rows if row["stage"]) == {0.5: 2, 1.0: 2}
+    assert Counter(row["layer_share"] for row in rows if row["layer_share"]) == {0.5: 2, 1.0: 2}
     assert all(np.isfinite(row["loss"]) and np.isfinite(row["log_loss"]) for row in rows)
     val, test = answers(task)
     assert (val.shape, test.shape) == ((2, 15, 3), (2, 12, 3))  # no batch's filling is among them
@@ -190,6 +190,6 @@ class Spoilt(ResizedPhotos):
 
 def test_a_photo_that_a_thread_cannot_read_ends_the_training(make_task, coloured):
     """Not only the epoch."""
-    photos = Spoilt(coloured.root, coloured.paths, coloured.size, coloured.fit, coloured.max_pixels)
+    photos = Spoilt(coloured.root, coloured.paths, coloured.size, coloured.resize_mode, coloured.max_pixels)
     with pytest.raises(FovsfeError, match=r"7\.png: could be read when the run began"):
         train(make_task(stages=[1.0], photos=photos))

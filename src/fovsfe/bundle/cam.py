@@ -8,7 +8,7 @@ from PIL import Image
 from fovsfe.arrays import Floats
 from fovsfe.bundle.format import Bundle, BundleMember
 from fovsfe.bundle.predictor import Cams, Prediction
-from fovsfe.photos.decode import fit_boxes
+from fovsfe.photos.decode import resize_boxes
 
 MAX_SIDE = 320  # pixels: a map is a few cells wide, and a page stretches the picture over the photo
 
@@ -26,8 +26,9 @@ def cam_overlay(prediction: Prediction, bundle: Bundle, label: int, size: tuple[
     """Returns the heat map of what spoke for a label: a transparent PNG (RGBA) to lay over the photo.
 
     The members' maps are added, with the weights that stacking gives the members, or their precisions for the
-    label in a blend by precision; in other blends all members count alike. What a member's fitted photo does
-    not show stays clear. The picture has the photo's aspect and a longest side of at most 320 pixels.
+    label in a precision-weighted blend; in other blends all members count alike. What a member's resized
+    photo does not show stays clear. The picture has the photo's aspect and a longest side of at most 320
+    pixels.
 
     Args:
         label: a position in `bundle.class_names`.
@@ -63,22 +64,22 @@ def _evidence(
     (height, width).
     """
     evidence = cams[:, :, label].astype(np.float64) - cams.mean(axis=2)
-    (left, top, right, bottom), (x0, y0, x1, y1) = fit_boxes(photo, member.size, member.fit)
+    (left, top, right, bottom), (x0, y0, x1, y1) = resize_boxes(photo, member.size, member.resize_mode)
     rows = _interpolation(picture[0], photo[0], (top, bottom), (y0, y1), member.size[0], len(evidence))
     columns = _interpolation(picture[1], photo[1], (left, right), (x0, x1), member.size[1], evidence.shape[1])
     return np.asarray(rows @ evidence @ columns.T)
 
 
 def _interpolation(
-    pixels: int, photo: int, source: tuple[float, float], target: tuple[int, int], fitted: int, cells: int
+    pixels: int, photo: int, source: tuple[float, float], target: tuple[int, int], resized: int, cells: int
 ) -> Floats:
     """Returns, along one side, how much of each cell of a map a pixel of the picture shows.
 
     It is float64 (pixels, cells), linear between the centres of the cells. `source`, a part of the photo's
-    side, lies at `target` of the fitted photo's.
+    side, lies at `target` of the resized photo's.
     """
     centres = (np.arange(pixels) + 0.5) * photo / pixels
     fraction = (centres - source[0]) / (source[1] - source[0])
-    position = (target[0] + fraction * (target[1] - target[0])) * cells / fitted - 0.5
+    position = (target[0] + fraction * (target[1] - target[0])) * cells / resized - 0.5
     weights = np.maximum(1 - np.abs(position.clip(0, cells - 1)[:, None] - np.arange(cells)), 0)
     return np.asarray(weights * ((fraction >= 0) & (fraction <= 1))[:, None])

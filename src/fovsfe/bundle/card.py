@@ -67,8 +67,8 @@ def _description(bundle: Bundle) -> Iterator[str]:
     yield "| member | backbone | photo, height x width | networks | class activation maps |"
     yield "|---|---|---|---|---|"
     for member in bundle.members:
-        names = f"{_text(member.title)} | {_text(member.backbone)}"
-        photo = f"{member.size[0]} x {member.size[1]}, {member.fit}"
+        names = f"{_text(member.name)} | {_text(member.backbone)}"
+        photo = f"{member.size[0]} x {member.size[1]}, {member.resize_mode}"
         yield f"| {names} | {photo} | {len(member.networks)} | {'yes' if member.has_cam else 'no'} |"
     yield ""
     yield (
@@ -88,7 +88,7 @@ def _data(bundle: Bundle) -> Iterator[str]:
     unreadable = f"; {data['unreadable']:,} could not be read" if data["unreadable"] else ""
     yield f"{_count(data['labelled'], 'labelled photo')} and {data['test']:,} without labels{unreadable}."
     yield ""
-    findings = [f"{_text(name)}: {_count(number, 'time')}" for name, number in data["findings"].items()]
+    findings = [f"{_text(name)}: {_count(times, 'time')}" for name, times in data["findings"].items()]
     yield f"The audit of the photos found {'; '.join(findings) or 'no faults'}."
     yield ""
     yield "| label | photos |"
@@ -137,8 +137,8 @@ def _evaluation(bundle: Bundle) -> Iterator[str]:
     yield "| | accuracy | 95% interval | log loss | calibration error |"
     yield "|---|---|---|---|---|"
     yield _figures("the blend", bundle.metrics)
-    for title, metrics in bundle.metrics.get("members", {}).items():
-        yield _figures(title, metrics)
+    for name, metrics in bundle.metrics.get("members", {}).items():
+        yield _figures(name, metrics)
     yield ""
     if pairs := list(_confused_pairs(bundle)):
         yield "Most often taken for each other:"
@@ -156,14 +156,14 @@ def _evaluation(bundle: Bundle) -> Iterator[str]:
 
 def _fidelity(bundle: Bundle) -> Iterator[str]:
     """How the exported networks compare with the trained ones."""
-    if proof := bundle.proof:
-        yield f"The exported and the trained networks were compared on {_count(proof.photos, 'photo')}: their"
-        yield f"probabilities differ by at most {proof.greatest_difference:.1e}, and they predict the same"
-        yield f"label for {_percent(proof.agreement)}."
+    if parity := bundle.parity:
+        yield f"The exported and the trained networks were compared on {_count(parity.photos, 'photo')}:"
+        yield f"their probabilities differ by at most {parity.greatest_difference:.1e}, and they predict the"
+        yield f"same label for {_percent(parity.agreement)}."
         yield ""
-    if check := bundle.precision.check:
-        precision = "compute in 8 bits" if bundle.precision.kind == "int8" else "have weights in 16 bits"
-        yield f"The figures above are of the networks as trained; those of this bundle {precision}. On"
+    if check := bundle.quantization.check:
+        difference = "compute in 8 bits" if bundle.quantization.kind == "int8" else "have weights in 16 bits"
+        yield f"The figures above are of the networks as trained; those of this bundle {difference}. On"
         yield f"{_count(check.photos, 'held-out photo')}, the blend predicts {_percent(check.after)}"
         yield f"correctly with them, and {_percent(check.before)} with the networks as trained; a loss of up"
         yield f"to {_percent(check.margin)} was allowed."
@@ -173,10 +173,10 @@ def _fidelity(bundle: Bundle) -> Iterator[str]:
 def _confused_pairs(bundle: Bundle) -> Iterator[str]:
     """The most confused pair of the blend and, if there are several members, of each."""
     members = bundle.metrics.get("members", {})
-    for title, metrics in {"the blend": bundle.metrics, **(members if len(members) > 1 else {})}.items():
+    for name, metrics in {"the blend": bundle.metrics, **(members if len(members) > 1 else {})}.items():
         if pair := metrics.get("most_confused"):
             first, second, mistakes = pair
-            yield f"- {_text(first)} and {_text(second)}: {_count(mistakes, 'time')} by {_text(title)}"
+            yield f"- {_text(first)} and {_text(second)}: {_count(mistakes, 'time')} by {_text(name)}"
 
 
 def _limitations(bundle: Bundle) -> Iterator[str]:
@@ -220,8 +220,8 @@ def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f}%"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _text(text: str) -> str:

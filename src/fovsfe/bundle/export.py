@@ -1,4 +1,4 @@
-"""From trained networks to a bundle: their ONNX graphs, the blend, the card, and the proof of the graphs."""
+"""From trained networks to a bundle: their ONNX graphs, the blend, the card, and the parity check."""
 
 import io
 import shutil
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fovsfe.arrays import Floats, Pixels
 from fovsfe.bundle.card import render_card
-from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, Bundle, BundleMember, Proof, write_bundle
+from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, Bundle, BundleMember, ParityCheck, write_bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.bundle.quantize import QuantizationData, quantize_bundle
 from fovsfe.ensemble.blend import Blend
@@ -37,7 +37,7 @@ class ExportInputs:
     """What a bundle is made of."""
 
     networks: Mapping[str, Sequence[Path]]
-    """title of a member of the blend -> network.safetensors of its folds"""
+    """name of a member of the blend -> network.safetensors of its folds"""
     recipe: Recipe
     blend: Blend
     class_names: Sequence[str]
@@ -46,31 +46,31 @@ class ExportInputs:
     """the test-time variants, "plain" first"""
     metrics: Mapping[str, Any]
     """see `format.Bundle.metrics`"""
-    proof_photos: Callable[[str], Pixels]
-    """title of a member -> some held-out photos, uint8 (n, *size, 3), the same ones for every member"""
+    parity_photos: Callable[[str], Pixels]
+    """name of a member -> some held-out photos, uint8 (n, *size, 3), the same ones for every member"""
     translations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """language -> label -> its name there"""
-    quantization: QuantizationData | None = None
-    """what reducing the precision needs; None: float32"""
+    quantization_data: QuantizationData | None = None
+    """what quantization needs; None: float32"""
 
 
 def export_bundle(folder: Path, inputs: ExportInputs) -> Bundle:
     """Makes the bundle `folder`, in place of the bundle that may be there; whole or not at all.
 
-    The plain proof photos go through every trained network and every graph, whose probabilities must be the
+    The plain parity photos go through every trained network and every graph, whose probabilities must be the
     same. The same inputs give the same files to the byte.
 
     Raises:
         FovsfeError: a network's file is missing or damaged, the folder cannot be written or holds something
-            else, the bundle's probabilities are not the trained networks', or a reduced precision costs too
+            else, the bundle's probabilities are not the trained networks', or quantization costs too
             much accuracy.
     """
     blend = inputs.blend
-    photos = [inputs.proof_photos(title) for title in blend.members]
+    photos = [inputs.parity_photos(name) for name in blend.members]
     with _replacing(folder.resolve()) as temporary:
         exported = [
-            _export_member(temporary, inputs, title, shown)
-            for title, shown in zip(blend.members, photos, strict=True)
+            _export_member(temporary, inputs, name, shown)
+            for name, shown in zip(blend.members, photos, strict=True)
         ]
         trained = np.stack([probabilities for _, probabilities in exported])
         bundle = Bundle(
@@ -83,52 +83,52 @@ def export_bundle(folder: Path, inputs: ExportInputs) -> Bundle:
             blend=blend,
             metrics=dict(inputs.metrics),
         )
-        write_bundle(temporary, bundle)  # already here: the proof is of what will be loaded
-        proof = _prove(temporary, trained, photos, MAX_DIFFERENCE)
-        if inputs.quantization is not None:
-            precision = quantize_bundle(temporary, bundle, inputs.quantization)
-            bundle = bundle.model_copy(update={"precision": precision})
+        write_bundle(temporary, bundle)  # already here: parity is checked on what will be loaded
+        parity = _check_parity(temporary, trained, photos, MAX_DIFFERENCE)
+        if inputs.quantization_data is not None:
+            quantization = quantize_bundle(temporary, bundle, inputs.quantization_data)
+            bundle = bundle.model_copy(update={"quantization": quantization})
             write_bundle(temporary, bundle)
-            proof = _prove(temporary, trained, photos, 1.0)  # its accuracy has been checked instead
-        bundle = bundle.model_copy(update={"proof": proof})
+            parity = _check_parity(temporary, trained, photos, 1.0)  # its accuracy has been checked instead
+        bundle = bundle.model_copy(update={"parity": parity})
         write_text(temporary / CARD_FILE, render_card(bundle))
         return write_bundle(temporary, bundle)
 
 
 def _export_member(
-    folder: Path, inputs: ExportInputs, title: str, photos: Pixels
+    folder: Path, inputs: ExportInputs, name: str, photos: Pixels
 ) -> tuple[BundleMember, Floats]:
     """Writes a member's graphs; returns, too, the trained networks' probabilities (n, classes)."""
-    trained = next(member for member in inputs.recipe.members if member.title == title)
+    trained = next(member for member in inputs.recipe.members if member.unique_name == name)
     classes = len(inputs.class_names)
     network = build_network(trained.backbone, trained.size, trained.head, classes, weights="none").eval()
     # Two photos: a batch of one is taken for "always one". Real ones, as the maps are verified on them.
     sample = torch.from_numpy(np.resize(photos, (2, *photos.shape[1:])))
     paths, probabilities, cam_axes = [], [], None
-    for number, file in enumerate(inputs.networks[title]):
-        _load(network, file, title)
-        if number == 0:  # the same for all of one backbone
+    for fold, file in enumerate(inputs.networks[name]):
+        _load(network, file, name)
+        if fold == 0:  # the same for all of one backbone
             cam_axes = _cam_axes(network, sample)
-        paths.append(f"members/{title}-{number}.onnx")
+        paths.append(f"members/{name}-{fold}.onnx")
         (folder / paths[-1]).write_bytes(_onnx(_Graph(network, cam_axes).eval(), sample))
         probabilities.append(_probabilities(network, photos))
     member = BundleMember(
-        title=title,
+        name=name,
         backbone=trained.backbone,
         size=trained.size,
-        fit=inputs.recipe.photos.fit,
+        resize_mode=inputs.recipe.photos.resize_mode,
         has_cam=cam_axes is not None,
         networks=tuple(paths),
     )
     return member, np.mean(probabilities, axis=0)
 
 
-def _load(network: Network, file: Path, title: str) -> None:
+def _load(network: Network, file: Path, name: str) -> None:
     try:
         network.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise FovsfeError(f"cannot read {file}, a trained network of member {title}: {reason}") from error
+        raise FovsfeError(f"cannot read {file}, a trained network of member {name}: {reason}") from error
 
 
 class _Graph(nn.Module):
@@ -194,7 +194,9 @@ def _probabilities(network: Network, photos: Pixels) -> Floats:
     return logits.double().softmax(-1).numpy()
 
 
-def _prove(folder: Path, trained: Floats, photos: Sequence[Pixels], max_difference: float) -> Proof:
+def _check_parity(
+    folder: Path, trained: Floats, photos: Sequence[Pixels], max_difference: float
+) -> ParityCheck:
     """Compares the bundle in `folder` with the probabilities (members, n, classes) of the trained networks.
 
     Raises FovsfeError if two probabilities differ by more than `max_difference`.
@@ -210,7 +212,7 @@ def _prove(folder: Path, trained: Floats, photos: Sequence[Pixels], max_differen
             f"the exported networks do not predict what the trained ones do: probabilities differ by up to "
             f"{difference:.2g} (member {worst}); no bundle was made; another backbone may export better"
         )
-    return Proof(
+    return ParityCheck(
         photos=len(blend_trained),
         greatest_difference=float(f"{difference:.1e}"),
         agreement=float((blend_trained.argmax(axis=1) == blend_exported.argmax(axis=1)).mean()),

@@ -34,18 +34,18 @@ class BundleModel(BaseModel):
 class BundleMember(BundleModel):
     """A member of the ensemble: one network or, after training on folds, several."""
 
-    title: str
+    name: str
     backbone: str
     size: tuple[PixelSide, PixelSide]
     """height and width of the photos that its networks take"""
-    fit: Literal["pad", "squash", "crop"]
+    resize_mode: Literal["pad", "squash", "crop"]
     has_cam: bool
     """whether the networks return class activation maps beside the logits"""
     networks: Annotated[tuple[GraphPath, ...], Field(min_length=1)]
     """paths under the bundle's folder; the member's probabilities are the mean of theirs"""
 
 
-class Proof(BundleModel):
+class ParityCheck(BundleModel):
     """How far the bundle's probabilities are from the trained networks', on the same held-out photos."""
 
     photos: Annotated[int, Field(ge=1)]
@@ -55,30 +55,30 @@ class Proof(BundleModel):
     """the fraction of photos for which both predict the same label"""
 
 
-class PrecisionCheck(BundleModel):
-    """What a reduced precision costs, on photos that the networks were not trained on."""
+class QuantizationCheck(BundleModel):
+    """What quantization costs, on photos that the networks were not trained on."""
 
     photos: Annotated[int, Field(ge=1)]
     before: Fraction
     """the blend's accuracy with the networks as trained"""
     after: Fraction
-    """the blend's accuracy at the reduced precision"""
+    """the blend's accuracy with the quantized networks"""
     margin: Fraction
     """by how much `after` may be lower"""
 
 
-PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
+QuantizationKind = Literal["fp32", "fp16", "bf16", "int8"]
 
 
-class Precision(BundleModel):
-    """The precision of the networks.
+class Quantization(BundleModel):
+    """The number format of the networks.
 
     "fp32" is as trained; "fp16" and "bf16" have weights of 16 bits and compute in 32; "int8" has weights and
     activations of 8 bits.
     """
 
-    kind: PrecisionName = "fp32"
-    check: PrecisionCheck | None = None
+    kind: QuantizationKind = "fp32"
+    check: QuantizationCheck | None = None
     """None for "fp32", which costs nothing"""
 
 
@@ -97,10 +97,10 @@ class Bundle(BundleModel):
     tta: Annotated[tuple[str, ...], Field(min_length=1)] = ("plain",)
     """of photos.tta; a network's probabilities are the mean over them"""
     blend: Blend
-    precision: Precision = Precision()
-    proof: Proof | None = None
+    quantization: Quantization = Quantization()
+    parity: ParityCheck | None = None
     metrics: dict[str, Any] = {}
-    """`ensemble.metrics.Metrics` of the blend, on held-out photos; "members": title -> the same;
+    """`ensemble.metrics.Metrics` of the blend, on held-out photos; "members": name -> the same;
     "measured_on": in words; "data" and "training": what it was trained on, and how, as
     `run_export.export_run` writes them"""
     files: dict[str, Sha256] = {}
@@ -117,7 +117,7 @@ class Bundle(BundleModel):
                 raise ValueError(
                     f"translations.{language} is for unknown labels: {', '.join(sorted(unknown))}"
                 )
-        if tuple(member.title for member in self.members) != self.blend.members:
+        if tuple(member.name for member in self.members) != self.blend.members:
             raise ValueError("blend is not for the members")
         if any(len(row) != len(self.class_names) for row in (*self.blend.precisions, self.blend.bias) if row):
             raise ValueError("blend is not for the labels")
@@ -189,9 +189,9 @@ def _read_json(folder: Path) -> Bundle:
     try:
         return Bundle.model_validate_json(json.dumps(raw))
     except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        reason = fault["msg"].removeprefix("Value error, ")
+        detail = error.errors()[0]
+        key = ".".join(map(str, detail["loc"]))
+        reason = detail["msg"].removeprefix("Value error, ")
         raise FovsfeError(
             f"bundle {folder}: {BUNDLE_FILE} is damaged: {f'{key}: ' if key else ''}{reason}; export it again"
         ) from error

@@ -7,7 +7,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.run import Run
 from fovsfe.storage.locations import as_path, exists
 
-ARGUMENTS, BUNDLE = (path.name for path in (Run(Path()).arguments, Run(Path()).bundle))
+ARGUMENTS, BUNDLE = (path.name for path in (Run(Path()).arguments_file, Run(Path()).bundle_folder))
 
 
 def find_bundle(location: str) -> str:

@@ -11,7 +11,7 @@ from fovsfe.arrays import Float32s, Floats, Pixels
 from fovsfe.bundle.format import Bundle, load_bundle
 from fovsfe.bundle.runtime import Outputs, open_graph
 from fovsfe.ensemble.blend import softmax
-from fovsfe.photos.decode import MAX_PIXELS, fit_photo
+from fovsfe.photos.decode import MAX_PIXELS, resize_photo
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.tta import apply_tta
 
@@ -32,7 +32,7 @@ class Prediction:
     """False: the photo probably shows none of the labels"""
     cams: tuple[Cams | None, ...]
     """for each member, its class activation maps, float32 (rows, columns, classes): what each cell of the
-    fitted photo adds to a label's logit, which is the mean over the cells (Zhou et al. 2016,
+    resized photo adds to a label's logit, which is the mean over the cells (Zhou et al. 2016,
     https://arxiv.org/abs/1512.04150); None where the member's networks give none"""
 
 
@@ -73,17 +73,17 @@ class Predictor:
         if isinstance(photo, bytes):
             return self.inputs(shared_pool().load(photo, self.sizes, max_pixels).pixels)
         _check_pixels(photo)
-        return self.inputs([fit_photo(photo, size, fit) for size, fit in self.sizes])
+        return self.inputs([resize_photo(photo, size, mode) for size, mode in self.sizes])
 
     @property
     def sizes(self) -> list[tuple[tuple[int, int], str]]:
-        """In what sizes, as (height, width), and how fitted the members take a photo; each once."""
-        return list(dict.fromkeys((member.size, member.fit) for member in self.bundle.members))
+        """The sizes, (height, width), and resize modes in which the members take a photo; each once."""
+        return list(dict.fromkeys((member.size, member.resize_mode) for member in self.bundle.members))
 
-    def inputs(self, fitted: Sequence[Pixels]) -> ModelInputs:
-        """Returns a photo as each member takes it; `fitted` is the photo in each of `sizes`."""
-        by_size = dict(zip(self.sizes, fitted, strict=True))
-        return tuple(by_size[member.size, member.fit] for member in self.bundle.members)
+    def inputs(self, resized: Sequence[Pixels]) -> ModelInputs:
+        """Returns a photo as each member takes it; `resized` is the photo in each of `sizes`."""
+        by_size = dict(zip(self.sizes, resized, strict=True))
+        return tuple(by_size[member.size, member.resize_mode] for member in self.bundle.members)
 
     def predict(self, photos: Iterable[bytes | Pixels]) -> list[Prediction]:
         """Returns the predictions for photos that `prepare` takes, in their order; raises what it raises."""
@@ -115,12 +115,12 @@ class Predictor:
         variants: dict[tuple[object, ...], Pixels] = {}
         probabilities: list[Floats] = []
         cams: list[Cams | None] = []
-        for number, (member, networks) in enumerate(zip(self.bundle.members, self._networks, strict=True)):
+        for index, (member, networks) in enumerate(zip(self.bundle.members, self._networks, strict=True)):
             outputs: list[Outputs] = []
             for name in tta:
-                key = (member.size, member.fit, name)
+                key = (member.size, member.resize_mode, name)
                 if key not in variants:  # members of one size share them
-                    variants[key] = apply_tta(np.stack([photo[number] for photo in photos]), name)
+                    variants[key] = apply_tta(np.stack([photo[index] for photo in photos]), name)
                 outputs += [network(variants[key]) for network in networks]
             logits = np.stack([output[0] for output in outputs]).astype(np.float64)
             probabilities.append(softmax(logits).mean(axis=0))

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from fovsfe.arrays import Float32s, Floats, Ints, Pixels
-from fovsfe.bundle.format import Bundle, Precision, PrecisionCheck, PrecisionName
+from fovsfe.bundle.format import Bundle, Quantization, QuantizationCheck, QuantizationKind
 from fovsfe.bundle.predictor import BATCH
 from fovsfe.bundle.runtime import open_graph
 from fovsfe.ensemble.blend import softmax
@@ -28,50 +28,50 @@ QUANTIZED_OPERATORS = ["Conv", "Clip", "Relu", "Add", "Concat", "MaxPool", "Aver
 
 @dataclass(frozen=True)
 class QuantizationData:
-    """The precision to reduce networks to, and the photos that calibrate and validate them."""
+    """The number format to quantize networks to, and the photos that calibrate and validate them."""
 
-    precision: PrecisionName
+    kind: QuantizationKind
     y_true: Ints
     """(n,) true labels of the validation photos, as positions in the class names"""
     folds: Ints
-    """(n,) the number of the network of each member that was not trained on the photo"""
+    """(n,) the fold of the network of each member that was not trained on the photo"""
     trained: Floats
     """(members, n, classes): the probabilities of these networks as trained, in the order of the blend"""
     validation_photos: Callable[[str, Ints], Pixels]
-    """title of a member, positions from 0 to n - 1 -> those photos as the member takes them"""
+    """name of a member, positions from 0 to n - 1 -> those photos as the member takes them"""
     calibration_photos: Callable[[str, int], Pixels]
-    """title of a member, number of a network -> some photos that the network was trained on"""
+    """name of a member, fold of a network -> some photos that the network was trained on"""
 
 
-def quantize_bundle(folder: Path, bundle: Bundle, data: QuantizationData) -> Precision:
-    """Reduces the precision of a bundle's graphs in `folder`, in place, and returns what that cost.
+def quantize_bundle(folder: Path, bundle: Bundle, data: QuantizationData) -> Quantization:
+    """Quantizes a bundle's graphs in `folder`, in place, and returns what that cost.
 
     Raises FovsfeError if the accuracy falls by more than MARGIN.
     """
     quantized = np.zeros_like(data.trained)
-    for number, member in enumerate(bundle.members):
+    for index, member in enumerate(bundle.members):
         for fold, path in enumerate(member.networks):
-            if data.precision == "int8":
-                quantize_int8(folder / path, data.calibration_photos(member.title, fold))
+            if data.kind == "int8":
+                quantize_int8(folder / path, data.calibration_photos(member.name, fold))
             else:
-                _to_half(folder / path, data.precision)
+                _to_half(folder / path, data.kind)
             run = open_graph(folder / path, 1 + member.has_cam, len(bundle.class_names), 1)
             rows = np.flatnonzero(data.folds == fold)
             for start in range(0, len(rows), BATCH):
                 batch = rows[start : start + BATCH]
-                photos = data.validation_photos(member.title, batch)
+                photos = data.validation_photos(member.name, batch)
                 logits = np.stack([run(apply_tta(photos, name))[0] for name in bundle.tta])
-                quantized[number, batch] = softmax(logits.astype(np.float64)).mean(axis=0)
+                quantized[index, batch] = softmax(logits.astype(np.float64)).mean(axis=0)
     before = accuracy(bundle.blend.apply(data.trained), data.y_true)
     after = accuracy(bundle.blend.apply(quantized), data.y_true)
     if after < before - MARGIN:
         raise FovsfeError(
-            f"at {data.precision} the bundle predicts {after:.1%} of {len(data.y_true)} held-out photos"
+            f"at {data.kind} the bundle predicts {after:.1%} of {len(data.y_true)} held-out photos"
             f" correctly, as trained {before:.1%}: more than {MARGIN:.0%} is lost; no bundle was made; choose"
             " another --precision"
         )
-    check = PrecisionCheck(photos=len(data.y_true), before=before, after=after, margin=MARGIN)
-    return Precision(kind=data.precision, check=check)
+    check = QuantizationCheck(photos=len(data.y_true), before=before, after=after, margin=MARGIN)
+    return Quantization(kind=data.kind, check=check)
 
 
 class _CalibrationPhotos(CalibrationDataReader):  # type: ignore[misc]
@@ -110,7 +110,7 @@ def quantize_int8(file: Path, photos: Pixels) -> None:
     quantized.replace(file)
 
 
-def _to_half(file: Path, precision: PrecisionName) -> None:
+def _to_half(file: Path, kind: QuantizationKind) -> None:
     """Stores a graph's weights in 16 bits, in place. The runtime widens them once, as it loads the graph."""
     model = onnx.load(file)
     graph = model.graph
@@ -119,7 +119,7 @@ def _to_half(file: Path, precision: PrecisionName) -> None:
     for weights in large:
         values, half = numpy_helper.to_array(weights), f"{weights.name}.half"
         casts.append(helper.make_node("Cast", [half], [weights.name], to=TensorProto.FLOAT))
-        if precision == "fp16":
+        if kind == "fp16":
             type_, stored = TensorProto.FLOAT16, values.astype("<f2")
         else:
             type_, stored = TensorProto.BFLOAT16, _as_bfloat16(values)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from fovsfe.arrays import Floats, Ints, Pixels
 from fovsfe.bundle.export import ExportInputs, export_bundle
-from fovsfe.bundle.format import Bundle, PrecisionName
+from fovsfe.bundle.format import Bundle, QuantizationKind
 from fovsfe.bundle.quantize import QuantizationData
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
@@ -22,13 +22,13 @@ from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
-from fovsfe.photos.manifest import DataSetFacts, read_facts, read_manifest, readable_photos
+from fovsfe.photos.manifest import ListingFacts, read_facts, read_manifest, readable_photos
 from fovsfe.photos.reader import read_bytes
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.run import Run
 from fovsfe.training.task import WEIGHTS
 
-PROOF_PHOTOS = 8  # that go through every exported network beside the trained one
+PARITY_PHOTOS = 8  # that go through every exported network beside the trained one
 CALIBRATION_PHOTOS = 48  # that show which activations a network has, for int8
 
 Translations = Mapping[str, Mapping[str, str]]
@@ -40,7 +40,7 @@ class RunSource:
 
     run: Run
     recipe: Recipe
-    facts: DataSetFacts
+    facts: ListingFacts
     manifest: pd.DataFrame
     """photos.csv"""
     weights: str
@@ -51,21 +51,21 @@ class RunSource:
     @classmethod
     def read(cls, run: Run) -> "RunSource":
         """Reads a run. Raises FovsfeError if it is not complete or one of its files is damaged."""
-        if not run.metrics.exists():
+        if not run.metrics_file.exists():
             raise FovsfeError(f"{run.root} is not a complete run; complete it: fovsfe resume {run.root}")
         return cls(
             run=run,
-            recipe=load_recipe(str(run.recipe)),
-            facts=read_facts(run.dataset),
-            manifest=read_manifest(run.manifest),
-            weights=read_json(run.arguments)["weights"],
-            metrics=read_json(run.metrics),
+            recipe=load_recipe(str(run.recipe_file)),
+            facts=read_facts(run.dataset_file),
+            manifest=read_manifest(run.manifest_file),
+            weights=read_json(run.arguments_file)["weights"],
+            metrics=read_json(run.metrics_file),
         )
 
     @property
     def round(self) -> int:
         """The round that counts."""
-        return int(self.metrics["chosen"]["round"])
+        return int(self.metrics["selected"]["round"])
 
     @property
     def folds(self) -> range:
@@ -87,27 +87,29 @@ class RunSource:
         """(val,) the labels of the validation photos, as positions in the class names."""
         return self.facts.label_positions(self.readable["label"].iloc[self.val_idx])
 
-    def out_of_fold(self, titles: Sequence[str]) -> Floats:
+    def out_of_fold(self, names: Sequence[str]) -> Floats:
         """Returns the members' out-of-fold probabilities (members, val, classes)."""
-        files = [self.run.out_of_fold(self.round, title) for title in titles]
+        files = [self.run.out_of_fold_file(self.round, name) for name in names]
         return predictions.stack_predictions([predictions.read_predictions(file) for file in files])
 
-    def pixels(self, title: str, positions: Ints) -> Pixels:
+    def pixels(self, name: str, positions: Ints) -> Pixels:
         """Returns photos of the manifest as a member takes them: uint8 (n, height, width, 3).
 
         Raises:
             FovsfeError: a photo is gone or has become unreadable.
         """
-        size = next(member.size for member in self.recipe.members if member.title == title)
+        size = next(member.size for member in self.recipe.members if member.unique_name == name)
         settings, root = self.recipe.photos, self.facts.location
         pixels = np.empty((len(positions), *size, 3), np.uint8)
         for i, path in enumerate(self.readable["path"].iloc[positions]):
             try:
                 data = read_bytes(root, path)
-                pixels[i] = shared_pool().load(data, [(size, settings.fit)], settings.max_pixels).pixels[0]
+                pixels[i] = (
+                    shared_pool().load(data, [(size, settings.resize_mode)], settings.max_pixels).pixels[0]
+                )
             except (OSError, BadPhoto) as error:
                 raise FovsfeError(
-                    f"{root / path}: {error}; some photos of the run prove its bundle: put it back"
+                    f"{root / path}: {error}; its bundle is checked on some photos of the run: put it back"
                 ) from error
         return pixels
 
@@ -117,39 +119,41 @@ def export_run(
     folder: Path,
     member: str | None = None,
     translations: Translations | None = None,
-    precision: PrecisionName = "fp32",
+    quantization: QuantizationKind = "fp32",
 ) -> Bundle:
     """Makes the bundle `folder` of a run: its selected blend or, as a blend of one, `member`.
 
     A member alone gets a temperature and a threshold of its own, found as a blend's are. The photos of the
-    run must still be where they were: some of them prove the bundle.
+    run must still be where they were: the bundle is checked on some of them.
 
     Args:
         translations: as `read_translations` returns them.
-        precision: of the networks, see `bundle.quantize`.
+        quantization: the number format of the networks, see `bundle.quantize`.
 
     Raises:
         FovsfeError: there is no such member; photos are gone; or as `export_bundle` does.
     """
-    titles = [each.title for each in source.recipe.members]
-    if member is not None and member not in titles:
-        raise FovsfeError(f'{source.run.root} has no member "{member}": it has {", ".join(titles)}')
+    names = [each.unique_name for each in source.recipe.members]
+    if member is not None and member not in names:
+        raise FovsfeError(f'{source.run.root} has no member "{member}": it has {", ".join(names)}')
     if member is None:
-        blend = Blend.model_validate(read_json(source.run.fitted_blend(source.round)))
-        metrics = dict(source.metrics["chosen"])
+        blend = Blend.model_validate(read_json(source.run.blend_file(source.round)))
+        metrics = dict(source.metrics["selected"])
     else:
         blend, metrics = _blend_of_one(source, member)
     inputs = ExportInputs(
-        networks={title: _network_files(source, title) for title in blend.members},
+        networks={name: _network_files(source, name) for name in blend.members},
         recipe=source.recipe,
         blend=blend,
         class_names=source.facts.class_names,
         label_ids=source.facts.label_ids,
-        tta=tuple(source.metrics["chosen"]["tta"]),
+        tta=tuple(source.metrics["selected"]["tta"]),
         metrics=metrics | _card_facts(source, blend),
-        proof_photos=lambda title: source.pixels(title, source.val_idx[:PROOF_PHOTOS]),
+        parity_photos=lambda name: source.pixels(name, source.val_idx[:PARITY_PHOTOS]),
         translations=translations or {},
-        quantization=None if precision == "fp32" else _quantization_data(source, blend, precision),
+        quantization_data=(
+            None if quantization == "fp32" else _quantization_data(source, blend, quantization)
+        ),
     )
     return export_bundle(folder, inputs)
 
@@ -175,8 +179,8 @@ def read_translations(file: Path, class_names: Sequence[str]) -> Translations:
     return raw
 
 
-def _network_files(source: RunSource, title: str) -> list[Path]:
-    folders = [source.run.fold(source.round, title, fold) for fold in source.folds]
+def _network_files(source: RunSource, name: str) -> list[Path]:
+    folders = [source.run.fold_folder(source.round, name, fold) for fold in source.folds]
     return [folder / WEIGHTS for folder in folders]
 
 
@@ -196,21 +200,21 @@ def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]
     }
 
 
-def _quantization_data(source: RunSource, blend: Blend, precision: PrecisionName) -> QuantizationData:
+def _quantization_data(source: RunSource, blend: Blend, kind: QuantizationKind) -> QuantizationData:
     folds = source.readable["fold"].to_numpy(np.int64)
-    labelled = (source.readable["part"] == "train").to_numpy()
+    labelled = (source.readable["split"] == "train").to_numpy()
 
-    def calibration_photos(title: str, fold: int) -> Pixels:
+    def calibration_photos(name: str, fold: int) -> Pixels:
         train_idx = np.flatnonzero(labelled & (folds != fold))
-        chosen = np.random.default_rng(source.recipe.seed).permutation(train_idx)[:CALIBRATION_PHOTOS]
-        return source.pixels(title, chosen)
+        some_idx = np.random.default_rng(source.recipe.seed).permutation(train_idx)[:CALIBRATION_PHOTOS]
+        return source.pixels(name, some_idx)
 
     return QuantizationData(
-        precision,
+        kind,
         source.y_true,
         folds[source.val_idx],
         source.out_of_fold(blend.members),
-        lambda title, rows: source.pixels(title, source.val_idx[rows]),
+        lambda name, rows: source.pixels(name, source.val_idx[rows]),
         calibration_photos,
     )
 
@@ -219,7 +223,7 @@ def _card_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
     """Returns what the model card tells beside the blend's own metrics."""
     member_metrics = source.metrics["rounds"][source.round - 1]["members"]
     return {
-        "members": {title: member_metrics[title] for title in blend.members},
+        "members": {name: member_metrics[name] for name in blend.members},
         "measured_on": source.metrics["measured_on"],
         "data": _data_facts(source),
         "training": _training_facts(source),
@@ -228,8 +232,8 @@ def _card_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
 
 def _data_facts(source: RunSource) -> dict[str, Any]:
     """Returns the training data: photos by label, and what the audit found."""
-    labelled = Counter(source.readable["label"][source.readable["part"] == "train"])
-    findings = [finding for finding in read_json(source.run.audit) if finding["severity"] != "info"]
+    labelled = Counter(source.readable["label"][source.readable["split"] == "train"])
+    findings = [finding for finding in read_json(source.run.audit_file) if finding["severity"] != "info"]
     return {
         **source.metrics["photos"],
         "of_label": {label: labelled[label] for label in source.facts.class_names},

@@ -103,6 +103,6 @@ def _openvino(file: Path, threads: int) -> tuple[GraphSession, list[int]]:
     def run(photos: Pixels) -> Outputs:
         with lock:
             outputs = request.infer([photos])
-            return [np.array(outputs[number]) for number in range(len(compiled.outputs))]
+            return [np.array(outputs[i]) for i in range(len(compiled.outputs))]
 
     return run, [output.partial_shape[-1].get_length() for output in compiled.outputs]

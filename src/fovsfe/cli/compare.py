@@ -11,7 +11,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.progress import print_plain
 
 if TYPE_CHECKING:
-    from fovsfe.ensemble.comparison import ChangedPhoto, Comparison, EvaluatedPredictions
+    from fovsfe.ensemble.comparison import ChangedPhoto, Comparison, PredictionsById
 
 
 @app.command(rich_help_panel="Results")
@@ -34,10 +34,10 @@ def compare(
         _print_comparison(first, second, comparison)
 
 
-def _read_predictions(location: str) -> "EvaluatedPredictions":
+def _read_predictions(location: str) -> "PredictionsById":
     """Reads the held-out predictions of a run's selected blend."""
     from fovsfe.bundle.location import find_run
-    from fovsfe.ensemble.comparison import EvaluatedPredictions
+    from fovsfe.ensemble.comparison import PredictionsById
     from fovsfe.ensemble.predictions import predictions_frame
     from fovsfe.report.run_data import read_run_data
     from fovsfe.run import Run
@@ -46,12 +46,12 @@ def _read_predictions(location: str) -> "EvaluatedPredictions":
     run = find_run(location)
     with downloaded(run) as folder:
         run_data = read_run_data(Run(folder))
-    if run_data.selected is None:
+    if run_data.reported is None:
         raise FovsfeError(f"{run} has no trained network yet; continue with fovsfe resume {run}")
-    held_out, class_names = run_data.selected.held_out, run_data.class_names
+    held_out, class_names = run_data.reported.held_out, run_data.class_names
     ids = list(run_data.manifest["id"].iloc[held_out.val_idx])
     labels = {photo: class_names[label] for photo, label in zip(ids, held_out.y_true, strict=True)}
-    return EvaluatedPredictions(predictions_frame(ids, class_names, held_out.probabilities), labels)
+    return PredictionsById(predictions_frame(ids, class_names, held_out.probabilities), labels)
 
 
 def _print_comparison(first: str, second: str, comparison: "Comparison") -> None:

@@ -38,14 +38,14 @@ def demo(
         if not photos.exists():
             with screen.live():
                 draw_dataset(photos, 150, 200, 0, partial(screen.show_progress, "drawing photos"))
-        if Run(Path(location)).arguments.exists():
+        if Run(Path(location)).arguments_file.exists():
             run = pipeline.resume(location, screen)
         else:
             arguments = run_arguments(str(photos), "none", MINUTES)
             run = pipeline.train(load_recipe("demo"), arguments, location, screen)
-    bundle = load_bundle(run.bundle)
+    bundle = load_bundle(run.bundle_folder)
     if bundle.translations != TRANSLATIONS:  # the labels are Russian: the English page shows Latin letters
-        write_bundle(run.bundle, bundle.model_copy(update={"translations": TRANSLATIONS}))
+        write_bundle(run.bundle_folder, bundle.model_copy(update={"translations": TRANSLATIONS}))
     print_outcome(run, location, as_json=False)
     if serve_page:
         serve(location)

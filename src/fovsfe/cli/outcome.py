@@ -23,17 +23,21 @@ def print_outcome(run: Run, location: str, as_json: bool) -> None:
         location: the run as the user knows it, a folder or a URL.
         as_json: print one JSON document for programs instead.
     """
-    metrics, location = read_json(run.metrics), location.rstrip("/")
+    metrics, location = read_json(run.metrics_file), location.rstrip("/")
     outputs = {
         name: f"{location}/{file.relative_to(run.root).as_posix()}"
-        for name, file in (("report", run.report), ("submission", run.submission), ("bundle", run.bundle))
+        for name, file in (
+            ("report", run.report_file),
+            ("submission", run.submission_file),
+            ("bundle", run.bundle_folder),
+        )
         if file.exists()
     }
     if as_json:
         print_json({"run": location, **outputs, "metrics": metrics})
         return
     for each in metrics["rounds"]:
-        console.print(_table(each, metrics["chosen"]))
+        console.print(_table(each, metrics["selected"]))
     for line in _summary(metrics):
         print_plain(console, line)
     print_plain(console, f"run folder: {location}")
@@ -55,13 +59,13 @@ def check_can_open(location: str) -> None:
 
 def show_report(location: str) -> None:
     """Opens the report of a run in a folder in a browser. Raises FovsfeError if it is not there."""
-    report = Run(Path(location).resolve()).report
+    report = Run(Path(location).resolve()).report_file
     if not report.exists():
         raise FovsfeError(f"{report} is not there; write it with fovsfe report {location}")
     webbrowser.open(report.as_uri())
 
 
-def _table(round: dict[str, Any], chosen: dict[str, Any]) -> Table:
+def _table(round: dict[str, Any], selected: dict[str, Any]) -> Table:
     """Returns the figures of a round: its members, the blends of all members, and the selected blend."""
     from fovsfe.ensemble.blend import BLEND_KINDS
 
@@ -70,8 +74,8 @@ def _table(round: dict[str, Any], chosen: dict[str, Any]) -> Table:
     table = Table("", "accuracy", "95% interval", "log loss", title=f"round {round['round']}")
     # A blend may be of one member and have its name, but calibrated figures: the member's own are shown.
     for name, figures in (members | round["blends"] | members).items():
-        is_chosen = round["round"] == chosen["round"] and name == chosen["blend"]
-        if not (name in members or name in of_all or is_chosen):
+        is_selected = round["round"] == selected["round"] and name == selected["blend"]
+        if not (name in members or name in of_all or is_selected):
             continue
         low, high = figures["interval"]
         table.add_row(
@@ -79,20 +83,20 @@ def _table(round: dict[str, Any], chosen: dict[str, Any]) -> Table:
             f"{figures['accuracy']:.3f}",
             f"{low:.3f} - {high:.3f}",
             f"{figures['log_loss']:.3f}",
-            style="bold" if is_chosen else None,
+            style="bold" if is_selected else None,
         )
     return table
 
 
 def _summary(metrics: dict[str, Any]) -> list[str]:
-    chosen = metrics["chosen"]
-    low, high = chosen["interval"]
+    selected = metrics["selected"]
+    low, high = selected["interval"]
     lines = [
-        f"chosen: {chosen['blend']} of round {chosen['round']}, accuracy {chosen['accuracy']:.3f}"
+        f"selected: {selected['blend']} of round {selected['round']}, accuracy {selected['accuracy']:.3f}"
         f" ({low:.3f} - {high:.3f}) on {metrics['measured_on']}, all held out",
-        *(f"  {reason}" for reason in chosen["reasons"]),
+        *(f"  {reason}" for reason in selected["reasons"]),
     ]
-    if chosen["most_confused"]:
-        first, second, count = chosen["most_confused"]
+    if selected["most_confused"]:
+        first, second, count = selected["most_confused"]
         lines.append(f"most confused: {first} and {second}, {count} times")
     return lines

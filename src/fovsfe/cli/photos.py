@@ -34,7 +34,7 @@ def check(
     """Checks photos without training: lists what is wrong with them, photo by photo.
 
     With `--out`, index.html shows every finding with its photos, and findings.csv lists them. Exit code 1 if
-    photos cannot be read or are refused, one photo has two labels, or labelled photos are in the test part
+    photos cannot be read or are refused, one photo has two labels, or labelled photos are in the test split
     too.
 
     Example: `fovsfe check photos --out audit`
@@ -44,19 +44,19 @@ def check(
         from fovsfe.photos.layouts import find_photos
         from fovsfe.storage.locations import as_path
 
-        dataset = find_photos(as_path(photos), follow_links)
+        listing = find_photos(as_path(photos), follow_links)
     with Screen(error_console if as_json else console).live() as screen:
-        result = audit_photos(dataset, progress=partial(screen.show_progress, "checking photos"))
+        result = audit_photos(listing, progress=partial(screen.show_progress, "checking photos"))
     facts = {
         "photos": photos,
-        "layout": dataset.layout,
-        "labelled": int((result.table["part"] == "train").sum()),
-        "test": int((result.table["part"] == "test").sum()),
-        "class_names": list(dataset.class_names),
+        "layout": listing.layout,
+        "labelled": int((result.table["split"] == "train").sum()),
+        "test": int((result.table["split"] == "test").sum()),
+        "class_names": list(listing.class_names),
         "findings": [asdict(finding) for finding in result.findings],
     }
     if out is not None:
-        _write_audit(out, photos, dataset.root, result)
+        _write_audit(out, photos, listing.root, result)
     if as_json:
         print_json(facts)
     else:
@@ -129,17 +129,17 @@ def shard(
         from fovsfe.photos.sampler import assign_shards
         from fovsfe.storage.locations import as_path
 
-        dataset = find_photos(as_path(photos), follow_links)
-    if dataset.layout == "shards":
+        listing = find_photos(as_path(photos), follow_links)
+    if listing.layout == "shards":
         raise UsageError(f"{photos} is sharded already")
     location = as_path(out)
     with Screen(console).live() as screen:
-        result = audit_photos(dataset, progress=partial(screen.show_progress, "checking photos"))
+        result = audit_photos(listing, progress=partial(screen.show_progress, "checking photos"))
         index = pack_shards(
-            dataset,
+            listing,
             result.table,
             [asdict(finding) for finding in result.findings],
-            assign_shards(list(result.table["id"]), list(result.table["part"]), size),
+            assign_shards(list(result.table["id"]), list(result.table["split"]), size),
             location,
             partial(screen.show_progress, "packing shards"),
         )

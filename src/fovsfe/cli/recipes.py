@@ -36,9 +36,9 @@ def show_recipes(
             for line in recipe_text(name).splitlines():
                 print_plain(console, line)
         return
-    summaries = {title: text.splitlines()[0].removeprefix("# ") for title, text in builtin_recipes().items()}
+    summaries = {name: text.splitlines()[0].removeprefix("# ") for name, text in builtin_recipes().items()}
     if as_json:
-        print_json([{"name": title, "summary": summary} for title, summary in summaries.items()])
+        print_json([{"name": name, "summary": summary} for name, summary in summaries.items()])
         return
-    for title, summary in summaries.items():
-        print_plain(console, f"{title:8} {summary}")
+    for name, summary in summaries.items():
+        print_plain(console, f"{name:8} {summary}")

@@ -53,7 +53,7 @@ def list_runs(folder: str) -> list[RunFacts]:
 
 def _runs_below(folder: str) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
-        if FILES.arguments.name in names and FILES.recipe.name in names:
+        if FILES.arguments_file.name in names and FILES.recipe_file.name in names:
             folders.clear()
             yield os.path.normpath(parent)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -62,23 +62,23 @@ def _runs_below(folder: str) -> Iterator[str]:
 def _runs_at(url: str) -> Iterator[str]:
     fs, path = filesystem_of(str(as_path(url)))
     for name in sorted(retry(lambda: fs.find(path), url)):
-        if PurePosixPath(name).name == FILES.arguments.name:
+        if PurePosixPath(name).name == FILES.arguments_file.name:
             yield str(fs.unstrip_protocol(str(PurePosixPath(name).parent)))
 
 
 def _read_facts(run: str) -> RunFacts:
     folder = as_path(run)
     try:
-        metrics = _read_json(folder, FILES.metrics)
+        metrics = _read_json(folder, FILES.metrics_file)
         steps = _read_json(folder, FILES.stopwatch.path) or {}
         return RunFacts(
             run=run,
             date=_start(folder),
-            recipe=_recipe_name(read_text(folder / FILES.recipe.as_posix()) or ""),
-            photos=_count_labelled(read_text(folder / FILES.manifest.as_posix()) or ""),
+            recipe=_recipe_name(read_text(folder / FILES.recipe_file.as_posix()) or ""),
+            photos=_count_labelled(read_text(folder / FILES.manifest_file.as_posix()) or ""),
             state="complete" if metrics else "unfinished",
-            accuracy=metrics["chosen"]["accuracy"] if metrics else None,
-            interval=metrics["chosen"]["interval"] if metrics else None,
+            accuracy=metrics["selected"]["accuracy"] if metrics else None,
+            interval=metrics["selected"]["interval"] if metrics else None,
             minutes=round(sum(step["seconds"] for step in steps.values()) / 60, 2),
         )
     except (OSError, ValueError, LookupError, TypeError):
@@ -100,7 +100,7 @@ def _recipe_name(text: str) -> str:
 
 
 def _count_labelled(manifest: str) -> int:
-    return sum(row["part"] == "train" for row in csv.DictReader(io.StringIO(manifest)))
+    return sum(row["split"] == "train" for row in csv.DictReader(io.StringIO(manifest)))
 
 
 def _read_json(folder: AnyPath, file: Path) -> Any:

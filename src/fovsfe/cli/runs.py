@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fovsfe.cli.run_list import RunFacts
 
 PANEL = "Results"
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+QuantizationKind = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -49,16 +49,17 @@ def export(
         Path | None,
         typer.Option(help='TOML with one table per language, in it lines of "label" = "name".'),
     ] = None,
-    precision: Annotated[
-        Precision,
+    quantization: Annotated[
+        QuantizationKind,
         typer.Option(
-            parser=one_of("--precision", get_args(Precision)),
-            metavar="|".join(get_args(Precision)),
+            "--precision",
+            parser=one_of("--precision", get_args(QuantizationKind)),
+            metavar="|".join(get_args(QuantizationKind)),
             help="Fewer bits make it smaller; refused if held-out photos show that it costs accuracy.",
         ),
     ] = "fp32",
 ) -> None:
-    """Exports a complete run as a bundle, which can be served, and proves that it answers as the networks do.
+    """Exports a complete run as a bundle, which can be served, and checks that it answers as the networks do.
 
     Example: `fovsfe export run --out bundle`
     """
@@ -77,20 +78,22 @@ def export(
     ):
         source = run_export.RunSource.read(Run(folder))
         names = run_export.read_translations(translations, source.facts.class_names) if translations else None
-        bundle = run_export.export_run(source, target, member=member, translations=names, precision=precision)
+        bundle = run_export.export_run(
+            source, target, member=member, translations=names, quantization=quantization
+        )
         size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     networks = sum(len(each.networks) for each in bundle.members)
     print_plain(console, f"bundle {out}: {bundle.blend.name}, networks: {networks}, {size / 1e6:.0f} MB")
-    if proof := bundle.proof:
+    if parity := bundle.parity:
         print_plain(
             console,
-            f"proved on {proof.photos} held-out photos: probabilities differ by at most"
-            f" {proof.greatest_difference:.1e}, the same label for {proof.agreement:.1%}",
+            f"parity on {parity.photos} held-out photos: probabilities differ by at most"
+            f" {parity.greatest_difference:.1e}, the same label for {parity.agreement:.1%}",
         )
-    if check := bundle.precision.check:
+    if check := bundle.quantization.check:
         print_plain(
             console,
-            f"{bundle.precision.kind}: accuracy {check.before:.4f} -> {check.after:.4f} on {check.photos}"
+            f"{bundle.quantization.kind}: accuracy {check.before:.4f} -> {check.after:.4f} on {check.photos}"
             f" held-out photos; {check.margin} may be lost",
         )
 

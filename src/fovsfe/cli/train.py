@@ -66,12 +66,12 @@ def train(
     location = out or default_location(photos, recipe)
     if open_report:
         check_can_open(location)
-    with interruptible(f"continue with: fovsfe resume {location}"), first_process() as group:
+    with interruptible(f"continue with: fovsfe resume {location}"), first_process() as process_group:
         settings = load_recipe(recipe, parse_changes(changes or ()))
         from fovsfe import pipeline  # loads torch: a wrong recipe is refused before
 
         arguments = run_arguments(photos, weights, minutes, follow_links)
-        run = pipeline.train(settings, arguments, location, screen, cluster, group)
+        run = pipeline.train(settings, arguments, location, screen, cluster, process_group)
     print_outcome(run, location, as_json)
     if open_report:
         show_report(location)
@@ -92,10 +92,10 @@ def resume(
     notify_start(screen, f"resuming {run}")
     if open_report:
         check_can_open(run)
-    with interruptible(f"continue with: fovsfe resume {run}"), first_process() as group:
+    with interruptible(f"continue with: fovsfe resume {run}"), first_process() as process_group:
         from fovsfe import pipeline
 
-        done = pipeline.resume(run, screen, cluster, group)
+        done = pipeline.resume(run, screen, cluster, process_group)
     print_outcome(done, run, as_json)
     if open_report:
         show_report(run)

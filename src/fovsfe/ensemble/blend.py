@@ -1,6 +1,6 @@
 """What a blend is and how it is applied: the members' probabilities made one. Needs numpy and pydantic only.
 
-A new kind of blend is a name in `BlendKind` and in `recipe.RESERVED_TITLES`, a branch in `Blend.apply` and,
+A new kind of blend is a name in `BlendKind` and in `recipe.RESERVED_NAMES`, a branch in `Blend.apply` and,
 if it has something to fit, one in `fitting.fit_blend`.
 """
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from fovsfe.arrays import Floats
 
-BlendKind = Literal["mean", "maximum", "precision", "stacking"]
+BlendKind = Literal["mean", "maximum", "precision_weighted", "stacking"]
 BLEND_KINDS: tuple[BlendKind, ...] = get_args(BlendKind)
 
 MIN_PROBABILITY = 1e-7
@@ -22,8 +22,8 @@ MIN_PROBABILITY = 1e-7
 class Blend(BaseModel):
     """How the members' probabilities are combined.
 
-    "mean", "maximum" and "precision" average the members' probabilities, take the highest, or weigh a member
-    by its precision for the label. "stacking" is a log-linear pool, the softmax over labels of
+    "mean", "maximum" and "precision_weighted" average the members' probabilities, take the highest, or weigh
+    a member by its precision for the label. "stacking" is a log-linear pool, the softmax over labels of
     sum_m weights[m] * log p[m] + bias: multinomial logistic regression on log-probabilities with one
     coefficient for each member. `temperature` divides the logarithm of the blended probabilities (Guo et al.
     2017, https://arxiv.org/abs/1706.04599). A photo whose highest probability is below `threshold` is
@@ -35,7 +35,7 @@ class Blend(BaseModel):
     kind: BlendKind
     members: tuple[str, ...] = Field(min_length=1)
     precisions: tuple[tuple[FiniteFloat, ...], ...] = ()
-    """(members, classes), for "precision" only"""
+    """(members, classes), for "precision_weighted" only"""
     weights: tuple[FiniteFloat, ...] = ()
     """(members,), for "stacking" only"""
     bias: tuple[FiniteFloat, ...] = ()
@@ -47,7 +47,7 @@ class Blend(BaseModel):
     def _check_parameters(self) -> Self:
         if len(set(self.members)) != len(self.members):
             raise ValueError(f"a member is named twice: {self.members}")
-        num_precisions = len(self.members) if self.kind == "precision" else 0
+        num_precisions = len(self.members) if self.kind == "precision_weighted" else 0
         num_weights = len(self.members) if self.kind == "stacking" else 0
         if len(self.precisions) != num_precisions or len({len(row) for row in self.precisions}) > 1:
             raise ValueError(f"a {self.kind} blend needs {num_precisions} rows of precisions of equal length")
@@ -75,7 +75,7 @@ class Blend(BaseModel):
             blended = members.mean(axis=0)
         elif self.kind == "maximum":
             blended = members.max(axis=0)
-        elif self.kind == "precision":
+        elif self.kind == "precision_weighted":
             blended = (members * self._parameters(self.precisions, members)[:, None, :]).sum(axis=0)
         elif self.kind == "stacking":
             pooled = np.tensordot(np.asarray(self.weights), log_probabilities(members), axes=1)

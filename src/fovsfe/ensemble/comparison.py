@@ -14,8 +14,9 @@ from fovsfe.errors import FovsfeError
 
 
 @dataclass(frozen=True)
-class EvaluatedPredictions:
-    """A model's predictions for photos that it was not trained on, and their true labels."""
+class PredictionsById:
+    """A model's predictions for photos that it was not trained on, and their true labels, by the photos' ids:
+    two models know the same photo by nothing else."""
 
     probabilities: pd.DataFrame
     """one row per photo, whose id is the index; one column per label, see `predictions_frame`"""
@@ -63,7 +64,7 @@ class Comparison(BaseModel):
     """how many photos only the first, and only the second, was evaluated on"""
 
 
-def compare_predictions(first: EvaluatedPredictions, second: EvaluatedPredictions) -> Comparison:
+def compare_predictions(first: PredictionsById, second: PredictionsById) -> Comparison:
     """Compares two models on the photos, matched by id, that both were evaluated on.
 
     Photos are taken as independent: with near-duplicates among them, the intervals are too narrow.

@@ -19,7 +19,7 @@ def fit_blend(
         y_true: (n,), positions of true labels.
         regularization: of the stacking weights, see `fit_pool`; the other kinds do not use it.
     """
-    if kind == "precision":
+    if kind == "precision_weighted":
         rows = fit_precisions(probabilities, y_true).tolist()
         return Blend(kind=kind, members=names, precisions=tuple(map(tuple, rows)))
     if kind == "stacking":

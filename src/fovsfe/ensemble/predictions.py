@@ -71,7 +71,7 @@ def stack_predictions(frames: Sequence[pd.DataFrame]) -> Floats:
     Raises ValueError if their ids or labels differ, or are in another order.
     """
     first = frames[0]
-    for number, frame in enumerate(frames):
+    for index, frame in enumerate(frames):
         if not frame.index.equals(first.index) or list(frame.columns) != list(first.columns):
-            raise ValueError(f"table {number} of predictions has other photos or labels than the first")
+            raise ValueError(f"table {index} of predictions has other photos or labels than the first")
     return np.stack([frame.to_numpy(dtype=np.float64) for frame in frames])

@@ -55,15 +55,15 @@ class BlendSelection:
 
 
 @dataclass(frozen=True)
-class _LabelledPredictions:
-    """The members' predictions for photos with true labels."""
+class _CrossValidationData:
+    """The members' predictions for photos with true labels, each in a fold."""
 
     probabilities: Floats  # (members, n, classes)
     y_true: Ints
     folds: Ints
 
-    def subset(self, rows: Ints) -> "_LabelledPredictions":
-        return _LabelledPredictions(self.probabilities[:, rows], self.y_true[rows], self.folds[rows])
+    def subset(self, rows: Ints) -> "_CrossValidationData":
+        return _CrossValidationData(self.probabilities[:, rows], self.y_true[rows], self.folds[rows])
 
 
 def select_blend(
@@ -77,7 +77,7 @@ def select_blend(
     """Selects the blend with the lowest log loss, if it beats the mean of all members by more than chance.
 
     Everything that is fitted is evaluated by cross-validation, which is nested where a regularization is
-    chosen too. A candidate replaces the default only if its accuracy is not lower, and if its gain in log
+    selected too. A candidate replaces the default only if its accuracy is not lower, and if its gain in log
     loss is above what the luckiest of all candidates would reach by chance half of the time: the best of a
     hundred looks better than it is (multiplier bootstrap of the maximum, Chernozhukov et al. 2013,
     https://arxiv.org/abs/1212.6906). Among those that pass, the lowest log loss wins.
@@ -93,7 +93,7 @@ def select_blend(
     folds = _folds(y_true, groups, seed)
     if folds is None:
         return _default_selection(probabilities, y_true, names, class_names)
-    data = _LabelledPredictions(probabilities, y_true, folds)
+    data = _CrossValidationData(probabilities, y_true, folds)
     regularizations = _regularization_by_fold(data)
 
     pairs = _simplest_first(_subsets(data), all_members)
@@ -110,7 +110,7 @@ def select_blend(
 
     kind, subset = pairs[best]
     out_of_fold, calibrated = _cross_validate(kind, subset, names, data, regularizations)
-    regularization = _choose_regularization(data)
+    regularization = _select_regularization(data)
     blend = fit_blend(kind, candidates[best].members, probabilities[list(subset)], y_true, regularization)
     if calibrated:
         temperature = fit_temperature(blend.apply(probabilities[list(subset)]), y_true)
@@ -165,8 +165,8 @@ def _folds(y_true: Ints, groups: Ints, seed: int) -> Ints | None:
     with warnings.catch_warnings():
         # a label with fewer photos than folds is missing in some of them, which does no harm here
         warnings.filterwarnings("ignore", message="The least populated class")
-        for number, (_, held_out) in enumerate(splitter.split(label, label)):
-            fold[held_out] = number
+        for index, (_, held_out) in enumerate(splitter.split(label, label)):
+            fold[held_out] = index
     return fold[group]
 
 
@@ -190,7 +190,7 @@ def _default_selection(
     )
 
 
-def _subsets(data: _LabelledPredictions) -> list[tuple[int, ...]]:
+def _subsets(data: _CrossValidationData) -> list[tuple[int, ...]]:
     """Returns all subsets of a few members; of many, those that greedy forward selection evaluates."""
     members = range(len(data.probabilities))
     if len(members) <= ALL_SUBSETS_UP_TO:
@@ -221,7 +221,7 @@ def _cross_validate(
     kind: BlendKind,
     subset: tuple[int, ...],
     names: tuple[str, ...],
-    data: _LabelledPredictions,
+    data: _CrossValidationData,
     regularizations: dict[int, float],
 ) -> tuple[Floats, bool]:
     """Returns predictions (n, classes) by fits without the photo's fold, and if they have a temperature."""
@@ -244,15 +244,15 @@ def _cross_validate(
     return calibrated, True
 
 
-def _regularization_by_fold(data: _LabelledPredictions) -> dict[int, float]:
-    """Returns, for every fold, the regularization that is chosen on the other folds."""
+def _regularization_by_fold(data: _CrossValidationData) -> dict[int, float]:
+    """Returns, for every fold, the regularization that is selected on the other folds."""
     return {
-        fold: _choose_regularization(data.subset(np.flatnonzero(data.folds != fold)))
+        fold: _select_regularization(data.subset(np.flatnonzero(data.folds != fold)))
         for fold in np.unique(data.folds).tolist()
     }
 
 
-def _choose_regularization(data: _LabelledPredictions) -> float:
+def _select_regularization(data: _CrossValidationData) -> float:
     """Returns the best regularization of stacking, cross-validated over all members; subsets use it too."""
     names = tuple(map(str, range(len(data.probabilities))))
     losses = dict.fromkeys(REGULARIZATIONS, 0.0)

@@ -27,7 +27,7 @@ class Executor(Protocol):
         context: RunContext,
         keys: Sequence[NetworkKey],
         precisions: Sequence[str],
-        later_time_shares: Sequence[float],
+        later_time_weights: Sequence[float],
         on_event: OnNetworkEvent,
     ) -> None:
         """Trains networks and leaves in the folder of each what `training.launch.train_network` leaves.
@@ -35,7 +35,7 @@ class Executor(Protocol):
         Args:
             keys: the networks to train, in the order of `tasks.network_keys`.
             precisions: each member's "fp32" or "bf16".
-            later_time_shares: the time shares of the networks that later rounds will train, fold by fold.
+            later_time_weights: the time weights of the networks that later rounds will train, fold by fold.
             on_event: is told what happens.
 
         Raises:
@@ -47,21 +47,23 @@ class Executor(Protocol):
 
 
 @contextmanager
-def open_executor(location: str, cluster: str | None, group: ProcessGroup | None) -> Iterator[Executor]:
+def open_executor(
+    location: str, cluster: str | None, process_group: ProcessGroup | None
+) -> Iterator[Executor]:
     """Yields what trains the networks of the run at `location`, for the length of the block.
 
     Args:
         cluster: the address of a Ray cluster, as `ray_cluster.connected` takes it; None for this machine.
-        group: the processes of a launcher, of which this is the first; None for this process alone.
+        process_group: the processes of a launcher, of which this is the first; None for this process alone.
 
     Raises:
         FovsfeError: the cluster cannot be reached.
         UsageError: a launcher's processes and a cluster are both asked for.
     """
     if cluster is None:
-        yield LocalExecutor(group)
+        yield LocalExecutor(process_group)
         return
-    if group is not None:
+    if process_group is not None:
         raise UsageError("--cluster distributes the networks itself: start fovsfe without torchrun or srun")
     from fovsfe.executors.ray_executor import ray_executor  # Ray need not be installed
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from fovsfe.context import RunContext
 from fovsfe.errors import FovsfeError
-from fovsfe.executors.tasks import build_task, time_shares, with_decoded_photos
+from fovsfe.executors.tasks import build_task, time_weights, with_decoded_photos
 from fovsfe.machine import keep_freed_memory
 from fovsfe.recipe import MemberSettings
 from fovsfe.run import Run
 from fovsfe.training.distributed import Message, ProcessGroup
 from fovsfe.training.launch import fastest_precision, train_network
-from fovsfe.training.schedule import time_fractions
+from fovsfe.training.schedule import time_shares
 from fovsfe.training.task import NetworkKey, OnNetworkEvent, TrainingTask
 
 
@@ -22,9 +22,9 @@ class LocalExecutor:
 
     where = ""
 
-    def __init__(self, group: ProcessGroup | None) -> None:
-        """`group` is that of a launcher's processes, of which this is the first; None for this one alone."""
-        self._group = group
+    def __init__(self, process_group: ProcessGroup | None) -> None:
+        """`process_group` is that of a launcher's processes, this one the first; None for this one alone."""
+        self._process_group = process_group
 
     def fastest_precision(self, member: MemberSettings) -> str:
         """See `Executor`."""
@@ -35,53 +35,53 @@ class LocalExecutor:
         context: RunContext,
         keys: Sequence[NetworkKey],
         precisions: Sequence[str],
-        later_time_shares: Sequence[float],
+        later_time_weights: Sequence[float],
         on_event: OnNetworkEvent,
     ) -> None:
         """See `Executor`."""
         stopwatch = context.run.stopwatch
-        fractions = time_fractions(time_shares(context, keys), later_time_shares, slots=1)
-        for key, fraction in zip(keys, fractions, strict=True):
-            task = build_task(context, key, precisions[key.member])
+        shares = time_shares(time_weights(context, keys), later_time_weights, slots=1)
+        for key, share in zip(keys, shares, strict=True):
+            task = build_task(context, key, precisions[key.member_index])
             tell = partial(on_event, task.name)
             tell({"type": "begin"})
             with stopwatch.step("decode"):
-                task = with_decoded_photos(replace(task, time_fraction=fraction), tell)
-            with stopwatch.step(f"train {task.member.title} round {task.key.round}"):
-                if self._group is not None:
-                    self._group.send(_as_message(task))
-                train_network(task, tell, self._group)
+                task = with_decoded_photos(replace(task, time_share=share), tell)
+            with stopwatch.step(f"train {task.member.unique_name} round {task.key.round_index}"):
+                if self._process_group is not None:
+                    self._process_group.send(_as_message(task))
+                train_network(task, tell, self._process_group)
             tell({"type": "end"})
 
     def clean_up(self) -> None:
         """Does nothing: all that is kept is in the run folder."""
 
 
-def run_worker(group: ProcessGroup) -> None:
+def run_worker(process_group: ProcessGroup) -> None:
     """Trains along with the first process of the group until that one ends.
 
     Raises:
         FovsfeError: the first process is lost, or a training fails.
     """
     keep_freed_memory()
-    while (message := group.receive()) is not None:
+    while (message := process_group.receive()) is not None:
         try:
             task = _from_message(message)
         except FovsfeError as error:
-            group.reply(objection=str(error))  # raises what the first process ends with: these words
+            process_group.reply(objection=str(error))  # raises what the first process ends with: these words
             raise
-        group.reply()
-        train_network(task, lambda event: None, group)
+        process_group.reply()
+        train_network(task, lambda event: None, process_group)
 
 
 def _as_message(task: TrainingTask) -> Message:
     """What a worker needs to know of a task; the rest is in the run folder."""
     return {
         "run": str(task.key.run),
-        "network": [task.key.round, task.key.member, task.key.fold],
+        "network": [task.key.round_index, task.key.member_index, task.key.fold],
         "precision": task.precision,
         "deadline": task.deadline,
-        "time_fraction": task.time_fraction,
+        "time_share": task.time_share,
         "is_decoded": task.photos.cache is not None,
     }
 
@@ -89,10 +89,10 @@ def _as_message(task: TrainingTask) -> Message:
 def _from_message(message: Message) -> TrainingTask:
     """Returns the first process's task. Raises FovsfeError if this one does not see the run or the photos."""
     run = Run(Path(message["run"]))
-    if not run.arguments.exists():
+    if not run.arguments_file.exists():
         raise FovsfeError(
-            f"does not see {run.arguments.absolute()}: all nodes need one run folder that they share; choose"
-            " such a place with --out"
+            f"does not see {run.arguments_file.absolute()}: all nodes need one run folder that they share;"
+            " choose such a place with --out"
         )
     key = NetworkKey(run.root, *message["network"])
     task = build_task(_opened_context(run), key, message["precision"])
@@ -102,7 +102,7 @@ def _from_message(message: Message) -> TrainingTask:
         task.photos[0]
     except (FovsfeError, OSError) as error:
         raise FovsfeError(f"cannot read the photos: {error}; all nodes need them") from error
-    return replace(task, deadline=message["deadline"], time_fraction=message["time_fraction"])
+    return replace(task, deadline=message["deadline"], time_share=message["time_share"])
 
 
 @lru_cache(maxsize=1)

@@ -26,7 +26,7 @@ from fovsfe.executors.ray_cluster import (
     shared_folder,
     worker_resources,
 )
-from fovsfe.executors.tasks import build_task, network_folder, time_shares, with_decoded_photos
+from fovsfe.executors.tasks import build_task, network_folder, time_weights, with_decoded_photos
 from fovsfe.files import atomic_path
 from fovsfe.machine import keep_freed_memory
 from fovsfe.recipe import MemberSettings
@@ -34,7 +34,7 @@ from fovsfe.run import Run
 from fovsfe.storage.folders import downloaded, synced_folder
 from fovsfe.storage.locations import is_url
 from fovsfe.training.launch import cache_features, fastest_precision, train_network
-from fovsfe.training.schedule import time_fractions
+from fovsfe.training.schedule import time_shares
 from fovsfe.training.task import CHECKPOINT, RESULT, Event, NetworkKey, OnEvent, OnNetworkEvent, TrainingTask
 
 RETRIES = 20  # of one network, each from its last epoch, when its machine or process is lost
@@ -64,7 +64,7 @@ class RayExecutor:
         context: RunContext,
         keys: Sequence[NetworkKey],
         precisions: Sequence[str],
-        later_time_shares: Sequence[float],
+        later_time_weights: Sequence[float],
         on_event: OnNetworkEvent,
     ) -> None:
         """See `Executor`; FovsfeError, too, if a machine does not see the run or the photos, or a network was
@@ -72,16 +72,16 @@ class RayExecutor:
         # A member's first fold makes the features that all of its folds use.
         keys = sorted(keys, key=lambda key: key.fold)
         resources = worker_resources(len(keys))
-        fractions = time_fractions(time_shares(context, keys), later_time_shares, resources.slots)
-        with context.run.stopwatch.step(f"train round {keys[0].round}"):
+        shares = time_shares(time_weights(context, keys), later_time_weights, resources.slots)
+        with context.run.stopwatch.step(f"train round {keys[0].round_index}"):
             events = _EventQueue(on_event)
             waiting = {
                 self._submit(
-                    replace(build_task(context, key, precisions[key.member]), time_fraction=fraction),
+                    replace(build_task(context, key, precisions[key.member_index]), time_share=share),
                     resources,
                     events,
                 ): key
-                for key, fraction in zip(keys, fractions, strict=True)
+                for key, share in zip(keys, shares, strict=True)
             }
             try:
                 while waiting:
@@ -146,7 +146,7 @@ class _EventQueue:
     def deliver(self) -> None:
         """Delivers what has come in."""
         for name, event in ray.get(self.handle.take.remote()):
-            key = (name, *(event.get(part) for part in ("type", "stage", "epoch")))
+            key = (name, *(event.get(part) for part in ("type", "layer_share", "epoch")))
             if event["type"] == "epoch" and key in self._delivered:
                 continue  # trained again by the machine that took over
             self._delivered.add(key)
@@ -213,7 +213,7 @@ def _train(remote: _RemoteTask, threads: int, events: Any) -> None:
 
 def _check_visible(remote: _RemoteTask) -> None:
     host, root = socket.gethostname(), remote.task.photos.root
-    if not is_url(remote.run) and not Run(Path(remote.run)).arguments.exists():
+    if not is_url(remote.run) and not Run(Path(remote.run)).arguments_file.exists():
         raise FovsfeError(f"{host} does not see {remote.run}; let the run lie at a URL or in a shared folder")
     if not root.exists():
         raise FovsfeError(

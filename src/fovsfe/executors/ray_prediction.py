@@ -27,7 +27,7 @@ from fovsfe.storage.locations import is_url
 
 Batch = dict[str, npt.NDArray[Any]]
 InputFormats = list[tuple[tuple[int, int], str]]
-"""(height, width) and how a photo is fitted: each of the formats in which the members take photos"""
+"""(height, width) and how a photo is resized: each of the formats in which the members take photos"""
 
 NAMES_PER_SET = 1_000_000  # how many names of photos are in memory at a time
 PHOTOS_PER_TASK = 256  # at most; if a task is lost, its photos are decoded again
@@ -65,15 +65,15 @@ def predict_on_cluster(
         while waiting.any():
             before = done
             source = (bundle_location, bundle_sha256)
-            for number, result in _results(bundle, source, names, np.flatnonzero(waiting)):
-                if not waiting[number]:
+            for position, result in _results(bundle, source, names, np.flatnonzero(waiting)):
+                if not waiting[position]:
                     continue
-                waiting[number] = False
+                waiting[position] = False
                 if isinstance(result, str):
-                    on_unreadable(names[number], result)
-                    parts.write_fault(names[number], result)
+                    on_unreadable(names[position], result)
+                    parts.write_fault(names[position], result)
                 else:
-                    parts.write(names[number], result)
+                    parts.write(names[position], result)
                 done += 1
                 yield done
             if done == before:
@@ -93,24 +93,26 @@ def _name_sets(files: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _results(
-    bundle: Bundle, source: tuple[str, str], names: list[str], numbers: Ints
+    bundle: Bundle, source: tuple[str, str], names: list[str], positions: Ints
 ) -> Iterator[tuple[int, Prediction | str]]:
-    """Yields the number of each photo with its prediction or, in words, why it has none; as they arrive.
+    """Yields the position of each photo with its prediction or, in words, why it has none; as they arrive.
 
     Args:
         bundle: what the bundle holds.
         source: the bundle's location and SHA-256, as `_local_bundle` takes them.
         names: the photos.
-        numbers: which of them to predict, as positions in `names`.
+        positions: which of them to predict, as positions in `names`.
     """
-    formats: InputFormats = list(dict.fromkeys((member.size, member.fit) for member in bundle.members))
-    format_of_member = [formats.index((member.size, member.fit)) for member in bundle.members]
+    formats: InputFormats = list(
+        dict.fromkeys((member.size, member.resize_mode) for member in bundle.members)
+    )
+    format_of_member = [formats.index((member.size, member.resize_mode)) for member in bundle.members]
     count = max(cores(), 1)
-    per_task = min(max(len(numbers) // (4 * count), PHOTOS_PER_BATCH), PHOTOS_PER_TASK)
+    per_task = min(max(len(positions) // (4 * count), PHOTOS_PER_BATCH), PHOTOS_PER_TASK)
     tables = []
-    for chunk in np.split(numbers, range(per_task, len(numbers), per_task)):
-        photos = [os.fsencode(_absolute(names[number])) for number in chunk]
-        tables.append(pa.table({"number": chunk, "photo": pa.array(photos, pa.binary())}))
+    for chunk in np.split(positions, range(per_task, len(positions), per_task)):
+        photos = [os.fsencode(_absolute(names[position])) for position in chunk]
+        tables.append(pa.table({"position": chunk, "photo": pa.array(photos, pa.binary())}))
     _silence_ray_data()
     decoded = ray.data.from_arrow(tables).map_batches(
         partial(_decode_batch, formats=formats),
@@ -128,10 +130,10 @@ def _results(
     )
     try:
         for batch in predicted.iter_batches(batch_size=None, batch_format="numpy"):
-            for number, fault, known, row in zip(
-                batch["number"], batch["fault"], batch["known"], batch["probabilities"], strict=True
+            for position, fault, known, row in zip(
+                batch["position"], batch["fault"], batch["known"], batch["probabilities"], strict=True
             ):
-                yield int(number), str(fault) if fault else Prediction(row, bool(known), ())
+                yield int(position), str(fault) if fault else Prediction(row, bool(known), ())
     except RayError as error:
         raise as_fovsfe_error(error) from error
 
@@ -158,14 +160,14 @@ def _decode_batch(batch: Batch, formats: InputFormats) -> Batch:
     photos = [np.zeros((count, *size, 3), np.uint8) for size, _ in formats]
     faults = [""] * count
     for row, name in enumerate(batch["photo"]):
-        fitted = read_photo(os.fsdecode(name), lambda data: shared_pool().load(data, formats).pixels)
-        if isinstance(fitted, str):
-            faults[row] = fitted.encode("utf-8", "backslashreplace").decode()
+        resized = read_photo(os.fsdecode(name), lambda data: shared_pool().load(data, formats).pixels)
+        if isinstance(resized, str):
+            faults[row] = resized.encode("utf-8", "backslashreplace").decode()
             continue
-        for target, pixels in zip(photos, fitted, strict=True):
+        for target, pixels in zip(photos, resized, strict=True):
             target[row] = pixels
-    columns = {f"photos {number}": pixels for number, pixels in enumerate(photos)}
-    return {"number": batch["number"], "fault": np.array(faults, object), **columns}
+    columns = {f"photos {index}": pixels for index, pixels in enumerate(photos)}
+    return {"position": batch["position"], "fault": np.array(faults, object), **columns}
 
 
 class _PredictActor:
@@ -178,14 +180,14 @@ class _PredictActor:
     def __call__(self, batch: Batch) -> Batch:
         """Returns the batch with `known` and `probabilities`, (n, classes), in place of the photos."""
         num_classes = len(self._predictor.bundle.class_names)
-        known = np.zeros(len(batch["number"]), np.bool_)
+        known = np.zeros(len(batch["position"]), np.bool_)
         probabilities = np.zeros((len(known), num_classes))
         good = [row for row, fault in enumerate(batch["fault"]) if not fault]
-        inputs = [tuple(batch[f"photos {number}"][row] for number in self._format_of_member) for row in good]
+        inputs = [tuple(batch[f"photos {index}"][row] for index in self._format_of_member) for row in good]
         for row, prediction in zip(good, self._predictor.predict_inputs(inputs), strict=True):
             known[row], probabilities[row] = prediction.known, prediction.probabilities
         return {
-            "number": batch["number"],
+            "position": batch["position"],
             "fault": batch["fault"],
             "known": known,
             "probabilities": probabilities,

@@ -12,22 +12,24 @@ from fovsfe.context import RunContext
 from fovsfe.training.task import RESULT, NetworkKey, OnEvent, TrainingTask
 
 
-def network_keys(context: RunContext, round: int) -> list[NetworkKey]:
+def network_keys(context: RunContext, round_index: int) -> list[NetworkKey]:
     """Returns the networks of a round: every fold of the first member, then of the next."""
     members = range(len(context.recipe.members))
     root = context.run.root
-    return [NetworkKey(root, round, member, fold) for member in members for fold in context.folds]
+    return [NetworkKey(root, round_index, member, fold) for member in members for fold in context.folds]
 
 
 def network_name(context: RunContext, key: NetworkKey) -> str:
     """Returns what people and the log call a network."""
-    title = context.recipe.members[key.member].title
-    return run.network_name(title, key.round, key.fold, len(context.folds))
+    name = context.recipe.members[key.member_index].unique_name
+    return run.network_name(name, key.round_index, key.fold, len(context.folds))
 
 
 def network_folder(context: RunContext, key: NetworkKey) -> Path:
     """Returns the folder of a network."""
-    return context.run.fold(key.round, context.recipe.members[key.member].title, key.fold)
+    return context.run.fold_folder(
+        key.round_index, context.recipe.members[key.member_index].unique_name, key.fold
+    )
 
 
 def is_trained(context: RunContext, key: NetworkKey) -> bool:
@@ -35,19 +37,19 @@ def is_trained(context: RunContext, key: NetworkKey) -> bool:
     return (network_folder(context, key) / RESULT).exists()
 
 
-def time_shares(context: RunContext, keys: Iterable[NetworkKey]) -> list[float]:
-    """Returns how each network's part of the time is weighed."""
-    return [context.recipe.members[key.member].time_share for key in keys]
+def time_weights(context: RunContext, keys: Iterable[NetworkKey]) -> list[float]:
+    """Returns how each network's share of the time is weighed."""
+    return [context.recipe.members[key.member_index].time_weight for key in keys]
 
 
 def build_task(context: RunContext, key: NetworkKey, precision: str) -> TrainingTask:
     """Returns the task of one network. In round 2 it is trained on its fold's pseudo-labels, too."""
-    member, readable = context.recipe.members[key.member], context.readable
+    member, readable = context.recipe.members[key.member_index], context.readable
     class_names = context.facts.class_names
-    train_idx = context.positions((readable["part"] == "train") & (readable["fold"] != key.fold))
+    train_idx = context.positions((readable["split"] == "train") & (readable["fold"] != key.fold))
     val_idx = context.positions(readable["fold"] == key.fold)
     targets = np.eye(len(class_names), dtype=np.float32)[context.y_true(train_idx)]
-    if key.round == 2:
+    if key.round_index == 2:
         pseudo_idx, pseudo_targets = _pseudo_targets(context, key.fold)
         train_idx = np.concatenate([train_idx, pseudo_idx])
         targets = np.concatenate([targets, pseudo_targets])
@@ -66,10 +68,10 @@ def build_task(context: RunContext, key: NetworkKey, precision: str) -> Training
         val_idx=val_idx,
         y_true=context.y_true(val_idx),
         test_idx=context.test_idx,
-        photo_cache=context.run.cache / f"{height}x{width}.bin",
-        feature_cache=context.run.cache / f"{member.title}.features",
+        photo_cache=context.run.cache_folder / f"{height}x{width}.bin",
+        feature_cache=context.run.cache_folder / f"{member.unique_name}.features",
         precision=precision,
-        seed=context.recipe.seed + 7919 * member.seed + 104_729 * key.fold + 1_299_709 * key.round,
+        seed=context.recipe.seed + 7919 * member.seed + 104_729 * key.fold + 1_299_709 * key.round_index,
         deadline=context.deadline,
     )
 

@@ -16,10 +16,10 @@ def layer_groups(backbone: nn.Module) -> list[list[str]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def unfreeze_stage(network: Network, stage: float) -> None:
-    """Unfreezes the head and the last part `stage` (0 to 1) of the backbone's layers; freezes the rest."""
+def unfreeze_layers(network: Network, share: float) -> None:
+    """Unfreezes the head and the last `share` (0 to 1) of the backbone's layers; freezes the rest."""
     groups = layer_groups(network.backbone)
-    frozen = len(groups) - math.ceil(stage * len(groups))
+    frozen = len(groups) - math.ceil(share * len(groups))
     trained = {name for group in groups[frozen:] for name in group}
     for name, parameter in network.backbone.named_parameters():
         parameter.requires_grad_(name in trained)

@@ -21,7 +21,7 @@ from fovsfe.callbacks import Progress, no_progress
 from fovsfe.photos import shards
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
-from fovsfe.photos.layouts import DataSet
+from fovsfe.photos.layouts import PhotoListing
 from fovsfe.photos.passed_over import GUESSED_NAMES, LEADS_OUT, SEVERITIES, PassedOver
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
@@ -40,7 +40,7 @@ DECODE_SIZE = (128, 128)  # the hash needs 64x64: JPEGs are decoded at a reduced
 
 NO_FAULT = ""
 DAMAGED_SHARD = "damaged shard"
-MISSING = {  # part -> what a missing photo means there
+MISSING = {  # split -> what a missing photo means there
     "train": "the file does not exist: the photo is left out of the training",
     "test": "the file does not exist: the submission gives it the most frequent label",
 }
@@ -60,7 +60,7 @@ class Finding:
 class AuditResult:
     """What an audit has found.
 
-    `table` is the data set's, with the columns width and height (of the upright photo; 0 if unreadable),
+    `table` is the listing's, with the columns width and height (of the upright photo; 0 if unreadable),
     sha256, phash (64 hex digits), fault (why a photo cannot be used, or "") and group (duplicates and
     near-duplicates share a number).
     """
@@ -81,7 +81,7 @@ class _Inspection:
 
 
 def audit_photos(
-    photos: DataSet,
+    photos: PhotoListing,
     max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> AuditResult:
@@ -126,7 +126,7 @@ def audit_photos(
     return AuditResult(table, findings)
 
 
-def _audit_shards(photos: DataSet, max_pixels: int, progress: Progress) -> AuditResult:
+def _audit_shards(photos: PhotoListing, max_pixels: int, progress: Progress) -> AuditResult:
     """Returns the audit that the shards carry, with faults added for damaged shards and too large photos."""
     index, table = shards.read_shards(photos.root)
     findings = [Finding(**{**row, "ids": tuple(row["ids"])}) for row in shards.read_findings(photos.root)]
@@ -142,7 +142,7 @@ def _audit_shards(photos: DataSet, max_pixels: int, progress: Progress) -> Audit
     return AuditResult(table, findings)
 
 
-def _inspect_all(photos: DataSet, max_pixels: int) -> Iterator[_Inspection]:
+def _inspect_all(photos: PhotoListing, max_pixels: int) -> Iterator[_Inspection]:
     # Threads are enough: decoding has its processes, reading and hashing release the interpreter lock.
     with ThreadPoolExecutor(machine.cores()) as pool:
         yield from pool.map(partial(_inspect, photos.root, max_pixels), photos.table["path"])
@@ -247,8 +247,8 @@ def _faults(table: pd.DataFrame) -> Iterator[Finding]:
         if reason != "missing":
             yield Finding("unreadable", "error", tuple(rows["id"]), str(reason))
             continue
-        for part, listed in rows.groupby("part", sort=False):
-            yield Finding("missing", "warning", tuple(listed["id"]), MISSING[str(part)])
+        for split, listed in rows.groupby("split", sort=False):
+            yield Finding("missing", "warning", tuple(listed["id"]), MISSING[str(split)])
 
 
 def _duplicates(table: pd.DataFrame) -> Iterator[Finding]:
@@ -260,14 +260,14 @@ def _duplicates(table: pd.DataFrame) -> Iterator[Finding]:
         if not exact:
             yield Finding("near duplicates", "warning", tuple(rows["id"]), "look alike; kept in one fold")
         relation = "the same file" if exact else "one photo or near copies"
-        class_names = list(dict.fromkeys(rows["label"][rows["part"] == "train"]))
+        class_names = list(dict.fromkeys(rows["label"][rows["split"] == "train"]))
         if len(class_names) > 1:
             named = ", ".join(f'"{label}"' for label in class_names)
-            labelled = tuple(rows["id"][rows["part"] == "train"])
+            labelled = tuple(rows["id"][rows["split"] == "train"])
             yield Finding("two labels", "error", labelled, f"{relation} under {named}")
-        if rows["part"].nunique() > 1:
-            detail = f"{relation}, both labelled and in the test part"
-            yield Finding("in both parts", "error", tuple(rows["id"]), detail)
+        if rows["split"].nunique() > 1:
+            detail = f"{relation}, both labelled and in the test split"
+            yield Finding("in both splits", "error", tuple(rows["id"]), detail)
 
 
 def _passed_over(passed_over: PassedOver) -> Iterator[Finding]:
@@ -284,7 +284,7 @@ def _tiny(table: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _balance(table: pd.DataFrame, class_names: tuple[str, ...]) -> Iterator[Finding]:
-    usable = table[(table["part"] == "train") & (table["fault"] == NO_FAULT)]
+    usable = table[(table["split"] == "train") & (table["fault"] == NO_FAULT)]
     counts = Counter(usable["label"])
     fewest = min(class_names, key=lambda name: counts[name])
     most = max(class_names, key=lambda name: counts[name])

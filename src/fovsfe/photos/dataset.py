@@ -40,8 +40,8 @@ class ResizedPhotos:
     paths: Sequence[str]
     """under `root`, one for each photo"""
     size: tuple[int, int]
-    fit: str
-    """as in `decode.fit_photo`"""
+    resize_mode: str
+    """as in `decode.resize_photo`"""
     max_pixels: int
     cache: Path | None = None
     shards: Ints = field(default_factory=lambda: np.empty(0, np.int64))
@@ -66,7 +66,7 @@ class ResizedPhotos:
     def _decode(self, path: str) -> Pixels:
         try:
             data = read_bytes(self.root, path)
-            return shared_pool().load(data, [(self.size, self.fit)], self.max_pixels).pixels[0]
+            return shared_pool().load(data, [(self.size, self.resize_mode)], self.max_pixels).pixels[0]
         except (OSError, BadPhoto) as error:
             raise FovsfeError(
                 f"{self.root / path}: could be read when the run started, but not now: {error}; put it back"
@@ -114,9 +114,9 @@ class ResizedPhotos:
             return
         names = dict.fromkeys(self.paths[int(index)].partition("/")[0] for index in indices)
         archives = [self.root / name for name in names if is_archive_name(name)]
-        for number in range(min(PREFETCH_THREADS, len(archives))):
+        for start in range(min(PREFETCH_THREADS, len(archives))):
             # Daemons, because nobody waits for them when the process ends.
-            Thread(target=_download, args=(archives[number::PREFETCH_THREADS],), daemon=True).start()
+            Thread(target=_download, args=(archives[start::PREFETCH_THREADS],), daemon=True).start()
 
 
 def _download(archives: list[UPath]) -> None:

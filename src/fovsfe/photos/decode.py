@@ -135,33 +135,33 @@ def image_pixels(image: Image.Image) -> Pixels:
         return np.array(_upright_rgb(image))
 
 
-def fit_photo(pixels: Pixels, size: tuple[int, int], fit: str) -> Pixels:
+def resize_photo(pixels: Pixels, size: tuple[int, int], resize_mode: str) -> Pixels:
     """Returns pixels resized to `size` = (height, width): uint8 (height, width, 3).
 
-    `fit` "pad" keeps the aspect ratio and adds a border, "squash" ignores the aspect ratio, "crop" keeps it
-    and cuts out the middle. Bicubic with antialiasing. Raises ValueError for another `fit`.
+    `resize_mode` "pad" keeps the aspect ratio and adds a border, "squash" ignores the aspect ratio, "crop"
+    keeps it and cuts out the middle. Bicubic with antialiasing. Raises ValueError for another `resize_mode`.
     """
-    return _resized_to(Image.fromarray(pixels), size, fit)
+    return _resized_to(Image.fromarray(pixels), size, resize_mode)
 
 
-def fit_boxes(
-    photo: tuple[int, int], size: tuple[int, int], fit: str
+def resize_boxes(
+    photo: tuple[int, int], size: tuple[int, int], resize_mode: str
 ) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
     """Returns which part of a photo goes where when it is resized.
 
     `photo` and `size` are (height, width); the result is (left, top, right, bottom) in the photo and in the
-    resized photo. Raises ValueError for a `fit` that `fit_photo` does not know.
+    resized photo. Raises ValueError for a `resize_mode` that `resize_photo` does not know.
     """
     (photo_height, photo_width), (height, width) = photo, size
-    if fit == "squash":
+    if resize_mode == "squash":
         return (0, 0, photo_width, photo_height), (0, 0, width, height)
-    if fit == "crop":
+    if resize_mode == "crop":
         scale = min(photo_width / width, photo_height / height)
         across, down = min(width * scale, photo_width), min(height * scale, photo_height)
         left, top = (photo_width - across) / 2, (photo_height - down) / 2
         return (left, top, left + across, top + down), (0, 0, width, height)
-    if fit != "pad":
-        raise ValueError(f'fit = "{fit}": must be "pad", "squash" or "crop"')
+    if resize_mode != "pad":
+        raise ValueError(f'resize_mode = "{resize_mode}": must be "pad", "squash" or "crop"')
     scale = min(width / photo_width, height / photo_height)
     inner_width = min(max(round(photo_width * scale), 1), width)
     inner_height = min(max(round(photo_height * scale), 1), height)
@@ -169,30 +169,33 @@ def fit_boxes(
     return (0, 0, photo_width, photo_height), (x, y, x + inner_width, y + inner_height)
 
 
-def load_photo(data: bytes, size: tuple[int, int], fit: str, max_pixels: int = MAX_PIXELS) -> Pixels:
+def load_photo(data: bytes, size: tuple[int, int], resize_mode: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decodes a photo, at a reduced scale if possible, and resizes it: uint8 (*size, 3). Raises BadPhoto."""
-    return load_photo_sizes(data, [(size, fit)], max_pixels)[0]
+    return load_photo_sizes(data, [(size, resize_mode)], max_pixels)[0]
 
 
 def load_photo_sizes(
     data: bytes, sizes: Sequence[tuple[tuple[int, int], str]], max_pixels: int = MAX_PIXELS
 ) -> list[Pixels]:
-    """Does `load_photo` for several (size, fit), decoding once for each scale needed. Raises BadPhoto."""
+    """Does `load_photo` for several sizes, each with a resize mode, decoding once for each scale needed.
+
+    Raises BadPhoto.
+    """
     decoded: dict[tuple[int, int], Image.Image] = {}
     photos = []
-    for size, fit in sizes:
+    for size, resize_mode in sizes:
         with _bad_photos():
             image = _open_scaled(data, size, max_pixels)
             scale = image.size  # taken before decoding, which may turn the photo
             if scale not in decoded:
                 decoded[scale] = _upright_rgb(image)
-        photos.append(_resized_to(decoded[scale], size, fit))
+        photos.append(_resized_to(decoded[scale], size, resize_mode))
     return photos
 
 
-def _resized_to(image: Image.Image, size: tuple[int, int], fit: str) -> Pixels:
+def _resized_to(image: Image.Image, size: tuple[int, int], resize_mode: str) -> Pixels:
     height, width = size
-    box, (left, top, right, bottom) = fit_boxes((image.height, image.width), size, fit)
+    box, (left, top, right, bottom) = resize_boxes((image.height, image.width), size, resize_mode)
     inner = _resized(image, right - left, bottom - top, box)
     if inner.size == (width, height):
         return np.array(inner)

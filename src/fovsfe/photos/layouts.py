@@ -32,7 +32,7 @@ TEST_NAMES = tuple(f"{name}{suffix}" for name in ("test_upload", "test") for suf
 SAMPLE_NAMES = ("sample-submission.csv", "sample_submission.csv")
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "photo", "id")
 LABEL_COLUMNS = ("label", "class", "category", "name")
-COLUMNS = ["id", "path", "part", "label"]
+COLUMNS = ["id", "path", "split", "label"]
 
 LAYOUTS = (
     "train/CLASS/PHOTO (or train.zip) with test_upload/ and sample-submission.csv, CLASS/PHOTO, "
@@ -41,15 +41,15 @@ LAYOUTS = (
 
 
 @dataclass(frozen=True)
-class DataSet:
+class PhotoListing:
     """The photos of a folder: their names and labels, without pixels.
 
     `table` has one row per photo, in a fixed order; all columns are str of dtype object:
 
     - `id`: unique; of a test photo its name in the sample submission, of a labelled photo its path in the
-      training part;
+      train split;
     - `path`: under `root`; "" if the sample submission names a photo that is not there;
-    - `part`: "train" or "test";
+    - `split`: "train" or "test";
     - `label`: "" for test photos.
     """
 
@@ -67,7 +67,7 @@ class DataSet:
     """what is in the folder, or in a list, and is not in the table"""
 
 
-def find_photos(root: AnyPath, follow_links: bool = False) -> DataSet:
+def find_photos(root: AnyPath, follow_links: bool = False) -> PhotoListing:
     """Finds the photos under `root`: a folder, an archive, or a CSV that lists photos; here or at a URL.
 
     Args:
@@ -112,10 +112,10 @@ def find_photos(root: AnyPath, follow_links: bool = False) -> DataSet:
 # ---- the layouts
 
 
-def _from_competition(root: AnyPath, train: str, test: str | None, passed_over: PassedOver) -> DataSet:
+def _from_competition(root: AnyPath, train: str, test: str | None, passed_over: PassedOver) -> PhotoListing:
     names = _class_names(root / "classes.csv")
     categories = _train_csv(root / "train.csv")
-    train_prefix, train_paths = _part_paths(root, train, passed_over)
+    train_prefix, train_paths = _split_paths(root, train, passed_over)
     name_counts = Counter(PurePosixPath(path).name for path in train_paths)
     rows = []
     for path in train_paths:
@@ -132,7 +132,7 @@ def _from_competition(root: AnyPath, train: str, test: str | None, passed_over: 
                 f'{root / "train.csv"}: says "{listed}" for {path}, which is in "{category}"; correct one'
             )
         rows.append((path, f"{train_prefix}/{path}", "train", category))
-    test_prefix, test_paths = _part_paths(root, test, passed_over) if test else ("", [])
+    test_prefix, test_paths = _split_paths(root, test, passed_over) if test else ("", [])
     used = (train, test, "train.csv", "classes.csv", *SAMPLE_NAMES)
     for entry in _entries(root):
         if entry.name not in used:
@@ -141,11 +141,11 @@ def _from_competition(root: AnyPath, train: str, test: str | None, passed_over: 
     sample = read_csv(sample_file) if sample_file else None
     test_rows = _test_rows(test_prefix, test_paths, sample, sample_file)
     if {row[0] for row in rows} & {row[0] for row in test_rows}:
-        rows = [(f"train/{photo}", path, part, category) for photo, path, part, category in rows]
-    return _dataset(root, "competition", rows, test_rows, names, sample, passed_over)
+        rows = [(f"train/{photo}", path, split, category) for photo, path, split, category in rows]
+    return _listing(root, "competition", rows, test_rows, names, sample, passed_over)
 
 
-def _from_class_folders(root: AnyPath, passed_over: PassedOver) -> DataSet:
+def _from_class_folders(root: AnyPath, passed_over: PassedOver) -> PhotoListing:
     paths = sorted(walk_photos(root, passed_over))
     tops = dict.fromkeys(path.partition("/")[0] for path in paths)
     archives = [top for top in tops if is_archive_name(top) and not is_dir(root / top)]
@@ -169,10 +169,10 @@ def _from_class_folders(root: AnyPath, passed_over: PassedOver) -> DataSet:
     if paths and not rows:
         raise FovsfeError(f"{root}: {len(paths)} photos without labels; known layouts: {LAYOUTS}")
     names = _class_names(root / "classes.csv")
-    return _dataset(root, "class folders", rows, [], names, None, passed_over)
+    return _listing(root, "class folders", rows, [], names, None, passed_over)
 
 
-def _from_archive(archive: AnyPath, paths: list[str], passed_over: PassedOver) -> DataSet:
+def _from_archive(archive: AnyPath, paths: list[str], passed_over: PassedOver) -> PhotoListing:
     """Returns the photos of an archive with a folder for each label, at its top or in one folder more.
 
     `paths` are the photos, by their names in the archive.
@@ -191,10 +191,10 @@ def _from_archive(archive: AnyPath, paths: list[str], passed_over: PassedOver) -
             raise FovsfeError(f"{archive}: {path} is beside the class folders, in none of them; pack it anew")
     rows = [(path, f"{prefix}/{path}", "train", _nfc(path.split("/")[0])) for path in paths]
     names = _class_names(root / "classes.csv")
-    return _dataset(root, "class folders", rows, [], names, None, passed_over)
+    return _listing(root, "class folders", rows, [], names, None, passed_over)
 
 
-def _from_csv(root: AnyPath, file: AnyPath, follow_links: bool, passed_over: PassedOver) -> DataSet:
+def _from_csv(root: AnyPath, file: AnyPath, follow_links: bool, passed_over: PassedOver) -> PhotoListing:
     table = read_csv(file)
     path_column, label_column = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)
     if path_column is None or label_column is None:
@@ -205,10 +205,10 @@ def _from_csv(root: AnyPath, file: AnyPath, follow_links: bool, passed_over: Pas
     names = _PhotoNames(sorted(walk_photos(root, passed_over)))
     label_of: dict[str, str] = {}
     rows, found = [], 0
-    for number, (written, label) in enumerate(zip(table[path_column], table[label_column], strict=True), 2):
+    for line, (written, label) in enumerate(zip(table[path_column], table[label_column], strict=True), 2):
         name, label = written.strip(), _nfc(label.strip())
         if not name or not label:
-            raise FovsfeError(f"{file}: row {number} has no {'label' if name else 'path'}; fill it in")
+            raise FovsfeError(f"{file}: row {line} has no {'label' if name else 'path'}; fill it in")
         path = names.find(name) or _path_under(root, name)
         is_outside = leads_out(path) or _is_linked_out(root, path)
         if is_outside and (not follow_links or is_url(path) or local_path(root) is None):
@@ -232,18 +232,18 @@ def _from_csv(root: AnyPath, file: AnyPath, follow_links: bool, passed_over: Pas
     if outside and (here := local_path(root)):  # under a folder that holds all of them, paths lead down only
         root = Path(os.path.commonpath([here, *outside]))
         rows = [(photo, os.path.relpath(here / path, root), part, label) for photo, path, part, label in rows]
-    return _dataset(root, "csv", rows, [], class_names, None, passed_over)
+    return _listing(root, "csv", rows, [], class_names, None, passed_over)
 
 
-def _from_shards(root: AnyPath, follow_links: bool) -> DataSet:
+def _from_shards(root: AnyPath, follow_links: bool) -> PhotoListing:
     index, table = shards.read_shards(root)
     if not follow_links and any(_is_linked_out(root, shard.name) for shard in index.shards):
         raise FovsfeError(f"{root}: shards are links that lead out of the folder; --follow-links reads them")
     sample = next((read_csv(root / name) for name in SAMPLE_NAMES if exists(root / name)), None)
-    return DataSet(root, "shards", table[COLUMNS], tuple(index.class_names), index.label_ids, sample)
+    return PhotoListing(root, "shards", table[COLUMNS], tuple(index.class_names), index.label_ids, sample)
 
 
-def _dataset(
+def _listing(
     root: AnyPath,
     layout: str,
     train: list[tuple[str, str, str, str]],
@@ -251,19 +251,19 @@ def _dataset(
     names: dict[str, str],
     sample: pd.DataFrame | None,
     passed_over: PassedOver,
-) -> DataSet:
-    """Checks what every layout must have and returns the data set; `names`: category -> label."""
+) -> PhotoListing:
+    """Checks what every layout must have and returns the listing; `names`: category -> label."""
     if not train:
         raise FovsfeError(f"{root}: no labelled photos; {_inventory(root)}; known layouts: {LAYOUTS}")
     ids = {name: category for category, name in names.items()}
     counts: Counter[str] = Counter()
     rows = []
-    for photo, path, part, category in train:
+    for photo, path, split, category in train:
         if names and category not in names and category not in ids:
             raise FovsfeError(f'{root / "classes.csv"}: lacks the category "{category}" (of {path}); add it')
         label = names.get(category, category)
         counts[label] += 1
-        rows.append((photo, path, part, label))
+        rows.append((photo, path, split, label))
     class_names = tuple(name for name in ids if name in counts) or tuple(sorted(counts, key=_natural))
     if len(class_names) == 1:
         raise FovsfeError(
@@ -279,7 +279,7 @@ def _dataset(
     rows = sorted(rows, key=lambda row: _natural(row[0])) + sorted(test, key=lambda row: _natural(row[0]))
     _check_names(root, rows)
     table = pd.DataFrame(rows, columns=pd.Index(COLUMNS), dtype=object)
-    return DataSet(
+    return PhotoListing(
         root,
         layout,
         table,
@@ -318,8 +318,8 @@ def _test_rows(
 # ---- folders and archives
 
 
-def _part_paths(root: AnyPath, name: str, passed_over: PassedOver) -> tuple[str, list[str]]:
-    """Returns the folder of a part under `root` and the paths of its photos in it.
+def _split_paths(root: AnyPath, name: str, passed_over: PassedOver) -> tuple[str, list[str]]:
+    """Returns the folder of a split under `root` and the paths of its photos in it.
 
     Folders and archives that hold one folder more, such as train/train, are looked through.
     """
@@ -368,7 +368,7 @@ def _inventory(root: AnyPath) -> str:
     entries = _entries(root)
     suffixes = Counter(PurePosixPath(e.name).suffix or e.name for e in entries if e.kind == "file")
     folders = [entry.name for entry in entries if entry.kind == "folder"]
-    files = [f"{number} {suffix}" for suffix, number in suffixes.most_common(3)]
+    files = [f"{count} {suffix}" for suffix, count in suffixes.most_common(3)]
     return f"found folders {_first_few(folders) if folders else 'none'}, files {', '.join(files) or 'none'}"
 
 
@@ -448,7 +448,7 @@ def _class_names(file: AnyPath) -> dict[str, str]:
         raise FovsfeError(f"{file}: needs the columns Category and Name; it has {', '.join(table.columns)}")
     pairs = [(_nfc(i.strip()), _nfc(n.strip())) for i, n in zip(table[ids], table[names], strict=True)]
     for column, values in ((ids, [i for i, _ in pairs]), (names, [n for _, n in pairs])):
-        twice = [value for value, number in Counter(values).items() if number > 1]
+        twice = [value for value, count in Counter(values).items() if count > 1]
         if twice:
             raise FovsfeError(f"{file}: {column} {_first_few(twice)} is in several rows; keep one")
     return dict(pairs)
@@ -475,14 +475,14 @@ def _check_names(root: AnyPath, rows: list[tuple[str, str, str, str]]) -> None:
                 text.encode()
             except UnicodeEncodeError:
                 raise FovsfeError(f"{root}: the name {text!r} is not valid UTF-8; rename it") from None
-    twice = [photo for photo, number in Counter(row[0] for row in rows).items() if number > 1]
+    twice = [photo for photo, count in Counter(row[0] for row in rows).items() if count > 1]
     if twice:
         raise FovsfeError(f"{root}: several photos are named {_first_few(twice)}; give each its own name")
 
 
-def _several_layouts(root: AnyPath, parts: list[str]) -> FovsfeError:
+def _several_layouts(root: AnyPath, found: list[str]) -> FovsfeError:
     return FovsfeError(
-        f"{root}: several layouts at once ({_first_few(parts)}); remove all but one, or give the path of one"
+        f"{root}: several layouts at once ({_first_few(found)}); remove all but one, or give the path of one"
     )
 
 

@@ -16,15 +16,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fovsfe.arrays import Ints
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
-from fovsfe.photos.layouts import DataSet
+from fovsfe.photos.layouts import PhotoListing
 from fovsfe.storage.locations import AnyPath, as_path
 from fovsfe.tables import plain_texts, write_csv
 
-COLUMNS = ["id", "path", "part", "label", "group", "fold", "fault", "width", "height"]
-_TEXTS = ("id", "path", "part", "label", "fault")
+COLUMNS = ["id", "path", "split", "label", "group", "fold", "fault", "width", "height"]
+_TEXTS = ("id", "path", "split", "label", "fault")
 
 
-class DataSetFacts(BaseModel):
+class ListingFacts(BaseModel):
     """dataset.json: what holds for all photos of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +32,7 @@ class DataSetFacts(BaseModel):
     root: str
     """the path or URL that the manifest's paths are relative to"""
     layout: str
-    """as `layouts.DataSet.layout`"""
+    """as `layouts.PhotoListing.layout`"""
     class_names: tuple[str, ...]
     """the labels, in the order of every column of probabilities"""
     label_ids: dict[str, str]
@@ -43,14 +43,14 @@ class DataSetFacts(BaseModel):
     """the rows of the sample submission, in its order"""
 
     @classmethod
-    def of(cls, dataset: DataSet) -> DataSetFacts:
-        """Returns the facts of a data set that was found."""
-        sample = dataset.sample
+    def of(cls, listing: PhotoListing) -> ListingFacts:
+        """Returns the facts of photos that were found."""
+        sample = listing.sample
         return cls(
-            root=str(dataset.root),
-            layout=dataset.layout,
-            class_names=dataset.class_names,
-            label_ids=dataset.label_ids,
+            root=str(listing.root),
+            layout=listing.layout,
+            class_names=listing.class_names,
+            label_ids=listing.label_ids,
             sample_columns=None if sample is None else tuple(map(str, sample.columns)),
             sample_rows=() if sample is None else tuple(map(tuple, sample.to_numpy(str).tolist())),
         )
@@ -78,15 +78,15 @@ def readable_photos(manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest[manifest["fault"] == ""].reset_index(drop=True)
 
 
-def write_facts(file: Path, facts: DataSetFacts) -> None:
+def write_facts(file: Path, facts: ListingFacts) -> None:
     """Writes dataset.json. Raises FovsfeError if it cannot be written."""
     write_text(file, facts.model_dump_json(indent=1) + "\n")
 
 
-def read_facts(file: Path) -> DataSetFacts:
+def read_facts(file: Path) -> ListingFacts:
     """Reads dataset.json. Raises FovsfeError if it is missing or damaged."""
     try:
-        return DataSetFacts.model_validate_json(file.read_bytes())
+        return ListingFacts.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FovsfeError(f"cannot read {file}: {reason}; it is written when a run starts") from error

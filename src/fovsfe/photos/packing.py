@@ -22,7 +22,7 @@ from fovsfe.arrays import Ints
 from fovsfe.callbacks import Progress
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import SUFFIXES
-from fovsfe.photos.layouts import DataSet
+from fovsfe.photos.layouts import PhotoListing
 from fovsfe.photos.reader import read_bytes, read_file
 from fovsfe.photos.shards import COLUMNS, FINDINGS, FORMAT, INDEX, MANIFEST, Shard, ShardIndex
 from fovsfe.storage.locations import AnyPath, exists
@@ -31,7 +31,7 @@ from fovsfe.storage.transfer import upload
 
 
 def pack_shards(
-    photos: DataSet,
+    photos: PhotoListing,
     table: pd.DataFrame,
     findings: Sequence[dict[str, Any]],
     shard_of: Ints,
@@ -60,17 +60,17 @@ def pack_shards(
     table = table.reset_index(drop=True)
     paths, packed = [""] * len(table), []
     rows_of: dict[int, list[int]] = {}
-    for row, number in enumerate(shard_of):
-        rows_of.setdefault(int(number), []).append(row)
+    for row, shard in enumerate(shard_of):
+        rows_of.setdefault(int(shard), []).append(row)
     count: Counter[str] = Counter()
-    for done, number in enumerate(sorted(rows_of)):
-        rows = rows_of[number]
-        part = str(table["part"].iloc[rows[0]])
-        name = f"{part}-{count[part]:06d}.tar"
-        count[part] += 1
+    for done, shard in enumerate(sorted(rows_of)):
+        rows = rows_of[shard]
+        split = str(table["split"].iloc[rows[0]])
+        name = f"{split}-{count[split]:06d}.tar"
+        count[split] += 1
         packed.append(_pack_shard(photos.root, table, rows, out, name, paths))
         progress(done + 1, len(rows_of))
-    labelled = Counter(table["label"][table["part"] == "train"])
+    labelled = Counter(table["label"][table["split"] == "train"])
     index = ShardIndex(
         format=FORMAT,
         layout=photos.layout,

@@ -17,16 +17,18 @@ PHOTOS_PER_SHARD = 1024
 POOL = 16  # shards whose photos are shuffled together, and so must be available at the same time
 
 
-def assign_shards(ids: Sequence[str], parts: Sequence[str], photos_per_shard: int = PHOTOS_PER_SHARD) -> Ints:
+def assign_shards(
+    ids: Sequence[str], splits: Sequence[str], photos_per_shard: int = PHOTOS_PER_SHARD
+) -> Ints:
     """Returns the shard that each photo is in, or would be in if the photos were sharded: int64 (n,).
 
     The assignment is random but depends on the ids alone: every shard has a mix of labels, and a folder gives
-    the same order of photos as its shards do. `parts` ("train" or "test") share no shard.
+    the same order of photos as its shards do. `splits` ("train" or "test") share no shard.
     """
     digests = [hashlib.sha256(photo.encode()).digest() for photo in ids]
     result, first = np.empty(len(ids), np.int64), 0
-    for part in sorted(set(parts)):
-        positions = [i for i, name in enumerate(parts) if name == part]
+    for split in sorted(set(splits)):
+        positions = [i for i, name in enumerate(splits) if name == split]
         positions.sort(key=lambda i: digests[i])
         result[positions] = first + np.arange(len(positions)) // photos_per_shard
         first += -(-len(positions) // photos_per_shard)
@@ -43,8 +45,8 @@ def shuffled_pools(shards: Ints, seed: int) -> list[Ints]:
     names = np.unique(shards)
     if len(names) > POOL:
         names = names[torch.randperm(len(names), generator=generator).numpy()]
-    parts = [np.flatnonzero(np.isin(shards, names[at : at + POOL])) for at in range(0, len(names), POOL)]
-    return [part[torch.randperm(len(part), generator=generator).numpy()] for part in parts]
+    pools = [np.flatnonzero(np.isin(shards, names[at : at + POOL])) for at in range(0, len(names), POOL)]
+    return [pool[torch.randperm(len(pool), generator=generator).numpy()] for pool in pools]
 
 
 class ShardSampler(Sampler[int]):

@@ -24,8 +24,8 @@ FORMAT = 1
 INDEX = "shards.json"
 MANIFEST = "photos.csv"
 FINDINGS = "audit.json"
-COLUMNS = ["id", "path", "part", "label", "group", "fault", "width", "height", "sha256", "phash"]
-_TEXTS = ("id", "path", "part", "label", "fault", "sha256", "phash")
+COLUMNS = ["id", "path", "split", "label", "group", "fault", "width", "height", "sha256", "phash"]
+_TEXTS = ("id", "path", "split", "label", "fault", "sha256", "phash")
 
 
 class Shard(BaseModel):
@@ -44,7 +44,7 @@ class ShardIndex(BaseModel):
 
     format: int
     layout: str
-    """of the folder that was packed, as in `layouts.DataSet`"""
+    """of the folder that was packed, as in `layouts.PhotoListing`"""
     class_names: list[str]
     label_ids: dict[str, str]
     photos_of_label: dict[str, int]

@@ -18,15 +18,15 @@ def assign_folds(table: pd.DataFrame, holdout: float, folds: int, seed: int) -> 
     Photos of the same group, which are duplicates, get the same fold. Test photos and unreadable ones get -1.
 
     Args:
-        table: the photos with label, part, fault and group, as the audit returns it.
-        holdout: the part of each label, 0 to 1, that is held out as fold 0 if `folds` is 0 or 1.
+        table: the photos with label, split, fault and group, as the audit returns it.
+        holdout: the share of each label, 0 to 1, that is held out as fold 0 if `folds` is 0 or 1.
         folds: k for k-fold cross-validation: every labelled photo gets a fold from 0 to k - 1.
         seed: the same seed gives the same folds.
 
     Raises:
         FovsfeError: a label would be left without training photos in some fold; the message names it.
     """
-    usable = np.flatnonzero((table["part"] == "train") & (table["fault"] == ""))
+    usable = np.flatnonzero((table["split"] == "train") & (table["fault"] == ""))
     names, labels = np.unique(table["label"].to_numpy(str)[usable], return_inverse=True)
     groups = np.unique(table["group"].to_numpy()[usable], return_inverse=True)[1]
     _check_labels(table, names, labels, groups, folds)
@@ -45,7 +45,7 @@ def assign_folds(table: pd.DataFrame, holdout: float, folds: int, seed: int) -> 
 
 
 def _check_labels(table: pd.DataFrame, names: Ints, labels: Ints, groups: Ints, folds: int) -> None:
-    unreadable = sorted(set(table["label"][table["part"] == "train"]) - set(names.tolist()))
+    unreadable = sorted(set(table["label"][table["split"] == "train"]) - set(names.tolist()))
     if unreadable:
         raise FovsfeError(f'label "{unreadable[0]}": none of its photos can be read; see `fovsfe check`')
     for label, name in enumerate(names):

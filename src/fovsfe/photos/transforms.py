@@ -64,7 +64,7 @@ def build_mixup(mixup: float, cutmix: float) -> nn.Module | None:
     return v2.RandomChoice(transforms) if transforms else None
 
 
-def stress_augment(photos: Tensor, seed: int) -> Tensor:
+def robustness_augment(photos: Tensor, seed: int) -> Tensor:
     """Returns strongly augmented copies of uint8 (n, height, width, 3) photos, the same for the same seed."""
     transform = build_augmentation("strong", (photos.shape[1], photos.shape[2]))
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""The findings of the audit with their photos, as the page of `fovsfe check` and as a part of the report."""
+"""The findings of the audit with their photos, as the page of `fovsfe check` and in the report."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,10 +42,10 @@ FINDING_KINDS = {
         "Contradictory labels",
         "The same photo, or near copies of it, has different labels: at least one is wrong. Keep one.",
     ),
-    "in both parts": (
+    "in both splits": (
         "Test photos that are also labelled",
         "The model is trained on these photos, so its accuracy on them is too good to be true. Keep each"
-        " photo in one part.",
+        " photo in one split.",
     ),
     "unreadable": (
         "Photos that cannot be read",
@@ -94,7 +94,7 @@ class PhotoView:
     """A photo on the page."""
 
     name: str
-    part: str
+    split: str
     label: str
     size: str
     thumbnail: str
@@ -141,8 +141,8 @@ def render_audit_page(
         table: the photos, as the audit returns them.
         about: what the photos show.
     """
-    usable = table[(table["part"] == "train") & (table["fault"] == "")]
-    class_names = table["label"][table["part"] == "train"].drop_duplicates()
+    usable = table[(table["split"] == "train") & (table["fault"] == "")]
+    class_names = table["label"][table["split"] == "train"].drop_duplicates()
     counts = usable["label"].value_counts().reindex(class_names, fill_value=0).sort_values(ascending=False)
     return (
         template_environment()
@@ -154,8 +154,8 @@ def render_audit_page(
             style=Markup(template_file("findings.css") + accent_style(about.accent)),
             kinds=_finding_kinds(partial(thumbnail, root), findings, table, ON_PAGE, about),
             has_errors=any(finding["severity"] == "error" for finding in findings),
-            labelled=int((table["part"] == "train").sum()),
-            test=int((table["part"] == "test").sum()),
+            labelled=int((table["split"] == "train").sum()),
+            test=int((table["split"] == "test").sum()),
             counts=list(counts.items()),
             max_count=max(int(counts.max()), 1),
             all_findings_file="findings.csv",
@@ -190,15 +190,15 @@ def findings_frame(findings: Findings, table: pd.DataFrame) -> pd.DataFrame:
     """Returns one row per finding and photo.
 
     The columns are finding (a number from 1), severity, kind, detail, id and, as far as `table` has them,
-    path, part, label, width and height.
+    path, split, label, width and height.
     """
     columns = ["finding", "severity", "kind", "detail", "id"]
     rows = [
-        (number, finding["severity"], finding["kind"], finding["detail"], photo_id)
-        for number, finding in enumerate(findings, 1)
+        (index, finding["severity"], finding["kind"], finding["detail"], photo_id)
+        for index, finding in enumerate(findings, 1)
         for photo_id in finding["ids"]
     ]
-    of_photo = [name for name in ("id", "path", "part", "label", "width", "height") if name in table]
+    of_photo = [name for name in ("id", "path", "split", "label", "width", "height") if name in table]
     return pd.DataFrame(rows, columns=pd.Index(columns)).merge(table[of_photo], on="id", how="left")
 
 
@@ -252,8 +252,8 @@ def _shown_photos(
 
 
 def _varied(photos: pd.DataFrame, count: int) -> list[int]:
-    """Returns the positions of at most `count` photos, of as many labels and parts as there are."""
-    rank_in_label = photos.groupby(["part", "label"]).cumcount().to_numpy()
+    """Returns the positions of at most `count` photos, of as many labels and splits as there are."""
+    rank_in_label = photos.groupby(["split", "label"]).cumcount().to_numpy()
     return sorted(rank_in_label.argsort(kind="stable")[:count].tolist())
 
 
@@ -263,4 +263,4 @@ def _photo_views(
     thumbnails = pool.map(to_thumbnail, photos["path"])
     for (photo_id, row), uri in zip(photos.iterrows(), thumbnails, strict=True):
         size = f"{row['width']} × {row['height']}" if row.get("width") else ""
-        yield PhotoView(row["path"] or str(photo_id), row["part"], row["label"], size, uri)
+        yield PhotoView(row["path"] or str(photo_id), row["split"], row["label"], size, uri)

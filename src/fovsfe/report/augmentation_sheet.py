@@ -24,7 +24,7 @@ def augmentation_sheet(
     """
     member = max(recipe.members, key=lambda member: member.size[0] * member.size[1])
     settings = recipe.photos
-    photos = ResizedPhotos(root, paths, member.size, settings.fit, settings.max_pixels)
+    photos = ResizedPhotos(root, paths, member.size, settings.resize_mode, settings.max_pixels)
     readable = np.array([i for i in range(len(photos)) if _is_readable(photos, i)], np.int64)
     if not len(readable):
         return []

@@ -68,9 +68,9 @@ def cams_for_photos(
     Raises:
         FovsfeError: the bundle is damaged.
     """
-    if not (run.bundle / BUNDLE_FILE).exists():
+    if not (run.bundle_folder / BUNDLE_FILE).exists():
         return [None] * len(photos)
-    source = _CamSource(run, root, load_recipe(str(run.recipe)), load_bundle(run.bundle))
+    source = _CamSource(run, root, load_recipe(str(run.recipe_file)), load_bundle(run.bundle_folder))
     wanted = [
         _read_photo(source, str(path), int(fold), label)
         for path, fold, label in zip(photos["path"], photos["fold"], labels, strict=True)
@@ -110,7 +110,7 @@ def _member_cams(
         if not positions:
             continue
         cam_function = (
-            _class_activation(source.run.bundle / path, len(source.bundle.class_names))
+            _class_activation(source.run.bundle_folder / path, len(source.bundle.class_names))
             if member.has_cam
             else _grad_cam(source, member, fold)
         )
@@ -119,7 +119,7 @@ def _member_cams(
         for i in positions:
             data = read_bytes(source.root, photos[i].path)
             max_pixels = source.recipe.photos.max_pixels
-            photo = shared_pool().load(data, [(member.size, member.fit)], max_pixels)
+            photo = shared_pool().load(data, [(member.size, member.resize_mode)], max_pixels)
             cams[i].append(cam_function(photo.pixels[0], photos[i].label))
     return [np.mean(of_photo, axis=0) if of_photo else None for of_photo in cams]
 
@@ -139,10 +139,10 @@ def _grad_cam(source: _CamSource, member: BundleMember, fold: int) -> CamFunctio
 
 
 def _load_network(source: _CamSource, member: BundleMember, fold: int) -> Network:
-    chosen_round = read_json(source.run.metrics)["chosen"]["round"]
-    heads = {each.title: each.head for each in source.recipe.members}
+    selected_round_index = read_json(source.run.metrics_file)["selected"]["round"]
+    heads = {each.unique_name: each.head for each in source.recipe.members}
     num_classes = len(source.bundle.class_names)
-    network = build_network(member.backbone, member.size, heads[member.title], num_classes, weights="none")
-    folder = source.run.fold(chosen_round, member.title, fold)
+    network = build_network(member.backbone, member.size, heads[member.name], num_classes, weights="none")
+    folder = source.run.fold_folder(selected_round_index, member.name, fold)
     network.load_state_dict(load_file(folder / WEIGHTS))
     return network.eval()

@@ -71,12 +71,12 @@ def learning_curves_chart(name: str, title: str, curves: Sequence[LearningCurve]
         for position, curve in enumerate(curves):
             _draw_curve(upper, lower, curve, opacity=1 if len(curves) == 1 else 0.6, in_legend=position == 0)
         longest = max(curves, key=lambda curve: len(curve.epochs)).epochs
-        first_epochs = np.flatnonzero(np.append(True, np.diff(longest["stage"]) != 0))
+        first_epochs = np.flatnonzero(np.append(True, np.diff(longest["layer_share"]) != 0))
         for first in first_epochs:
             for axes in (upper, lower):
                 axes.axvline(first + 0.5, color=INK, alpha=0.25, linewidth=0.8)
-            stage = float(longest["stage"].iloc[first])
-            text, above = "head" if stage == 0 else f"{stage:.0%}", upper.get_xaxis_transform()
+            layer_share = float(longest["layer_share"].iloc[first])
+            text, above = "head" if layer_share == 0 else f"{layer_share:.0%}", upper.get_xaxis_transform()
             upper.text(first + 0.6, 1, text, transform=above, va="bottom", fontsize=9, alpha=0.8)
         upper.set_ylabel("log loss")
         upper.set_ylim(bottom=0)
@@ -112,21 +112,21 @@ class ComparisonRow:
     round: int
     accuracy: float
     interval: tuple[float, float]
-    chosen: bool
+    selected: bool
 
 
 def comparison_chart(rows: Sequence[ComparisonRow]) -> Markup:
     """Draws the accuracy of members and blends with its 95% intervals."""
     with draw("comparison", "Accuracy with 95% intervals", 0.8 + 0.3 * len(rows)) as drawing:
         (axes,) = drawing.axes
-        for number in sorted({row.round for row in rows}):
-            of_round = [i for i, row in enumerate(rows) if row.round == number]
+        for round_index in sorted({row.round for row in rows}):
+            of_round = [i for i, row in enumerate(rows) if row.round == round_index]
             accuracy = np.array([rows[i].accuracy for i in of_round])
             error = np.abs(np.array([rows[i].interval for i in of_round]).T - accuracy)
-            colour, marker = SERIES[number - 1]
-            style: Any = {"fmt": marker, "color": colour, "label": f"round {number}"}
+            colour, marker = SERIES[round_index - 1]
+            style: Any = {"fmt": marker, "color": colour, "label": f"round {round_index}"}
             axes.errorbar(accuracy, of_round, xerr=error, capsize=3, markersize=5, linewidth=1.4, **style)
-        _name_rows(axes, [("▸ " if row.chosen else "") + row.name for row in rows])
+        _name_rows(axes, [("▸ " if row.selected else "") + row.name for row in rows])
         axes.xaxis.set_major_formatter(_PERCENT)
         axes.set_xlabel("accuracy, 95% interval")
         axes.grid(axis="x", alpha=0.15)

@@ -20,8 +20,8 @@ def write_report(run: Run) -> Path:
     Raises:
         FovsfeError: the folder is not a run, one of its files is damaged, or it cannot be written to.
     """
-    write_text(run.report, render_report(run))
-    return run.report
+    write_text(run.report_file, render_report(run))
+    return run.report_file
 
 
 def render_report(run: Run) -> str:

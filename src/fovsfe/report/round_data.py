@@ -20,7 +20,7 @@ from fovsfe.training.task import PREDICTIONS, RESULT
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
-    """The predictions of a member or blend for photos that it was not trained on."""
+    """The predictions of a member or blend for photos that it was not trained on, by row of the manifest."""
 
     val_idx: Ints
     """(n,) positions in the manifest"""
@@ -36,16 +36,16 @@ class LearningCurve:
 
     fold: int
     epochs: pd.DataFrame
-    """one row per epoch: stage, epoch, loss, log_loss, accuracy, seconds"""
+    """one row per epoch: layer_share, epoch, loss, log_loss, accuracy, seconds"""
     best_epoch: int | None
     """the row whose weights were kept; None while the network is still training"""
 
 
 @dataclass(frozen=True)
 class RoundData:
-    """A round, as far as it has come. Members are keyed by title, in the recipe's order."""
+    """A round, as far as it has come. Members are keyed by name, in the recipe's order."""
 
-    number: int
+    round_index: int
     curves: dict[str, list[LearningCurve]]
     members: dict[str, HeldOutPredictions]
     """every member that has a trained network; on part of the photos until all of its folds are trained"""
@@ -54,13 +54,13 @@ class RoundData:
     with_tta: dict[str, HeldOutPredictions]
     """the same members with all variants of test-time augmentation; empty if the recipe names none"""
     blends: dict[str, HeldOutPredictions]
-    """"mean", "maximum", ... of all members, and "chosen"; cross-fitted: no fit has seen the photo"""
+    """"mean", "maximum", ... of all members, and "selected"; cross-fitted: no fit has seen the photo"""
     blend: Blend | None
 
 
 def read_round(
     run: Run,
-    number: int,
+    round_index: int,
     recipe: Recipe,
     manifest: pd.DataFrame,
     class_names: Sequence[str],
@@ -70,7 +70,7 @@ def read_round(
 
     Args:
         run: the run folder.
-        number: the round, 1 or 2.
+        round_index: the round, 1 or 2.
         recipe: the run's recipe.
         manifest: the run's photos, possibly none.
         class_names: the names of all labels; empty if they are not known yet.
@@ -79,26 +79,30 @@ def read_round(
     Raises:
         FovsfeError: a file of the round is damaged or does not match the manifest.
     """
-    titles = [member.title for member in recipe.members]
+    names = [member.unique_name for member in recipe.members]
     folds = range(max(recipe.split.folds, 1))
-    curves = {title: list(_read_curves(run, number, title, folds, epoch_events)) for title in titles}
+    curves = {name: list(_read_curves(run, round_index, name, folds, epoch_events)) for name in names}
     reader = _PredictionReader(manifest, class_names)
     plain, with_tta = {}, {}
-    for title in titles if class_names and len(manifest) else ():
-        folders = {fold: run.fold(number, title, fold) for fold in folds}
+    for name in names if class_names and len(manifest) else ():
+        folders = {fold: run.fold_folder(round_index, name, fold) for fold in folds}
         trained = {fold: folder for fold, folder in folders.items() if (folder / RESULT).exists()}
         if trained:
             val_idx, variants = _read_folds(trained, manifest)
-            plain[title] = reader.of(val_idx, variants[0])
+            plain[name] = reader.of(val_idx, variants[0])
             if len(variants) > 1:
-                with_tta[title] = reader.of(val_idx, variants.mean(axis=0))
-    out_of_fold = {title: run.out_of_fold(number, title) for title in plain}
-    blends = [run.blend(number, name) for name in (*BLEND_KINDS, "chosen")] if class_names else []
-    blend = run.fitted_blend(number)
+                with_tta[name] = reader.of(val_idx, variants.mean(axis=0))
+    out_of_fold = {name: run.out_of_fold_file(round_index, name) for name in plain}
+    blends = (
+        [run.blend_predictions_file(round_index, name) for name in (*BLEND_KINDS, "selected")]
+        if class_names
+        else []
+    )
+    blend = run.blend_file(round_index)
     return RoundData(
-        number=number,
-        curves={title: of_member for title, of_member in curves.items() if of_member},
-        members=plain | {title: reader.read(file) for title, file in out_of_fold.items() if file.exists()},
+        round_index=round_index,
+        curves={name: of_member for name, of_member in curves.items() if of_member},
+        members=plain | {name: reader.read(file) for name, file in out_of_fold.items() if file.exists()},
         plain=plain,
         with_tta=with_tta,
         blends={file.stem: reader.read(file) for file in blends if file.exists()},
@@ -110,7 +114,7 @@ class _PredictionReader:
     """Sets the manifest's true labels beside predictions."""
 
     def __init__(self, manifest: pd.DataFrame, class_names: Sequence[str]) -> None:
-        position = {label: number for number, label in enumerate(class_names)}
+        position = {label: index for index, label in enumerate(class_names)}
         self.y_true = np.asarray(manifest["label"].map(position).fillna(-1), np.int64)
         self.row = pd.Series(np.arange(len(manifest)), index=manifest["id"])
 
@@ -142,21 +146,21 @@ def _read_folds(trained: dict[int, Path], manifest: pd.DataFrame) -> tuple[Ints,
 
 
 def _read_curves(
-    run: Run, number: int, title: str, folds: range, epoch_events: Sequence[dict[str, Any]]
+    run: Run, round_index: int, name: str, folds: range, epoch_events: Sequence[dict[str, Any]]
 ) -> Iterator[LearningCurve]:
     """Reads history.csv of each trained network, and the log of each one that is still training."""
     for fold in folds:
-        file = run.fold(number, title, fold) / "history.csv"
+        file = run.fold_folder(round_index, name, fold) / "history.csv"
         if file.exists():
             epochs = _read_history(file)
             best_epoch = int(np.nanargmin(epochs["log_loss"].fillna(np.inf)))
             yield LearningCurve(fold, epochs, best_epoch)
             continue
-        network = network_name(title, number, fold, len(folds))
+        network = network_name(name, round_index, fold, len(folds))
         rows = [event for event in epoch_events if event.get("network") == network]
         if rows:
             # An epoch that was repeated after a crash is in the log twice.
-            epochs = pd.DataFrame(rows).drop_duplicates(["stage", "epoch"], keep="last")
+            epochs = pd.DataFrame(rows).drop_duplicates(["layer_share", "epoch"], keep="last")
             yield LearningCurve(fold, epochs.reset_index(drop=True), None)
 
 

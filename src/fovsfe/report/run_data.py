@@ -12,10 +12,10 @@ import pandas as pd
 
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
-from fovsfe.photos.manifest import COLUMNS, DataSetFacts, read_facts, read_manifest
+from fovsfe.photos.manifest import COLUMNS, ListingFacts, read_facts, read_manifest
 from fovsfe.recipe import Recipe, load_recipe
+from fovsfe.report.reported import ReportedPredictions, find_reported_predictions
 from fovsfe.report.round_data import RoundData, read_round
-from fovsfe.report.selected import SelectedPredictions, select_predictions
 from fovsfe.run import Run
 from fovsfe.storage.locations import AnyPath, as_path
 
@@ -30,7 +30,7 @@ class RunData:
     arguments: dict[str, Any]
     """what was asked for: photos, weights, minutes"""
     recipe: Recipe
-    dataset: DataSetFacts | None
+    facts: ListingFacts | None
     """None until the photos are listed"""
     manifest: pd.DataFrame
     """the photos, as `photos.manifest.COLUMNS`; no rows until they are audited"""
@@ -47,17 +47,17 @@ class RunData:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The labels, in the order of all probabilities; empty until the photos are listed."""
-        return self.dataset.class_names if self.dataset else ()
+        return self.facts.class_names if self.facts else ()
 
     @property
     def root(self) -> AnyPath:
         """What the manifest's paths are relative to."""
-        return self.dataset.location if self.dataset else as_path(self.arguments["photos"])
+        return self.facts.location if self.facts else as_path(self.arguments["photos"])
 
     @property
-    def member_titles(self) -> list[str]:
-        """The titles of all members, in the recipe's order."""
-        return [member.title for member in self.recipe.members]
+    def member_names(self) -> list[str]:
+        """The names of all members, in the recipe's order."""
+        return [member.unique_name for member in self.recipe.members]
 
     @property
     def networks_per_round(self) -> int:
@@ -75,14 +75,16 @@ class RunData:
         return dict((self.metrics or {}).get("versions", {}))
 
     @property
-    def chosen_round(self) -> int | None:
-        """The round that was chosen; None until the run is finished."""
-        return int(self.metrics["chosen"]["round"]) if self.metrics else None
+    def selected_round_index(self) -> int | None:
+        """The round that was selected; None until the run is finished."""
+        return int(self.metrics["selected"]["round"]) if self.metrics else None
 
     @cached_property
-    def selected(self) -> SelectedPredictions | None:
+    def reported(self) -> ReportedPredictions | None:
         """The predictions that the run's figures are about; None until a network is trained."""
-        return select_predictions(self.rounds, self.chosen_round, self.member_titles, self.class_names)
+        return find_reported_predictions(
+            self.rounds, self.selected_round_index, self.member_names, self.class_names
+        )
 
 
 def read_run_data(run: Run) -> RunData:
@@ -91,30 +93,32 @@ def read_run_data(run: Run) -> RunData:
     Raises:
         FovsfeError: the folder is not a run, or one of its files is missing or damaged.
     """
-    if not run.arguments.exists():
+    if not run.arguments_file.exists():
         raise FovsfeError(
-            f"{run.root} is not a run: it has no {run.arguments.name}; start one with fovsfe train"
+            f"{run.root} is not a run: it has no {run.arguments_file.name}; start one with fovsfe train"
         )
-    recipe = load_recipe(str(run.recipe))
-    metrics = read_json(run.metrics) if run.metrics.exists() else None
-    dataset = read_facts(run.dataset) if metrics or run.dataset.exists() else None
-    has_manifest = dataset is not None and run.manifest.exists()
-    manifest = read_manifest(run.manifest) if has_manifest else pd.DataFrame(columns=COLUMNS)
-    class_names = dataset.class_names if dataset else ()
+    recipe = load_recipe(str(run.recipe_file))
+    metrics = read_json(run.metrics_file) if run.metrics_file.exists() else None
+    facts = read_facts(run.dataset_file) if metrics or run.dataset_file.exists() else None
+    has_manifest = facts is not None and run.manifest_file.exists()
+    manifest = read_manifest(run.manifest_file) if has_manifest else pd.DataFrame(columns=COLUMNS)
+    class_names = facts.class_names if facts else ()
     epoch_events = [event for event in _read_log(run.log_file) if event.get("event") == "epoch"]
     return RunData(
         run=run,
-        arguments=read_json(run.arguments),
+        arguments=read_json(run.arguments_file),
         recipe=recipe,
-        dataset=dataset,
+        facts=facts,
         manifest=manifest,
-        findings=read_json(run.audit) if run.audit.exists() else [],
+        findings=read_json(run.audit_file) if run.audit_file.exists() else [],
         rounds=[
-            read_round(run, number, recipe, manifest, class_names, epoch_events)
-            for number in range(1, recipe.rounds + 1)
-            if run.round(number).exists()
+            read_round(run, round_index, recipe, manifest, class_names, epoch_events)
+            for round_index in range(1, recipe.rounds + 1)
+            if run.round_folder(round_index).exists()
         ],
-        pseudo_labels=_read_pseudo_labels(run.pseudo_labels) if run.pseudo_labels.exists() else None,
+        pseudo_labels=_read_pseudo_labels(run.pseudo_labels_file)
+        if run.pseudo_labels_file.exists()
+        else None,
         metrics=metrics,
         steps=run.stopwatch.read(),
     )
@@ -123,14 +127,14 @@ def read_run_data(run: Run) -> RunData:
 def predictions(run_data: RunData) -> pd.DataFrame:
     """Returns the held-out predictions that a run's figures are about, one row per photo.
 
-    They are those of the chosen blend or, in an unfinished run, of the members trained so far. The columns
+    They are those of the selected blend or, in an unfinished run, of the members trained so far. The columns
     are id, path, label (the true one), predicted, probability (of the predicted label), p_label (the
     probability of the true label) and fold (in which the photo was held out). There are no rows until a
     network is trained.
     """
-    if run_data.selected is None:
+    if run_data.reported is None:
         return pd.DataFrame(columns=PREDICTION_COLUMNS)
-    held_out = run_data.selected.held_out
+    held_out = run_data.reported.held_out
     photos = run_data.manifest.iloc[held_out.val_idx]
     class_names, rows = np.array(run_data.class_names, object), np.arange(len(held_out.y_true))
     predicted = held_out.probabilities.argmax(axis=1)

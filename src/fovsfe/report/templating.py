@@ -16,7 +16,7 @@ def template_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "duration": duration}
+    environment.filters |= {"percent": format_percent, "number": format_number, "duration": format_duration}
     return environment
 
 
@@ -25,17 +25,17 @@ def template_file(name: str) -> str:
     return (resources.files("fovsfe.report") / "templates" / name).read_text("utf-8")
 
 
-def percent(share: float | None, digits: int = 1) -> str:
+def format_percent(share: float | None, digits: int = 1) -> str:
     """Formats a share: 0.8421 -> "84.2%"; None -> a dash."""
     return "–" if share is None else f"{100 * share:.{digits}f}%"
 
 
-def number(value: float | None, digits: int = 0) -> str:
+def format_number(value: float | None, digits: int = 0) -> str:
     """Formats a number: 1500 -> "1,500"; None -> a dash."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Formats a time: 252.3 -> "4 min 12 s"."""
     rounded = round(seconds)
     hours, minutes, rest = rounded // 3600, rounded // 60 % 60, rounded % 60

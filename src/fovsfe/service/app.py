@@ -207,7 +207,12 @@ async def model(request: Request) -> Response:
                 {"label": label, "name": label_name(label, bundle, language)} for label in bundle.class_names
             ],
             "members": [
-                {"title": member.title, "backbone": member.backbone, "size": member.size, "fit": member.fit}
+                {
+                    "name": member.name,
+                    "backbone": member.backbone,
+                    "size": member.size,
+                    "resize_mode": member.resize_mode,
+                }
                 for member in bundle.members
             ],
             "blend": bundle.blend.kind,
@@ -268,8 +273,8 @@ def _problem(request: Request, error: BaseException) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, RequestValidationError):
-        fault = error.errors()[0]
-        return Problem("bad-parameter", f"{fault['loc'][-1]}: {fault['msg']}.")
+        detail = error.errors()[0]
+        return Problem("bad-parameter", f"{detail['loc'][-1]}: {detail['msg']}.")
     if isinstance(error, HTTPException) and error.status_code == 404:
         return Problem("not-found", "There is nothing at this address.")
     if isinstance(error, HTTPException) and error.status_code == 405:

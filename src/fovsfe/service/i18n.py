@@ -114,7 +114,7 @@ _ENGLISH = Translation(
             "The networks are stored as {kind}: accuracy {after} on {photos} photos, {before} at full "
             "precision."
         ),
-        "proof": (
+        "parity": (
             "On {photos} photos, the probabilities of this service differ from those of the trained "
             "networks by at most {difference}."
         ),
@@ -266,7 +266,7 @@ _RUSSIAN = Translation(
         "quantized": (
             "Сети хранятся в формате {kind}: точность {after} на {photos} фото, до этого была {before}."
         ),
-        "proof": (
+        "parity": (
             "На {photos} фото вероятности этого сервиса отличаются от вероятностей обученных сетей не более "
             "чем на {difference}."
         ),
@@ -397,7 +397,7 @@ def language_of(accepted: str) -> Language:
     return max(TRANSLATIONS, key=lambda language: wanted.get(language, anything))
 
 
-def percent(fraction: float | None, language: Language) -> str:
+def format_percent(fraction: float | None, language: Language) -> str:
     """Writes a fraction as a percentage: 0.931 -> "93.1%", "93,1 %".
 
     It is never rounded to 0 or 100 unless it is that; None becomes a dash.
@@ -405,18 +405,20 @@ def percent(fraction: float | None, language: Language) -> str:
     if fraction is None:
         return "–"
     if 0 < fraction < 0.0005:
-        return "< " + percent(0.001, language)
+        return "< " + format_percent(0.001, language)
     if 0.9995 <= fraction < 1:
-        return "> " + percent(0.999, language)
-    return number(f"{100 * fraction:.1f}", language) + TRANSLATIONS[language].number_format.percent_sign
+        return "> " + format_percent(0.999, language)
+    return (
+        format_number(f"{100 * fraction:.1f}", language) + TRANSLATIONS[language].number_format.percent_sign
+    )
 
 
-def number(written: str, language: Language) -> str:
+def format_number(written: str, language: Language) -> str:
     """Sets the decimal mark: "0.46" -> "0.46", "0,46"."""
     return written.replace(".", TRANSLATIONS[language].number_format.decimal_mark)
 
 
-def megabytes(size: int, language: Language) -> str:
+def format_size(size: int, language: Language) -> str:
     """Writes a number of bytes in MB or kB, rounded down: 16777216 -> "16 MB", "16 МБ"."""
     units = TRANSLATIONS[language].number_format
     amount, unit = (size >> 20, units.megabyte) if size >= 1 << 20 else (size >> 10, units.kilobyte)

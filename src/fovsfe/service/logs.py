@@ -123,7 +123,7 @@ def exception(error: BaseException, **fields: Any) -> None:
     while frame is not None:
         places.append(f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}")
         frame = frame.tb_next
-    log.error("fault", extra={"fields": {**fields, "error": type(error).__name__, "at": places}})
+    log.error("exception", extra={"fields": {**fields, "type": type(error).__name__, "at": places}})
 
 
 def _time(record: logging.LogRecord) -> str:

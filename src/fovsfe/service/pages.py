@@ -7,7 +7,7 @@ import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from fovsfe.service.i18n import TRANSLATIONS, Language, language_of, percent
+from fovsfe.service.i18n import TRANSLATIONS, Language, format_percent, language_of
 from fovsfe.service.problems import PROBLEM_TYPES, Problem
 from fovsfe.service.settings import Settings
 from fovsfe.service.static_files import YEAR, StaticFiles
@@ -105,7 +105,7 @@ def page(
         messages=page_messages(state.bundle, settings, language),
         root=settings.app_root,
         static=lambda name: settings.app_root + static_files.path(name),
-        threshold=percent(state.bundle.blend.threshold, language),
+        threshold=format_percent(state.bundle.blend.threshold, language),
         **values,
     )
     fixed = {"Cache-Control": "no-store", "Content-Language": language, "Vary": VARY}

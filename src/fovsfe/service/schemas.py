@@ -88,12 +88,12 @@ class LabelName(Schema):
 class MemberInfo(Schema):
     """A member of the ensemble."""
 
-    title: str
+    name: str
     backbone: str
     size: Annotated[
         tuple[int, int], Field(description="Height and width in pixels of the photos that it takes.")
     ]
-    fit: Literal["pad", "squash", "crop"]
+    resize_mode: Literal["pad", "squash", "crop"]
 
 
 class ModelInfo(Schema):
@@ -105,7 +105,7 @@ class ModelInfo(Schema):
                 "model": "f18e9ec28c34",
                 "labels": [_LABEL],
                 "members": [
-                    {"title": "small", "backbone": "mobilenetv1_100", "size": [224, 224], "fit": "pad"}
+                    {"name": "small", "backbone": "mobilenetv1_100", "size": [224, 224], "resize_mode": "pad"}
                 ],
                 "blend": "mean",
                 "threshold": 0.5,

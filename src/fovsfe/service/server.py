@@ -71,8 +71,8 @@ def _serve_in_process(
     supervisor: Supervisor | None = None,
 ) -> None:
     """Serves until a signal to stop comes or, in a worker, its supervisor is gone. Raises FovsfeError."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # while the networks load; uvicorn sets its own later
-        signal.signal(number, lambda *_: sys.exit(0))
+    for signum in (signal.SIGTERM, signal.SIGINT):  # while the networks load; uvicorn sets its own later
+        signal.signal(signum, lambda *_: sys.exit(0))
     if signal.SIGHUP in stop_signals():
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with logs.written(settings.log_format) as log:

@@ -135,7 +135,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            raise UsageError("; ".join(_named(fault) for fault in explain(error, cls))) from None
+            raise UsageError("; ".join(_named(text) for text in explain(error, cls))) from None
 
     def with_threads(self, total: int | None, used: int, per_thread: int) -> "Settings":
         """Returns the settings with the number of threads filled in, if it is not set.

@@ -12,7 +12,15 @@ from PIL import Image
 from fovsfe.bundle.format import Bundle
 from fovsfe.photos.decode import FORMATS
 from fovsfe.service.engine import Engine, PhotoResult
-from fovsfe.service.i18n import AGAIN, TRANSLATIONS, Language, megabytes, messages_about, number, percent
+from fovsfe.service.i18n import (
+    AGAIN,
+    TRANSLATIONS,
+    Language,
+    format_number,
+    format_percent,
+    format_size,
+    messages_about,
+)
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 
@@ -77,9 +85,9 @@ def label_names(bundle: Bundle, language: Language) -> list[str]:
 def page_messages(bundle: Bundle, settings: Settings, language: Language) -> dict[str, str]:
     """Returns the messages of a page, with the bundle's words and the service's limits."""
     messages = messages_about(bundle.about, language)
-    size = megabytes(settings.max_content_length, language)
+    size = format_size(settings.max_content_length, language)
     messages["accepted"] = messages["accepted"].format(formats=_formats(), size=size)
-    threshold = percent(bundle.blend.threshold, language)
+    threshold = format_percent(bundle.blend.threshold, language)
     messages["unknown_why"] = messages["unknown_why"].replace("{threshold}", threshold)
     return messages
 
@@ -88,7 +96,7 @@ def problem_view(slug: str, language: Language, settings: Settings) -> ProblemVi
     """Returns a problem with what a visitor can do about it."""
     title, advice = TRANSLATIONS[language].problems[slug]
     limits = {
-        "size": megabytes(settings.max_content_length, language),
+        "size": format_size(settings.max_content_length, language),
         "photos": settings.max_photos,
         "formats": _formats(),
     }
@@ -108,7 +116,7 @@ async def photo_card(
         TopLabel(
             label_name(bundle.class_names[label], bundle, language),
             float(probabilities[label]),
-            percent(float(probabilities[label]), language),
+            format_percent(float(probabilities[label]), language),
         )
         for label in most_likely
     )
@@ -125,28 +133,30 @@ async def photo_card(
 def model_view(bundle: Bundle, messages: Mapping[str, str], language: Language) -> dict[str, Any]:
     """Returns what the page about the model shows, as far as the bundle's metrics have it."""
     metrics = bundle.metrics
+    member_metrics = metrics.get("members", {})
     members = [
         {
-            "title": member.title,
+            "name": member.name,
             "size": f"{member.size[0]} × {member.size[1]}",
             "networks": len(member.networks),
-            "accuracy": percent(metrics.get("members", {}).get(member.title, {}).get("accuracy"), language),
+            "accuracy": format_percent(member_metrics.get(member.name, {}).get("accuracy"), language),
         }
         for member in bundle.members
     ]
-    proof = bundle.proof and messages["proof"].format(
-        difference=number(f"{bundle.proof.greatest_difference:.7f}", language), photos=bundle.proof.photos
+    parity = bundle.parity and messages["parity"].format(
+        difference=format_number(f"{bundle.parity.greatest_difference:.7f}", language),
+        photos=bundle.parity.photos,
     )
-    check = bundle.precision.check
+    check = bundle.quantization.check
     quantized = check and messages["quantized"].format(
-        kind=bundle.precision.kind,
-        after=percent(check.after, language),
-        before=percent(check.before, language),
+        kind=bundle.quantization.kind,
+        after=format_percent(check.after, language),
+        before=format_percent(check.before, language),
         photos=check.photos,
     )
     return {
         "members": members,
-        "facts": [fact for fact in (quantized, proof) if fact],
+        "facts": [fact for fact in (quantized, parity) if fact],
         "figures": _figures(bundle, messages, language) if "accuracy" in metrics else None,
         "names": label_names(bundle, language),
     }
@@ -157,12 +167,12 @@ def _figures(bundle: Bundle, messages: Mapping[str, str], language: Language) ->
     low, high = metrics["interval"]
     pair = metrics.get("most_confused")
     return {
-        "accuracy": percent(metrics["accuracy"], language),
+        "accuracy": format_percent(metrics["accuracy"], language),
         "measured": messages["measured"].format(
-            photos=metrics["photos"], low=percent(low, language), high=percent(high, language)
+            photos=metrics["photos"], low=format_percent(low, language), high=format_percent(high, language)
         ),
-        "log_loss": number(f"{metrics['log_loss']:.3f}", language),
-        "calibration_error": percent(metrics["calibration_error"], language),
+        "log_loss": format_number(f"{metrics['log_loss']:.3f}", language),
+        "calibration_error": format_percent(metrics["calibration_error"], language),
         "pair": pair
         and messages["pair"].format(
             first=label_name(pair[0], bundle, language),
@@ -173,7 +183,7 @@ def _figures(bundle: Bundle, messages: Mapping[str, str], language: Language) ->
         "labels": [
             {"name": label_name(label, bundle, language)}
             | {
-                key: (fraction, percent(fraction, language))
+                key: (fraction, format_percent(fraction, language))
                 for key in ("recall", "precision")
                 for fraction in [metrics.get(key, {}).get(label)]
             }

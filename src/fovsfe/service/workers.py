@@ -112,8 +112,8 @@ class Workers:
 
         `on_ready` is called when the first worker serves. Raises FovsfeError if workers cannot start.
         """
-        for number in stop_signals():
-            signal.signal(number, self._stop)
+        for signum in stop_signals():
+            signal.signal(signum, self._stop)
         in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self._folder = Path(tempfile.mkdtemp(prefix="fovsfe-", dir=in_memory))
         # Where the workers write what metrics.py adds up.
@@ -232,8 +232,8 @@ def _work(
 ) -> None:
     """Runs in the worker process."""
     supervisor = Supervisor(messages, beats)
-    for number in stop_signals():
-        signal.signal(number, lambda *_: sys.exit(0))
+    for signum in stop_signals():
+        signal.signal(signum, lambda *_: sys.exit(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())
     from prometheus_client import values
 

@@ -63,7 +63,7 @@ def synced_folder(
             yield folder
         finally:
             mirror.stop()
-        if Run(folder).metrics.exists():  # nothing is left to resume, but it may be shown
+        if Run(folder).metrics_file.exists():  # nothing is left to resume, but it may be shown
             atexit.register(_remove_complete, home, folder)
     finally:
         lock.release()
@@ -72,7 +72,7 @@ def synced_folder(
 def _remove_complete(home: Path, folder: Path) -> None:
     """Removes the local copy of a run, unless another process uses it or has begun another run there."""
     with suppress(Timeout), FileLock(home.with_suffix(".lock")).acquire(timeout=0):
-        if Run(folder).metrics.exists():
+        if Run(folder).metrics_file.exists():
             shutil.rmtree(home, ignore_errors=True)
 
 

@@ -14,15 +14,15 @@ from fovsfe.errors import FovsfeError
 from fovsfe.files import atomic_path, write_text
 
 HistoryRow = dict[str, float]
-"""an epoch's stage, epoch, loss, log_loss, accuracy (both on the validation photos) and seconds"""
+"""an epoch's layer_share, epoch, loss, log_loss, accuracy (both on the validation photos) and seconds"""
 
 
 @dataclass
 class TrainingState:
     """How far a training is; saved after every stage, and after every epoch of the later ones."""
 
-    stage: int = 0
-    """the number of the stage under way"""
+    stage_index: int = 0
+    """the position in the recipe of the stage under way"""
     epoch: int = 0
     """how many of its epochs are done"""
     epochs_without_improvement: int = 0
@@ -31,11 +31,11 @@ class TrainingState:
     """the lowest validation log loss of this stage"""
     best_loss: float = math.inf
     """the lowest of all stages"""
-    best_stage: float = 0.0
-    """the stage, as a share of the layers, that reached it"""
+    best_layer_share: float = 0.0
+    """the share of the layers that the stage trains which reached it"""
     best: dict[str, Tensor] = field(default_factory=dict)
     """the weights that reached it"""
-    parts: dict[str, Any] = field(default_factory=dict)
+    state_dicts: dict[str, Any] = field(default_factory=dict)
     """the states of the network, its EMA and the optimizer in the middle of a stage"""
     history: list[HistoryRow] = field(default_factory=list)
 
@@ -50,13 +50,13 @@ class TrainingState:
         self.stage_loss = min(self.stage_loss, row["log_loss"])
         if row["log_loss"] < self.best_loss or not self.best:
             # min: a first epoch without a finite loss must not outdo all that follow
-            self.best_loss, self.best_stage = min(self.best_loss, row["log_loss"]), row["stage"]
+            self.best_loss, self.best_layer_share = min(self.best_loss, row["log_loss"]), row["layer_share"]
             self.best = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
 
     def end_stage(self) -> None:
         """Moves on to the next stage."""
-        self.stage, self.epoch, self.epochs_without_improvement = self.stage + 1, 0, 0
-        self.stage_loss, self.parts = math.inf, {}
+        self.stage_index, self.epoch, self.epochs_without_improvement = self.stage_index + 1, 0, 0
+        self.stage_loss, self.state_dicts = math.inf, {}
 
 
 def load_checkpoint(file: Path) -> TrainingState:

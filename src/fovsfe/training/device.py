@@ -41,38 +41,38 @@ class Device:
     preferred_precision: str | None = None
     """the precision that the device is made for; None: whichever is faster with the network"""
 
-    def __init__(self, precision: str, group: ProcessGroup | None = None) -> None:
+    def __init__(self, precision: str, process_group: ProcessGroup | None = None) -> None:
         """Takes a GPU if there is one, or else the CPU.
 
         Args:
             precision: of the arithmetic, "fp32" or "bf16".
-            group: the processes that train a network together; None for this process alone.
+            process_group: the processes that train a network together; None for this process alone.
 
         Raises:
             FovsfeError: the group has more processes on a node than each of them sees GPUs.
         """
         # It announces the precision each time.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        self.fabric = self._make_fabric(precision, group)
+        self.fabric = self._make_fabric(precision, process_group)
 
-    def _make_fabric(self, precision: str, group: ProcessGroup | None) -> Any:
+    def _make_fabric(self, precision: str, process_group: ProcessGroup | None) -> Any:
         options: dict[str, Any] = {"precision": FABRIC_PRECISION[precision], "devices": 1}
-        if group is not None:
-            if torch.cuda.is_available() and group.processes_per_node > torch.cuda.device_count():
+        if process_group is not None:
+            if torch.cuda.is_available() and process_group.processes_per_node > torch.cuda.device_count():
                 raise FovsfeError(
-                    f"the launcher started {group.processes_per_node} processes on a node, but each sees"
-                    f" {torch.cuda.device_count()} GPUs; let every process see all GPUs of its node"
+                    f"the launcher started {process_group.processes_per_node} processes on a node, but each"
+                    f" sees {torch.cuda.device_count()} GPUs; let every process see all GPUs of its node"
                 )
-            options["devices"] = group.processes_per_node
-            options["num_nodes"] = group.size // group.processes_per_node
-            options["strategy"] = DDPStrategy(cluster_environment=group.environment)
+            options["devices"] = process_group.processes_per_node
+            options["num_nodes"] = process_group.size // process_group.processes_per_node
+            options["strategy"] = DDPStrategy(cluster_environment=process_group.environment)
         return Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", **options)
 
     # ---- processes
 
     @property
     def rank(self) -> int:
-        """The number of this process, from 0."""
+        """The index of this process, from 0."""
         return int(self.fabric.global_rank)
 
     @property
@@ -188,15 +188,15 @@ class Device:
     def begin_stage(self, optimizer: torch.optim.Optimizer) -> None:
         """Prepares a new optimizer for its first step."""
 
-    def restore(self, parts: dict[str, Any], saved: dict[str, Any]) -> None:
+    def restore(self, stateful: dict[str, Any], saved: dict[str, Any]) -> None:
         """Loads saved states of "network", "ema" and "optimizer", perhaps of another device."""
         for group in saved.get("optimizer", {}).get("param_groups", []):
             if "capturable" in group:
                 group["capturable"] = self.optimizer_options.get("capturable", False)
         for name, state in saved.items():
-            parts[name].load_state_dict(state)
+            stateful[name].load_state_dict(state)
 
-    def save(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """Returns the states of all parts on the CPU."""
+    def save(self, stateful: dict[str, Any]) -> dict[str, Any]:
+        """Returns the state dicts of all of them on the CPU."""
         cpu = torch.device("cpu")
-        return {name: move_data_to_device(part.state_dict(), cpu) for name, part in parts.items()}
+        return {name: move_data_to_device(each.state_dict(), cpu) for name, each in stateful.items()}

@@ -43,12 +43,12 @@ def joined_process_group() -> Iterator["ProcessGroup | None"]:
     if environment is None:
         yield None
         return
-    group = ProcessGroup(environment)
+    process_group = ProcessGroup(environment)
     try:
-        yield group
-        group.leave(None)
+        yield process_group
+        process_group.leave(None)
     except BaseException as error:
-        group.leave(error)
+        process_group.leave(error)
         raise
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fovsfe.errors import FovsfeError
-from fovsfe.networks.layers import set_train_mode, unfreeze_stage
+from fovsfe.networks.layers import set_train_mode, unfreeze_layers
 from fovsfe.networks.network import Network, build_network
 from fovsfe.recipe import MemberSettings
 from fovsfe.training import xla
@@ -18,7 +18,7 @@ from fovsfe.training.device import FABRIC_PRECISION, Device
 from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.features import Features, frozen_features, predict_logits
 from fovsfe.training.results import write_results
-from fovsfe.training.schedule import moment_after
+from fovsfe.training.schedule import share_deadline
 from fovsfe.training.stages import NetworkTraining, train_head, train_layers
 from fovsfe.training.task import Event, OnEvent, TrainingTask
 
@@ -26,25 +26,25 @@ HEAD_SECONDS = 2.0  # that a head is trained also when time is up: untrained, it
 PROBE_BATCH = 4
 
 
-def train_network(task: TrainingTask, on_event: OnEvent, group: ProcessGroup | None = None) -> None:
+def train_network(task: TrainingTask, on_event: OnEvent, process_group: ProcessGroup | None = None) -> None:
     """Trains the task's network and leaves, in its folder: network.safetensors, history.csv, predictions.npz
     (val and test, float32 (tta, n, classes)) and, last, result.json.
 
     A training that was interrupted is resumed from its checkpoint.
 
     Args:
-        group: processes that train the network together, each of which calls this.
+        process_group: processes that train the network together, each of which calls this.
 
     Raises:
         FovsfeError: as `build_network` does, the training diverged, the folder cannot be written, or another
             process of the group failed.
     """
-    device = best_device(task.precision, group)
+    device = best_device(task.precision, process_group)
     work = partial(_train, device, task, on_event if device.is_first else _ignore)
-    if group is None:
+    if process_group is None:
         device.run(work)
     else:
-        group.run_together(partial(device.run, work))
+        process_group.run_together(partial(device.run, work))
 
 
 def cache_features(task: TrainingTask, on_event: OnEvent) -> None:
@@ -54,10 +54,10 @@ def cache_features(task: TrainingTask, on_event: OnEvent) -> None:
         _frozen_features(device, task, _build(device, task), on_event)
 
 
-def best_device(precision: str, group: ProcessGroup | None = None) -> Device:
+def best_device(precision: str, process_group: ProcessGroup | None = None) -> Device:
     """Returns the best device here: a TPU, a GPU, or the CPU. Raises FovsfeError as `Device` does."""
     kind = xla.XlaDevice if xla.is_available() else Device
-    return kind(precision, group)
+    return kind(precision, process_group)
 
 
 def fastest_precision(member: MemberSettings) -> str:
@@ -76,18 +76,18 @@ def _train(device: Device, task: TrainingTask, on_event: OnEvent) -> None:
     state = load_checkpoint(task.checkpoint)
     training = NetworkTraining(device, task, network, state, on_event)
     stages = task.recipe.training.stages
-    end: float | None = None
-    for number in range(state.stage, len(stages)):
+    deadline: float | None = None
+    for stage_index in range(state.stage_index, len(stages)):
         if state.best:
             network.load_state_dict(state.best)
-        features = _frozen_features(device, task, network, on_event) if stages[number] == 0 else None
-        end = end or _training_end(device, task, network)
-        deadline = moment_after(1 / (len(stages) - number), end)
+        features = _frozen_features(device, task, network, on_event) if stages[stage_index] == 0 else None
+        deadline = deadline or _training_deadline(device, task, network)
+        stage_deadline = share_deadline(1 / (len(stages) - stage_index), deadline)
         if features is not None:
-            deadline = deadline and max(deadline, time.monotonic() + HEAD_SECONDS)
-            train_head(training, features, deadline)
+            stage_deadline = stage_deadline and max(stage_deadline, time.monotonic() + HEAD_SECONDS)
+            train_head(training, features, stage_deadline)
         else:
-            train_layers(training, deadline)
+            train_layers(training, stage_deadline)
         state.end_stage()
         if device.is_first:
             save_checkpoint(task.checkpoint, state)
@@ -122,10 +122,10 @@ def _frozen_features(device: Device, task: TrainingTask, network: Network, on_ev
     return frozen_features(device, network, task.photos, task.feature_cache, progress)
 
 
-def _training_end(device: Device, task: TrainingTask, network: Network) -> float | None:
+def _training_deadline(device: Device, task: TrainingTask, network: Network) -> float | None:
     """When to stop: at the end of the network's time, less what its predictions at the end will take."""
-    end = moment_after(task.time_fraction, task.deadline)
-    if end is None:
+    deadline = share_deadline(task.time_share, task.deadline)
+    if deadline is None:
         return None
     sample = np.resize(task.val_idx, device.timing_photos)
     for _ in range(device.timing_warm_ups):
@@ -134,13 +134,13 @@ def _training_end(device: Device, task: TrainingTask, network: Network) -> float
     predict_logits(device, network, task.photos, sample, "plain")
     seconds_per_photo = (time.monotonic() - start) / len(sample) / device.world_size
     predictions = len(task.tta) * (len(task.val_idx) + len(task.test_idx))
-    return float(end - seconds_per_photo * predictions)
+    return float(deadline - seconds_per_photo * predictions)
 
 
 def _step_seconds(network: Network, photos: Tensor, precision: str, device: Device) -> float:
     torch_device = device.fabric.device
     network, photos = network.to(torch_device), photos.to(torch_device)
-    unfreeze_stage(network, 1.0)
+    unfreeze_layers(network, 1.0)
     set_train_mode(network)
     best = float("inf")
     with torch.random.fork_rng():

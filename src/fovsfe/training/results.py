@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save as to_bytes
 
 from fovsfe.files import atomic_path, write_json
-from fovsfe.photos.transforms import stress_augment
+from fovsfe.photos.transforms import robustness_augment
 from fovsfe.training.checkpoint import write_history
 from fovsfe.training.device import PREDICTION_BATCH
 from fovsfe.training.features import predict_tta
@@ -27,9 +27,12 @@ def write_results(training: NetworkTraining) -> None:
     test = predict_tta(device, network, task.photos, task.test_idx, task.tta)
     # Also if there are no test photos.
     test = test.reshape(len(task.tta), len(task.test_idx), task.num_classes)
-    result: dict[str, Any] = {"stage": training.state.best_stage, "log_loss": training.state.best_loss}
-    if task.recipe.augment.stressed_validation:
-        result["stressed_accuracy"] = _stressed_accuracy(training)
+    result: dict[str, Any] = {
+        "layer_share": training.state.best_layer_share,
+        "log_loss": training.state.best_loss,
+    }
+    if task.recipe.augment.measure_robustness:
+        result["robustness"] = _robustness(training)
     if not device.is_first:
         return
     tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
@@ -42,14 +45,14 @@ def write_results(training: NetworkTraining) -> None:
     task.checkpoint.unlink(missing_ok=True)
 
 
-def _stressed_accuracy(training: NetworkTraining) -> float:
+def _robustness(training: NetworkTraining) -> float:
     """Returns the accuracy on strongly augmented validation photos, the same for every network."""
     device, task, network = training.device, training.task, training.network
     network.eval()
     correct = 0
     for rows in np.array_split(np.arange(len(task.val_idx)), math.ceil(len(task.val_idx) / PREDICTION_BATCH)):
         photos = np.stack([task.photos[int(index)] for index in task.val_idx[rows]])
-        copies = stress_augment(torch.from_numpy(photos), task.recipe.seed + int(rows[0]))
+        copies = robustness_augment(torch.from_numpy(photos), task.recipe.seed + int(rows[0]))
         with torch.no_grad(), device.autocast():
             predicted = network(device.put(copies)).argmax(-1).cpu().numpy()[: len(rows)]
         correct += int(np.sum(predicted == task.y_true[rows]))

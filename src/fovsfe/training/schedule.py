@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from fovsfe.training.device import Device
 
 
-def moment_after(fraction: float, end: float | None) -> float | None:
-    """Returns when `fraction` (0 to 1) of the time from now to `end` will have passed, in seconds of
-    time.monotonic; None if there is no end."""
-    if end is None:
+def share_deadline(share: float, deadline: float | None) -> float | None:
+    """Returns when `share` (0 to 1) of the time from now to `deadline` will have passed; both are in seconds
+    of time.monotonic, None if there is no deadline."""
+    if deadline is None:
         return None
     now = time.monotonic()
-    return now + max(end - now, 0.0) * fraction
+    return now + max(deadline - now, 0.0) * share
 
 
 def lr_factor(progress: float, warmup: float) -> float:
@@ -50,17 +50,17 @@ class StageProgress:
         return float(self._device.broadcast(min(max(by_steps, by_time), 1.0)))
 
 
-def time_fractions(now: Sequence[float], later: Sequence[float], slots: int) -> list[float]:
-    """Returns the part of the time left that each network gets when it begins, `slots` of them at a time.
+def time_shares(now: Sequence[float], later: Sequence[float], slots: int) -> list[float]:
+    """Returns the share of the time left that each network gets when it begins, `slots` of them at a time.
 
     Args:
-        now: the time share of each network, in the order in which they begin.
+        now: the time weight of each network, in the order in which they begin.
         later: the same of the networks of later rounds.
         slots: how many networks are trained in parallel.
     """
 
-    def waves(shares: Sequence[float]) -> list[float]:
-        return [max(shares[start : start + slots]) for start in range(0, len(shares), slots)]
+    def waves(weights: Sequence[float]) -> list[float]:
+        return [max(weights[start : start + slots]) for start in range(0, len(weights), slots)]
 
     mine, after = waves(now), sum(waves(later))
-    return [share / (sum(mine[number // slots :]) + after) for number, share in enumerate(now)]
+    return [weight / (sum(mine[i // slots :]) + after) for i, weight in enumerate(now)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fovsfe.arrays import Ints
-from fovsfe.networks.layers import head_parameter_groups, parameter_groups, set_train_mode, unfreeze_stage
+from fovsfe.networks.layers import head_parameter_groups, parameter_groups, set_train_mode, unfreeze_layers
 from fovsfe.networks.network import Network
 from fovsfe.photos.dataset import TrainDataset
 from fovsfe.photos.sampler import ShardSampler
@@ -91,8 +91,8 @@ def _feature_batches(
 ) -> Iterator[Batch]:
     """Yields an epoch's features and targets, each photo plain or mirrored by chance."""
     mirrored = torch.randint(2, (len(task.train_idx),), generator=generator).numpy().astype(np.bool_)
-    for chosen in torch.randperm(len(task.train_idx), generator=generator).tensor_split(steps):
-        rows = chosen.numpy()
+    for batch in torch.randperm(len(task.train_idx), generator=generator).tensor_split(steps):
+        rows = batch.numpy()
         yield features.rows(task.train_idx[rows], mirrored[rows]), torch.from_numpy(task.targets[rows])
 
 
@@ -101,9 +101,9 @@ def _head_logits(task: TrainingTask, head: nn.Module, features: Features) -> Ten
     """Returns (val, classes) logits on the CPU, of a head for the plain validation photos."""
     head.eval()
     device = next(head.parameters()).device
-    parts = np.array_split(task.val_idx, math.ceil(len(task.val_idx) / PREDICTION_BATCH))
+    batches = np.array_split(task.val_idx, math.ceil(len(task.val_idx) / PREDICTION_BATCH))
     plain = np.zeros(PREDICTION_BATCH, np.bool_)
-    return torch.cat([head(features.rows(part, plain[: len(part)]).to(device)).cpu() for part in parts])
+    return torch.cat([head(features.rows(batch, plain[: len(batch)]).to(device)).cpu() for batch in batches])
 
 
 # ---- the head and layers of the backbone
@@ -112,31 +112,33 @@ def _head_logits(task: TrainingTask, head: nn.Module, features: Features) -> Ten
 def train_layers(training: NetworkTraining, deadline: float | None) -> None:
     """Trains the head and the stage's share of the backbone's layers, counted from the output."""
     device, task, settings, state = training.device, training.task, training.settings, training.state
-    stage = settings.stages[state.stage]
-    unfreeze_stage(training.network, stage)
+    layer_share = settings.stages[state.stage_index]
+    unfreeze_layers(training.network, layer_share)
     groups = parameter_groups(training.network, settings.lr, settings.layer_decay, settings.weight_decay)
     wrapped, optimizer = device.fabric.setup(
         training.network, _optimizer(settings, groups, device.optimizer_options)
     )
     ema = device.make_ema(training.network, settings.ema)
-    parts = {"network": training.network, "ema": ema, "optimizer": optimizer}
+    stateful = {"network": training.network, "ema": ema, "optimizer": optimizer}
     device.begin_stage(optimizer.optimizer)
-    device.restore(parts, state.parts)
+    device.restore(stateful, state.state_dicts)
     steps = len(_loader(training, 0))
     progress = StageProgress(device, settings.epochs * steps, deadline, state.epoch * steps)
     mix = build_mixup(task.recipe.augment.mixup, task.recipe.augment.cutmix)
     stepper = _Stepper(training, wrapped, ema, optimizer, progress, mix)
     while state.epoch < settings.epochs and state.epochs_without_improvement < settings.patience:
         started = time.monotonic()
-        losses = stepper.epoch(stage)
+        losses = stepper.epoch(layer_share)
         if not losses:
             return  # time is up
         logits = predict_logits(device, ema.module, task.photos, task.val_idx, "plain")
         mean_loss = float(torch.stack([loss.cpu() for loss in losses]).mean().item())
-        row = _history_row(stage, state.epoch, mean_loss, torch.from_numpy(logits), task.y_true, started)
+        row = _history_row(
+            layer_share, state.epoch, mean_loss, torch.from_numpy(logits), task.y_true, started
+        )
         state.record_epoch(row, ema.module.state_dict(), settings.min_delta)
         state.epoch += 1
-        state.parts = device.save(parts)
+        state.state_dicts = device.save(stateful)
         if device.is_first:
             save_checkpoint(task.checkpoint, state)
         device.barrier()
@@ -154,10 +156,10 @@ class _Stepper:
     progress: StageProgress
     mix: nn.Module | None
 
-    def epoch(self, stage: float) -> list[Tensor]:
+    def epoch(self, layer_share: float) -> list[Tensor]:
         """Trains on every photo once, or until time is up; returns the loss of each step."""
         training, settings, state = self.training, self.training.settings, self.training.state
-        seed = training.task.seed + 1009 * (state.stage * settings.epochs + state.epoch)
+        seed = training.task.seed + 1009 * (state.stage_index * settings.epochs + state.epoch)
         training.device.seed(seed)
         set_train_mode(training.network)
         losses: list[Tensor] = []
@@ -168,8 +170,8 @@ class _Stepper:
             if done >= 1 and (state.best or losses):
                 break
             losses.append(self._step(photos, targets, step, lr_factor(done, settings.warmup)))
-            whole = (state.stage + done) / len(settings.stages)
-            event = {"type": "step", "stage": stage, "epoch": state.epoch}
+            whole = (state.stage_index + done) / len(settings.stages)
+            event = {"type": "step", "layer_share": layer_share, "epoch": state.epoch}
             training.on_event({**event, "progress": done, "network_progress": whole})
         training.device.share_buffers(self.ema.module)
         return losses
@@ -222,12 +224,12 @@ def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
 
 
 def _history_row(
-    stage: float, epoch: int, loss: float, logits: Tensor, y_true: Ints, started: float
+    layer_share: float, epoch: int, loss: float, logits: Tensor, y_true: Ints, started: float
 ) -> HistoryRow:
     """Returns an epoch's row of the history; log loss and accuracy are on the validation photos."""
     labels = torch.from_numpy(y_true)
     return {
-        "stage": stage,
+        "layer_share": layer_share,
         "epoch": epoch,
         "loss": loss,
         "log_loss": nn.functional.cross_entropy(logits, labels).item(),

@@ -18,8 +18,9 @@ RESULT = "result.json"  # written last
 Event = dict[str, Any]
 
 OnEvent = Callable[[Event], None]
-"""is told what a training does: {"type": "features", "done", "total"}, {"type": "step", "stage", "epoch",
-"progress", "network_progress"} (0 to 1, of the stage and of the network), {"type": "epoch", **HistoryRow}"""
+"""is told what a training does: {"type": "features", "done", "total"}, {"type": "step", "layer_share",
+"epoch", "progress", "network_progress"} (0 to 1, of the stage and of the network),
+{"type": "epoch", **HistoryRow}"""
 
 OnNetworkEvent = Callable[[str, Event], None]
 """is told a network's name and its events: those above, {"type": "begin"} (from a cluster with "machine"),
@@ -28,11 +29,11 @@ OnNetworkEvent = Callable[[str, Event], None]
 
 @dataclass(frozen=True)
 class NetworkKey:
-    """Which network of which run: the round (from 1), the member's number in the recipe, the fold."""
+    """Which network of which run: the round (from 1), the member's position in the recipe, the fold."""
 
     run: Path
-    round: int
-    member: int
+    round_index: int
+    member_index: int
     fold: int
 
 
@@ -70,8 +71,8 @@ class TrainingTask:
     seed: int
     deadline: float | None = None
     """when all networks must be trained, in seconds of time.monotonic"""
-    time_fraction: float = 1.0
-    """the network's part, 0 to 1, of the time that is left until then once its features are there"""
+    time_share: float = 1.0
+    """the network's share, 0 to 1, of the time that is left until then once its features are there"""
 
     @property
     def tta(self) -> tuple[str, ...]:

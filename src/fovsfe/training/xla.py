@@ -46,8 +46,8 @@ class XlaDevice(Device):
     optimizer_options = {"capturable": True}  # noqa: RUF012
     preferred_precision = "bf16"
 
-    def _make_fabric(self, precision: str, group: ProcessGroup | None) -> Any:
-        if group is not None:
+    def _make_fabric(self, precision: str, process_group: ProcessGroup | None) -> Any:
+        if process_group is not None:
             raise FovsfeError("a TPU trains with one process here: start fovsfe without the launcher")
         return Fabric(accelerator=_Accelerator(), devices=1, plugins=_Precision(precision))
 
@@ -137,15 +137,15 @@ class XlaDevice(Device):
             for tensor in _tensors(state.values()):
                 tensor.zero_()
 
-    def restore(self, parts: dict[str, Any], saved: dict[str, Any]) -> None:
+    def restore(self, stateful: dict[str, Any], saved: dict[str, Any]) -> None:
         """Makes all that a step changes the result of a graph.
 
         What was only sent to the device is not written over in place, so the first step would be another
         graph than those after it.
         """
-        super().restore(parts, saved)
-        optimizer = parts["optimizer"].optimizer
-        states = [parts["network"].state_dict(), parts["ema"].state_dict(), *optimizer.state.values()]
+        super().restore(stateful, saved)
+        optimizer = stateful["optimizer"].optimizer
+        states = [stateful["network"].state_dict(), stateful["ema"].state_dict(), *optimizer.state.values()]
         for tensor in [tensor for state in states for tensor in _tensors(state.values())]:
             tensor.mul_(1)
         _end_step()

@@ -8,9 +8,9 @@ from fovsfe.ensemble.metrics import compute_metrics, mcnemar
 from fovsfe.ensemble.selection import accept_change
 from fovsfe.report.analysis import disagreement, leave_one_out
 from fovsfe.report.charts import disagreement_chart
+from fovsfe.report.reported import align_members
 from fovsfe.report.run_data import RunData
 from fovsfe.report.sections import Section
-from fovsfe.report.selected import align_members
 
 
 def ablation_section(run_data: RunData) -> Section:
@@ -22,9 +22,9 @@ def ablation_section(run_data: RunData) -> Section:
 def _tta_changes(run_data: RunData) -> Iterator[Section]:
     for each in run_data.rounds:
         if each.with_tta:
-            held_out, plain = align_members({title: each.plain[title] for title in each.with_tta})
+            held_out, plain = align_members({name: each.plain[name] for name in each.with_tta})
             _, with_tta = align_members(each.with_tta)
-            step = f"tta {', '.join(run_data.recipe.ensemble.tta)}, round {each.number}"
+            step = f"tta {', '.join(run_data.recipe.ensemble.tta)}, round {each.round_index}"
             before, after = plain.mean(axis=0), with_tta.mean(axis=0)
             yield {"step": step, **_change(before, after, held_out.y_true, run_data.class_names)}
 
@@ -33,15 +33,15 @@ def _round_changes(run_data: RunData) -> Iterator[Section]:
     if len(run_data.rounds) != 2:
         return
     first, second = run_data.rounds
-    pairs = [(title, first.members.get(title), after) for title, after in second.members.items()]
-    if "chosen" in second.blends:
-        pairs.append(("the chosen blend", first.blends.get("chosen"), second.blends["chosen"]))
-    for title, before, after in pairs:
+    pairs = [(name, first.members.get(name), after) for name, after in second.members.items()]
+    if "selected" in second.blends:
+        pairs.append(("the selected blend", first.blends.get("selected"), second.blends["selected"]))
+    for name, before, after in pairs:
         if before is not None:
             held_out, probabilities = align_members({"before": before, "after": after})
             first_round, second_round = probabilities
             change = _change(first_round, second_round, held_out.y_true, run_data.class_names)
-            yield {"step": f"round 2: {title}", **change}
+            yield {"step": f"round 2: {name}", **change}
 
 
 def _change(before: Floats, after: Floats, y_true: Ints, class_names: Sequence[str]) -> Section:
@@ -60,7 +60,7 @@ def _pseudo_labels(run_data: RunData) -> Section | None:
     counts = Counter(pseudo_labels["label"])
     return {
         "photos": pseudo_labels["id"].nunique(),
-        "test_photos": int((run_data.manifest["part"] == "test").sum()),
+        "test_photos": int((run_data.manifest["split"] == "test").sum()),
         "confidence": float(pseudo_labels["confidence"].mean()) if len(pseudo_labels) else None,
         "counts": [(label, counts[label]) for label in run_data.class_names if counts[label]],
         "folds": max(run_data.recipe.split.folds, 1),
@@ -69,19 +69,19 @@ def _pseudo_labels(run_data: RunData) -> Section | None:
 
 def members_section(run_data: RunData) -> Section | None:
     """Shows how often two members disagree and what each adds to the mean; None for a single member."""
-    selected = run_data.selected
-    if selected is None or len(selected.round.members) < 2:
+    reported = run_data.reported
+    if reported is None or len(reported.round.members) < 2:
         return None
-    titles = list(selected.round.members)
-    held_out, probabilities = align_members(selected.round.members)
+    names = list(reported.round.members)
+    held_out, probabilities = align_members(reported.round.members)
     if not len(held_out.val_idx):
         return None
     losses = leave_one_out(probabilities, held_out.y_true)
-    most_valuable = max(range(len(titles)), key=lambda i: losses[i].log_loss)
+    most_valuable = max(range(len(names)), key=lambda i: losses[i].log_loss)
     return {
-        "round": selected.round.number,
+        "round": reported.round.round_index,
         "photos": len(held_out.val_idx),
-        "chart": disagreement_chart(disagreement(probabilities), titles),
-        "rows": [{"title": title, "loss": loss} for title, loss in zip(titles, losses, strict=True)],
-        "most_valuable": titles[most_valuable] if losses[most_valuable].log_loss > 0 else None,
+        "chart": disagreement_chart(disagreement(probabilities), names),
+        "rows": [{"name": name, "loss": loss} for name, loss in zip(names, losses, strict=True)],
+        "most_valuable": names[most_valuable] if losses[most_valuable].log_loss > 0 else None,
     }

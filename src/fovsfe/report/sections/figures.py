@@ -16,10 +16,10 @@ from fovsfe.report.charts import (
     learning_curves_chart,
     reliability_chart,
 )
+from fovsfe.report.reported import align_members, predictions_by_display_name
 from fovsfe.report.round_data import RoundData
 from fovsfe.report.run_data import RunData
 from fovsfe.report.sections import Section
-from fovsfe.report.selected import align_members, predictions_by_title
 
 MAX_PAIRS = 20
 
@@ -28,13 +28,13 @@ def learning_curves_section(run_data: RunData) -> list[Section]:
     """Shows the learning curves of every member of every round, and the best epoch of each fold."""
     return [
         {
-            "round": each.number,
-            "member": title,
-            "chart": learning_curves_chart(f"curves-{each.number}-{position}", title, curves),
+            "round": each.round_index,
+            "member": name,
+            "chart": learning_curves_chart(f"curves-{each.round_index}-{position}", name, curves),
             "best": [
                 {
                     "fold": curve.fold,
-                    "stage": float(curve.epochs["stage"].iloc[curve.best_epoch]),
+                    "layer_share": float(curve.epochs["layer_share"].iloc[curve.best_epoch]),
                     "log_loss": float(curve.epochs["log_loss"].iloc[curve.best_epoch]),
                     "accuracy": float(curve.epochs["accuracy"].iloc[curve.best_epoch]),
                 }
@@ -44,7 +44,7 @@ def learning_curves_section(run_data: RunData) -> list[Section]:
             "unfinished_folds": [curve.fold for curve in curves if curve.best_epoch is None],
         }
         for each in run_data.rounds
-        for position, (title, curves) in enumerate(each.curves.items())
+        for position, (name, curves) in enumerate(each.curves.items())
     ]
 
 
@@ -54,7 +54,7 @@ def comparison_section(run_data: RunData) -> Section | None:
     if not rows:
         return None
     drawn = [
-        ComparisonRow(row["title"], row["round"], figures.accuracy, figures.interval, row["chosen"])
+        ComparisonRow(row["display_name"], row["round"], figures.accuracy, figures.interval, row["selected"])
         for row in rows
         for figures in (row["figures"],)
     ]
@@ -68,57 +68,61 @@ def comparison_section(run_data: RunData) -> Section | None:
 
 def _comparison_rows(run_data: RunData, round_data: RoundData) -> Iterator[Section]:
     """Yields the members of a round, then its blends."""
-    stressed = _stressed_accuracy(run_data, round_data.number)
-    for title, held_out, is_chosen in predictions_by_title(round_data, run_data.member_titles):
+    robustness = _robustness(run_data, round_data.round_index)
+    for display_name, held_out, is_selected in predictions_by_display_name(round_data, run_data.member_names):
         yield {
-            "round": round_data.number,
-            "title": title,
+            "round": round_data.round_index,
+            "display_name": display_name,
             "figures": compute_metrics(held_out.probabilities, held_out.y_true, run_data.class_names),
-            "stressed": stressed.get(title),
-            "chosen": is_chosen and round_data.number == run_data.chosen_round,
+            "robustness": robustness.get(display_name),
+            "selected": is_selected and round_data.round_index == run_data.selected_round_index,
         }
 
 
-def _stressed_accuracy(run_data: RunData, number: int) -> dict[str, float]:
+def _robustness(run_data: RunData, round_index: int) -> dict[str, float]:
     """Returns each member's accuracy on strongly augmented validation photos, if the recipe asks for it."""
     for each in (run_data.metrics or {}).get("rounds", []):
-        if each["round"] == number:
+        if each["round"] == round_index:
             return {
-                title: float(np.mean([network["stressed_accuracy"] for network in figures["networks"]]))
-                for title, figures in each["members"].items()
-                if all("stressed_accuracy" in network for network in figures["networks"])
+                name: float(np.mean([network["robustness"] for network in figures["networks"]]))
+                for name, figures in each["members"].items()
+                if all("robustness" in network for network in figures["networks"])
             }
     return {}
 
 
 def confusion_section(run_data: RunData) -> Section | None:
-    """Shows confusion matrices of members and blends, and the most frequent mistakes of the selected one.
+    """Shows confusion matrices of members and blends, and the most frequent mistakes of the reported ones.
 
-    All matrices have their labels in one order, in which those stand together that the selected predictions
+    All matrices have their labels in one order, in which those stand together that the reported predictions
     confuse.
     """
-    selected = run_data.selected
-    if selected is None:
+    reported = run_data.reported
+    if reported is None:
         return None
-    counts = confusion(selected.held_out.probabilities, selected.held_out.y_true)
+    counts = confusion(reported.held_out.probabilities, reported.held_out.y_true)
     order = confusable_order(counts)
     matrices: list[Section] = []
     for each in run_data.rounds:
-        for title, held_out, is_chosen in predictions_by_title(each, run_data.member_titles):
+        for display_name, held_out, is_selected in predictions_by_display_name(each, run_data.member_names):
             of_each = confusion(held_out.probabilities, held_out.y_true)[np.ix_(order, order)]
             name, names = f"confusion-{len(matrices)}", [run_data.class_names[i] for i in order]
             matrices.append(
                 {
-                    "title": f"{title}, round {each.number}" if len(run_data.rounds) > 1 else title,
-                    "chosen": is_chosen and each is selected.round,
-                    "photos": confusion_chart(f"{name}-photos", title, of_each, names, as_shares=False),
-                    "shares": confusion_chart(f"{name}-shares", title, of_each, names, as_shares=True),
+                    "title": f"{display_name}, round {each.round_index}"
+                    if len(run_data.rounds) > 1
+                    else display_name,
+                    "selected": is_selected and each is reported.round,
+                    "photos": confusion_chart(
+                        f"{name}-photos", display_name, of_each, names, as_shares=False
+                    ),
+                    "shares": confusion_chart(f"{name}-shares", display_name, of_each, names, as_shares=True),
                 }
             )
     return {
         "matrices": matrices,
         "pairs": list(_confused_pairs(counts, run_data.class_names)),
-        "title": selected.title,
+        "display_name": reported.display_name,
         "is_large": len(order) > MAX_FOR_A_PHONE,
     }
 
@@ -137,32 +141,32 @@ def _confused_pairs(counts: Ints, class_names: Sequence[str]) -> Iterator[Sectio
 
 
 def calibration_section(run_data: RunData) -> Section | None:
-    """Compares the chosen blend with the plain mean of its members; None before a blend is chosen."""
-    selected = run_data.selected
-    if selected is None or selected.blend is None:
+    """Compares the selected blend with the plain mean of its members; None before a blend is selected."""
+    reported = run_data.reported
+    if reported is None or reported.blend is None:
         return None
-    members = {title: selected.round.members[title] for title in selected.blend.members}
+    members = {name: reported.round.members[name] for name in reported.blend.members}
     common, probabilities = align_members(members)
-    before, after = probabilities.mean(axis=0), selected.held_out
+    before, after = probabilities.mean(axis=0), reported.held_out
     return {
         "chart": reliability_chart(
             reliability(before, common.y_true), reliability(after.probabilities, after.y_true)
         ),
         "before": compute_metrics(before, common.y_true, run_data.class_names),
-        "after": selected.figures,
-        "temperature": selected.blend.temperature,
-        "kind": selected.blend.kind,
+        "after": reported.figures,
+        "temperature": reported.blend.temperature,
+        "kind": reported.blend.kind,
         "is_single_member": len(members) == 1,
     }
 
 
 def unknown_section(run_data: RunData) -> Section | None:
-    """Shows coverage and accuracy at the blend's threshold and at others; None before a blend is chosen."""
-    selected = run_data.selected
-    if selected is None or selected.blend is None:
+    """Shows coverage and accuracy at the blend's threshold and at others; None before a blend is selected."""
+    reported = run_data.reported
+    if reported is None or reported.blend is None:
         return None
-    probabilities, y_true = selected.held_out.probabilities, selected.held_out.y_true
-    threshold = selected.blend.threshold
+    probabilities, y_true = reported.held_out.probabilities, reported.held_out.y_true
+    threshold = reported.blend.threshold
     coverage, accuracy = coverage_at(probabilities, y_true, threshold)
     return {
         "chart": coverage_chart(coverage_curve(probabilities, y_true), threshold, (coverage, accuracy)),

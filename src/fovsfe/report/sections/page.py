@@ -46,17 +46,17 @@ def render_sections(run_data: RunData) -> Section:
 
 
 def _summary_section(run_data: RunData) -> Section:
-    selected = run_data.selected
+    reported = run_data.reported
     curves = [curve for each in run_data.rounds for of_member in each.curves.values() for curve in of_member]
-    has_test_photos = bool((run_data.manifest["part"] == "test").any())
-    chosen = run_data.metrics["chosen"] if run_data.metrics else {}
+    has_test_photos = bool((run_data.manifest["split"] == "test").any())
+    selected = run_data.metrics["selected"] if run_data.metrics else {}
     return {
-        "figures": selected.figures if selected else None,
-        "title": selected.title if selected else "",
-        "is_chosen": bool(selected and selected.blend),
-        "round": selected.round.number if selected else 0,
-        "tta": chosen.get("tta", []),
-        "reasons": chosen.get("reasons", []),
+        "figures": reported.figures if reported else None,
+        "display_name": reported.display_name if reported else "",
+        "is_selected": bool(reported and reported.blend),
+        "round": reported.round.round_index if reported else 0,
+        "tta": selected.get("tta", []),
+        "reasons": selected.get("reasons", []),
         "labels": len(run_data.class_names),
         "seconds": run_data.seconds,
         "trained_networks": sum(curve.best_epoch is not None for curve in curves),
@@ -76,7 +76,7 @@ def _cost_section(run_data: RunData) -> Section | None:
 
 def _reproduce_section(run_data: RunData) -> Section:
     arguments = run_data.arguments
-    words = ["fovsfe", "train", arguments["photos"], "--recipe", str(run_data.run.recipe)]
+    words = ["fovsfe", "train", arguments["photos"], "--recipe", str(run_data.run.recipe_file)]
     words += ["--weights", arguments["weights"]]
     if arguments["minutes"] is not None:
         words += ["--minutes", f"{arguments['minutes']:g}"]

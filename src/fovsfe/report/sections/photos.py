@@ -35,10 +35,10 @@ def photos_section(run_data: RunData) -> Section | None:
     held_out = usable["fold"] == 0 if folds == 0 else pd.Series(False, index=usable.index)
     train, val = Counter(usable["label"][~held_out]), Counter(usable["label"][held_out])
     names = run_data.class_names
-    figures = run_data.selected.figures if run_data.selected else None
+    figures = run_data.reported.figures if run_data.reported else None
     return {
-        "labelled": int((manifest["part"] == "train").sum()),
-        "test": int((manifest["part"] == "test").sum()),
+        "labelled": int((manifest["split"] == "train").sum()),
+        "test": int((manifest["split"] == "test").sum()),
         "unreadable": int((manifest["fault"] != "").sum()),
         "folds": folds,
         "class_balance": class_balance_chart({n: train[n] for n in names}, {n: val[n] for n in names}),
@@ -58,7 +58,7 @@ def photos_section(run_data: RunData) -> Section | None:
 
 
 def _is_usable(manifest: pd.DataFrame) -> "pd.Series[bool]":
-    return (manifest["part"] == "train") & (manifest["fault"] == "")
+    return (manifest["split"] == "train") & (manifest["fault"] == "")
 
 
 def _sizes(manifest: pd.DataFrame) -> Markup | None:
@@ -114,14 +114,14 @@ def augmentation_section(run_data: RunData) -> Section | None:
 
 def mistakes_section(run_data: RunData) -> Section | None:
     """Shows the most confident mistakes, with heat maps of the evidence for the predicted label."""
-    if run_data.selected is None:
+    if run_data.reported is None:
         return None
     wrong = mistakes(run_data)
     worst = wrong[:MAX_MISTAKES]
     cams = cams_for_photos(run_data.run, run_data.root, worst, list(worst["predicted"]))
     return {
         "wrong": len(wrong),
-        "photos": run_data.selected.figures.photos,
+        "photos": run_data.reported.figures.photos,
         "has_cams": any(cams),
         "worst": [
             {
@@ -140,9 +140,9 @@ def mistakes_section(run_data: RunData) -> Section | None:
 
 def label_errors_section(run_data: RunData) -> Section | None:
     """Shows the photos whose given label is the most likely to be wrong."""
-    if run_data.selected is None:
+    if run_data.reported is None:
         return None
-    held_out = run_data.selected.held_out
+    held_out = run_data.reported.held_out
     paths, probabilities = run_data.manifest["path"].iloc[held_out.val_idx], held_out.probabilities
     errors = find_label_errors(probabilities, held_out.y_true, MAX_LABEL_ERRORS)
     return {

@@ -5,7 +5,7 @@ for (const group of document.querySelectorAll("[data-choose]")) {
   const select = document.createElement("select");
   label.append(group.dataset.choose + " ", select);
   for (const figure of figures) {
-    select.add(new Option(figure.dataset.title, "", false, "chosen" in figure.dataset));
+    select.add(new Option(figure.dataset.title, "", false, "selected" in figure.dataset));
   }
   const show = () => figures.forEach((figure, i) => (figure.hidden = i !== select.selectedIndex));
   select.addEventListener("change", show);
