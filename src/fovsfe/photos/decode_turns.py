@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fovsfe.photos.decode import BadPhoto
 
 MIB = 1024 * 1024
-SMALL = 12 * MIB
+SMALL = 8 * MIB
 """bytes that each photo may take at first; one that needs more waits until they are free"""
 MAX_SLOW = 4
 """slow photos at the same time; for one more, the slowest is given up"""

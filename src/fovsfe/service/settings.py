@@ -25,8 +25,8 @@ MIB = 1024 * 1024
 # 40 of most formats.
 DECODE_MEMORY = 448 * MIB
 UPLOAD_MEMORY = 80 * MIB
-MIN_DECODE_MEMORY = 24 * MIB  # 2 * decode_turns.SMALL, which is not imported: numpy has to come later
-RESERVE = 24 * MIB  # of a worker, for what is not counted: its program, sockets, holes in the heap
+MIN_DECODE_MEMORY = 16 * MIB  # 2 * decode_turns.SMALL, which is not imported: numpy has to come later
+RESERVE = 16 * MIB  # of a worker, for what is not counted: its program, sockets, holes in the heap
 
 
 def _split(value: Any) -> Any:
