@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fovsfe.photos.decode import ImageHeader, read_header
-from fovsfe.photos.decode_cost import memory_needed, seconds_needed
+from fovsfe.photos.decode_cost import memory_needed, seconds_allowed, seconds_needed
 from fovsfe.photos.decode_turns import SMALL
 from fovsfe.service.settings import MIB, Settings
 
@@ -67,6 +67,12 @@ def test_transparent_and_deep_photos_need_more() -> None:
     plain = memory_needed(b"", ImageHeader(1000, 1000, ()), 224)
     for note in ("transparent", "16-bit"):
         assert memory_needed(b"", ImageHeader(1000, 1000, (note,)), 224) > 2 * plain
+
+
+def test_more_time_is_allowed_for_more_pixels_and_bytes() -> None:
+    header = seconds_allowed(bytes(1000))
+    assert header < seconds_allowed(bytes(1000), ImageHeader(4000, 3000, ())) < 5
+    assert header < seconds_allowed(bytes(2**24)) < 2
 
 
 def test_thousands_of_scans_take_too_long() -> None:

@@ -20,7 +20,7 @@ from fovsfe.photos.decode import FORMATS, BadPhoto, decode, load_photo_sizes, re
 from fovsfe.photos.decode_pool import TOO_SLOW, DecodePool, shared_pool
 from fovsfe.photos.decode_turns import MIB, TOO_LARGE, DecodeBusy, DecodeLimits
 
-LIMITS = DecodeLimits(processes=2, memory=128 * MIB, cpu_seconds=1, seconds=60, wait_seconds=60, yields=True)
+LIMITS = DecodeLimits(processes=2, memory=128 * MIB, patience=1, seconds=60, wait_seconds=60, yields=True)
 SIZES = [((48, 64), "pad"), ((32, 32), "crop")]
 PHOTO = encode("JPEG")
 ENDLESS = b"\xff\xd8" + 2**24 * b"\xff"
@@ -92,7 +92,7 @@ def test_what_takes_too_long_is_a_bad_photo(pool: DecodePool) -> None:
 
 
 def test_a_slow_photo_holds_up_nobody() -> None:
-    pool = DecodePool(replace(LIMITS, processes=1, cpu_seconds=60))
+    pool = DecodePool(replace(LIMITS, processes=1, patience=60))
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(pool.load, ENDLESS, SIZES)
         while not any(turn.is_slow for turn in pool._turns._turns):

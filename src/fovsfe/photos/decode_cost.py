@@ -4,15 +4,19 @@ from fovsfe.photos.containers import jpeg_scale, read_jpeg_frame
 from fovsfe.photos.decode import ImageHeader
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # a file with another one may be AVIF
+_HEIC_MEMORY = 10 * 1024 * 1024  # bytes that its decoder takes for any photo
 _JPEG_START, _SCAN_START = b"\xff\xd8", b"\xff\xda"
-_SCAN_SECONDS = 1.5e-9  # for each pixel of a photo and each scan of a JPEG
+_SCAN_SECONDS = 1.5e-9  # that each scan of a JPEG takes, for each pixel of the photo
+
+# A core of 2020 takes up to 0.1 microseconds a pixel, for a PNG of 16 bits or a HEIC.
+_SECONDS, _SECONDS_PER_BYTE, _SECONDS_PER_PIXEL = 0.5, 50e-9, 300e-9
 
 
 def memory_needed(data: bytes, header: ImageHeader, side: int) -> int:
     """Returns the bytes that decoding the photo `data` takes at its peak, without what is made of it then.
 
     `side` is the longest side in pixels that is wanted of it. The figures are rounded up from the address
-    space that Pillow 13 took for photos of 12 and 24 megapixels of each format. A JPEG is decoded at the
+    space that Pillow 13 took for photos of 1 to 27 megapixels of each format. A JPEG is decoded at the
     scale that is wanted, but for one in several scans libjpeg keeps the coefficients of every pixel
     meanwhile, of 2 bytes each.
     """
@@ -29,12 +33,21 @@ def memory_needed(data: bytes, header: ImageHeader, side: int) -> int:
     if {"transparent", "16-bit", "32-bit", "floating point"} & notes:
         return 22 * pixels + len(data)
     if data[4:8] == b"ftyp":
-        return (84 if data[8:12] in _HEIC_BRANDS else 110) * pixels // 10
+        return _HEIC_MEMORY + 15 * pixels // 2 if data[8:12] in _HEIC_BRANDS else 19 * pixels // 2
     if data.startswith(b"P"):
         return 16 * pixels
     if notes or data.startswith((b"II", b"MM", b"GIF", b"BM")):
         return 10 * pixels + len(data)
     return 6 * pixels + len(data)  # of a PNG, there is a copy without its metadata
+
+
+def seconds_allowed(data: bytes, header: ImageHeader | None = None) -> float:
+    """Returns the CPU seconds that reading the header of a photo may take or, with the header, decoding it.
+
+    That is several times what an honest photo of so many bytes and pixels takes.
+    """
+    pixels = header.width * header.height if header else 0
+    return _SECONDS + _SECONDS_PER_BYTE * len(data) + _SECONDS_PER_PIXEL * pixels
 
 
 def seconds_needed(data: bytes, header: ImageHeader) -> float:

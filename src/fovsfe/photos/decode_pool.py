@@ -38,7 +38,7 @@ HAS_LIMITS = hasattr(os, "fork")
 PROCESS_MEMORY = 4 * MIB
 """bytes that a process takes beside what it shares with the fork server, and beside its photo"""
 SLOW_SECONDS = 0.1  # of CPU time, after which a photo counts as slow
-SLOW_NICENESS = 15
+SLOW_NICENESS = 10
 CHECK_SECONDS = 0.05  # between two looks at the CPU time that a photo has taken
 KEPT = 4 * MIB  # bytes of pixels for which a process keeps memory until its next photo
 LONGEST_ANSWER = 64 * 1024  # bytes
@@ -51,7 +51,9 @@ ANSWER = struct.Struct("=q")
 
 TOO_SLOW = "takes too long to decode"
 CRASHED = "damaged: the decoder crashed"
-_FAULTS = {-signal.SIGXCPU: TOO_SLOW, -signal.SIGKILL: TOO_LARGE} if HAS_LIMITS else {}  # by how it ended
+_FAULTS = (  # by how the process ended; killed it is where the machine is out of memory
+    {-signal.SIGPROF: TOO_SLOW, -signal.SIGXCPU: TOO_SLOW, -signal.SIGKILL: TOO_LARGE} if HAS_LIMITS else {}
+)
 
 # Of memory that is freed, a process keeps so little that the limit means what its photo takes.
 _ENVIRONMENT = {
@@ -156,7 +158,7 @@ class DecodePool:
             return _Process(fork_server)
 
     def _decode(self, process: _Process, turn: Turn, job: DecodeJob, data: bytes) -> DecodedPhoto:
-        limits = {"memory": turn.memory, "cpu_seconds": self._limits.cpu_seconds}
+        limits = {"memory": turn.memory, "patience": self._limits.patience}
         process.send(vars(job) | limits, data)
         answer = self._answer(process, turn)
         if "needed" in answer:
@@ -170,13 +172,12 @@ class DecodePool:
         return DecodedPhoto(header, process.read_pixels(answer["shapes"]))
 
     def _answer(self, process: _Process, turn: Turn) -> dict[str, Any]:
-        """Returns the next answer of a process, which it has limited time for. Raises BadPhoto."""
+        """Returns the next answer of a process. Raises BadPhoto if it has died, or takes too long."""
         deadline = time.monotonic() + self._limits.seconds
         while not process.connection.poll(CHECK_SECONDS):
-            seconds = machine.cpu_seconds(process.pid) - process.cpu_seconds
-            if seconds > self._limits.cpu_seconds or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 process.give_up()
-            elif self._limits.yields and seconds > SLOW_SECONDS and not turn.is_slow:
+            elif self._limits.yields and not turn.is_slow and process.has_taken(SLOW_SECONDS):
                 os.setpriority(os.PRIO_PROCESS, process.pid, SLOW_NICENESS)
                 self._turns.set_aside(turn)
         return process.receive()
@@ -186,8 +187,16 @@ class DecodePool:
 def shared_pool() -> DecodePool:
     """Returns the pool of this process for photos of its own user, who has time and all of the memory."""
     memory = (machine.memory() or 4096 * MIB) // 2
-    limits = DecodeLimits(machine.cores(), max(memory, 2 * SMALL), 30, 600, 3600, yields=False)
-    return DecodePool(limits)
+    return DecodePool(
+        DecodeLimits(
+            processes=machine.cores(),
+            memory=max(memory, 2 * SMALL),
+            patience=10,
+            seconds=600,
+            wait_seconds=3600,
+            yields=False,
+        )
+    )
 
 
 if HAS_LIMITS:
@@ -296,6 +305,10 @@ class _Process:
             raise BadPhoto(self._fault or _FAULTS.get(self._code or 0, CRASHED)) from None
         self.cpu_seconds = answer["cpu_seconds"]
         return answer
+
+    def has_taken(self, seconds: float) -> bool:
+        """Returns whether its photo has taken so many seconds of CPU time; False if that is not known."""
+        return machine.cpu_seconds(self.pid) - self.cpu_seconds > seconds
 
     def read_pixels(self, shapes: Sequence[tuple[int, int, int]]) -> list[Pixels]:
         """Returns the photos that it has written, uint8 arrays of these shapes."""

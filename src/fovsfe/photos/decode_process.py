@@ -23,7 +23,7 @@ from PIL import AvifImagePlugin, Image
 
 from fovsfe.arrays import Pixels
 from fovsfe.photos.decode import BadPhoto, load_photo_sizes, read_header
-from fovsfe.photos.decode_cost import memory_needed, seconds_needed
+from fovsfe.photos.decode_cost import memory_needed, seconds_allowed, seconds_needed
 from fovsfe.photos.decode_pool import ANSWER, FORK, REQUEST, TOO_SLOW, DecodeJob
 from fovsfe.photos.decode_turns import TOO_LARGE
 
@@ -87,7 +87,7 @@ def _serve_photos(connection: Connection, pixels: int) -> None:
             photo = connection.recv_bytes()
         except EOFError:
             return
-        _limit_cpu_seconds(message["cpu_seconds"])
+        _limit_cpu_seconds(message["patience"] * seconds_allowed(photo))
         _limit_memory(message["memory"])
         try:
             answer = _decode(message, photo, connection, pixels)
@@ -96,6 +96,7 @@ def _serve_photos(connection: Connection, pixels: int) -> None:
         except MemoryError:
             answer = {"fault": TOO_LARGE}
         _limit_memory(None)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         _send(connection, answer)
 
 
@@ -105,8 +106,10 @@ def _decode(message: dict[str, Any], photo: bytes, connection: Connection, pixel
     at_least = message["at_least"] and tuple(message["at_least"])
     job = DecodeJob(sizes, at_least, message["max_pixels"])
     header = read_header(photo, job.max_pixels)
-    if seconds_needed(photo, header) > message["cpu_seconds"]:
+    allowed = message["patience"] * seconds_allowed(photo, header)
+    if seconds_needed(photo, header) > allowed:
         raise BadPhoto(TOO_SLOW)
+    _limit_cpu_seconds(allowed)
     wanted = [size for size, _ in sizes] or [at_least or (header.height, header.width)]
     side = max(max(size) for size in wanted)
     needed = memory_needed(photo, header, side)
@@ -147,10 +150,11 @@ def _limit_memory(size: int | None) -> None:
 
 
 def _limit_cpu_seconds(seconds: float) -> None:
-    """Has the system end this process after so many more seconds of CPU time, rounded up.
+    """Has the system end this process after so many more seconds of CPU time.
 
-    The pool looks more often; this holds also where it cannot.
+    It does so by a signal, and by a limit of whole seconds that no code of a decoder could put off.
     """
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     limit = math.ceil(_cpu_seconds() + seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 

@@ -31,10 +31,10 @@ class DecodeLimits:
     """photos that are decoded at the same time, not counting large and slow ones"""
     memory: int
     """bytes for all photos together, at least 2 * SMALL"""
-    cpu_seconds: float
-    """CPU time of a photo"""
+    patience: float
+    """by what the CPU time that a photo may take, `decode_cost.seconds_allowed`, is multiplied"""
     seconds: float
-    """time that a photo may be decoded for"""
+    """time that a photo may be decoded for, whatever else the machine does"""
     wait_seconds: float
     """time that a photo may wait for its turn, and for memory"""
     yields: bool

@@ -23,8 +23,6 @@ from fovsfe.service.settings import Settings
 
 BATCH_SECONDS = 60.0  # a worker thread that is busy with one batch for longer hangs
 NICENESS = 5  # of what computes; the event loop keeps 0, so that it can refuse without delay
-DECODE_CPU_SECONDS = 2.0  # of a photo: twice what a phone's largest takes
-DECODE_SECONDS = 2.5  # of a photo, with all that the machine does meanwhile
 DECODE_THREADS = 64  # that wait for decode processes, if so many photos are in the queue
 
 
@@ -69,8 +67,8 @@ class Engine:
         limits = DecodeLimits(
             processes=settings.threads,
             memory=settings.decode_memory,
-            cpu_seconds=DECODE_CPU_SECONDS,
-            seconds=DECODE_SECONDS,
+            patience=1,
+            seconds=settings.queue_seconds,
             wait_seconds=settings.queue_seconds,
             yields=True,
         )
