@@ -483,3 +483,24 @@ def test_whatever_the_bytes_are(data):
 def test_any_bytes(data):
     with pytest.raises(BadPhoto):
         decode(data)
+
+
+@pytest.mark.skipif("HEIF" not in FORMATS, reason="pillow-heif is not installed")
+@pytest.mark.parametrize("size", [(1200, 900), (1203, 899)])
+def test_a_heic_is_made_smaller_while_it_is_decoded(size):
+    picture = Image.fromarray(SCENE).resize(size, Image.Resampling.BICUBIC)
+    data = encoded(picture, "HEIF", quality=90)
+    whole = decode(data)
+    assert whole.shape == (size[1], size[0], 3)
+    assert decode(data, (100, 100)).shape == (-(-size[1] // 2), -(-size[0] // 2), 3)
+    for resize_mode in ("pad", "squash", "crop"):
+        small = load_photo(data, (75, 100), resize_mode)
+        assert difference(small, resize_photo(whole, (75, 100), resize_mode)) < 1
+
+
+@pytest.mark.skipif("HEIF" not in FORMATS, reason="pillow-heif is not installed")
+def test_a_transparent_heic_is_on_white_at_any_scale():
+    picture = Image.fromarray(SCENE).convert("RGBA").resize((1200, 900))
+    picture.putalpha(Image.new("L", picture.size, 0))
+    data = encoded(picture, "HEIF", quality=90)
+    assert (load_photo(data, (75, 100), "squash") == 255).all()

@@ -138,15 +138,15 @@ def test_threads_are_the_workers_share_of_the_cores(monkeypatch: pytest.MonkeyPa
 
 def test_no_more_threads_than_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 64)
-    assert Settings().with_threads(512 * MIB, 308 * MIB, 30 * MIB).threads == 3  # of 188 MiB, 62
+    assert Settings().with_threads(512 * MIB, 308 * MIB, 30 * MIB).threads == 2  # of 164 MiB, 54
     assert Settings().with_threads(512 * MIB, 500 * MIB, 30 * MIB).threads == 1
-    assert Settings().with_threads(512 * MIB, 308 * MIB, 0).threads == 63
+    assert Settings().with_threads(512 * MIB, 308 * MIB, 0).threads == 55
     assert Settings(threads=5).with_threads(512 * MIB, 500 * MIB, 30 * MIB).threads == 5
 
 
 def test_memory_is_shared_between_uploads_and_decoding() -> None:
     found = Settings().with_memory(512 * MIB, 308 * MIB)
-    assert (found.upload_memory, found.decode_memory) == (188 * MIB // 6, 188 * MIB - 188 * MIB // 6)
+    assert (found.upload_memory, found.decode_memory) == (164 * MIB // 6, 164 * MIB - 164 * MIB // 6)
     assert found.upload_memory + found.decode_memory + RESERVE + 308 * MIB == 512 * MIB
 
 
@@ -168,9 +168,9 @@ def test_much_memory_is_not_all_taken() -> None:
 
 def test_what_is_set_stays_set() -> None:
     found = Settings(upload_memory=20 * MIB).with_memory(512 * MIB, 308 * MIB)
-    assert (found.upload_memory, found.decode_memory) == (20 * MIB, 168 * MIB)
+    assert (found.upload_memory, found.decode_memory) == (20 * MIB, 144 * MIB)
     found = Settings(decode_memory=200 * MIB).with_memory(512 * MIB, 308 * MIB)
-    assert (found.upload_memory, found.decode_memory) == (188 * MIB // 6, 200 * MIB)
+    assert (found.upload_memory, found.decode_memory) == (164 * MIB // 6, 200 * MIB)
 
 
 def test_an_upload_finds_room_or_nothing_starts() -> None:

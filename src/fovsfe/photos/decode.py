@@ -15,11 +15,9 @@ from fovsfe.photos import containers
 from fovsfe.photos.colour_profiles import to_srgb
 
 try:
-    import pillow_heif
+    from fovsfe.photos import heif
 except ImportError:  # a server may do without HEIC; such a photo is then "not an image"
-    pass
-else:
-    pillow_heif.register_heif_opener()
+    heif = None  # type: ignore[assignment]
 
 Image.init()
 
@@ -270,6 +268,8 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
 def _open_as(name: str, source: _Source) -> ImageFile.ImageFile:
     if name == "TIFF":
         return containers.TiffFile(source, "")
+    if name == "HEIF":
+        return heif.HeifFile(source, "")
     if name != "JPEG":
         return Image.OPEN[name][0](source, "")
     # Not Pillow's factory, which looks for further pictures behind the first one.
@@ -302,6 +302,8 @@ def _set_scale(
             image.draft(None, (max(width // scale, 1), max(height // scale, 1)))
             if not frame.several_scans:
                 pixels = image.width * image.height
+    elif at_least is not None and heif and isinstance(image, heif.HeifFile):
+        image.set_scale(containers.heif_scale((height, width), at_least))
     if pixels > max_pixels:
         raise BadPhoto(f"{width}x{height} pixels is over the limit of {_amount(max_pixels)}")
 

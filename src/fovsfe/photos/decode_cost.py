@@ -1,6 +1,6 @@
 """What decoding a photo takes by what its file says. That is a first answer, and no bound."""
 
-from fovsfe.photos.containers import jpeg_scale, read_jpeg_frame
+from fovsfe.photos.containers import heif_scale, jpeg_scale, read_jpeg_frame
 from fovsfe.photos.decode import ImageHeader
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # a file with another one may be AVIF
@@ -33,7 +33,10 @@ def memory_needed(data: bytes, header: ImageHeader, side: int) -> int:
     if {"transparent", "16-bit", "32-bit", "floating point"} & notes:
         return 22 * pixels + len(data)
     if data[4:8] == b"ftyp":
-        return _HEIC_MEMORY + 15 * pixels // 2 if data[8:12] in _HEIC_BRANDS else 19 * pixels // 2
+        if data[8:12] not in _HEIC_BRANDS:
+            return 19 * pixels // 2
+        is_scaled = heif_scale((header.height, header.width), (side, side)) > 1
+        return _HEIC_MEMORY + (10 if is_scaled else 15) * pixels // 2
     if data.startswith(b"P"):
         return 16 * pixels
     if notes or data.startswith((b"II", b"MM", b"GIF", b"BM")):

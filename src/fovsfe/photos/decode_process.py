@@ -22,7 +22,7 @@ from typing import Any
 from PIL import AvifImagePlugin, Image
 
 from fovsfe.arrays import Pixels
-from fovsfe.photos.decode import BadPhoto, load_photo_sizes, read_header
+from fovsfe.photos.decode import BadPhoto, heif, load_photo_sizes, read_header
 from fovsfe.photos.decode_cost import memory_needed, seconds_allowed, seconds_needed
 from fovsfe.photos.decode_pool import ANSWER, FORK, REQUEST, TOO_SLOW, DecodeJob
 from fovsfe.photos.decode_turns import TOO_LARGE
@@ -64,11 +64,8 @@ def _wait(process: int) -> int:
 def _use_one_thread() -> None:
     """Makes codecs decode in one thread: a photo has one core, and a thread's stack is address space too."""
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    try:
-        import pillow_heif
-    except ImportError:  # as in decode.py
-        return
-    pillow_heif.options.DECODE_THREADS = 1
+    if heif:
+        heif.pillow_heif.options.DECODE_THREADS = 1
 
 
 def _touch_codecs() -> None:

@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 DECODE_MEMORY = 448 * MIB
 UPLOAD_MEMORY = 80 * MIB
 MIN_DECODE_MEMORY = 16 * MIB  # 2 * decode_turns.SMALL, which is not imported: numpy has to come later
-RESERVE = 16 * MIB  # of a worker, for what is not counted: its program, sockets, holes in the heap
+RESERVE = 40 * MIB  # of a worker, for what is not counted: its program, sockets, holes in the heap
 
 
 def _split(value: Any) -> Any:
