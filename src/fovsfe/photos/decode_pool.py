@@ -40,7 +40,7 @@ PROCESS_MEMORY = 4 * MIB
 SLOW_SECONDS = 0.1  # of CPU time, after which a photo counts as slow
 SLOW_NICENESS = 10
 CHECK_SECONDS = 0.05  # between two looks at the CPU time that a photo has taken
-KEPT = 4 * MIB  # bytes of pixels for which a process keeps memory until its next photo
+KEPT = 4 * MIB  # bytes of the memory shared with a process that are kept until its next photo
 LONGEST_ANSWER = 64 * 1024  # bytes
 
 FORK, WAIT = 0, 1
@@ -275,10 +275,10 @@ class _Process:
 
     def __init__(self, fork_server: ForkServer) -> None:
         self._fork_server = fork_server
-        self._pixels = _memory_file()
+        self._memory = _memory_file()
         ours, theirs = socket.socketpair()
         with theirs:
-            self.pid = fork_server.fork([theirs.fileno(), self._pixels.fileno()])
+            self.pid = fork_server.fork([theirs.fileno(), self._memory.fileno()])
         self.connection = Connection(ours.detach())
         self.cpu_seconds = 0.0
         """of CPU time that it had used when it last answered"""
@@ -291,10 +291,10 @@ class _Process:
     def send(self, message: dict[str, Any], photo: bytes | None = None) -> None:
         """Sends what it waits for. If it has died, `receive` says so."""
         self.is_ready = False
+        if photo is not None:
+            message = message | {"bytes": _write_all(self._memory.fileno(), photo)}
         with suppress(OSError):
             self.connection.send_bytes(json.dumps(message).encode())
-            if photo is not None:
-                self.connection.send_bytes(photo)
 
     def receive(self) -> dict[str, Any]:
         """Returns its answer. Raises BadPhoto if it has died of the photo."""
@@ -315,10 +315,10 @@ class _Process:
         photos, offset = [], 0
         for shape in shapes:
             photo = np.empty(shape, np.uint8)
-            offset += os.preadv(self._pixels.fileno(), [photo.data], offset)
+            offset += os.preadv(self._memory.fileno(), [photo.data], offset)
             photos.append(photo)
         if offset > KEPT:
-            self._pixels.truncate(0)
+            self._memory.truncate(0)
         return photos
 
     def give_up(self) -> None:
@@ -334,11 +334,19 @@ class _Process:
         with self._lock:
             if self._code is None:
                 self._code = self._fork_server.wait(self.pid)
-        self._pixels.close()
+        self._memory.close()
+
+
+def _write_all(file: int, data: bytes) -> int:
+    """Writes data to the beginning of a file; returns the number of bytes."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(file, memoryview(data)[written:], written)
+    return written
 
 
 def _memory_file() -> IO[bytes]:
     """Returns a file in memory, on systems other than Linux perhaps on disk, that no one else can open."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("fovsfe-pixels"), "rb+", buffering=0)
+        return os.fdopen(os.memfd_create("fovsfe-photo"), "rb+", buffering=0)
     return tempfile.TemporaryFile(buffering=0)

@@ -24,7 +24,7 @@ from PIL import AvifImagePlugin, Image
 from fovsfe.arrays import Pixels
 from fovsfe.photos.decode import BadPhoto, heif, load_photo_sizes, read_header
 from fovsfe.photos.decode_cost import memory_needed, seconds_allowed, seconds_needed
-from fovsfe.photos.decode_pool import ANSWER, FORK, REQUEST, TOO_SLOW, DecodeJob
+from fovsfe.photos.decode_pool import ANSWER, FORK, KEPT, REQUEST, TOO_SLOW, DecodeJob
 from fovsfe.photos.decode_turns import TOO_LARGE
 
 _MEMORY = Path("/proc/self/statm")  # its first figure: the pages of address space; Linux only
@@ -44,8 +44,8 @@ def serve_forks(control: int) -> None:
             process = os.fork()
             if not process:
                 requests.close()
-                connection, pixels = received[1]
-                _serve_photos(Connection(connection), pixels)
+                connection, memory = received[1]
+                _serve_photos(Connection(connection), memory)
                 os._exit(0)
             for descriptor in received[1]:
                 os.close(descriptor)
@@ -75,19 +75,22 @@ def _touch_codecs() -> None:
     load_photo_sizes(stream.getvalue(), [((32, 32), "pad")])
 
 
-def _serve_photos(connection: Connection, pixels: int) -> None:
-    """Decodes photos into the file descriptor `pixels` until the connection's other end is closed."""
+def _serve_photos(connection: Connection, memory: int) -> None:
+    """Decodes photos until the connection's other end is closed.
+
+    They are in the file with the descriptor `memory`, which takes their pixels as well.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
             message = json.loads(connection.recv_bytes())
-            photo = connection.recv_bytes()
         except EOFError:
             return
+        photo = _read(message["bytes"], memory)
         _limit_cpu_seconds(message["patience"] * seconds_allowed(photo))
         _limit_memory(message["memory"])
         try:
-            answer = _decode(message, photo, connection, pixels)
+            answer = _decode(message, photo, connection, memory)
         except BadPhoto as error:
             answer = {"fault": str(error)}
         except MemoryError:
@@ -97,7 +100,7 @@ def _serve_photos(connection: Connection, pixels: int) -> None:
         _send(connection, answer)
 
 
-def _decode(message: dict[str, Any], photo: bytes, connection: Connection, pixels: int) -> dict[str, Any]:
+def _decode(message: dict[str, Any], photo: bytes, connection: Connection, memory: int) -> dict[str, Any]:
     """Decodes a photo and returns the answer. Raises BadPhoto and MemoryError."""
     sizes = [((height, width), resize_mode) for (height, width), resize_mode in message["sizes"]]
     at_least = message["at_least"] and tuple(message["at_least"])
@@ -119,7 +122,7 @@ def _decode(message: dict[str, Any], photo: bytes, connection: Connection, pixel
         _limit_memory(json.loads(connection.recv_bytes())["memory"])
     photos = job.run(photo)
     _limit_memory(None)
-    _write(photos, pixels)
+    _write(photos, memory)
     return {
         "width": header.width,
         "height": header.height,
@@ -130,6 +133,13 @@ def _decode(message: dict[str, Any], photo: bytes, connection: Connection, pixel
 
 def _send(connection: Connection, answer: dict[str, Any]) -> None:
     connection.send_bytes(json.dumps(answer | {"cpu_seconds": _cpu_seconds()}).encode())
+
+
+def _read(size: int, file: int) -> bytes:
+    data = os.pread(file, size, 0)
+    if size > KEPT:
+        os.ftruncate(file, 0)
+    return data
 
 
 def _write(photos: Sequence[Pixels], file: int) -> None:
