@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fovsfe.photos.decode import BadPhoto
-from fovsfe.photos.decode_turns import MAX_SLOW, SMALL, DecodeBusy, DecodeLimits, DecodeTurns, Turn
+from fovsfe.photos.decode_turns import MAX_SLOW, SMALL, DecodeBusy, DecodeLimits, DecodeTurns
 
 LIMITS = DecodeLimits(processes=2, memory=10 * SMALL, patience=1, seconds=1, wait_seconds=10, yields=True)
 AT_ONCE = replace(LIMITS, wait_seconds=0)
@@ -128,35 +128,26 @@ def test_a_slow_photo_gives_its_place_to_another() -> None:
         assert not refuses(turns)
 
 
-def slow_turns(turns: DecodeTurns, stack: ExitStack, count: int) -> tuple[list[Turn], list[int]]:
-    """Takes turns and sets them aside; the second list has those that were given up, and becomes longer."""
-    slow, given_up = list[Turn](), list[int]()
-    for number in range(count):
-        turn = stack.enter_context(turns.take())
-        turn.give_up = lambda number=number: given_up.append(number)  # type: ignore[misc]
-        turns.set_aside(turn)
-        slow.append(turn)
-    return slow, given_up
-
-
-def test_of_too_many_slow_photos_the_first_is_given_up() -> None:
+def test_of_too_many_slow_photos_the_last_keeps_its_place() -> None:
     turns = DecodeTurns(replace(AT_ONCE, processes=1))
     with ExitStack() as stack:
-        _, given_up = slow_turns(turns, stack, MAX_SLOW)
-        assert given_up == []
-        more = stack.enter_context(turns.take())
-        turns.set_aside(more)
-        assert given_up == [0]
+        for _ in range(MAX_SLOW):
+            turns.set_aside(stack.enter_context(turns.take()))
+        last = stack.enter_context(turns.take())
+        turns.set_aside(last)
+        assert last.has_place
+        assert refuses(turns)
 
 
 def test_slow_photos_leave_memory_for_others() -> None:
     turns = DecodeTurns(replace(AT_ONCE, processes=1, memory=3 * SMALL))
     with ExitStack() as stack:
-        _, given_up = slow_turns(turns, stack, 2)
-        assert given_up == []
-        assert not refuses(turns)
-        slow_turns(turns, stack, 1)
-        assert given_up == [0]
+        slow = []
+        for _ in range(3):
+            slow.append(stack.enter_context(turns.take()))
+            turns.set_aside(slow[-1])
+        assert [turn.has_place for turn in slow] == [False, False, True]
+        assert refuses(turns)
 
 
 def test_closing_refuses_those_that_wait_and_gives_up_the_others() -> None:

@@ -21,7 +21,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
@@ -146,7 +145,7 @@ class DecodePool:
                 return self._decode(process, turn, job, data)
             finally:
                 turn.give_up = lambda: None
-                if process.is_ready and turn.memory == SMALL:
+                if process.is_ready and turn.memory == SMALL and not turn.is_slow:
                     self._idle.append(process)
                 else:
                     process.end()
@@ -177,30 +176,40 @@ class DecodePool:
         while not process.connection.poll(CHECK_SECONDS):
             if time.monotonic() > deadline:
                 process.give_up()
-            elif self._limits.yields and not turn.is_slow and process.has_taken(SLOW_SECONDS):
+            elif self._limits.yields and turn.has_place and process.has_taken(SLOW_SECONDS):
                 os.setpriority(os.PRIO_PROCESS, process.pid, SLOW_NICENESS)
                 self._turns.set_aside(turn)
         return process.receive()
 
 
-@cache
+_shared: DecodePool | None = None
+_shared_lock = threading.Lock()
+
+
 def shared_pool() -> DecodePool:
-    """Returns the pool of this process for photos of its own user, who has time and all of the memory."""
-    memory = (machine.memory() or 4096 * MIB) // 2
-    return DecodePool(
-        DecodeLimits(
-            processes=machine.cores(),
-            memory=max(memory, 2 * SMALL),
-            patience=10,
-            seconds=600,
-            wait_seconds=3600,
-            yields=False,
-        )
-    )
+    """Returns the pool of this process for photos of its own user, who has time and half of the memory."""
+    global _shared
+    with _shared_lock:
+        if _shared is None:
+            limits = DecodeLimits(
+                processes=machine.cores(),
+                memory=max((machine.memory() or 4096 * MIB) // 2, 2 * SMALL),
+                patience=10,
+                seconds=600,
+                wait_seconds=3600,
+                yields=False,
+            )
+            _shared = DecodePool(limits)
+        return _shared
+
+
+def _forget_shared_pool() -> None:
+    global _shared, _shared_lock
+    _shared, _shared_lock = None, threading.Lock()
 
 
 if HAS_LIMITS:
-    os.register_at_fork(after_in_child=shared_pool.cache_clear)  # its processes are the parent's
+    os.register_at_fork(after_in_child=_forget_shared_pool)  # its processes are the parent's
 
 
 class ForkServer:

@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 SMALL = 8 * MIB
 """bytes that each photo may take at first; one that needs more waits until they are free"""
 MAX_SLOW = 4
-"""slow photos at the same time; for one more, the slowest is given up"""
+"""slow photos that have given their places away at the same time"""
 
 TOO_LARGE = "needs more memory than there is"
 
@@ -61,7 +61,8 @@ class DecodeTurns:
     - Each photo gets SMALL bytes and one of the places, of which there are as many as processes.
     - A large one, which needs more, gives its place away and waits for memory. It never gets so much that
       nothing is left for a small one, and while one waits, small ones come one at a time.
-    - A slow one gives its place away too, so that it holds the others up for a moment only.
+    - A slow one gives its place away too, if there are not too many of them, so that it holds the others up
+      for a moment only.
     """
 
     def __init__(self, limits: DecodeLimits) -> None:
@@ -94,13 +95,14 @@ class DecodeTurns:
         self._wait(turn, self._waiting_large)
 
     def set_aside(self, turn: Turn) -> None:
-        """Gives the place of a slow photo away. Of too many slow ones, the first is given up."""
+        """Gives the place of a slow photo away, if there is room beside the places."""
         with self._lock:
-            turn.is_slow, turn.has_place = True, False
-            slow = [other for other in self._turns if other.is_slow]
-            if len(slow) > MAX_SLOW or self._taken_aside() + SMALL > self._limits.memory:
-                slow[0].give_up()
-            self._grant()
+            turn.is_slow = True
+            aside = [other for other in self._turns if not other.has_place]
+            has_room = sum(other.memory for other in aside) + turn.memory + SMALL <= self._limits.memory
+            if has_room and sum(other.is_slow for other in aside) < MAX_SLOW:
+                turn.has_place = False
+                self._grant()
 
     def close(self) -> None:
         """Refuses those that wait, from now on, and gives up those that have a turn."""
