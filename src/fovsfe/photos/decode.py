@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, GifImagePlugin, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
+from PIL import AvifImagePlugin, ExifTags, GifImagePlugin, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from fovsfe.arrays import Pixels
 from fovsfe.photos import containers
@@ -64,6 +64,13 @@ _UNSUPPORTED = (
 
 class BadPhoto(Exception):
     """These bytes are not a readable photo; the message is the reason in a few words."""
+
+
+def use_one_thread() -> None:
+    """Makes all codecs decode in the calling thread: a thread's stack is address space, too."""
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    if heif:
+        heif.use_one_thread()
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from PIL import AvifImagePlugin, Image
+from PIL import Image
 
 from fovsfe.arrays import Pixels
-from fovsfe.photos.decode import BadPhoto, heif, load_photo_sizes, read_header
+from fovsfe.photos.decode import BadPhoto, load_photo_sizes, read_header, use_one_thread
 from fovsfe.photos.decode_cost import memory_needed, seconds_allowed, seconds_needed
 from fovsfe.photos.decode_pool import ANSWER, FORK, KEPT, REQUEST, TOO_SLOW, DecodeJob
 from fovsfe.photos.decode_turns import TOO_LARGE
@@ -34,7 +34,7 @@ def serve_forks(control: int) -> None:
     """Answers requests on the socket with this file descriptor until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process whose photos these are
     requests = socket.socket(fileno=control)
-    _use_one_thread()
+    use_one_thread()
     _touch_codecs()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes a line for each row that it dislikes
     gc.freeze()  # searching for garbage would copy the pages that are shared
@@ -59,13 +59,6 @@ def _wait(process: int) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     except ChildProcessError:  # the fork server before this one had started it
         return -signal.SIGKILL
-
-
-def _use_one_thread() -> None:
-    """Makes codecs decode in one thread: a photo has one core, and a thread's stack is address space too."""
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    if heif:
-        heif.pillow_heif.options.DECODE_THREADS = 1
 
 
 def _touch_codecs() -> None:

@@ -10,12 +10,18 @@ pillow_heif.register_heif_opener()
 _STRIP = 64  # rows of the smaller photo that are made at a time
 
 
-class HeifFile(pillow_heif.HeifImageFile):
+def use_one_thread() -> None:
+    """Makes the decoder work in the calling thread."""
+    pillow_heif.options.DECODE_THREADS = 1
+
+
+class HeifFile(pillow_heif.HeifImageFile):  # type: ignore[misc]  # it has no types
     """A HEIC that can be made smaller by a whole factor, strip by strip, as a JPEG can by its decoder.
 
     Pillow would hold all of its pixels a second time, which is half of the memory that a phone's photo takes.
     """
 
+    _heif_file: Any
     _scale = 1
 
     def set_scale(self, scale: int) -> None:
@@ -32,7 +38,7 @@ class HeifFile(pillow_heif.HeifImageFile):
             step = _STRIP * self._scale
             for top in range(0, height, step):
                 rows = min(step, height - top)
-                data = pixels[top * stride : (top + rows) * stride]
+                data = bytes(pixels[top * stride : (top + rows) * stride])
                 strip = Image.frombuffer(frame.mode, (width, rows), data, "raw", frame.mode, stride, 1)
                 scaled.paste(strip.reduce(self._scale), (0, top // self._scale))
             self._im, self._mode, self._size = scaled.im, scaled.mode, scaled.size
