@@ -16,6 +16,7 @@ NAMES = (
     "label_errors",
     "cluster",
     "decoder",
+    "backbones",
 )
 QUICK = {
     "speed": ["--steps", "4", "--repeats", "2", "--photos-drawn", "160"],

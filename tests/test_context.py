@@ -18,7 +18,7 @@ def photos(rows):
     """A manifest with one row per (split, label, fold, fault)."""
     rows = [
         {"id": f"{i}.jpg", "path": f"{label}/{i}.jpg", "split": split, "label": label, "group": i,
-         "fold": fold, "fault": fault, "width": 8, "height": 6}
+         "fold": fold, "fault": fault, "width": 8, "height": 6, "bytes": 9, "sha256": "ab"}
         for i, (split, label, fold, fault) in enumerate(rows)
     ]  # fmt: skip
     return pd.DataFrame(rows)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -20,15 +20,18 @@ import torch
 from PIL import Image, ImageColor
 from rich.console import Console
 
-from fovsfe import pipeline
+from fovsfe import outputs, pipeline
 from fovsfe.arguments import RunArguments
+from fovsfe.bundle.export import export_seconds
 from fovsfe.bundle.predictor import Predictor
+from fovsfe.context import RunContext
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.executors import local
+from fovsfe.files import write_json
 from fovsfe.progress import Screen
-from fovsfe.recipe import Recipe, to_toml
+from fovsfe.recipe import MemberSettings, Recipe, to_toml
 from fovsfe.run import Run
 from fovsfe.synthetic.dataset import CLASS_NAMES, draw_dataset
 from fovsfe.training.launch import train_network
@@ -686,9 +689,125 @@ def test_a_folder_that_can_only_be_read(held_out, photos, tmp_path, fovsfe):
         shutil.copytree(held_out.run.root, root)
         (root / "metrics.json").unlink()
         remount("ro")
-        before = snapshot(root)
-        for arguments in (["resume", root], ["train", photos, "--out", tmp_path / "disk" / "new"]):
+        before, plain = snapshot(root), ["--recipe", "demo", "--weights", "none"]
+        for arguments in (["resume", root], ["train", photos, *plain, "--out", tmp_path / "disk" / "new"]):
             ended = fovsfe(*arguments)
             assert ended.code == 1
             assert str(tmp_path / "disk") in ended.line
         assert snapshot(root) == before
+
+
+# ---- photos that change while a run is stopped
+
+
+@pytest.fixture
+def stopped(tmp_path, clouds, monkeypatch):
+    """A run that was stopped after the first of its two networks. Its labels are in classes.csv's order."""
+    photos = tmp_path / "photos"
+    for seed in range(12):
+        file = photos / "аб"[seed % 2] / f"{seed}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        clouds(seed, 96, 72).save(file)
+    (photos / "classes.csv").write_text("Category,Name\nб,б\nа,а\n")
+    settings = recipe(rounds=1, training={"stages": [0], "head_epochs": 1, "precision": "fp32"})
+
+    def stop(task, on_event, group):
+        if task.member.unique_name == MEMBERS[1]:
+            raise KeyboardInterrupt
+        train_network(task, on_event, group)
+
+    monkeypatch.setattr(local, "train_network", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_plainly(photos, tmp_path / "run", settings)
+    monkeypatch.setattr(local, "train_network", train_network)
+    return Run(tmp_path / "run"), photos
+
+
+def train_plainly(photos, folder, settings):
+    pipeline.train(settings, arguments(photos), str(folder), Screen(Console(file=io.StringIO())))
+
+
+def test_a_resumed_run_keeps_its_labels_and_says_what_has_changed(stopped, fovsfe):
+    run, photos = stopped
+    (photos / "classes.csv").write_text("Category,Name\nа,а\nб,б\n")
+    shutil.copy(photos / "а" / "0.png", photos / "а" / "new.png")
+    ended = fovsfe("resume", run.root)
+    assert ended.code == 0, ended.err
+    assert (
+        f"{photos}: since the run began: 1 photo new (а/new.png); the labels are in another order;"
+        in ended.out
+    )
+    metrics = json.loads(run.metrics_file.read_text())
+    assert metrics["class_names"] == ["б", "а"]
+    assert metrics["photos"]["labelled"] == 12
+
+
+@pytest.mark.parametrize("change", ["gone", "moved", "changed"])
+def test_a_run_is_not_resumed_without_its_photos(stopped, fovsfe, change):
+    run, photos = stopped
+    photo = photos / "а" / "0.png"
+    data = photo.read_bytes()
+    if change == "gone":
+        photo.unlink()
+    elif change == "moved":
+        photo.rename(photos / "б" / "0.png")
+    else:
+        photo.write_bytes(data + b"0")
+    ended = fovsfe("resume", run.root)
+    assert ended.code == 1
+    assert f"1 photo {'changed' if change == 'changed' else 'gone'} (а/0.png)" in ended.line
+    assert "put them back" in ended.line
+    assert ("б/0.png" in ended.line) == (change == "moved")
+    (photos / "б" / "0.png").unlink(missing_ok=True)
+    photo.write_bytes(data)
+    assert fovsfe("resume", run.root).code == 0
+
+
+def test_a_run_is_resumed_with_weights_from_elsewhere(stopped, fovsfe, tmp_path):
+    run, _ = stopped
+    ended = fovsfe("resume", run.root, "--weights", tmp_path / "nowhere")
+    assert ended.code == 1
+    assert "nowhere/test_efficientnet.safetensors" in ended.line  # test_resnet is trained
+    assert fovsfe("resume", run.root, "--weights", "none").code == 0
+    assert json.loads(run.arguments_file.read_text())["weights"] == "none"
+
+
+# ---- time
+
+
+def test_time_is_kept_free_for_what_follows_the_last_training(stopped, monkeypatch):
+    run, _ = stopped
+    asked = []
+    monkeypatch.setattr(pipeline, "closing_seconds", lambda context, index: asked.append(index) or 20.0)
+    context = RunContext.open(run)
+    assert pipeline._deadline(context, 1, 1000.0) is None and asked == []
+    limited = replace(context, arguments=context.arguments.model_copy(update={"minutes": 2.0}))
+    assert pipeline._deadline(limited, 1, 1000.0) == 1100.0
+    monkeypatch.setattr(pipeline, "closing_seconds", lambda context, index: 1e6)
+    assert pipeline._deadline(limited, 1, 1000.0) == 1060.0  # training gets its half all the same
+    assert asked == [1]
+
+
+def test_what_follows_is_estimated_from_what_was_measured(stopped, monkeypatch):
+    run, _ = stopped
+    monkeypatch.setattr(outputs, "export_seconds", lambda member, classes: (2.0, 0.1))
+    write_json(run.stopwatch.path, {"audit": {"seconds": 1.2, "peak_mb": 1.0}})
+    context = RunContext.open(run)
+    once = outputs.OTHER_SECONDS + 450 * 1.2 / 12 + 2 * (2.0 + 20 * 0.1)
+    cells = len(context.val_idx) * 2
+    blend = outputs.BLEND_SECONDS + outputs.BLEND_SECONDS_PER_CELL * cells
+    assert outputs.closing_seconds(context, 1) == pytest.approx(once + blend)
+    steps = {"audit": {"seconds": 1.2, "peak_mb": 1.0}, "blend round 1": {"seconds": 7.0, "peak_mb": 1.0}}
+    write_json(run.stopwatch.path, steps)
+    assert outputs.closing_seconds(context, 1) == pytest.approx(once + 7.0)
+
+
+@pytest.mark.parametrize("head", ["linear", "hidden"])
+def test_an_export_is_measured_and_leaves_the_random_numbers_alone(head):
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    member = MemberSettings(backbone="test_resnet", size=(32, 48), head=head)
+    of_export, of_photo = export_seconds(member, 3)
+    assert of_export > of_photo > 0
+    assert torch.equal(torch.rand(4), expected)

@@ -28,12 +28,22 @@ def run_arguments(
 
     Raises UsageError for weights at a URL.
     """
+    return RunArguments(
+        photos=str(as_path(photos)),
+        weights=weights_source(weights),
+        minutes=minutes,
+        follow_links=follow_links,
+    )
+
+
+def weights_source(weights: str) -> str:
+    """Returns "hub", "none", or the path of a folder of weights that stays right wherever a run is resumed.
+
+    Raises UsageError for a URL.
+    """
     if is_url(weights):
         raise UsageError(f"--weights {weights}: copy the weights into a folder, which all nodes see")
-    weights = weights if weights in ("hub", "none") else str(as_path(weights))
-    return RunArguments(
-        photos=str(as_path(photos)), weights=weights, minutes=minutes, follow_links=follow_links
-    )
+    return weights if weights in ("hub", "none") else str(as_path(weights))
 
 
 def default_location(photos: str, recipe: str) -> str:

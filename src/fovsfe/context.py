@@ -102,6 +102,7 @@ class RunContext:
             settings.resize_mode,
             settings.max_pixels,
             shards=self._shards,
+            sha256=list(self.readable["sha256"]),
             workers=settings.loader_workers,
         )
 

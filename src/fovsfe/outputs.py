@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fovsfe.arrays import Floats
+from fovsfe.bundle.export import export_seconds
 from fovsfe.bundle.format import BUNDLE_FILE
 from fovsfe.bundle.run_export import RunSource, export_run
 from fovsfe.callbacks import Notify
@@ -17,6 +18,7 @@ from fovsfe.ensemble.metrics import compute_metrics
 from fovsfe.ensemble.selection import accept_change
 from fovsfe.ensemble.submission import write_submission
 from fovsfe.files import write_json
+from fovsfe.report.sections.photos import MAX_MISTAKES
 
 LIBRARIES = (
     "fovsfe",
@@ -28,6 +30,39 @@ LIBRARIES = (
     "pillow",
     "numpy",
 )
+
+
+# What follows the last training, but for what is measured: writing, charts and leaving the process, and
+# selecting a blend, by the number of probabilities of a member.
+OTHER_SECONDS = 15.0
+BLEND_SECONDS, BLEND_SECONDS_PER_CELL = 4.0, 1.5e-4
+MOST_OF_THE_TIME = 0.5  # that may be kept free; training gets the rest
+
+REPORTED_PHOTOS = 450  # thumbnails of a report, at most
+
+
+def closing_seconds(context: RunContext, round_index: int) -> float:
+    """Estimates the seconds from the last training of a run to its end: blends, the export and the report.
+
+    Each member's network is exported once to measure how long that takes here, and how long a photo of the
+    report takes; the audit has shown how long it takes to decode one.
+
+    Args:
+        context: a run whose photos have been audited.
+        round_index: the round that comes next.
+    """
+    steps, members, folds = context.run.stopwatch.read(), context.recipe.members, len(context.folds)
+    cells = len(context.val_idx) * len(context.facts.class_names)
+    blend = BLEND_SECONDS + BLEND_SECONDS_PER_CELL * cells
+    if "blend round 1" in steps:
+        blend = steps["blend round 1"]["seconds"]
+    seconds = OTHER_SECONDS + blend * (context.rounds - round_index + 1)
+    if "audit" in steps:
+        seconds += REPORTED_PHOTOS * steps["audit"]["seconds"] / len(context.manifest)
+    for member in members:
+        of_export, of_photo = export_seconds(member, len(context.facts.class_names))
+        seconds += folds * of_export + MAX_MISTAKES * of_photo
+    return seconds
 
 
 def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify) -> None:

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,11 @@ from fovsfe.executors.executor import Executor, open_executor
 from fovsfe.executors.tasks import is_trained, network_folder, network_keys, network_name, time_weights
 from fovsfe.files import read_json, write_json, write_text
 from fovsfe.machine import keep_freed_memory
-from fovsfe.outputs import write_outputs
+from fovsfe.networks.trial import try_member
+from fovsfe.networks.weights import require_weights
+from fovsfe.outputs import MOST_OF_THE_TIME, closing_seconds, write_outputs
 from fovsfe.photos.audit import DAMAGED_SHARD, Finding, audit_photos
+from fovsfe.photos.changes import find_changes
 from fovsfe.photos.layouts import PhotoListing, find_photos
 from fovsfe.photos.manifest import ListingFacts, write_facts, write_manifest
 from fovsfe.photos.splits import assign_folds
@@ -35,9 +38,6 @@ from fovsfe.storage.locations import as_path
 from fovsfe.tables import write_csv
 from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.task import PREDICTIONS, RESULT, Event, NetworkKey, OnNetworkEvent
-
-FINISH_SECONDS = 27.0  # choosing, writing, the report and leaving, for which `--minutes` keeps time free
-SECONDS_PER_NETWORK = 4.5  # exporting one and proving it
 
 
 def train(
@@ -64,24 +64,37 @@ def train(
         FovsfeError: there is something at `location` already, the photos cannot be trained on, weights are
             missing, or the folder cannot be written.
     """
+    started = time.monotonic()
     with _opened_run(location, "new", screen, cluster, process_group) as (run, executor):
-        listing = _begin(run, recipe, arguments)
-        return _complete(run, executor, screen, listing)
+        listing = _begin(run, recipe, arguments, screen)
+        return _complete(run, executor, screen, started, listing)
 
 
 def resume(
-    location: str, screen: Screen, cluster: str | None = None, process_group: ProcessGroup | None = None
+    location: str,
+    screen: Screen,
+    cluster: str | None = None,
+    process_group: ProcessGroup | None = None,
+    weights: str | None = None,
 ) -> Run:
     """Does what a run has still to do, which is nothing if it is complete.
 
-    Arguments and result are those of `train`.
+    Other arguments and the result are those of `train`.
+
+    Args:
+        weights: where pretrained weights come from now, as in `RunArguments`; None: as before.
 
     Raises:
-        FovsfeError: there is no run at `location`, or as `train` does.
+        FovsfeError: there is no run at `location`, photos that it needs are gone or have changed, or as
+            `train` does.
     """
+    started = time.monotonic()
     with _opened_run(location, "existing", screen, cluster, process_group) as (run, executor):
         require_run(run)
-        return _complete(run, executor, screen)
+        if weights is not None and not run.metrics_file.exists():
+            changed = {**read_json(run.arguments_file), "weights": weights}
+            write_json(run.arguments_file, changed)
+        return _complete(run, executor, screen, started)
 
 
 @contextmanager
@@ -97,22 +110,32 @@ def _opened_run(
         yield Run(folder), executor
 
 
-def _begin(run: Run, recipe: Recipe, arguments: RunArguments) -> PhotoListing:
-    """Finds the photos and makes the folder a run."""
+def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) -> PhotoListing:
+    """Finds out whether this can be trained, finds the photos, and makes the folder a run."""
     if run.root.exists() and not (run.root.is_dir() and run.is_unstarted()):
         hint = (
             f"resume it: fovsfe resume {run.root}" if run.arguments_file.exists() else "choose another --out"
         )
         raise FovsfeError(f"{run.root} is not empty; {hint}")
-    # First: a mistyped path leaves no run behind.
+    # First: what cannot be done leaves no run behind.
+    require_weights([member.backbone for member in recipe.members], arguments.weights, screen.notify)
     listing = find_photos(as_path(arguments.photos), arguments.follow_links)
+    for member in recipe.members:
+        try_member(member)
     write_text(run.recipe_file, to_toml(recipe))
     write_json(run.arguments_file, arguments.model_dump(mode="json"))
     return listing
 
 
-def _complete(run: Run, executor: Executor, screen: Screen, listing: PhotoListing | None = None) -> Run:
-    """Does all steps of a run that are not done. `listing` is what was found if the run begins now."""
+def _complete(
+    run: Run, executor: Executor, screen: Screen, started: float, listing: PhotoListing | None = None
+) -> Run:
+    """Does all steps of a run that are not done.
+
+    Args:
+        started: when the command began, in seconds of time.monotonic.
+        listing: what was found, if the run begins now.
+    """
     if run.metrics_file.exists():
         if not run.report_file.exists() or run.cache_folder.exists():  # killed just before the end
             _close(run, executor, screen)
@@ -120,36 +143,65 @@ def _complete(run: Run, executor: Executor, screen: Screen, listing: PhotoListin
         return run
     run.remove_unfinished_files()
     keep_freed_memory()
-    deadline = _deadline(run)
+    started -= run.stopwatch.seconds  # of earlier sessions
     run.log("start", **read_json(run.arguments_file))
     with run.stopwatch.step("audit"):
-        if not run.manifest_file.exists():
+        if run.manifest_file.exists():
+            _compare_photos(run, screen)
+        else:
             _read_photos(run, screen, listing)
-    context = RunContext.open(run, deadline)
-    rounds = [_round(context, executor, screen, 1)]
+    context = RunContext.open(run)
+    if listing is None:  # resumed, perhaps on another machine
+        require_weights(_untrained_backbones(context), context.arguments.weights, screen.notify)
+    rounds = [_round(context, executor, screen, 1, started)]
     if context.rounds == 2:
         _pseudo_label(context, rounds[0])
-        rounds.append(_round(context, executor, screen, 2))
+        rounds.append(_round(context, executor, screen, 2, started))
     with run.stopwatch.step("outputs"):
         write_outputs(context, rounds, screen.notify)
     _close(run, executor, screen)
     return run
 
 
-def _deadline(run: Run) -> float | None:
+def _deadline(context: RunContext, round_index: int, started: float) -> float | None:
     """When the last network must be trained, for all that follows it to end within the minutes."""
-    arguments, recipe = (
-        RunArguments.model_validate(read_json(run.arguments_file)),
-        load_recipe(str(run.recipe_file)),
-    )
-    if arguments.minutes is None:
+    if context.arguments.minutes is None:
         return None
-    networks = len(recipe.members) * max(recipe.split.folds, 1)
-    reserve = FINISH_SECONDS + SECONDS_PER_NETWORK * networks
-    return time.monotonic() + 60 * arguments.minutes - run.stopwatch.seconds - reserve
+    with context.run.stopwatch.step("estimate"):
+        closing = closing_seconds(context, round_index)
+    seconds = 60 * context.arguments.minutes
+    context.run.log("estimate", closing_seconds=round(closing, 1))
+    return started + seconds - min(closing, MOST_OF_THE_TIME * seconds)
 
 
 # ---- photos
+
+
+def _compare_photos(run: Run, screen: Screen) -> None:
+    """Compares the photos with what a resumed run remembers of them, and says what is different.
+
+    Raises FovsfeError if it needs what has changed.
+    """
+    context = RunContext.open(run)
+    changes = find_changes(
+        as_path(context.arguments.photos),
+        context.arguments.follow_links,
+        context.facts,
+        context.manifest,
+        run.manifest_file.stat().st_mtime_ns,
+    )
+    if changes.lost:
+        also = f"; also {changes.other}" if changes.other else ""
+        raise FovsfeError(
+            f"{context.facts.root}: since the run began: {changes.lost}{also}; put them back, or train a new"
+            " run"
+        )
+    if changes.other:
+        screen.notify(
+            f"{context.facts.root}: since the run began: {changes.other}; it goes on with its own photos and"
+            " labels"
+        )
+        run.log("photos changed", detail=changes.other)
 
 
 def _read_photos(run: Run, screen: Screen, listing: PhotoListing | None) -> None:
@@ -188,11 +240,14 @@ def _describe(finding: Finding) -> str:
 # ---- networks
 
 
-def _round(context: RunContext, executor: Executor, screen: Screen, round_index: int) -> RoundResult:
+def _round(
+    context: RunContext, executor: Executor, screen: Screen, round_index: int, started: float
+) -> RoundResult:
     """Trains the networks of a round that are not trained yet, and blends all of them."""
     keys = network_keys(context, round_index)
     untrained = [key for key in keys if not is_trained(context, key)]
     if untrained:
+        context = replace(context, deadline=_deadline(context, round_index, started))
         trained = round_index * len(keys) - len(untrained)
         screen.start_networks(len(untrained), trained, context.rounds * len(keys), executor.where)
         precisions = [_precision(context, executor, member) for member in context.recipe.members]
@@ -201,6 +256,12 @@ def _round(context: RunContext, executor: Executor, screen: Screen, round_index:
         executor.train(context, untrained, precisions, later_time_weights, _listener(context, screen, keys))
     with context.run.stopwatch.step(f"blend round {round_index}"):
         return _blend(context, round_index)
+
+
+def _untrained_backbones(context: RunContext) -> list[str]:
+    """The backbones of the networks, of all rounds, that are not trained yet."""
+    keys = [key for index in range(1, context.rounds + 1) for key in network_keys(context, index)]
+    return [context.recipe.members[key.member_index].backbone for key in keys if not is_trained(context, key)]
 
 
 def _precision(context: RunContext, executor: Executor, member: MemberSettings) -> str:

@@ -110,6 +110,8 @@ class Screen:
                 )
             case "epoch":
                 self._show_epoch(event)
+            case "message":
+                self.notify(f"{name}: {event['text']}")
         self._refresh()
 
     def _on_parallel_event(self, name: str, event: dict[str, Any]) -> None:

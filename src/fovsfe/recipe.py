@@ -18,7 +18,8 @@ from fovsfe.errors import UsageError
 from fovsfe.validation import explain, nearest
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PixelSide = Annotated[int, Field(ge=32, le=2048)]
+MIN_SIDE, MAX_SIDE = 32, 2048  # of photos, in pixels
+PixelSide = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 RESERVED_NAMES = {"blends", "blend.json", "selected", "mean", "maximum", "precision_weighted", "stacking"}
 """names of files and folders that every run has beside those of its members"""

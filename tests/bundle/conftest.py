@@ -1,3 +1,4 @@
+import hashlib
 import io
 import shutil
 from dataclasses import dataclass
@@ -146,11 +147,12 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         path = f"{label}/{file.name}"
-        rows.append((path, path, "train", label, index, fold, "", 480, 360))
+        digest = hashlib.sha256(data).hexdigest()
+        rows.append((path, path, "train", label, index, fold, "", 480, 360, len(data), digest))
     spoilt = root / "photos" / names[0] / "99.jpg"
     spoilt.write_bytes(b"no photo")
     path = f"{names[0]}/99.jpg"
-    rows.append((path, path, "train", names[0], 99, -1, "not an image", 0, 0))
+    rows.append((path, path, "train", names[0], 99, -1, "not an image", 0, 0, 8, ""))
     manifest = pd.DataFrame(rows, columns=COLUMNS)
     write_manifest(run.manifest_file, manifest)
     write_facts(

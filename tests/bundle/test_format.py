@@ -156,3 +156,15 @@ def test_written_and_read_back(made: Any, tmp_path: Path) -> None:
     (tmp_path / "card.md").write_bytes((made.folder / "card.md").read_bytes())
     write_bundle(tmp_path, bundle.model_copy(update={"files": {}}))
     assert (tmp_path / "bundle.json").read_bytes() == (made.folder / "bundle.json").read_bytes()
+
+
+def test_a_fingerprint_is_of_what_predicts(bundle: Path) -> None:
+    original = load_bundle(bundle)
+    (bundle / "card.md").write_text("edited")
+    translated = original.model_copy(update={"translations": {"en": {"Ford": "a Ford"}}})
+    assert write_bundle(bundle, translated).fingerprint == original.fingerprint
+    (bundle / NETWORKS[0]).write_bytes((bundle / NETWORKS[1]).read_bytes())
+    other = write_bundle(bundle, original)
+    renamed = original.model_copy(update={"class_names": original.class_names[::-1]})
+    plain = original.model_copy(update={"tta": ("plain",)})
+    assert len({each.fingerprint for each in (original, other, renamed, plain)}) == 4

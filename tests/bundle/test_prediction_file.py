@@ -13,6 +13,7 @@ from fovsfe.bundle.prediction_file import PredictionFile, open_prediction_file
 from fovsfe.bundle.predictor import Prediction
 from fovsfe.errors import FovsfeError, UsageError
 
+BUNDLE = "a1"  # its fingerprint
 LABELS = ("ВАЗ-2109", 'a,"b"', "Ford")
 PREDICTION = Prediction(np.array([0.25, 0.6, 0.15]), True, (None,))
 UNKNOWN = Prediction(np.array([0.3, 0.3, 0.4]), False, (None,))
@@ -25,7 +26,7 @@ def read(file: Path) -> list[dict[str, str]]:
 
 
 def test_csv(tmp_path: Path) -> None:
-    with open_prediction_file(tmp_path / "deep" / "a.csv", LABELS, 2) as rows:
+    with open_prediction_file(tmp_path / "deep" / "a.csv", BUNDLE, LABELS, 2) as rows:
         for name in NAMES:
             rows.write(name, PREDICTION)
         rows.write("last", UNKNOWN)
@@ -43,7 +44,7 @@ def test_csv(tmp_path: Path) -> None:
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    with open_prediction_file(tmp_path / "a.jsonl", LABELS, 9) as rows:
+    with open_prediction_file(tmp_path / "a.jsonl", BUNDLE, LABELS, 9) as rows:
         for name in NAMES:
             rows.write(name, PREDICTION)
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -54,7 +55,7 @@ def test_json_lines(tmp_path: Path) -> None:
 
 
 def test_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    with open_prediction_file(None, LABELS, 1) as rows:
+    with open_prediction_file(None, BUNDLE, LABELS, 1) as rows:
         rows.write("a.jpg", PREDICTION)
         assert capsysbinary.readouterr().out.splitlines() == [
             b"photo,known,label,probability",
@@ -63,7 +64,7 @@ def test_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
 
 
 def test_json_lines_on_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    with open_prediction_file(None, LABELS, 1, as_json=True) as rows:
+    with open_prediction_file(None, BUNDLE, LABELS, 1, as_json=True) as rows:
         rows.write("a.jpg", PREDICTION)
         (line,) = capsysbinary.readouterr().out.splitlines()
     assert json.loads(line) == {
@@ -79,13 +80,13 @@ def test_json_lines_on_standard_output(capsysbinary: pytest.CaptureFixture[bytes
 def test_resumes(tmp_path: Path, name: str, cut: int) -> None:
     """After any end: half a row is written anew, and no row is there twice."""
     file = tmp_path / name
-    with open_prediction_file(file, LABELS, 2) as rows:
+    with open_prediction_file(file, BUNDLE, LABELS, 2) as rows:
         assert rows.done == set()
         for photo in NAMES:
             rows.write(photo, PREDICTION)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) - cut])
-    with open_prediction_file(file, LABELS, 2) as rows:
+    with open_prediction_file(file, BUNDLE, LABELS, 2) as rows:
         assert rows.done == set(NAMES[:-1] if cut else NAMES)
         for photo in NAMES:
             if photo not in rows.done:
@@ -94,7 +95,7 @@ def test_resumes(tmp_path: Path, name: str, cut: int) -> None:
 
 
 def test_a_row_can_be_read_before_the_next(tmp_path: Path) -> None:
-    with open_prediction_file(tmp_path / "a.csv", LABELS, 1) as rows:
+    with open_prediction_file(tmp_path / "a.csv", BUNDLE, LABELS, 1) as rows:
         rows.write("a.jpg", PREDICTION)
         assert len(read(tmp_path / "a.csv")) == 1
 
@@ -114,14 +115,14 @@ def test_any_name_has_its_row_when_resumed_and_is_no_formula(
     photos = list(dict.fromkeys(name for name in photos if name))
     for file in (tmp_path / "a.csv", tmp_path / "a.jsonl"):
         file.unlink(missing_ok=True)
-        with open_prediction_file(file, ("=1+1", "-2", "+x"), 3) as rows:
+        with open_prediction_file(file, BUNDLE, ("=1+1", "-2", "+x"), 3) as rows:
             for photo in photos:
                 rows.write(photo, PREDICTION)
         whole = file.read_bytes()
-        with open_prediction_file(file, LABELS, 3) as rows:
+        with open_prediction_file(file, BUNDLE, LABELS, 3) as rows:
             assert rows.done == set(photos)
         file.write_bytes(whole[: len(whole) - cut])
-        with open_prediction_file(file, ("=1+1", "-2", "+x"), 3) as rows:
+        with open_prediction_file(file, BUNDLE, ("=1+1", "-2", "+x"), 3) as rows:
             for photo in photos:
                 if not rows.has(photo):
                     rows.write(photo, PREDICTION)
@@ -134,7 +135,7 @@ def test_any_name_has_its_row_when_resumed_and_is_no_formula(
 def test_a_terminal_does_not_obey_what_stands_in_a_name(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    with open_prediction_file(None, ("\x1b[2J", "b", "c"), 1) as rows:
+    with open_prediction_file(None, BUNDLE, ("\x1b[2J", "b", "c"), 1) as rows:
         monkeypatch.setattr(rows, "_is_terminal", True)
         rows.write("a\x1b]0;b\x07\nc\udcff.jpg", PREDICTION)
     written = capsysbinary.readouterr().out
@@ -144,11 +145,11 @@ def test_a_terminal_does_not_obey_what_stands_in_a_name(
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_a_name_with_a_line_break_has_its_row_when_resumed(tmp_path: Path, name: str) -> None:
     photos = ["a\nb.jpg", "c\r\nd.jpg", "\u2028e.jpg", 'q"\n".jpg']
-    with open_prediction_file(tmp_path / name, LABELS, 1) as rows:
+    with open_prediction_file(tmp_path / name, BUNDLE, LABELS, 1) as rows:
         assert not any(map(rows.has, photos))
         for photo in photos:
             rows.write(photo, PREDICTION)
-    with open_prediction_file(tmp_path / name, LABELS, 1) as rows:
+    with open_prediction_file(tmp_path / name, BUNDLE, LABELS, 1) as rows:
         assert all(map(rows.has, photos))
         assert not rows.has("d.jpg")
 
@@ -158,7 +159,7 @@ def test_another_table_is_left_alone(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text)
     with (
         pytest.raises(FovsfeError, match="other columns"),
-        open_prediction_file(tmp_path / "a.csv", LABELS, 1),
+        open_prediction_file(tmp_path / "a.csv", BUNDLE, LABELS, 1),
     ):
         pass
     assert (tmp_path / "a.csv").read_text() == text
@@ -166,13 +167,13 @@ def test_another_table_is_left_alone(tmp_path: Path, text: str) -> None:
 
 def test_a_table_that_is_spoilt_is_left_alone(tmp_path: Path) -> None:
     """A quote without its other half would make one row of all the rest, which would then be cut off."""
-    with open_prediction_file(tmp_path / "a.csv", LABELS, 1) as rows:
+    with open_prediction_file(tmp_path / "a.csv", BUNDLE, LABELS, 1) as rows:
         rows.write("a.jpg", PREDICTION)
     spoilt = (tmp_path / "a.csv").read_text() + 'b",yes,c,1\n' + "c.jpg,yes,d,1\n" * 100_000
     (tmp_path / "a.csv").write_text(spoilt)
     with (
         pytest.raises(FovsfeError, match="something other than predictions"),
-        open_prediction_file(tmp_path / "a.csv", LABELS, 1),
+        open_prediction_file(tmp_path / "a.csv", BUNDLE, LABELS, 1),
     ):
         pass
     assert (tmp_path / "a.csv").read_text() == spoilt
@@ -183,7 +184,7 @@ def test_other_lines_are_left_alone(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(text)
     with (
         pytest.raises(FovsfeError, match="something other than predictions"),
-        open_prediction_file(tmp_path / "a.jsonl", LABELS, 1),
+        open_prediction_file(tmp_path / "a.jsonl", BUNDLE, LABELS, 1),
     ):
         pass
     assert (tmp_path / "a.jsonl").read_text() == text
@@ -192,13 +193,13 @@ def test_other_lines_are_left_alone(tmp_path: Path, text: str) -> None:
 def test_a_file_that_cannot_be(tmp_path: Path) -> None:
     with (
         pytest.raises(UsageError, match=r"\.csv or \.jsonl"),
-        open_prediction_file(tmp_path / "a.txt", LABELS, 1),
+        open_prediction_file(tmp_path / "a.txt", BUNDLE, LABELS, 1),
     ):
         pass
     (tmp_path / "a.csv").mkdir()
     with (
         pytest.raises(FovsfeError, match="cannot write"),
-        open_prediction_file(tmp_path / "a.csv", LABELS, 1),
+        open_prediction_file(tmp_path / "a.csv", BUNDLE, LABELS, 1),
     ):
         pass
 
@@ -208,3 +209,38 @@ def test_a_full_disk() -> None:
         rows = PredictionFile(full, "full.csv", False, LABELS, 1)
         with pytest.raises(FovsfeError, match="cannot write full"):
             rows.begin()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_table_belongs_to_one_bundle(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    with open_prediction_file(file, "b1", LABELS, 1) as rows:
+        rows.write("a.jpg", PREDICTION)
+    whole = file.read_bytes() + b'"half a row'
+    file.write_bytes(whole)
+    with (
+        pytest.raises(FovsfeError, match=f"{name} has rows of another bundle; choose another --out"),
+        open_prediction_file(file, "b2", LABELS, 1),
+    ):
+        pass
+    assert file.read_bytes() == whole
+    with open_prediction_file(file, "b1", LABELS, 1) as rows:
+        assert rows.has("a.jpg")
+
+
+def test_a_table_that_nothing_says_the_bundle_of_is_left_alone(tmp_path: Path) -> None:
+    with open_prediction_file(tmp_path / "a.csv", "b1", LABELS, 1) as rows:
+        rows.write("a.jpg", PREDICTION)
+    (tmp_path / "a.csv").rename(tmp_path / "b.csv")
+    with (
+        pytest.raises(FovsfeError, match="nothing says that they are of this bundle"),
+        open_prediction_file(tmp_path / "b.csv", "b1", LABELS, 1),
+    ):
+        pass
+
+
+def test_a_table_without_rows_takes_those_of_any_bundle(tmp_path: Path) -> None:
+    for bundle in ("b1", "b2"):
+        with open_prediction_file(tmp_path / "a.csv", bundle, LABELS, 1) as rows:
+            assert rows.done == set()
+    assert (tmp_path / "a.csv.bundle").read_text() == "b2\n"

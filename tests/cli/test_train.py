@@ -8,6 +8,7 @@ import pytest
 from fovsfe import pipeline
 from fovsfe import recipe as recipes
 from fovsfe.errors import FovsfeError
+from fovsfe.networks import weights
 from fovsfe.run import Run
 
 
@@ -15,14 +16,14 @@ def test_failures_are_one_line(fovsfe, photos, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    run = tmp_path / "run"
+    run, plain = tmp_path / "run", ["--recipe", "demo", "--weights", "none"]
     for arguments, words in [
-        (["train", tmp_path / "nowhere", "--out", run], "nowhere"),
-        (["train", tmp_path / "empty", "--out", run.with_name("run2")], "empty"),
+        (["train", tmp_path / "nowhere", *plain, "--out", run], "nowhere"),
+        (["train", tmp_path / "empty", *plain, "--out", run.with_name("run2")], "empty"),
         (["train", photos, "--out", tmp_path / "full"], "is not empty"),
         (["train", photos, "--recipe", "quik", "--out", run], "quik"),
         (["train", photos, "--out", photos / "Нива" / "1.png"], "1.png"),
-        (["train", photos, "--out", photos / "Нива" / "1.png" / "run"], "1.png"),
+        (["train", photos, "--out", photos / "Нива" / "1.png" / "run", *plain], "1.png"),
         (["resume", tmp_path / "nowhere"], "is not a run"),
         (["resume", tmp_path / "full"], "is not a run"),
         (["check", tmp_path / "nowhere"], "nowhere"),
@@ -48,6 +49,23 @@ def test_missing_weights_are_one_line(fovsfe, photos, tmp_path):
     )
     assert ended.code == 1
     assert str(tmp_path / "w") in ended.line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--weights", "none", "--set", "members.0.backbone=inception_v3"], "it takes size = [299, 299]"),
+        (["--weights", "missing"], "missing/test_resnet.safetensors"),
+        (["--weights", "hub"], "fovsfe weights test_resnet test_efficientnet --out FOLDER"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_no_run(fovsfe, photos, tmp_path, monkeypatch, options, words):
+    monkeypatch.setattr(weights, "_is_reachable", lambda address: False)
+    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda repository, name: None)
+    ended = fovsfe("train", photos, "--recipe", "demo", *options, "--out", tmp_path / "run")
+    assert ended.code == 1
+    assert words in ended.line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -107,17 +125,22 @@ def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch)
     assert group is None  # no launcher has started this process
 
 
-def test_what_resume_asks_the_pipeline_for(fovsfe, monkeypatch):
+def test_what_resume_asks_the_pipeline_for(fovsfe, tmp_path, monkeypatch):
     calls = []
 
-    def resume(location, screen, cluster, group):
-        calls.append((location, cluster, group))
+    def resume(location, screen, cluster, group, weights):
+        calls.append((location, cluster, group, weights))
         raise FovsfeError("enough")
 
     monkeypatch.setattr(pipeline, "resume", resume)
+    monkeypatch.chdir(tmp_path)
     ended = fovsfe("resume", "s3://bucket/run", "--cluster", "auto")
     assert (ended.code, ended.line) == (1, "enough")
-    assert calls == [("s3://bucket/run", "auto", None)]
+    assert fovsfe("resume", "run", "--weights", "w").code == 1
+    assert calls == [
+        ("s3://bucket/run", "auto", None, None),
+        ("run", None, None, str(tmp_path.resolve() / "w")),
+    ]
 
 
 @pytest.mark.parametrize("arguments", [("train", "photos", "--out"), ("resume",), ("report",)])

@@ -27,6 +27,7 @@ from fovsfe.executors.ray_prediction import predict_on_cluster
 from fovsfe.photos.passed_over import PassedOver
 from fovsfe.synthetic.dataset import draw_dataset
 
+BUNDLE = "a1"  # its fingerprint
 LABELS = ("ВАЗ-2109", "Lada, Priora", "UAZ")
 
 
@@ -51,10 +52,10 @@ def parquet_rows(folder):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_any_name_has_its_row_when_the_table_is_opened_again(tmp_path, suffix):
     names = ["=1+1.jpg", "'=1.jpg", "a\nb.jpg", "c\r.jpg", "d, e.jpg", "-1.jpg", "\udcff.jpg"]
-    with open_parts(str(tmp_path / f"a{suffix}"), ("=2+2", "x", "y"), 1) as parts:
+    with open_parts(str(tmp_path / f"a{suffix}"), BUNDLE, ("=2+2", "x", "y"), 1) as parts:
         for name in names:
             parts.write(name, answer_of(0.7, 0.25, 0.05))
-    with open_parts(str(tmp_path / f"a{suffix}"), ("=2+2", "x", "y"), 1) as parts:
+    with open_parts(str(tmp_path / f"a{suffix}"), BUNDLE, ("=2+2", "x", "y"), 1) as parts:
         assert all(map(parts.has, names))
         assert not parts.has("'=1+1.jpg")
     if suffix == ".csv":
@@ -71,9 +72,10 @@ def fill(parts):
 def test_a_csv_has_a_row_a_photo_and_its_faults(tmp_path, monkeypatch):
     monkeypatch.setattr(part_files, "ROWS_PER_PART", 2)
     out = tmp_path / "answers.csv"
-    with open_parts(str(out), LABELS, 2) as parts:
+    with open_parts(str(out), BUNDLE, LABELS, 2) as parts:
         fill(parts)
-    assert [file.name for file in sorted(out.iterdir())] == ["part-000000.csv", "part-000001.csv"]
+    names = ["_bundle", "part-000000.csv", "part-000001.csv"]
+    assert [file.name for file in sorted(out.iterdir())] == names
     assert (out / "part-000000.csv").read_text() == (
         "photo,known,label,probability,label_2,probability_2,fault\n"
         'a b.jpg,yes,"Lada, Priora",0.7,ВАЗ-2109,0.25,\n'
@@ -86,20 +88,20 @@ def test_a_csv_has_a_row_a_photo_and_its_faults(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_table_is_gone_on_with(suffix, where, tmp_path, bucket):
     out = str(tmp_path / f"answers.{suffix}") if where == "path" else f"{bucket}/answers.{suffix}"
-    with open_parts(out, LABELS, 1) as parts:
+    with open_parts(out, BUNDLE, LABELS, 1) as parts:
         fill(parts)
-    with open_parts(out, LABELS, 1) as parts:
+    with open_parts(out, BUNDLE, LABELS, 1) as parts:
         assert parts.has("a b.jpg") and parts.has("bad.jpg") and parts.has("новая.jpg")
         assert not parts.has("c.jpg")
         assert parts.faults == 1
         parts.write("c.jpg", answer_of(0, 0, 1))
-    with open_parts(out, LABELS, 1) as parts:
+    with open_parts(out, BUNDLE, LABELS, 1) as parts:
         assert parts.has("a b.jpg") and parts.has("c.jpg")
 
 
 def test_parquet_has_types(tmp_path):
     out = tmp_path / "answers.parquet"
-    with open_parts(str(out), LABELS, 1) as parts:
+    with open_parts(str(out), BUNDLE, LABELS, 1) as parts:
         fill(parts)
     first, bad, _ = parquet_rows(out)
     assert first == {
@@ -116,28 +118,39 @@ def test_a_name_that_is_no_text_has_its_row(tmp_path):
     name = os.fsdecode(b"caf\xe9\n1.jpg")
     for suffix in ("csv", "parquet"):
         out = str(tmp_path / f"answers.{suffix}")
-        with open_parts(out, LABELS, 1) as parts:
+        with open_parts(out, BUNDLE, LABELS, 1) as parts:
             parts.write(name, answer_of(0, 0, 1))
-        with open_parts(out, LABELS, 1) as parts:
+        with open_parts(out, BUNDLE, LABELS, 1) as parts:
             assert parts.has(name)
 
 
 def test_other_tables_are_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"\.csv or \.parquet"), open_parts("answers.jsonl", LABELS, 1):
+    with (
+        pytest.raises(UsageError, match=r"\.csv or \.parquet"),
+        open_parts("answers.jsonl", BUNDLE, LABELS, 1),
+    ):
         pass
     (tmp_path / "file.csv").write_text("mine")
-    with pytest.raises(FovsfeError, match="is a file"), open_parts(str(tmp_path / "file.csv"), LABELS, 1):
+    with (
+        pytest.raises(FovsfeError, match="is a file"),
+        open_parts(str(tmp_path / "file.csv"), BUNDLE, LABELS, 1),
+    ):
         pass
     out = tmp_path / "answers.csv"
-    with open_parts(str(out), LABELS, 1) as parts:
+    with open_parts(str(out), BUNDLE, LABELS, 1) as parts:
         fill(parts)
-    with pytest.raises(FovsfeError, match="other columns"), open_parts(str(out), LABELS, 2):
+    with pytest.raises(FovsfeError, match="other columns"), open_parts(str(out), BUNDLE, LABELS, 2):
+        pass
+    with (
+        pytest.raises(FovsfeError, match="has rows of another bundle"),
+        open_parts(str(out), "b2", LABELS, 1),
+    ):
         pass
     assert len(csv_rows(out)) == 3
     (out / "part-000000.csv").write_bytes(b"\xff\xfe")
     with (
         pytest.raises(FovsfeError, match="holds something other than these predictions"),
-        open_parts(str(out), LABELS, 1),
+        open_parts(str(out), BUNDLE, LABELS, 1),
     ):
         pass
 
@@ -197,7 +210,7 @@ def test_a_cluster_answers_as_one_machine_does(bundle, photos, bucket, tmp_path,
     files, unreadable = [str(file) for file in sorted(photos.rglob("*.jpg"))], []
     with connected(nodes.address):
         for some, new in ((files[:10], 10), (files, 35)):
-            with open_parts(url, load_bundle(bundle).class_names, 1) as parts:
+            with open_parts(url, BUNDLE, load_bundle(bundle).class_names, 1) as parts:
                 done = list(
                     predict_on_cluster(
                         f"{bucket}/bundle", some, parts, lambda *fault: unreadable.append(fault)
@@ -238,7 +251,7 @@ def test_a_machine_lost_among_twenty_thousand_photos(bundle, photos, tmp_path, r
     for index in range(20_000):
         os.link(drawn[index % len(drawn)], folder / f"{index:05}.jpg")
     out, killed_at = tmp_path / "answers.parquet", 0
-    with connected(nodes.address), open_parts(str(out), load_bundle(bundle).class_names, 1) as parts:
+    with connected(nodes.address), open_parts(str(out), BUNDLE, load_bundle(bundle).class_names, 1) as parts:
         for done in predict_on_cluster(
             str(bundle), expand_paths([str(folder)], [], PassedOver()), parts, lambda *fault: None
         ):

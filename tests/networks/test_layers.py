@@ -122,3 +122,8 @@ def test_only_weights_decay():
     unfreeze_layers(network, 1.0)
     for group in parameter_groups(network, 0.1, 0.5, 0.01):
         assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] > 0}
+
+
+def test_a_backbone_that_timm_does_not_group_is_one_layer():
+    backbone = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    assert layer_groups(backbone) == [["0.weight", "0.bias", "1.weight", "1.bias"]]

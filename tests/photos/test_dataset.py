@@ -1,6 +1,7 @@
 """photos.dataset: the cache holds what decoding gives, and chance depends on the seed and the photo alone."""
 
 import errno
+import hashlib
 import os
 import shutil
 from collections import namedtuple
@@ -187,3 +188,13 @@ def test_a_photo_that_is_gone_is_one_line_from_a_loader_s_process_too(folder, ph
     assert str(caught.value).startswith(
         f"{folder / '3.jpg'}: could be read when the run started, but not now"
     )
+
+
+def test_a_photo_with_another_content_is_refused(tmp_path, clouds):
+    clouds(0).save(tmp_path / "a.png")
+    digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
+    photos = ResizedPhotos(tmp_path, ["a.png"], (8, 8), "pad", 10**6, sha256=[digest])
+    assert photos[0].shape == (8, 8, 3)
+    clouds(1).save(tmp_path / "a.png")
+    with pytest.raises(FovsfeError, match=r"a\.png: .* its content has changed; put it back"):
+        photos[0]

@@ -13,7 +13,7 @@ from fovsfe.photos import manifest
 
 def test_texts_are_read_as_they_were_written(tmp_path):
     row = {"id": "007", "path": "1.0/NA.jpg", "split": "train", "label": "NA", "group": 3, "fold": -1}
-    row |= {"fault": "", "width": 640, "height": 480}
+    row |= {"fault": "", "width": 640, "height": 480, "bytes": 9, "sha256": "0" * 64}
     pd.DataFrame([row], columns=manifest.COLUMNS).to_csv(tmp_path / "photos.csv", index=False)
     assert manifest.read_manifest(tmp_path / "photos.csv").to_dict("records") == [row]
 
@@ -27,7 +27,8 @@ FORMULAS = st.builds(
 @given(st.lists(WILD | FORMULAS, min_size=1, max_size=4))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_text_comes_back_and_none_is_a_formula(tmp_path, texts):
-    row = {"part": "train", "group": 0, "fold": -1, "fault": "", "width": 1, "height": 1}
+    row = {"split": "train", "group": 0, "fold": -1, "fault": "", "width": 1, "height": 1}
+    row |= {"bytes": 1, "sha256": "007"}
     rows = [row | {"id": text, "path": text, "label": text} for text in texts]
     manifest.write_manifest(tmp_path / "photos.csv", pd.DataFrame(rows))
     assert manifest.read_manifest(tmp_path / "photos.csv")["label"].tolist() == texts

@@ -1,6 +1,7 @@
 """photos.reader: the same bytes of a file, a zip or a tar, here or at a URL, and a cache with a limit."""
 
 import gzip
+import hashlib
 import io
 import multiprocessing
 import os
@@ -282,3 +283,31 @@ def test_a_wrong_limit_is_named(tars, monkeypatch):
     monkeypatch.setenv("FOVSFE_CACHE_GB", "much")
     with pytest.raises(UsageError, match="FOVSFE_CACHE_GB=much"):
         local_copy(tars / "0.tar")
+
+
+def test_only_the_content_that_is_known_is_read(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"one")
+    digest = hashlib.sha256(b"one").hexdigest()
+    assert reader.read_unchanged(tmp_path, "1.jpg", digest) == b"one"
+    for other in ("", "0" * 64, digest.upper()):
+        with pytest.raises(OSError, match="its content has changed"):
+            reader.read_unchanged(tmp_path, "1.jpg", other)
+    with pytest.raises(FileNotFoundError):
+        reader.read_unchanged(tmp_path, "2.jpg", digest)
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar"])
+def test_the_stamp_of_a_photo_is_that_of_its_file_or_archive(tmp_path, name):
+    (tmp_path / "1.jpg").write_bytes(b"one")
+    with (zipfile.ZipFile if name == "x.zip" else tarfile.TarFile)(tmp_path / name, "w") as archive:
+        (archive.write if name == "x.zip" else archive.add)(tmp_path / "1.jpg", "a/1.jpg")
+    os.utime(tmp_path / "1.jpg", ns=(0, 7))
+    os.utime(tmp_path / name, ns=(0, 9))
+    assert reader.photo_stamp(tmp_path, "1.jpg") == (7, 3)
+    assert reader.photo_stamp(tmp_path, f"{name}/a/1.jpg") == (9, 3)
+    for path in ("2.jpg", f"{name}/a/2.jpg"):
+        with pytest.raises(FileNotFoundError):
+            reader.photo_stamp(tmp_path, path)
+    for path in ("", "../1.jpg"):
+        with pytest.raises(OSError, match="not on this machine"):
+            reader.photo_stamp(tmp_path, path)

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -56,6 +57,9 @@ def finished(
         csv.writer(file).writerows([("Category", "Name"), *enumerate(names)])
     listing = find_photos(photos)
     manifest = listing.table.assign(group=range(len(listing.table)), fault="", width=96, height=64)
+    files = [photos / path for path in manifest["path"]]
+    manifest["bytes"] = [file.stat().st_size for file in files]
+    manifest["sha256"] = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     rank = manifest.groupby("label").cumcount()
     manifest["fold"] = rank % folds if folds else np.where(rank % 4 == 0, 0, -1)
     write_text(run.recipe_file, to_toml(recipe(folds, rounds, about)))

@@ -1,5 +1,6 @@
 """report.cams: every photo has a heat map of its label, by networks that were not trained on it."""
 
+import hashlib
 import io
 import shutil
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def make(root, members, make_network):
     )
     export_bundle(run.bundle_folder, inputs)
     write_json(run.metrics_file, {"selected": {"round": 2}})
-    photos_of_run = pd.DataFrame({"path": [f"{i}.jpg" for i in range(4)], "fold": [0, 1, -1, 1]})
+    photos_of_run = rows_of(photos, [f"{i}.jpg" for i in range(4)], [0, 1, -1, 1])
     return Made(run, photos, photos_of_run)
 
 
@@ -87,6 +88,13 @@ def linear(tmp_path_factory, make_network):
 @pytest.fixture(scope="module")
 def hidden(tmp_path_factory, make_network):
     return make(tmp_path_factory.mktemp("hidden"), ["hidden"], make_network)
+
+
+def rows_of(root, paths, folds):
+    """Rows of a manifest."""
+    contents = [(root / path).read_bytes() if (root / path).exists() else b"" for path in paths]
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    return pd.DataFrame({"path": paths, "sha256": digests, "fold": folds})
 
 
 def opened(png):
@@ -146,10 +154,12 @@ def test_grad_cam_of_a_linear_head_is_the_class_activation_map(linear, make_netw
 
 
 def test_what_cannot_be_shown_is_none(linear, tmp_path):
-    rows = pd.DataFrame({"path": ["0.jpg", "gone.jpg", "bad.jpg"], "fold": [0, 0, -1]})
     shutil.copy(linear.root / "0.jpg", tmp_path / "0.jpg")
+    shutil.copy(linear.root / "1.jpg", tmp_path / "other.jpg")
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    first, *others = cams_for_photos(linear.run, tmp_path, rows, ["Ford"] * 3)
-    assert first is not None and others == [None, None]
-    assert cams_for_photos(Run(tmp_path / "unfinished"), tmp_path, rows, ["Ford"] * 3) == [None] * 3
+    rows = rows_of(tmp_path, ["0.jpg", "gone.jpg", "bad.jpg", "other.jpg"], [0, 0, -1, 0])
+    rows.loc[3, "sha256"] = "0" * 64
+    first, *others = cams_for_photos(linear.run, tmp_path, rows, ["Ford"] * 4)
+    assert first is not None and others == [None, None, None]
+    assert cams_for_photos(Run(tmp_path / "unfinished"), tmp_path, rows, ["Ford"] * 4) == [None] * 4
     assert cams_for_photos(linear.run, linear.root, linear.photos[:0], []) == []

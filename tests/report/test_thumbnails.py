@@ -1,6 +1,7 @@
 """report.thumbnails: small, upright, without metadata, from folders and zips, whatever the bytes are."""
 
 import base64
+import hashlib
 import io
 import zipfile
 
@@ -10,7 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fovsfe.report.thumbnails import PLACEHOLDER, data_uri, thumbnail
+from fovsfe.errors import FovsfeError
+from fovsfe.photos.reader import read_bytes
+from fovsfe.report import thumbnails
+from fovsfe.report.thumbnails import PLACEHOLDER, data_uri
+
+
+def thumbnail(root, path, *size, **limit):
+    """The thumbnail of a photo whose content is that of the manifest."""
+    try:
+        digest = hashlib.sha256(read_bytes(root, path)).hexdigest()
+    except (OSError, FovsfeError):
+        digest = ""
+    return thumbnails.thumbnail(root, path, digest, *size, **limit)
 
 
 def opened(uri):
@@ -99,6 +112,14 @@ def test_data_uri_keeps_colours():
 def test_a_manifest_shows_nothing_outside_of_the_folder_of_its_photos(tmp_path):
     (tmp_path / "photos").mkdir()
     halves(80, 60).save(tmp_path / "private.jpg")
+    digest = hashlib.sha256((tmp_path / "private.jpg").read_bytes()).hexdigest()
     for path in ("../private.jpg", f"{tmp_path}/private.jpg", "a/../../private.jpg"):
-        assert thumbnail(tmp_path / "photos", path) == PLACEHOLDER
-    assert thumbnail(tmp_path, "private.jpg") != PLACEHOLDER
+        assert thumbnails.thumbnail(tmp_path / "photos", path, digest) == PLACEHOLDER
+    assert thumbnails.thumbnail(tmp_path, "private.jpg", digest) != PLACEHOLDER
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 64])
+def test_a_manifest_shows_no_photo_whose_content_it_does_not_know(tmp_path, digest):
+    """The root of a run from elsewhere may be any folder of this machine."""
+    halves(80, 60).save(tmp_path / "private.jpg")
+    assert thumbnails.thumbnail(tmp_path, "private.jpg", digest) == PLACEHOLDER

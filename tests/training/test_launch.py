@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from safetensors.torch import load_file
 
 from fovsfe.errors import FovsfeError
 from fovsfe.networks.layers import unfreeze_layers
-from fovsfe.networks.network import build_network
+from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.recipe import MemberSettings
 from fovsfe.training import launch, schedule, stages
-from fovsfe.training.device import FABRIC_PRECISION
+from fovsfe.training.device import FABRIC_PRECISION, Device
 from fovsfe.training.launch import fastest_precision, train_network
 
 
@@ -453,3 +454,61 @@ def test_a_damaged_checkpoint_is_named(make_task):
     (task.folder / "checkpoint.pt").write_bytes(os.urandom(64))
     with pytest.raises(FovsfeError, match=r"checkpoint\.pt is damaged"):
         train(task)
+
+
+# ---- memory
+
+
+def test_a_batch_that_does_not_fit_is_taken_in_parts_and_stays_what_it_is(make_task, monkeypatch):
+    taken, steps, messages = [], [], []
+    forward = Network.forward
+
+    def limited(network, photos):
+        if len(photos) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if network.training:
+            taken.append(len(photos))
+        return forward(network, photos)
+
+    def on_event(event):
+        if event["type"] == "step":
+            steps.append(event)
+        if event["type"] == "message":
+            messages.append(event["text"])
+
+    monkeypatch.setattr(Network, "forward", limited)
+    task = make_task(stages=[1.0], epochs=2)
+    train(task, on_event)
+    assert len(steps) == 2 * 54 / task.batch_size  # of the optimizer
+    assert taken == [3, 3, 3] * len(steps)
+    assert messages == [
+        "9 photos do not fit into the memory of cpu: it takes 4 at a time, in batches of the same size"
+    ]
+
+
+def test_a_network_that_is_too_large_for_two_photos_is_one_line(make_task, monkeypatch):
+    def too_large(network, photos):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Network, "forward", too_large)
+    with pytest.raises(FovsfeError, match="2 photos do not fit into the memory of cpu: use a smaller size"):
+        train(make_task(stages=[1.0], epochs=1))
+
+
+@pytest.mark.parametrize(("photos", "at_once"), [(8, 4), (9, 4), (5, 2), (3, 2), (2, 1), (1, 1)])
+def test_gradients_in_parts_are_those_of_the_whole_batch(photos, at_once):
+    torch.manual_seed(0)
+    model, inputs = torch.nn.Linear(3, 2), torch.randn(photos, 3)
+    targets = torch.eye(2)[torch.arange(photos) % 2]
+    taken = []
+    wrapped = torch.nn.Sequential(model)
+    wrapped.register_forward_pre_hook(lambda module, arguments: taken.append(len(arguments[0])))
+    training = SimpleNamespace(device=Device("fp32"), settings=SimpleNamespace(label_smoothing=0.1))
+    stepper = stages._Stepper(training, wrapped, None, torch.optim.SGD(model.parameters(), 0.1), None, None)
+    whole = stepper._accumulate(inputs, targets, photos)
+    expected = model.weight.grad.clone()
+    taken.clear()
+    parts = stepper._accumulate(inputs, targets, at_once)
+    assert torch.allclose(model.weight.grad, expected, atol=1e-6)
+    assert torch.allclose(parts, whole, atol=1e-6)
+    assert sum(taken) == photos and (min(taken) >= 2 or photos == 1)

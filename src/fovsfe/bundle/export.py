@@ -2,6 +2,8 @@
 
 import io
 import shutil
+import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,18 +17,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fovsfe import machine
 from fovsfe.arrays import Floats, Pixels
 from fovsfe.bundle.card import render_card
 from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, Bundle, BundleMember, ParityCheck, write_bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.bundle.quantize import QuantizationData, quantize_bundle
+from fovsfe.bundle.runtime import open_graph
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
 from fovsfe.networks.network import Network, build_network
-from fovsfe.recipe import Recipe
+from fovsfe.recipe import MemberSettings, Recipe
 
 OPSET = 18
+GRAD_CAM_PASSES = 4  # forward passes that take as long as Grad-CAM, which goes backward, too
 MAX_DIFFERENCE = 1e-3  # between a probability of the graphs and of the trained networks
 
 Axes = tuple[int, int, int, int]
@@ -121,6 +126,29 @@ def _export_member(
         networks=tuple(paths),
     )
     return member, np.mean(probabilities, axis=0)
+
+
+def export_seconds(member: MemberSettings, num_classes: int) -> tuple[float, float]:
+    """Exports an untrained network to measure it; nothing is kept.
+
+    Returns:
+        The seconds that its export and the check of its parity take here, and those of a heat map.
+    """
+    photos = torch.zeros(BATCH, *member.size, 3, dtype=torch.uint8)
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        network = build_network(member.backbone, member.size, member.head, num_classes, "none").eval()
+        cam_axes = _cam_axes(network, photos[:2])
+        file = Path(folder) / "network.onnx"
+        file.write_bytes(_onnx(_Graph(network, cam_axes).eval(), photos[:2]))
+        _probabilities(network, photos.numpy())
+        graph = open_graph(file, 1 if cam_axes is None else 2, num_classes, machine.cores())
+        graph(photos.numpy())
+        exported = time.monotonic()
+        graph(photos[:1].numpy())
+        of_photo = time.monotonic() - exported
+    passes = 1 if cam_axes is not None else GRAD_CAM_PASSES
+    return exported - started, passes * of_photo
 
 
 def _load(network: Network, file: Path, name: str) -> None:

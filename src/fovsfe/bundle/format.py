@@ -106,6 +106,16 @@ class Bundle(BundleModel):
     files: dict[str, Sha256] = {}
     """path under the bundle's folder -> SHA-256; `write_bundle` fills it in"""
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells a bundle from one that may predict otherwise: 64 hexadecimal digits.
+
+        It depends on everything that probabilities follow from, and not on the card or translations.
+        """
+        decisive = self.model_dump(mode="json", include={"class_names", "members", "tta", "blend"})
+        decisive["files"] = {path: digest for path, digest in self.files.items() if path != CARD_FILE}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         if len(set(self.class_names)) != len(self.class_names):

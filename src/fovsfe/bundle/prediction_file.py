@@ -11,8 +11,10 @@ from typing import BinaryIO
 from fovsfe.bundle.predictor import Prediction
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.escaping import csv_row, from_cell, visible, visible_json
+from fovsfe.files import write_text
 
 SUFFIXES = (".csv", ".jsonl")
+BUNDLE_SUFFIX = ".bundle"  # of the file beside a table that says of which bundle its rows are
 MAX_ROW = 2**20  # bytes; a longer row is none of a table of predictions
 
 
@@ -50,10 +52,16 @@ class PredictionFile:
         if not self._as_json:
             self._write_row(self._header)
 
-    def resume(self) -> None:
+    def resume(self, beside: Path, bundle: str) -> None:
         """Goes to the end of the rows that the file has; half a row at its end, of a full disk, is cut off.
 
-        Raises FovsfeError if the file has other columns or holds something else.
+        Args:
+            beside: the file that says of which bundle the rows are; it is written if there are none.
+            bundle: the fingerprint of the bundle whose rows will follow.
+
+        Raises:
+            FovsfeError: the file has rows of another bundle, has other columns or holds something else; it is
+                left as it was.
         """
         end = 0
         for row in self._rows():
@@ -63,6 +71,11 @@ class PredictionFile:
             if end or self._as_json:
                 self.done.add(self._photo_of(text))
             end += len(row)
+        if self.done:
+            written = beside.read_text(encoding="utf-8") if beside.is_file() else None
+            require_bundle(written, bundle, self._name)
+        else:
+            write_text(beside, f"{bundle}\n")
         self._file.seek(end)
         self._file.truncate()
         if end == 0:
@@ -111,17 +124,20 @@ class PredictionFile:
 
 @contextmanager
 def open_prediction_file(
-    out: Path | None, class_names: Sequence[str], top: int, as_json: bool = False
+    out: Path | None, bundle: str, class_names: Sequence[str], top: int, as_json: bool = False
 ) -> Iterator[PredictionFile]:
     """Opens a table with the `top` most likely labels of each photo.
 
     Args:
         out: a .csv or .jsonl file, whose rows are kept; None for standard output.
+        bundle: the fingerprint of the bundle that predicts; it stands in a file beside `out`.
+        class_names: the labels.
+        top: how many of the most likely labels a row has.
         as_json: JSON lines on standard output instead of CSV; a file's name says which it is.
 
     Raises:
         UsageError: `out` ends in neither .csv nor .jsonl.
-        FovsfeError: the file cannot be written, or holds something else.
+        FovsfeError: the file cannot be written, or has rows of another bundle or something else.
     """
     if out is None:
         rows = PredictionFile(sys.stdout.buffer, "standard output", as_json, class_names, top)
@@ -138,8 +154,21 @@ def open_prediction_file(
         raise FovsfeError(f"cannot write {out}: {error.strerror or error}") from error
     with file:
         rows = PredictionFile(file, str(out), out.suffix.lower() == ".jsonl", class_names, top)
-        rows.resume()
+        rows.resume(out.with_name(f"{out.name}{BUNDLE_SUFFIX}"), bundle)
         yield rows
+
+
+def require_bundle(written: str | None, bundle: str, name: str) -> None:
+    """Raises FovsfeError unless a table of predictions is of a bundle.
+
+    Args:
+        written: the fingerprint that was written with the table; None if there is none.
+        bundle: the fingerprint of the bundle.
+        name: the table's name.
+    """
+    if written is None or written.strip() != bundle:
+        whose = "of another bundle" if written else "and nothing says that they are of this bundle"
+        raise FovsfeError(f"{name} has rows {whose}; choose another --out, or remove it to predict all anew")
 
 
 def column_names(top: int) -> list[str]:

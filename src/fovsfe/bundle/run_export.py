@@ -23,7 +23,7 @@ from fovsfe.files import read_json
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.manifest import ListingFacts, read_facts, read_manifest, readable_photos
-from fovsfe.photos.reader import read_bytes
+from fovsfe.photos.reader import read_unchanged
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.run import Run
 from fovsfe.training.task import WEIGHTS
@@ -96,14 +96,15 @@ class RunSource:
         """Returns photos of the manifest as a member takes them: uint8 (n, height, width, 3).
 
         Raises:
-            FovsfeError: a photo is gone or has become unreadable.
+            FovsfeError: a photo is gone, or is not what it was when the run began.
         """
         size = next(member.size for member in self.recipe.members if member.unique_name == name)
         settings, root = self.recipe.photos, self.facts.location
         pixels = np.empty((len(positions), *size, 3), np.uint8)
-        for i, path in enumerate(self.readable["path"].iloc[positions]):
+        photos = self.readable[["path", "sha256"]].iloc[positions].itertuples(index=False)
+        for i, (path, sha256) in enumerate(photos):
             try:
-                data = read_bytes(root, path)
+                data = read_unchanged(root, path, sha256)
                 pixels[i] = (
                     shared_pool().load(data, [(size, settings.resize_mode)], settings.max_pixels).pixels[0]
                 )

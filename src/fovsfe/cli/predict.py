@@ -107,10 +107,11 @@ def _predict_here(
 
         with downloaded(location) as folder:
             predictor = Predictor(folder)
+        bundle = predictor.bundle
     bad = 0
     with (
         interruptible("the same command resumes" if out else ""),
-        open_prediction_file(out, predictor.bundle.class_names, top, as_json) as rows,
+        open_prediction_file(out, bundle.fingerprint, bundle.class_names, top, as_json) as rows,
         Screen(error_console).live() as screen,
     ):
         found = expand_paths(paths, _standard_input(), passed_over)
@@ -140,11 +141,11 @@ def _predict_on_cluster(
         from fovsfe.storage.folders import downloaded
 
         with downloaded(location) as folder:
-            class_names = load_bundle(folder).class_names
+            bundle = load_bundle(folder)
     with (
         interruptible("the same command resumes"),
         connected(address),
-        open_parts(out, class_names, top) as parts,
+        open_parts(out, bundle.fingerprint, bundle.class_names, top) as parts,
         Screen(error_console).live() as screen,
     ):
         total = _count(paths, parts.has)

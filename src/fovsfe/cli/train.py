@@ -12,6 +12,7 @@ from fovsfe.launcher import first_process, is_launched
 from fovsfe.progress import Screen
 
 PANEL = "Training"
+WEIGHTS = "Where pretrained backbones come from: hub, none, or a folder."
 
 
 @app.command(rich_help_panel=PANEL)
@@ -38,9 +39,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."),
     ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Where pretrained backbones come from: hub, none, or a folder.")
-    ] = "hub",
+    weights: Annotated[str, typer.Option(help=WEIGHTS)] = "hub",
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -80,6 +79,7 @@ def train(
 @app.command(rich_help_panel=PANEL)
 def resume(
     run: RunLocation,
+    weights: Annotated[str | None, typer.Option(help=WEIGHTS, show_default="as for train")] = None,
     cluster: Cluster = None,
     open_report: OpenReport = False,
     as_json: AsJson = False,
@@ -94,8 +94,10 @@ def resume(
         check_can_open(run)
     with interruptible(f"continue with: fovsfe resume {run}"), first_process() as process_group:
         from fovsfe import pipeline
+        from fovsfe.arguments import weights_source
 
-        done = pipeline.resume(run, screen, cluster, process_group)
+        source = None if weights is None else weights_source(weights)
+        done = pipeline.resume(run, screen, cluster, process_group, source)
     print_outcome(done, run, as_json)
     if open_report:
         show_report(run)

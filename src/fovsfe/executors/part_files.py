@@ -12,14 +12,17 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from fovsfe.bundle.prediction_file import column_names, top_labels
+from fovsfe.bundle.prediction_file import column_names, require_bundle, top_labels
 from fovsfe.bundle.predictor import Prediction
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.escaping import csv_row, from_cell
+from fovsfe.files import write_text
+from fovsfe.photos.reader import read_text
 from fovsfe.storage.locations import as_path, exists, is_url
 from fovsfe.storage.transfer import upload
 
 SUFFIXES = (".csv", ".parquet")
+BUNDLE_FILE = "_bundle"  # readers of a folder of parts pass over what begins with "_"
 ROWS_PER_PART = 10_000
 
 Row = list[Any]
@@ -41,13 +44,20 @@ class PartWriter:
         self._done: set[str] = set()
         self._number = 0
 
-    def load_existing_parts(self) -> None:
+    def load_existing_parts(self, bundle: str) -> None:
         """Reads which photos have their row already, to resume after the last part.
 
-        Raises FovsfeError if the parts are of another table.
+        Without parts, it writes the fingerprint of the bundle whose rows will follow. Raises FovsfeError if
+        the parts are of another bundle or another table.
         """
         location = self._location
         files: list[Any] = list(location.glob(f"part-*{self._suffix}")) if exists(location) else []
+        if files:
+            require_bundle(read_text(location / BUNDLE_FILE), bundle, str(location))
+        else:
+            with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
+                write_text(Path(folder) / BUNDLE_FILE, f"{bundle}\n")
+                upload(Path(folder) / BUNDLE_FILE, location / BUNDLE_FILE)
         for file in sorted(files, key=str):
             try:
                 photos, faults = self._read(file)
@@ -117,24 +127,25 @@ class PartWriter:
 
 
 @contextmanager
-def open_parts(out: str, class_names: Sequence[str], top: int) -> Iterator[PartWriter]:
+def open_parts(out: str, bundle: str, class_names: Sequence[str], top: int) -> Iterator[PartWriter]:
     """Opens the table at `out` and keeps its parts; however the block ends, all its rows are written.
 
     Args:
         out: a folder or URL whose name ends in .csv or .parquet.
+        bundle: the fingerprint of the bundle that predicts; it stands in a file of the folder.
         class_names: the labels.
         top: how many of the most likely labels a row has.
 
     Raises:
         UsageError: `out` ends neither in .csv nor in .parquet.
-        FovsfeError: the table cannot be written, or `out` holds something else.
+        FovsfeError: the table cannot be written, or `out` holds rows of another bundle or something else.
     """
     if Path(out.rstrip("/")).suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {out}: with --cluster, the name must end in {' or '.join(SUFFIXES)}")
     parts = PartWriter(out, class_names, top)
     if not is_url(out) and Path(out).is_file():
         raise FovsfeError(f"{out} is a file; with --cluster, --out is a folder of parts: choose another")
-    parts.load_existing_parts()
+    parts.load_existing_parts(bundle)
     try:
         yield parts
     finally:

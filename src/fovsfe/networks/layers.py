@@ -11,8 +11,14 @@ from fovsfe.networks.network import Network
 
 
 def layer_groups(backbone: nn.Module) -> list[list[str]]:
-    """Returns the names of a timm backbone's parameters in timm's groups, from the input to the output."""
-    groups: dict[int, list[str]] = group_parameters(backbone, backbone.group_matcher(coarse=False))  # type: ignore[operator]
+    """Returns the names of a timm backbone's parameters in timm's groups, from the input to the output.
+
+    A backbone that timm does not group is one group.
+    """
+    matcher: Any = getattr(backbone, "group_matcher", None)
+    if matcher is None:
+        return [[name for name, _ in backbone.named_parameters()]]
+    groups: dict[int, list[str]] = group_parameters(backbone, matcher(coarse=False))
     return [groups[key] for key in sorted(groups)]
 
 

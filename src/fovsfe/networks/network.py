@@ -62,15 +62,24 @@ def build_network(backbone: str, size: tuple[int, int], head: str, num_classes: 
         FovsfeError: no such backbone; weights are missing, damaged or of another shape; the hub cannot be
             reached.
     """
-    if not timm.is_model(backbone):
-        similar = timm.list_models(f"*{backbone.split('.')[0].split('_')[0]}*")[:3]
-        hint = f"; similar ones: {', '.join(similar)}" if similar else ""
-        raise FovsfeError(f'timm has no backbone "{backbone}"{hint}')
+    require_backbone(backbone)
     model = _create(backbone, size, pretrained=weights == "hub")
     mean, std = list(model.pretrained_cfg["mean"]), list(model.pretrained_cfg["std"])
     if weights not in ("hub", "none"):
         mean, std = _load_weights(model, backbone, Path(weights))
     return Network(model, _head(head, model.head_hidden_size, num_classes), mean, std)
+
+
+def require_backbone(backbone: str) -> None:
+    """Raises FovsfeError, which names similar ones, unless timm has the backbone."""
+    if not timm.is_model(backbone):
+        similar = timm.list_models(f"*{backbone.split('.')[0].split('_')[0]}*")[:3]
+        hint = f"; similar ones: {', '.join(similar)}" if similar else ""
+        raise FovsfeError(f'timm has no backbone "{backbone}"{hint}')
+    name, _, tag = backbone.partition(".")
+    if tag and backbone not in (tagged := timm.list_pretrained(f"{name}.*")):
+        hint = f"; there are {', '.join(tagged)}" if tagged else ""
+        raise FovsfeError(f'timm has no weights "{tag}" of {name}{hint}')
 
 
 def _create(backbone: str, size: tuple[int, int], pretrained: bool) -> Any:

@@ -61,8 +61,8 @@ class AuditResult:
     """What an audit has found.
 
     `table` is the listing's, with the columns width and height (of the upright photo; 0 if unreadable),
-    sha256, phash (64 hex digits), fault (why a photo cannot be used, or "") and group (duplicates and
-    near-duplicates share a number).
+    bytes (of the encoded photo; 0 in shards, whose audit does not tell), sha256, phash (64 hex digits), fault
+    (why a photo cannot be used, or "") and group (duplicates and near-duplicates share a number).
     """
 
     table: pd.DataFrame
@@ -74,6 +74,7 @@ class _Inspection:
     fault: str
     width: int = 0
     height: int = 0
+    size: int = 0  # bytes
     sha256: str = ""
     phash: bytes = bytes(HASH_SIDE * HASH_SIDE // 8)
     thumbnail: bytes = bytes(8 * 8 * 3)
@@ -107,6 +108,7 @@ def audit_photos(
     table = photos.table.copy()
     table["width"] = np.array([inspection.width for inspection in inspections], np.int64)
     table["height"] = np.array([inspection.height for inspection in inspections], np.int64)
+    table["bytes"] = np.array([inspection.size for inspection in inspections], np.int64)
     table["sha256"] = pd.Series([inspection.sha256 for inspection in inspections], table.index, dtype=object)
     table["phash"] = pd.Series(
         ["" if inspection.fault else inspection.phash.hex() for inspection in inspections],
@@ -129,6 +131,7 @@ def audit_photos(
 def _audit_shards(photos: PhotoListing, max_pixels: int, progress: Progress) -> AuditResult:
     """Returns the audit that the shards carry, with faults added for damaged shards and too large photos."""
     index, table = shards.read_shards(photos.root)
+    table = table.assign(bytes=0)
     findings = [Finding(**{**row, "ids": tuple(row["ids"])}) for row in shards.read_findings(photos.root)]
     archives = table["path"].str.partition("/")[0]
     for name, fault in shards.find_damaged_shards(photos.root, index, progress).items():
@@ -157,7 +160,7 @@ def _inspect(root: AnyPath, max_pixels: int, path: str) -> _Inspection:
     try:
         photo = shared_pool().decode(data, DECODE_SIZE, max_pixels)
     except BadPhoto as error:
-        return _Inspection(str(error), sha256=digest)
+        return _Inspection(str(error), size=len(data), sha256=digest)
     image = Image.fromarray(photo.pixels[0])
     bits = imagehash.phash(image, hash_size=HASH_SIDE).hash
     thumbnail = image.resize((8, 8), Image.Resampling.BOX)
@@ -165,6 +168,7 @@ def _inspect(root: AnyPath, max_pixels: int, path: str) -> _Inspection:
         NO_FAULT,
         photo.header.width,
         photo.header.height,
+        len(data),
         digest,
         np.packbits(bits).tobytes(),
         thumbnail.tobytes(),

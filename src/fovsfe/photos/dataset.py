@@ -21,7 +21,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.files import atomic_path
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
-from fovsfe.photos.reader import is_archive_name, local_copy, read_bytes
+from fovsfe.photos.reader import is_archive_name, local_copy, read_bytes, read_unchanged
 from fovsfe.storage.locations import AnyPath
 
 PREFETCH_THREADS = 4  # archives that are downloaded at the same time
@@ -46,6 +46,8 @@ class ResizedPhotos:
     cache: Path | None = None
     shards: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """(n,): the shard of each photo, from `sampler.assign_shards`; by default all are in one"""
+    sha256: Sequence[str] = ()
+    """of each photo, in hexadecimal: one whose content is another is refused; empty: any content will do"""
     workers: int | str = "auto"
     """how many processes load photos for a network; "auto" decides by the device"""
 
@@ -58,14 +60,18 @@ class ResizedPhotos:
 
     def __getitem__(self, index: int) -> Pixels:
         if self.cache is None:
-            return self._decode(self.paths[index])
+            return self._decode(index)
         count = 3 * self.size[0] * self.size[1]
         with self.cache.open("rb", buffering=0) as file:
             return np.fromfile(file, np.uint8, count, offset=index * count).reshape(*self.size, 3)
 
-    def _decode(self, path: str) -> Pixels:
+    def _decode(self, index: int) -> Pixels:
+        path = self.paths[index]
         try:
-            data = read_bytes(self.root, path)
+            if self.sha256:
+                data = read_unchanged(self.root, path, self.sha256[index])
+            else:
+                data = read_bytes(self.root, path)
             return shared_pool().load(data, [(self.size, self.resize_mode)], self.max_pixels).pixels[0]
         except (OSError, BadPhoto) as error:
             raise FovsfeError(

@@ -20,8 +20,8 @@ from fovsfe.photos.layouts import PhotoListing
 from fovsfe.storage.locations import AnyPath, as_path
 from fovsfe.tables import plain_texts, write_csv
 
-COLUMNS = ["id", "path", "split", "label", "group", "fold", "fault", "width", "height"]
-_TEXTS = ("id", "path", "split", "label", "fault")
+COLUMNS = ["id", "path", "split", "label", "group", "fold", "fault", "width", "height", "bytes", "sha256"]
+_TEXTS = ("id", "path", "split", "label", "fault", "sha256")
 
 
 class ListingFacts(BaseModel):
@@ -100,9 +100,12 @@ def write_manifest(file: Path, manifest: pd.DataFrame) -> None:
 def read_manifest(file: Path) -> pd.DataFrame:
     """Returns the manifest of a run, its COLUMNS; ids and labels stay text even if they look like numbers.
 
-    Raises FovsfeError if the file cannot be read.
+    Raises FovsfeError if the file cannot be read or has other columns.
     """
     try:
-        return plain_texts(pd.read_csv(file, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False))
+        table = pd.read_csv(file, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
     except (OSError, ValueError) as error:
         raise FovsfeError(f"cannot read {file}: {error}") from error
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise FovsfeError(f"cannot read {file}: it has no column {missing[0]}; the run is of another fovsfe")
+    return plain_texts(table[COLUMNS])

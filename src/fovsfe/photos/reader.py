@@ -53,6 +53,38 @@ def read_bytes(root: AnyPath, path: str) -> bytes:
     return _read(path, lambda part: root / part)
 
 
+def read_unchanged(root: AnyPath, path: str, sha256: str) -> bytes:
+    """Returns what `read_bytes` does if it is the content that has this SHA-256, in hexadecimal.
+
+    Raises as `read_bytes` does, and OSError if the content is another.
+    """
+    data = read_bytes(root, path)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise OSError("not the photo that it was when the run began: its content has changed")
+    return data
+
+
+def photo_stamp(root: AnyPath, path: str) -> tuple[int, int]:
+    """Returns when a photo of this machine, or its archive, was last written (nanoseconds), and its bytes.
+
+    Nothing is read but the directory of an archive. Raises as `read_bytes` does, and OSError at a URL.
+    """
+    here = local_path(root)
+    if here is None or not path or leads_out(path):
+        raise OSError("not on this machine")
+    for found in _ARCHIVE_IN_PATH.finditer(path):
+        archive, entry = here / path[: found.end()], path[found.end() + 1 :]
+        if is_file(archive):
+            try:
+                return file_stamp(archive)[0], open_archive(archive).size(entry)
+            except KeyError:
+                raise FileNotFoundError(f"{entry}: not in the archive") from None
+            except BadArchive as error:
+                raise OSError(_reason(error, archive)) from error
+    status = (here / path).stat()
+    return status.st_mtime_ns, status.st_size
+
+
 def read_encoded(name: str) -> bytes:
     """Returns the encoded photo at a path or URL, which may lead into a zip or tar, as in "photos.zip/1.jpg".
 

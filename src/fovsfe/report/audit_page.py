@@ -203,13 +203,13 @@ def findings_frame(findings: Findings, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finding_kinds(
-    to_thumbnail: Callable[[str], str],
+    to_thumbnail: Callable[[str, str], str],
     findings: Findings,
     table: pd.DataFrame,
     limit: PhotoLimit,
     about: AboutSettings,
 ) -> list[FindingKind]:
-    """Groups the findings by kind; `to_thumbnail` turns a photo's path into a data URI."""
+    """Groups the findings by kind; `to_thumbnail` turns a photo's path and SHA-256 into a data URI."""
     by_id = table.set_index("id")
     kinds = dict.fromkeys([*FINDING_KINDS, *(finding["kind"] for finding in findings)])
     result = []
@@ -258,9 +258,9 @@ def _varied(photos: pd.DataFrame, count: int) -> list[int]:
 
 
 def _photo_views(
-    photos: pd.DataFrame, to_thumbnail: Callable[[str], str], pool: ThreadPoolExecutor
+    photos: pd.DataFrame, to_thumbnail: Callable[[str, str], str], pool: ThreadPoolExecutor
 ) -> Iterator[PhotoView]:
-    thumbnails = pool.map(to_thumbnail, photos["path"])
+    thumbnails = pool.map(to_thumbnail, photos["path"], photos["sha256"])
     for (photo_id, row), uri in zip(photos.iterrows(), thumbnails, strict=True):
         size = f"{row['width']} × {row['height']}" if row.get("width") else ""
         yield PhotoView(row["path"] or str(photo_id), row["split"], row["label"], size, uri)

@@ -15,16 +15,16 @@ from fovsfe.storage.locations import AnyPath
 
 
 def augmentation_sheet(
-    root: AnyPath, paths: Sequence[str], recipe: Recipe, draws: int = 5
+    root: AnyPath, paths: Sequence[str], sha256: Sequence[str], recipe: Recipe, draws: int = 5
 ) -> list[list[str]]:
     """Returns one row of data URIs per photo: the photo itself, then `draws` augmented versions of it.
 
     The photos have the size of the largest member. If the recipe uses mixup or cutmix, the photos are mixed
-    with each other. A photo that cannot be read has no row.
+    with each other. A photo that cannot be read, or whose content has not its SHA-256 of the run, has no row.
     """
     member = max(recipe.members, key=lambda member: member.size[0] * member.size[1])
     settings = recipe.photos
-    photos = ResizedPhotos(root, paths, member.size, settings.resize_mode, settings.max_pixels)
+    photos = ResizedPhotos(root, paths, member.size, settings.resize_mode, settings.max_pixels, sha256=sha256)
     readable = np.array([i for i in range(len(photos)) if _is_readable(photos, i)], np.int64)
     if not len(readable):
         return []

@@ -18,7 +18,7 @@ from fovsfe.files import read_json
 from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
-from fovsfe.photos.reader import read_bytes
+from fovsfe.photos.reader import read_unchanged
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.report.gradcam import CamFunction, grad_cam
 from fovsfe.run import Run
@@ -31,6 +31,7 @@ class _ReadablePhoto:
     """A photo that can be read, and the position of the label whose map is wanted."""
 
     path: str
+    sha256: str
     fold: int
     label: int
     size: tuple[int, int]
@@ -58,12 +59,12 @@ def cams_for_photos(
     Args:
         run: a finished run.
         root: the folder that the photos' paths are relative to.
-        photos: n rows of the run's manifest, with path and fold.
+        photos: n rows of the run's manifest, with path, sha256 and fold.
         labels: the names of n labels, one for each photo.
 
     Returns:
-        PNG files as `bundle.cam.cam_overlay` draws them. None where a photo cannot be read, where no member
-        has a map, or, for all photos, if the run has no bundle yet.
+        PNG files as `bundle.cam.cam_overlay` draws them. None where a photo cannot be read or has another
+        content, where no member has a map, or, for all photos, if the run has no bundle yet.
 
     Raises:
         FovsfeError: the bundle is damaged.
@@ -72,23 +73,25 @@ def cams_for_photos(
         return [None] * len(photos)
     source = _CamSource(run, root, load_recipe(str(run.recipe_file)), load_bundle(run.bundle_folder))
     wanted = [
-        _read_photo(source, str(path), int(fold), label)
-        for path, fold, label in zip(photos["path"], photos["fold"], labels, strict=True)
+        _read_photo(source, str(path), str(sha256), int(fold), label)
+        for path, sha256, fold, label in zip(
+            photos["path"], photos["sha256"], photos["fold"], labels, strict=True
+        )
     ]
     readable = [photo for photo in wanted if photo is not None]
     overlays = _overlays(source, readable)
     return [None if photo is None else next(overlays) for photo in wanted]
 
 
-def _read_photo(source: _CamSource, path: str, fold: int, label: str) -> _ReadablePhoto | None:
+def _read_photo(source: _CamSource, path: str, sha256: str, fold: int, label: str) -> _ReadablePhoto | None:
     max_pixels = source.recipe.photos.max_pixels
     try:
-        data = read_bytes(source.root, path)
+        data = read_unchanged(source.root, path, sha256)
         header = shared_pool().decode(data, (1, 1), max_pixels).header
     except (OSError, BadPhoto):
         return None
     position = source.bundle.class_names.index(label)
-    return _ReadablePhoto(path, fold, position, (header.height, header.width))
+    return _ReadablePhoto(path, sha256, fold, position, (header.height, header.width))
 
 
 def _overlays(source: _CamSource, photos: Sequence[_ReadablePhoto]) -> Iterator[bytes | None]:
@@ -117,7 +120,7 @@ def _member_cams(
         if cam_function is None:
             break
         for i in positions:
-            data = read_bytes(source.root, photos[i].path)
+            data = read_unchanged(source.root, photos[i].path, photos[i].sha256)
             max_pixels = source.recipe.photos.max_pixels
             photo = shared_pool().load(data, [(member.size, member.resize_mode)], max_pixels)
             cams[i].append(cam_function(photo.pixels[0], photos[i].label))

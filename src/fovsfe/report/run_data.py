@@ -54,6 +54,11 @@ class RunData:
         """What the manifest's paths are relative to."""
         return self.facts.location if self.facts else as_path(self.arguments["photos"])
 
+    @cached_property
+    def sha256(self) -> dict[str, str]:
+        """path -> SHA-256 of the photo's content, by which it is known."""
+        return dict(zip(self.manifest["path"], self.manifest["sha256"], strict=True))
+
     @property
     def member_names(self) -> list[str]:
         """The names of all members, in the recipe's order."""

@@ -8,7 +8,7 @@ from PIL import Image
 from fovsfe.arrays import Pixels
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
-from fovsfe.photos.reader import read_bytes
+from fovsfe.photos.reader import read_unchanged
 from fovsfe.storage.locations import AnyPath
 
 SIDE = 160  # pixels of the longer side, by default
@@ -24,20 +24,23 @@ PLACEHOLDER = "data:image/svg+xml;base64," + base64.b64encode(
 ).decode("ascii")
 
 
-def thumbnail(root: AnyPath, path: str, side: int = SIDE, max_pixels: int = MAX_PIXELS) -> str:
+def thumbnail(root: AnyPath, path: str, sha256: str, side: int = SIDE, max_pixels: int = MAX_PIXELS) -> str:
     """Returns a photo as a data URI: upright, its longer side at most `side` pixels.
+
+    Paths of a run from elsewhere could name any file of this machine: only the photo itself is shown.
 
     Args:
         root: the folder, here or at a URL, that `path` is relative to.
         path: the photo's path as in the manifest, possibly into a zip.
+        sha256: the SHA-256 of its content, as in the manifest.
         side: the longest side of the thumbnail, in pixels.
         max_pixels: a photo of more pixels is not decoded.
 
     Returns:
-        The thumbnail, or PLACEHOLDER for a photo that cannot be read or is too large.
+        The thumbnail, or PLACEHOLDER for a photo that cannot be read, is too large, or has another content.
     """
     try:
-        photo = shared_pool().decode(read_bytes(root, path), (side, side), max_pixels)
+        photo = shared_pool().decode(read_unchanged(root, path, sha256), (side, side), max_pixels)
         return data_uri(photo.pixels[0], side)
     except (OSError, BadPhoto):
         return PLACEHOLDER

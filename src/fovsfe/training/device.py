@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fovsfe.arrays import Float32s
+from fovsfe.callbacks import Notify, no_notification
 from fovsfe.errors import FovsfeError
 from fovsfe.networks.network import Network
 from fovsfe.photos.dataset import ResizedPhotos
@@ -24,6 +25,9 @@ Batch = tuple[Tensor, Tensor]
 
 FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 PREDICTION_BATCH = 32
+FEWEST_AT_ONCE = 2  # a batch norm needs more than one photo
+
+Value = TypeVar("Value")
 
 
 class Device:
@@ -54,6 +58,8 @@ class Device:
         # It announces the precision each time.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.fabric = self._make_fabric(precision, process_group)
+        self.notify: Notify = no_notification
+        self._most_at_once: int | None = None  # photos that fit into memory; None: as many as there were
 
     def _make_fabric(self, precision: str, process_group: ProcessGroup | None) -> Any:
         options: dict[str, Any] = {"precision": FABRIC_PRECISION[precision], "devices": 1}
@@ -152,6 +158,38 @@ class Device:
     def put(self, photos: Tensor) -> Tensor:
         """Returns at most PREDICTION_BATCH photos on the device; rows that follow theirs are padding."""
         return photos.to(self.fabric.device)
+
+    # ---- memory
+
+    def within_memory(self, work: Callable[[int], Value], photos: int) -> Value:
+        """Returns `work(at_once)`, which is to take at most so many of its photos at a time.
+
+        That is all of them; if the device's memory is too small, half as many, and so on. What fits is
+        remembered for all later work.
+
+        Raises:
+            FovsfeError: not even FEWEST_AT_ONCE photos fit, or another process would wait for this one.
+        """
+        while True:
+            at_once = min(photos, self._most_at_once or photos)
+            try:
+                return work(at_once)
+            except torch.OutOfMemoryError as error:
+                if at_once <= FEWEST_AT_ONCE or self.world_size > 1:
+                    remedy = (
+                        "set training.batch_size to less" if self.world_size > 1 else "use a smaller size"
+                    )
+                    raise FovsfeError(
+                        f"{at_once} photos do not fit into the memory of {self.fabric.device}: {remedy}"
+                    ) from error
+            # Only here is the exception gone, and with it the tensors that were made.
+            self._most_at_once = max(at_once // 2, FEWEST_AT_ONCE)
+            self.notify(
+                f"{at_once} photos do not fit into the memory of {self.fabric.device}: it takes"
+                f" {self._most_at_once} at a time, in batches of the same size"
+            )
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
     # ---- training
 

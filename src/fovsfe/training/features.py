@@ -53,11 +53,26 @@ def _predict_batches(
     done = 0
     for batch in loader:
         here = positions[done : done + len(batch)]
-        with device.autocast():
-            values = forward(device.put(batch)).float().cpu().numpy()[: len(here)]
+        values = predict_batch(device, forward, batch)
         done += len(here)
         yield here, values
         progress(done, len(positions))
+
+
+@torch.no_grad()
+def predict_batch(device: Device, forward: Callable[[Tensor], Tensor], batch: Tensor) -> Float32s:
+    """Returns what `forward` gives for n photos, (n, width), as many at a time as fit into memory."""
+
+    def in_parts(at_once: int) -> Float32s:
+        with device.autocast():
+            return np.concatenate(
+                [
+                    forward(device.put(part)).float().cpu().numpy()[: len(part)]
+                    for part in torch.split(batch, at_once)
+                ]
+            )
+
+    return device.within_memory(in_parts, len(batch))
 
 
 def predict_logits(

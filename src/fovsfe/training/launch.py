@@ -72,6 +72,7 @@ def fastest_precision(member: MemberSettings) -> str:
 
 
 def _train(device: Device, task: TrainingTask, on_event: OnEvent) -> None:
+    device.notify = lambda text: on_event({"type": "message", "text": text})
     network = _build(device, task)
     state = load_checkpoint(task.checkpoint)
     training = NetworkTraining(device, task, network, state, on_event)

@@ -11,7 +11,7 @@ from fovsfe.files import atomic_path, write_json
 from fovsfe.photos.transforms import robustness_augment
 from fovsfe.training.checkpoint import write_history
 from fovsfe.training.device import PREDICTION_BATCH
-from fovsfe.training.features import predict_tta
+from fovsfe.training.features import predict_batch, predict_tta
 from fovsfe.training.stages import NetworkTraining
 from fovsfe.training.task import PREDICTIONS, WEIGHTS
 
@@ -53,7 +53,6 @@ def _robustness(training: NetworkTraining) -> float:
     for rows in np.array_split(np.arange(len(task.val_idx)), math.ceil(len(task.val_idx) / PREDICTION_BATCH)):
         photos = np.stack([task.photos[int(index)] for index in task.val_idx[rows]])
         copies = robustness_augment(torch.from_numpy(photos), task.recipe.seed + int(rows[0]))
-        with torch.no_grad(), device.autocast():
-            predicted = network(device.put(copies)).argmax(-1).cpu().numpy()[: len(rows)]
+        predicted = predict_batch(device, network, copies).argmax(-1)
         correct += int(np.sum(predicted == task.y_true[rows]))
     return correct / len(task.val_idx)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from fovsfe.photos.sampler import ShardSampler
 from fovsfe.photos.transforms import build_augmentation, build_mixup
 from fovsfe.recipe import TrainingSettings
 from fovsfe.training.checkpoint import HistoryRow, TrainingState, save_checkpoint
-from fovsfe.training.device import PREDICTION_BATCH, Batch, Device
+from fovsfe.training.device import FEWEST_AT_ONCE, PREDICTION_BATCH, Batch, Device
 from fovsfe.training.features import Features, predict_logits
 from fovsfe.training.schedule import StageProgress, lr_factor
 from fovsfe.training.task import OnEvent, TrainingTask
@@ -185,12 +186,22 @@ class _Stepper:
     def _step(self, photos: Tensor, targets: Tensor, step: int, factor: float) -> Tensor:
         device = self.training.device
         device.set_lr(self.optimizer, factor)
-        loss = _loss(self.wrapped(photos), targets, self.training.settings.label_smoothing)
-        self.optimizer.zero_grad()
-        device.fabric.backward(loss)
+        loss = device.within_memory(partial(self._accumulate, photos, targets), len(photos))
         self.optimizer.step()
         device.update_ema(self.ema, self.training.network, step)
-        return loss.detach()
+        return loss
+
+    def _accumulate(self, photos: Tensor, targets: Tensor, at_once: int) -> Tensor:
+        """Sets the gradients of a batch, and returns its loss, with about `at_once` photos at a time."""
+        self.optimizer.zero_grad()
+        parts = max(min(math.ceil(len(photos) / at_once), len(photos) // FEWEST_AT_ONCE), 1)
+        losses: list[Tensor] = []
+        for some, their_targets in zip(photos.tensor_split(parts), targets.tensor_split(parts), strict=True):
+            loss = _loss(self.wrapped(some), their_targets, self.training.settings.label_smoothing)
+            loss = loss * (len(some) / len(photos))
+            self.training.device.fabric.backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
 
 def _loader(training: NetworkTraining, seed: int) -> DataLoader[Batch]:

@@ -20,11 +20,11 @@ Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 """is told what a training does: {"type": "features", "done", "total"}, {"type": "step", "layer_share",
 "epoch", "progress", "network_progress"} (0 to 1, of the stage and of the network),
-{"type": "epoch", **HistoryRow}"""
+{"type": "epoch", **HistoryRow}, {"type": "message", "text"}"""
 
 OnNetworkEvent = Callable[[str, Event], None]
 """is told a network's name and its events: those above, {"type": "begin"} (from a cluster with "machine"),
-{"type": "decoding", "done", "total"}, {"type": "message", "text"} and {"type": "end"}"""
+{"type": "decoding", "done", "total"} and {"type": "end"}"""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _findings(run_data: RunData) -> Markup | None:
 
 
 def _thumbnail(run_data: RunData, path: str, side: int = SIDE) -> str:
-    return thumbnail(run_data.root, path, side, run_data.recipe.photos.max_pixels)
+    return thumbnail(run_data.root, path, run_data.sha256[path], side, run_data.recipe.photos.max_pixels)
 
 
 def _evenly_spaced(paths: "pd.Series[str]", count: int) -> list[str]:
@@ -108,7 +108,8 @@ def augmentation_section(run_data: RunData) -> Section | None:
     if usable.empty:
         return None
     paths = _evenly_spaced(usable["path"], AUGMENTED_PHOTOS)
-    rows = augmentation_sheet(run_data.root, paths, run_data.recipe)
+    sha256 = [run_data.sha256[path] for path in paths]
+    rows = augmentation_sheet(run_data.root, paths, sha256, run_data.recipe)
     return {"rows": rows, "settings": run_data.recipe.augment} if rows else None
 
 
@@ -118,6 +119,7 @@ def mistakes_section(run_data: RunData) -> Section | None:
         return None
     wrong = mistakes(run_data)
     worst = wrong[:MAX_MISTAKES]
+    worst = worst.assign(sha256=worst["path"].map(run_data.sha256))
     cams = cams_for_photos(run_data.run, run_data.root, worst, list(worst["predicted"]))
     return {
         "wrong": len(wrong),
