@@ -25,7 +25,8 @@ from fovsfe.files import write_json
 from fovsfe.photos import shards
 from fovsfe.photos.audit import audit_photos
 from fovsfe.photos.dataset import ResizedPhotos
-from fovsfe.photos.layouts import PhotoListing, find_photos
+from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.listing import PhotoListing
 from fovsfe.photos.packing import pack_shards
 from fovsfe.photos.sampler import ShardSampler, assign_shards
 

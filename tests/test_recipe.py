@@ -84,7 +84,7 @@ TABLES = {
         "damaged_shards": some("refuse", "skip"),
         "loader_workers": st.integers(0, 64) | st.just("auto"),
     },
-    "split": {"holdout": numbers(0.05, 0.5), "folds": some(0, 2, 20)},
+    "split": {"holdout": numbers(0.05, 0.5), "folds": some(0, 2, 20), "given": some("keep", "pool")},
     "augment": {
         "strength": some("none", "light", "strong"),
         "mixup": numbers(0, 10),
@@ -321,13 +321,25 @@ def test_broken_toml_is_named_with_its_place(tmp_path):
     assert "line 2" in message
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe", "folder"])
-def test_neither_a_recipe_nor_a_file(tmp_path, content):
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_recipe_as_windows_writes_it(tmp_path, file, encoding):
+    path = tmp_path / "windows.toml"
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    path.write_text(mark + TOML, encoding=encoding, newline="\r\n")
+    assert recipe.load_recipe(str(path)) == recipe.load_recipe(file)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff", "# днс".encode("cp1251"), b"\xff\xfe\x00"])
+def test_a_recipe_that_is_not_in_utf_8(tmp_path, content):
+    (tmp_path / "mine.toml").write_bytes(content)
+    assert "is not in UTF-8" in error_line(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_neither_a_recipe_nor_a_file(tmp_path, is_folder):
     path = tmp_path / "quik"
-    if content == "folder":
+    if is_folder:
         path.mkdir()
-    elif content is not None:
-        path.write_bytes(content)
     message = error_line(str(path))
     assert f'no recipe "{path}"' in message
     for name in recipe.builtin_recipes():

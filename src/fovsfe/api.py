@@ -224,6 +224,9 @@ def train(
     changes: Mapping[str, Any] = MappingProxyType({}),
     cluster: str | None = None,
     follow_links: bool = False,
+    layout: str | None = None,
+    group_by: str | None = None,
+    encoding: str = "",
 ) -> TrainedRun:
     """Trains an ensemble on a folder of photos, as `fovsfe train` does, and returns the complete run.
 
@@ -237,6 +240,9 @@ def train(
             `--set` of the command.
         cluster: the address of a Ray cluster to train on, or "local".
         follow_links: whether a CSV, or shards, may name photos outside of their folder.
+        layout: how the folder is to be read: "parts", "folders" or "list"; the likeliest by default.
+        group_by: a regular expression on paths: photos with the same first group stay on one side of a split.
+        encoding: that of lists; detected by default.
 
     Raises:
         FovsfeError: the photos cannot be trained on, the recipe is wrong, or `out` is not empty.
@@ -258,12 +264,18 @@ def train(
     screen = Screen(Console(force_jupyter=False))
     with first_process() as process_group:
         settings = load_recipe(recipe, changes)
-        arguments = run_arguments(photos, weights, minutes, follow_links)
+        arguments = run_arguments(photos, weights, minutes, follow_links, layout, group_by, encoding)
         pipeline.train(settings, arguments, location, screen, cluster, process_group)
     return TrainedRun(location)
 
 
-def check(photos: str | os.PathLike[str], follow_links: bool = False) -> "pd.DataFrame":
+def check(
+    photos: str | os.PathLike[str],
+    follow_links: bool = False,
+    layout: str | None = None,
+    group_by: str | None = None,
+    encoding: str = "",
+) -> "pd.DataFrame":
     """Checks photos without training, as `fovsfe check` does; arguments as in `train`.
 
     Returns one row per photo of each finding: finding (a number), severity ("error", "warning" or "info"),
@@ -276,7 +288,7 @@ def check(photos: str | os.PathLike[str], follow_links: bool = False) -> "pd.Dat
         from fovsfe.photos.layouts import find_photos
         from fovsfe.report.audit_page import findings_frame
 
-    result = audit_photos(find_photos(as_path(os.fspath(photos)), follow_links))
+    result = audit_photos(find_photos(as_path(os.fspath(photos)), follow_links, layout, group_by, encoding))
     return findings_frame([asdict(finding) for finding in result.findings], result.table)
 
 

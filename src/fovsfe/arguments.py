@@ -19,10 +19,22 @@ class RunArguments(BaseModel):
     """the time budget of the whole command; None: no limit"""
     follow_links: bool = False
     """whether a list of photos, or shards, may lead out of their folder"""
+    layout: str | None = None
+    """the layout to read the photos in; None for the likeliest"""
+    group_by: str | None = None
+    """the regular expression whose first group tells which photos belong together"""
+    encoding: str = ""
+    """that of lists; "" to detect it"""
 
 
 def run_arguments(
-    photos: str, weights: str, minutes: float | None, follow_links: bool = False
+    photos: str,
+    weights: str,
+    minutes: float | None,
+    follow_links: bool = False,
+    layout: str | None = None,
+    group_by: str | None = None,
+    encoding: str = "",
 ) -> RunArguments:
     """Returns the arguments of a run, with paths that stay right wherever the run is resumed from.
 
@@ -33,6 +45,9 @@ def run_arguments(
         weights=weights_source(weights),
         minutes=minutes,
         follow_links=follow_links,
+        layout=layout,
+        group_by=group_by,
+        encoding=encoding,
     )
 
 

@@ -26,9 +26,10 @@ from fovsfe.networks.weights import require_weights
 from fovsfe.outputs import MOST_OF_THE_TIME, closing_seconds, write_outputs
 from fovsfe.photos.audit import DAMAGED_SHARD, Finding, audit_photos
 from fovsfe.photos.changes import find_changes
-from fovsfe.photos.layouts import PhotoListing, find_photos
+from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.listing import PhotoListing, describe
 from fovsfe.photos.manifest import ListingFacts, write_facts, write_manifest
-from fovsfe.photos.splits import assign_folds
+from fovsfe.photos.splits import assign_folds, given_folds
 from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.report.report import write_report
@@ -119,10 +120,10 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) ->
         raise FovsfeError(f"{run.root} is not empty; {hint}")
     # First: what cannot be done leaves no run behind.
     require_weights([member.backbone for member in recipe.members], arguments.weights, screen.notify)
-    listing = find_photos(as_path(arguments.photos), arguments.follow_links)
+    listing = _find_photos(arguments)
     for member in recipe.members:
         try_member(member)
-    write_text(run.recipe_file, to_toml(recipe))
+    write_text(run.recipe_file, to_toml(_with_given_folds(recipe, listing)))
     write_json(run.arguments_file, arguments.model_dump(mode="json"))
     return listing
 
@@ -184,8 +185,7 @@ def _compare_photos(run: Run, screen: Screen) -> None:
     """
     context = RunContext.open(run)
     changes = find_changes(
-        as_path(context.arguments.photos),
-        context.arguments.follow_links,
+        lambda: _find_photos(context.arguments),
         context.facts,
         context.manifest,
         run.manifest_file.stat().st_mtime_ns,
@@ -204,12 +204,31 @@ def _compare_photos(run: Run, screen: Screen) -> None:
         run.log("photos changed", detail=changes.other)
 
 
+def _find_photos(arguments: RunArguments) -> PhotoListing:
+    return find_photos(
+        as_path(arguments.photos),
+        arguments.follow_links,
+        arguments.layout,
+        arguments.group_by,
+        arguments.encoding,
+    )
+
+
+def _with_given_folds(recipe: Recipe, listing: PhotoListing) -> Recipe:
+    """Returns the recipe with the folds that the photos come with, unless it pools them."""
+    folds = given_folds(listing.table)
+    if folds is None or recipe.split.given == "pool":
+        return recipe
+    return recipe.model_copy(update={"split": recipe.split.model_copy(update={"folds": folds})})
+
+
 def _read_photos(run: Run, screen: Screen, listing: PhotoListing | None) -> None:
     """Audits and splits the photos, once; the manifest and the facts in dataset.json remember all that."""
     recipe = load_recipe(str(run.recipe_file))
     if listing is None:  # killed before they were written
         arguments = RunArguments.model_validate(read_json(run.arguments_file))
-        listing = find_photos(as_path(arguments.photos), arguments.follow_links)
+        listing = _find_photos(arguments)
+    screen.notify(f"photos: {describe(listing)}")
     audit = audit_photos(
         listing,
         recipe.photos.max_pixels,
@@ -222,7 +241,8 @@ def _read_photos(run: Run, screen: Screen, listing: PhotoListing | None) -> None
             f"{listing.root}: shard {damaged[0]}{more}; copy it again, or leave its photos out:"
             " --set photos.damaged_shards=skip"
         )
-    folds = assign_folds(audit.table, recipe.split.holdout, recipe.split.folds, recipe.seed)
+    split = recipe.split
+    folds = assign_folds(audit.table, split.holdout, split.folds, recipe.seed, split.given == "keep")
     write_json(run.audit_file, [asdict(finding) for finding in audit.findings])
     write_facts(run.dataset_file, ListingFacts.of(listing))
     write_manifest(run.manifest_file, audit.table.assign(fold=folds))

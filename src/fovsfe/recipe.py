@@ -15,6 +15,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fovsfe.errors import UsageError
+from fovsfe.texts import decode_unicode
 from fovsfe.validation import explain, nearest
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -45,10 +46,12 @@ class PhotoSettings(RecipeSection):
 
 class SplitSettings(RecipeSection):
     """`[split]`: the validation photos. `folds = 0` holds out the share `holdout`; k folds are k-fold
-    cross-validation."""
+    cross-validation. `given` says whether a validation part, or folds, that come with the photos are kept
+    instead of that, or whether all labelled photos are pooled and divided."""
 
     holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.25
     folds: Annotated[int, Field(ge=0, le=20)] = 0
+    given: Literal["keep", "pool"] = "keep"
 
     @model_validator(mode="after")
     def _check_folds(self) -> Self:
@@ -213,7 +216,9 @@ def recipe_text(name_or_file: str) -> str:
     if name_or_file in recipes:
         return recipes[name_or_file]
     try:
-        return Path(name_or_file).read_text(encoding="utf-8")
+        return decode_unicode(Path(name_or_file).read_bytes())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name_or_file} is not in UTF-8 ({error.reason}); save it as UTF-8") from error
     except (OSError, ValueError) as error:
         near = nearest(Path(name_or_file).stem, list(recipes))
         hint = f'; did you mean "{near}"?' if near else ";"

@@ -114,6 +114,9 @@ def test_translations(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "names.toml"
     file.write_text('[en]\n"Волга" = "Volga"\n[fi]\n"Нива" = "Niva"\n', encoding="utf-8")
     names = read_translations(file, NAMES)
+    for encoding in ("utf-8-sig", "utf-16"):  # as Notepad and PowerShell write it
+        file.write_text('[en]\n"Волга" = "Volga"\n[fi]\n"Нива" = "Niva"\n', encoding=encoding)
+        assert read_translations(file, NAMES) == names
     assert export_run(RunSource.read(run), tmp_path / "bundle", translations=names).translations == {
         "en": {"Волга": "Volga"},
         "fi": {"Нива": "Niva"},

@@ -5,6 +5,8 @@ import shutil
 
 import pandas as pd
 
+from fovsfe.photos.layouts import find_photos
+
 
 def findings(folder):
     """kind -> the photos of each finding."""
@@ -17,7 +19,11 @@ def findings(folder):
 def test_check_of_photos_without_a_fault(fovsfe, photos, tmp_path):
     ended = fovsfe("check", photos, "--out", tmp_path / "audit")
     assert ended.code == 0
-    assert "class folders, 8 labelled photos of 2 labels, 0 test photos" in ended.out
+    assert ended.out.splitlines()[:3] == [
+        f"{photos}: 8 labelled photos of 2 labels, 0 test photos",
+        "    layout: folders",
+        "    labels: from the names of folders",
+    ]
     table = pd.read_csv(tmp_path / "audit" / "photos.csv", keep_default_na=False)
     assert len(table) == 8
     assert (table["fault"] == "").all()
@@ -83,7 +89,8 @@ def test_check_as_json(fovsfe, photos):
     assert ended.code == 1
     assert ended.err == ""
     facts = json.loads(ended.out)
-    assert (facts["layout"], facts["labelled"], facts["test"]) == ("class folders", 9, 0)
+    assert (facts["layout"], facts["labelled"], facts["test"]) == ("folders", 9, 0)
+    assert facts["reading"] == ["layout: folders", "labels: from the names of folders"]
     assert facts["class_names"] == ["Нива", "Приора"]
     (error,) = [finding for finding in facts["findings"] if finding["severity"] == "error"]
     assert (error["kind"], error["ids"]) == ("unreadable", ["Нива/text.jpg"])
@@ -102,7 +109,8 @@ def test_shard_packs_photos_that_check_accepts(fovsfe, photos, tmp_path):
     ended = fovsfe("shard", photos, "--out", tmp_path / "shards", "--photos-per-shard", 4)
     assert ended.code == 0
     assert ended.out == f"{tmp_path / 'shards'}: 8 photos in 2 shards, 0 MB\n"
-    assert "shards, 8 labelled photos of 2 labels" in fovsfe("check", tmp_path / "shards").out
+    checked = fovsfe("check", tmp_path / "shards").out
+    assert "8 labelled photos of 2 labels" in checked and "layout: shards, packed from folders" in checked
     again = fovsfe("shard", tmp_path / "shards", "--out", tmp_path / "more")
     assert again.code == 2
     assert "is sharded already" in again.line
@@ -149,3 +157,48 @@ def test_photos_told_by_their_content_are_checked_and_packed(fovsfe, photos, tmp
     assert fovsfe("shard", photos, "--out", tmp_path / "shards").code == 0
     ended = fovsfe("check", tmp_path / "shards")
     assert ended.code == 0 and "8 labelled photos" in ended.out
+
+
+def test_check_says_how_it_read_the_folder(fovsfe, photos, draw, tmp_path):
+    root = tmp_path / "parts"
+    shutil.copytree(photos, root / "Training")
+    for label in ("Приора", "Нива"):
+        draw(root / "Valid" / label / "9.png", 50 + len(label))
+    draw(root / "test1" / "1.png", 200)
+    draw(root / "elsewhere" / "2.png", 201)
+    (root / "sampleSubmission.csv").write_text("id,label\n1,0\n")
+    ended = fovsfe("check", root)
+    assert ended.code == 0
+    lines = [line.strip() for line in ended.out.splitlines()]
+    assert lines[:6] == [
+        f"{root}: 10 labelled photos of 2 labels, 1 test photos",
+        "layout: parts (Training/ is train, Valid/ is val, test1/ is test)",
+        "labels: from the names of folders",
+        "validation: 2 photos are given, and held out; "
+        "--set split.given=pool divides all labelled photos instead",
+        "sample submission: sampleSubmission.csv, 1 rows",
+        "other reading: --layout folders takes each folder for a label",
+    ]
+    assert "info: passed over: 1 beside the parts of the data set (elsewhere/2.png)" in lines
+    assert "5 labels" not in fovsfe("check", root, "--layout", "parts").out
+    assert fovsfe("check", root, "--layout", "tree").code == 2
+
+
+def test_check_says_in_which_encoding_it_read_a_list(fovsfe, photos):
+    rows = "".join(f"{i}.png,{('Škoda', 'Łada')[i % 2]}\n" for i in range(8))
+    (photos / "cars.csv").write_bytes(f"file,label\n{rows}".encode("cp1250"))
+    ended = fovsfe("check", photos, "--json")
+    assert json.loads(ended.out)["class_names"] == ["Łada", "Škoda"]
+    assert any("cp1250" in finding["detail"] for finding in json.loads(ended.out)["findings"])
+    (photos / "cars.csv").write_bytes(b'file,label\n"0.png')
+    ended = fovsfe("check", photos)
+    assert ended.code == 1 and "error: passed over: 1 tables that cannot be read (cars.csv: " in ended.out
+
+
+def test_shards_keep_what_was_given(fovsfe, photos, tmp_path):
+    rows = "".join(f"{i}.png,{'ab'[i % 2]},{('train', 'val')[i > 5]},g{i}\n" for i in range(8))
+    (photos / "cars.csv").write_text(f"file,label,split,group\n{rows}")
+    assert fovsfe("shard", photos, "--out", tmp_path / "shards").code == 0
+    table = find_photos(tmp_path / "shards").table
+    assert sorted(table["given_fold"]) == [*[""] * 6, "0", "0"]
+    assert fovsfe("check", tmp_path / "shards", "--layout", "list").code == 2

@@ -163,3 +163,13 @@ def test_lines_of_standard_input_in_any_encoding(bundle, photos, tmp_path):
     ended = subprocess.run(command, input=lines, capture_output=True, timeout=120, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert len(ended.stdout.splitlines()) == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_a_list_on_standard_input_as_windows_writes_it(fovsfe, bundle, photos, monkeypatch, encoding):
+    names = sorted(map(str, photos.rglob("*.png")))
+    lines = io.BytesIO("".join(f"{name}\r\n" for name in names).encode(encoding))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(lines)))
+    ended = fovsfe("predict", bundle, "-")
+    assert ended.code == 0
+    assert [row["photo"] for row in csv.DictReader(io.StringIO(ended.out))] == names

@@ -3,6 +3,7 @@
 import json
 import webbrowser
 
+import pandas as pd
 import pytest
 
 from fovsfe import pipeline
@@ -174,3 +175,39 @@ def test_resume_of_a_complete_run_as_json(fovsfe, run):
     assert "submission" not in outcome
     assert outcome["metrics"] == json.loads(Run(run).metrics_file.read_text(encoding="utf-8"))
     assert "run is complete" in ended.err
+
+
+def test_what_comes_with_the_photos_is_kept(fovsfe, draw, tiny, tmp_path):
+    root, seed = tmp_path / "photos", 0
+    for part, count in (("Train", 4), ("Valid", 2)):
+        for label in "ab":
+            for _ in range(count):
+                draw(root / part / label / f"{seed}.png", seed)
+                seed += 1
+    draw(root / "test1" / "1.png", 99)
+    (root / "sampleSubmission.csv").write_text("id,b,a\n1,0.5,0.5\n1.png,0.5,0.5\n")
+    ended = fovsfe(
+        "train",
+        root,
+        "--recipe",
+        tiny,
+        "--weights",
+        "none",
+        "--out",
+        tmp_path / "run",
+        "--set",
+        "split.folds=3",
+    )
+    assert ended.code == 0, ended.err
+    assert (
+        "photos: 12 labelled photos of 2 labels, 1 test photos; layout: parts (Train/ is train" in ended.out
+    )
+    run = Run(tmp_path / "run")
+    assert recipes.load_recipe(str(run.recipe_file)).split.folds == 0
+    table = pd.read_csv(run.manifest_file)
+    held = table["path"][table["fold"] == 0]
+    assert len(held) == 4 and all(path.startswith("Valid/") for path in held)
+    submission = pd.read_csv(run.submission_file, dtype={"id": str})
+    assert list(submission.columns) == ["id", "b", "a"] and submission["id"].tolist() == ["1", "1.png"]
+    assert (submission["a"] + submission["b"] - 1).abs().max() < 1e-6
+    assert submission["a"].nunique() == 1

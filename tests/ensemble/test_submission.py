@@ -73,3 +73,28 @@ def test_every_row_is_there_once_and_filled(
         known = photo in ids
         answer = LABELS[int(probabilities[ids.index(photo)].argmax())] if known else "Нива"
         assert category == LABEL_IDS[answer]
+
+
+def test_a_column_for_each_label_gets_its_probability(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    sample = pd.DataFrame(
+        {"img": ["2.jpg", "9.jpg", "1"], "0": ["0.1"] * 3, "7": ["0.1"] * 3, "other": ["0.1"] * 3},
+        dtype=object,
+    )
+    probabilities = np.array([[0.75, 0.25], [0.125, 0.875]])
+    filled = submission.write_submission(
+        path, sample, ["1.jpg", "2.jpg"], probabilities, LABELS, LABEL_IDS, "Нива"
+    )
+    assert path.read_text() == "img,0,7,other\n2.jpg,0.875,0.125,0.0\n9.jpg,0.5,0.5,0.0\n1,0.25,0.75,0.0\n"
+    assert filled == ["9.jpg"]
+
+
+def test_every_spelling_of_a_photo_gets_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    names = ["1", "1.jpg", "test/1.JPG", "2.jpg"]
+    sample = pd.DataFrame({"Id": names, "Category": "x"}, dtype=object)
+    filled = submission.write_submission(
+        path, sample, ["1", "2.jpg"], np.array([[0.9, 0.1], [0.1, 0.9]]), LABELS, LABEL_IDS, "Приора"
+    )
+    assert read(path)["Category"].tolist() == ["7", "7", "7", "0"]
+    assert filled == []

@@ -2,16 +2,19 @@
 
 import io
 import json
+import re
 import struct
 import zlib
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from fovsfe.photos import reader
-from fovsfe.photos.audit import Finding, audit_photos
+from fovsfe.photos.audit import Finding, audit_photos, merge_groups
 from fovsfe.photos.layouts import find_photos
 from fovsfe.photos.splits import assign_folds
 
@@ -186,7 +189,7 @@ def test_what_was_passed_over_is_told(tmp_path, clouds):
     over = {
         finding.detail.split("(")[1]: finding for finding in result.findings if finding.kind == "passed over"
     }
-    assert over.keys() == {"._0.png)", "cars.csv)"}
+    assert over.keys() == {"._0.png)"}
     assert {finding.severity for finding in over.values()} == {"info"}
     assert len(result.table) == 4
 
@@ -263,3 +266,87 @@ def test_a_photo_that_is_everywhere_does_not_cost_all_pairs(tmp_path, clouds):
     result = audit_photos(find_photos(tmp_path))
     assert result.table["group"].nunique() == 1
     assert [f.kind for f in result.findings] == ["near duplicates", "two labels", "class balance"]
+
+
+# ---- what belongs together
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["", "", "a", "b", "c"])), min_size=1, max_size=20)
+)
+def test_groups_and_texts_connect_photos(rows):
+    groups = np.unique([group for group, _ in rows], return_inverse=True)[1].astype(np.int64)
+    merged = merge_groups(groups, [text for _, text in rows])
+    expected = list(range(len(rows)))
+    for _ in rows:
+        for i, (group, text) in enumerate(rows):
+            for j, (other_group, other_text) in enumerate(rows):
+                if group == other_group or (text and text == other_text):
+                    expected[i] = expected[j] = min(expected[i], expected[j])
+    same = np.equal.outer(merged, merged)
+    assert np.array_equal(same, np.equal.outer(expected, expected))
+
+
+def test_photos_that_belong_together_share_a_group_and_are_no_duplicates(tmp_path, clouds):
+    for i in range(8):
+        save(clouds(i), tmp_path / "ab"[i % 2] / f"{i // 4}_{i}.png")
+    (tmp_path / "a" / "copy.png").write_bytes((tmp_path / "a" / "0_0.png").read_bytes())
+    result = audit_photos(find_photos(tmp_path, group_by=r"(\d)_\d\.png$"))
+    group = result.table.set_index("id")["group"]
+    assert group.nunique() == 2 and group["a/copy.png"] == group["a/0_0.png"]
+    assert {finding.kind for finding in result.findings} == {
+        "exact duplicates",
+        "passed over",
+        "class balance",
+    }
+
+
+def test_a_copy_across_given_parts_is_named(tmp_path, clouds):
+    for i in range(8):
+        save(clouds(i), tmp_path / ("valid" if i > 5 else "train") / "ab"[i % 2] / f"{i}.png")
+    (tmp_path / "train" / "a" / "copy.png").write_bytes((tmp_path / "valid" / "a" / "6.png").read_bytes())
+    result = audit_photos(find_photos(tmp_path))
+    (across,) = (finding for finding in result.findings if finding.kind == "across parts")
+    assert across.ids == ("train/a/copy.png",) and across.severity == "warning"
+    fold = assign_folds(result.table, 0.25, 0, 0)
+    assert set(result.table["id"][fold == 0]) == {"train/a/copy.png", "valid/a/6.png", "valid/b/7.png"}
+
+
+def hints(tmp_path, names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    findings = audit_photos(find_photos(tmp_path)).findings
+    return [finding for finding in findings if finding.kind == "possible groups"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["{car}_{side}", "IMG_patient{car}_{number}", "{car} ({number})", "0{car}-{letter}", "car{car}.{number}"],
+)
+def test_names_that_look_like_groups_are_hinted_at(tmp_path, pattern):
+    sides = enumerate(("front", "rear", "left"))
+    names = [
+        f"{'ab'[car % 2]}/{pattern.format(car=car, side=side, number=number, letter='xyz'[number])}.jpg"
+        for number, side in sides
+        for car in range(8)
+    ]
+    (hint,) = hints(tmp_path, names)
+    assert "24 photos look like 8 things" in hint.detail and len(hint.ids) == 3
+    suggested = re.search(r"--group-by '(.*)' keeps", hint.detail)
+    assert suggested is not None
+    together = find_photos(tmp_path, group_by=suggested[1]).table["together"]
+    assert together.nunique() == 8 and together.value_counts().tolist() == [3] * 8
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{label}/{n}.jpg",
+        "{label}/{label}_{n}.jpg",
+        "{label}/IMG_2020{n:04d}.jpg",
+        "{label}/{label}1 ({n}).jpg",
+    ],
+)
+def test_names_that_only_count_are_no_groups(tmp_path, pattern):
+    assert not hints(tmp_path, [pattern.format(label=label, n=n) for label in "abc" for n in range(20)])

@@ -38,7 +38,7 @@ def remember(root):
 
 
 def compare(root, memory):
-    return find_changes(root, False, *memory)
+    return find_changes(lambda: find_photos(root), *memory)
 
 
 def later(file):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import multiprocessing
 import os
 import tarfile
@@ -13,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from fovsfe.errors import FovsfeError
+from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.photos import passed_over as reasons
-from fovsfe.photos.layouts import find_photos
+from fovsfe.photos.layouts import MAX_TABLES, find_photos
 from fovsfe.photos.reader import read_bytes
 
 
@@ -54,7 +55,7 @@ def test_competition(tmp_path, train, test):
     competition(tmp_path, train, test)
     touch(tmp_path, "train/.DS_Store", "__MACOSX/train/a/._1.jpg", "train/a/._1.jpg", "train/a/Thumbs.db")
     photos = find_photos(tmp_path)
-    assert photos.layout == "competition" and photos.class_names == ("a", "b")
+    assert photos.layout == "parts" and photos.class_names == ("a", "b")
     table = photos.table
     assert table["id"].tolist() == ["a/1.jpg", "a/2.JPG", "b/9.jpeg", "b/10.png", "8.jpg", "9.jpg", "10.jpg"]
     assert table["split"].tolist() == ["train"] * 4 + ["test"] * 3
@@ -124,7 +125,11 @@ def test_train_csv_labels_photos_outside_of_folders(tmp_path):
     assert photos.table["label"].tolist() == ["0", "1", "0", "1", ""]
     assert photos.table["id"].is_unique
     touch(tmp_path, "train/7.jpg")
-    refused(tmp_path, "7.jpg", "train.csv")
+    photos = find_photos(tmp_path)
+    assert photos.passed_over.examples[reasons.NOT_LISTED] == ["train/7.jpg"]
+    assert len(photos.table) == 5
+    (tmp_path / "train.csv").unlink()
+    refused(tmp_path, "train/0.jpg", "no list such as train.csv")
 
 
 def test_train_csv_that_contradicts_the_folders(tmp_path):
@@ -144,7 +149,7 @@ def test_zips(tmp_path, inside):
     zipped(tmp_path / "train.zip", inside, *CLASSES, "__MACOSX/a/._1.jpg", "a/.DS_Store")
     zipped(tmp_path / "test.zip", "test_upload/", "1.jpg", "2.jpg")
     photos = find_photos(tmp_path)
-    assert photos.layout == "competition"
+    assert photos.layout == "parts"
     assert photos.table["path"].tolist()[0] == f"train.zip/{inside}a/1.jpg"
     assert photos.table["id"].tolist() == ["a/1.jpg", "a/2.JPG", "b/9.jpeg", "b/10.png", "1.jpg", "2.jpg"]
     for path in photos.table["path"]:
@@ -189,7 +194,7 @@ def test_class_folders(tmp_path):
     )
     touch(tmp_path, "Lada 9/deeper/3.webp", "notes.txt", ".cache/x/1.jpg", "empty/readme.md")
     photos = find_photos(tmp_path)
-    assert photos.layout == "class folders" and photos.class_names == ("Lada 9", "Lada 10", long)
+    assert photos.layout == "folders" and photos.class_names == ("Lada 9", "Lada 10", long)
     assert photos.sample is None and set(photos.table["split"]) == {"train"}
     assert "Lada 9/deeper/3.webp" in set(photos.table["id"])
 
@@ -220,7 +225,7 @@ def test_csv(tmp_path, encoding, separator, columns):
     )
     for given in (tmp_path, tmp_path / "cars.csv"):
         photos = find_photos(given)
-        assert photos.layout == "csv" and photos.class_names == ("Ока; новая", "Приора")
+        assert photos.layout == "list" and photos.class_names == ("Ока; новая", "Приора")
         assert photos.table["path"].tolist() == [f"images/{i}.jpg" for i in range(4)]
         assert photos.root == tmp_path
 
@@ -275,22 +280,47 @@ def test_one_class_and_single_photos(tmp_path):
     refused(tmp_path, 'single photo of "b"')
 
 
-def test_several_layouts(tmp_path):
+def test_what_is_beside_the_parts_is_counted(tmp_path):
     competition(tmp_path)
     zipped(tmp_path / "train.zip", "", *CLASSES)
-    refused(tmp_path, "several layouts", '"train"', '"train.zip"')
-    (tmp_path / "train.zip").unlink()
-    touch(tmp_path, "Lada/1.jpg", "Ford/1.jpg")
-    refused(tmp_path, "several layouts", '"train"', '"Ford/" and 1 more')
+    touch(tmp_path, "Lada/1.jpg", "Ford/1.jpg", "Ford/2.jpg", "cover.png")
+    photos = find_photos(tmp_path)
+    assert photos.layout == "parts" and photos.class_names == ("a", "b")
+    assert photos.passed_over.counts == {reasons.BESIDE_FOLDERS: 1, reasons.BESIDE_PARTS: 4}
+    assert "other reading: --layout folders takes each folder for a label" in photos.reading
+    (tmp_path / "cover.png").unlink()
+    with pytest.raises(FovsfeError, match='single photo of "Lada"'):
+        find_photos(tmp_path, layout="folders")
 
 
-def test_class_folders_beside_a_list_or_a_test_split(tmp_path):
+def test_a_list_counts_more_than_folders_that_say_something_else(tmp_path):
     touch(tmp_path, *CLASSES)
-    write(tmp_path / "cars.csv", ("file", "label"), ("a/1.jpg", "x"), ("a/2.JPG", "y"))
-    refused(tmp_path, "several layouts", '"a/"', '"cars.csv"')
-    (tmp_path / "cars.csv").rename(tmp_path / "elsewhere.txt")
-    touch(tmp_path, "test_upload/1.jpg")
-    refused(tmp_path, "several layouts", '"test_upload"')
+    write(
+        tmp_path / "cars.csv",
+        ("file", "label"),
+        *zip(CLASSES, "xyxy", strict=True),
+    )
+    photos = find_photos(tmp_path)
+    assert photos.layout == "list" and photos.table["label"].tolist() == ["x", "y", "y", "x"]
+    assert any("--layout folders" in line for line in photos.reading)
+    photos = find_photos(tmp_path, layout="folders")
+    assert photos.class_names == ("a", "b") and photos.passed_over.counts == {reasons.UNUSED_TABLES: 1}
+    with pytest.raises(UsageError, match="--layout tables: it can be parts, folders, list"):
+        find_photos(tmp_path, layout="tables")
+
+
+def test_folders_of_labels_beside_a_test_part(tmp_path):
+    touch(tmp_path, *CLASSES, "test/1.jpg")
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("a", "b") and photos.table["split"].tolist() == ["train"] * 4 + ["test"]
+
+
+@pytest.mark.parametrize("also", [[], ["test"]])
+def test_a_label_that_is_called_train(tmp_path, also):
+    touch(tmp_path, *(f"{label}/{i}.jpg" for label in ("bus", "car", "train", *also) for i in range(2)))
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("bus", "car", "train")
+    assert (photos.table["split"] == "test").sum() == 2 * len(also)
 
 
 def test_several_lists(tmp_path):
@@ -355,7 +385,7 @@ def test_parts_in_archives(tmp_path, suffix):
     packed(tmp_path / f"train.{suffix}", *CLASSES)
     packed(tmp_path / f"test.{suffix}", "test/1.jpg")
     photos = find_photos(tmp_path)
-    assert photos.layout == "competition"
+    assert photos.layout == "parts"
     assert photos.table["split"].tolist() == ["train"] * 4 + ["test"]
     assert read_bytes(tmp_path, photos.table["path"].iloc[-1]) == b"test/1.jpg"
 
@@ -370,7 +400,7 @@ def test_an_archive_that_was_left_beside_its_folders_is_passed_over(tmp_path):
 
 def test_archives_that_cannot_be_trained_on(tmp_path):
     for names, words in (
-        (["train/a/1.jpg", "test/2.jpg"], ["parts of a data set", "unpack"]),
+        (["train/a/1.jpg", "test/2.jpg"], ['only one label, "a"']),
         (["1.jpg", "2.jpg"], ["2 photos without labels"]),
         (["1.jpg", *CLASSES], ["1.jpg", "beside the class folders"]),
         (["notes.txt"], ["no labelled photos"]),
@@ -385,7 +415,7 @@ def test_archives_that_cannot_be_trained_on(tmp_path):
 def test_what_lies_beside_the_parts_is_told(tmp_path):
     competition(tmp_path)
     touch(tmp_path, "README.md", "models/x.pt", "train/a/notes.txt")
-    assert find_photos(tmp_path).passed_over.counts == {reasons.BESIDE_PARTS: 2, reasons.NOT_PHOTOS: 1}
+    assert find_photos(tmp_path).passed_over.counts == {reasons.NOT_PHOTOS: 3}
 
 
 # ---- lists that lead elsewhere
@@ -465,7 +495,7 @@ def test_a_list_that_is_a_pipe_is_not_opened(tmp_path):
     touch(tmp_path, *CLASSES)
     os.mkfifo(tmp_path / "cars.csv")
     photos = find_photos(tmp_path)
-    assert photos.layout == "class folders"
+    assert photos.layout == "folders"
     assert photos.passed_over.counts == {reasons.SPECIAL: 1}
 
 
@@ -473,3 +503,297 @@ def test_windows_writes_paths_with_backslashes(tmp_path):
     touch(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
     write(tmp_path / "cars.csv", ("path", "label"), *((f".\\images\\{i}.jpg", i % 2) for i in range(4)))
     assert find_photos(tmp_path).table["path"].tolist() == [f"images/{i}.jpg" for i in range(4)]
+
+
+# ---- what people have
+
+
+def labels_of(photos):
+    """id -> label of the labelled photos."""
+    labelled = photos.table[photos.table["split"] == "train"]
+    return dict(zip(labelled["id"], labelled["label"], strict=True))
+
+
+def split_of(photos):
+    """path -> the fold that is given, or "test"."""
+    table = photos.table
+    return {
+        path: "test" if split == "test" else fold
+        for path, split, fold in zip(table["path"], table["split"], table["given_fold"], strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Training", None, "Testing"),
+        ("Train", "Valid", "Test"),
+        ("TRAIN", None, "TEST"),
+        ("train", "validation", "test"),
+        ("train_images", "val_images", "test_images"),
+        ("stage1_train", None, "stage1_test"),
+        ("seg_train/seg_train", None, "seg_test/seg_test"),
+        ("archive/Data/train", "archive/Data/val", "archive/Data/test1"),
+        ("train/images", "valid/images", "test/images/all"),
+        ("trainImages", "devImages", "PublicTest"),
+    ],
+)
+def test_parts_by_whatever_names(tmp_path, train, val, test):
+    touch(tmp_path, *(f"{part}/{name}" for part in (train, val) if part for name in CLASSES))
+    touch(tmp_path, f"{test}/1.jpg", f"{test}/2.jpg")
+    photos = find_photos(tmp_path)
+    assert photos.layout == "parts" and photos.class_names == ("a", "b")
+    split = split_of(photos)
+    assert {split[f"{train}/{name}"] for name in CLASSES} == {""}
+    assert split[f"{test}/1.jpg"] == split[f"{test}/2.jpg"] == "test"
+    if val:
+        assert {split[f"{val}/{name}"] for name in CLASSES} == {"0"}
+        assert any(line.startswith("validation: 4 photos are given") for line in photos.reading)
+
+
+def test_parts_in_each_label(tmp_path):
+    touch(
+        tmp_path,
+        *(f"{c}/{p}/{i}.jpg" for c in ("nut", "bolt") for p in ("train", "val", "test") for i in (1, 2)),
+    )
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("bolt", "nut")
+    assert split_of(photos)["nut/val/1.jpg"] == "0" and split_of(photos)["bolt/test/2.jpg"] == "test"
+
+
+def test_labels_of_test_photos_are_said_not_to_be_used(tmp_path):
+    touch(tmp_path, *(f"{part}/{name}" for part in ("Training", "Testing") for name in CLASSES))
+    photos = find_photos(tmp_path)
+    assert photos.passed_over.counts == {reasons.TEST_LABELS: 4}
+    assert set(photos.table["label"][photos.table["split"] == "test"]) == {""}
+
+
+def test_a_label_with_validation_photos_only(tmp_path):
+    touch(tmp_path, *(f"train/{name}" for name in CLASSES), "valid/c/1.jpg", "valid/c/2.jpg")
+    refused(tmp_path, 'the validation part has "c"', "no photo to train on")
+
+
+def test_images_with_train_csv_test_csv_and_a_column_for_each_label(tmp_path):
+    touch(tmp_path, *(f"images/Train_{i}.jpg" for i in range(6)), "images/Test_0.jpg", "images/Test_1.jpg")
+    labels = ["healthy", "rust", "scab"]
+    hot = [[int(i % 3 == at) for at in range(3)] for i in range(6)]
+    write(tmp_path / "train.csv", ("image_id", *labels), *((f"Train_{i}", *row) for i, row in enumerate(hot)))
+    write(tmp_path / "test.csv", ("image_id",), ("Test_0",), ("Test_1",), ("Test_2",))
+    write(
+        tmp_path / "sample_submission.csv",
+        ("image_id", *labels),
+        *((f"Test_{i}", 0.3, 0.3, 0.3) for i in range(3)),
+    )
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("healthy", "rust", "scab")
+    assert list(labels_of(photos).values()) == labels * 2
+    test = photos.table[photos.table["split"] == "test"]
+    assert dict(zip(test["id"], test["path"], strict=True)) == {
+        "Test_0": "images/Test_0.jpg", "Test_1": "images/Test_1.jpg", "Test_2": "",
+    }  # fmt: skip
+    assert not photos.passed_over.counts
+
+
+@pytest.mark.parametrize(
+    "name", ["sampleSubmission.csv", "sample.csv", "stage1_sample_submission.csv", "submission_format.csv"]
+)
+@pytest.mark.parametrize("folder", ["test1", "test", "Test/test"])
+def test_sample_submissions_by_whatever_names(tmp_path, name, folder):
+    touch(tmp_path, *(f"train/{each}" for each in CLASSES), *(f"{folder}/{i}.jpg" for i in range(3)))
+    write(tmp_path / name, ("id", "label"), (2, 0), (0, 0), (1, 0))
+    photos = find_photos(tmp_path)
+    assert photos.sample is not None and photos.table["id"][4:].tolist() == ["0", "1", "2"]
+    assert photos.table["path"][4:].tolist() == [f"{folder}/{i}.jpg" for i in range(3)]
+
+
+def test_a_sample_with_columns_that_are_no_labels(tmp_path):
+    competition(tmp_path)
+    write(tmp_path / "sample-submission.csv", ("Id", "c0", "c1"), ("9.jpg", 0.5, 0.5))
+    refused(tmp_path, "sample-submission.csv", '"c0", "c1"', "name them alike")
+    write(tmp_path / "sample-submission.csv", ("Id", "a", "c"), ("9.jpg", 0.5, 0.5))
+    refused(tmp_path, 'column for "a"', 'none for "b"')
+
+
+@pytest.mark.parametrize("name", ["train.csv", "labels.csv", "train_labels.csv"])
+def test_ids_without_suffix_and_blanks_in_train_csv(tmp_path, name):
+    touch(tmp_path, *(f"train/{i:04d}ab.jpg" for i in range(4)), "test/1.jpg")
+    rows = ((f"{i:04d}ab", f"{' ' * (i % 3)}{'xy'[i % 2]} ") for i in range(4))
+    write(tmp_path / name, ("id", " breed"), *rows)
+    photos = find_photos(tmp_path)
+    assert list(labels_of(photos).values()) == ["x", "y", "x", "y"]
+
+
+def test_a_list_of_a_part_is_of_the_photos_of_that_part(tmp_path):
+    touch(tmp_path, *(f"{part}/{i}.jpg" for part in ("train", "test") for i in range(4)))
+    write(tmp_path / "train.csv", ("id", "label"), *((i, i % 2) for i in range(5)))
+    photos = find_photos(tmp_path)
+    split = split_of(photos)
+    assert {path for path in split if split[path] == ""} == {*(f"train/{i}.jpg" for i in range(4)), "4"}
+    assert sum(each == "test" for each in split.values()) == 4
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_roboflow(tmp_path, suffix):
+    for part in ("train", "valid", "test"):
+        touch(tmp_path, *(f"{part}/{part}{i}_jpg.rf.1.jpg" for i in range(4)))
+        rows = ((f"{part}{i}_jpg.rf.1.jpg", f" {int(i % 2 == 0)}", f" {i % 2}") for i in range(4))
+        write(tmp_path / part / f"_classes.{suffix}", ("filename", " Cat", " Dog"), *rows)
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("Cat", "Dog") and len(labels_of(photos)) == 8
+    assert list(split_of(photos).values()).count("0") == 4
+    assert photos.passed_over.counts == {reasons.TEST_LABELS: 4}
+
+
+def test_label_studio(tmp_path):
+    touch(tmp_path, *(f"photos/{i}.jpg" for i in range(5)))
+    chosen = [{"type": "choices", "value": {"choices": [label]}} for label in "AB"]
+    tasks = [
+        {
+            "data": {"image": f"/data/upload/1/deadbe0{i}-{i}.jpg"},
+            "annotations": [{"was_cancelled": True, "result": []}, {"result": [chosen[i % 2]]}][
+                : 1 + (i < 4)
+            ],
+        }
+        for i in range(5)
+    ]
+    (tmp_path / "project.json").write_text(json.dumps(tasks))
+    photos = find_photos(tmp_path)
+    assert list(labels_of(photos).values()) == ["A", "B", "A", "B"]
+    assert photos.passed_over.counts == {reasons.NO_LABEL: 1}
+    (tmp_path / "project.json").unlink()
+    rows = ((f"s3://bucket/{i}.jpg", "AB"[i % 2], i) for i in range(4))
+    write(tmp_path / "export.csv", ("image", "choice", "id"), *rows)
+    assert labels_of(find_photos(tmp_path)) == labels_of(photos)
+    small = [{"image": f"/data/local-files/?d=x/photos/{i}.jpg", "choice": "AB"[i % 2]} for i in range(4)]
+    (tmp_path / "export.csv").unlink()
+    (tmp_path / "small.json").write_text(json.dumps(small))
+    assert labels_of(find_photos(tmp_path / "small.json")) == labels_of(photos)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("split", ["train", "Valid", "TEST"]),
+        ("is_valid", ["False", "True", None]),
+        ("Usage", ["Training", "validation", "PublicTest"]),
+        ("is_test", ["0", None, "1"]),
+    ],
+)
+def test_parts_that_a_list_says(tmp_path, column, values):
+    touch(tmp_path, *(f"images/{i}.jpg" for i in range(12)))
+    said = [value for value in values if value is not None]
+    rows = [(f"{i}.jpg", "ab"[i % 2], said[i // 2 % len(said)]) for i in range(12)]
+    write(tmp_path / "cars.csv", ("file", "label", column), *rows)
+    split = split_of(find_photos(tmp_path))
+    for name, _, value in rows:
+        assert split[f"images/{name}"] == ("", "0", "test")[values.index(value)]
+
+
+def test_folds_and_groups_that_a_list_says(tmp_path):
+    touch(tmp_path, *(f"images/{i}.jpg" for i in range(6)))
+    rows = ((f"{i}.jpg", "ab"[i % 2], 1 + i // 2, f"car {i // 3}") for i in range(6))
+    write(tmp_path / "cars.csv", ("file", "label", "fold", "group"), *rows)
+    photos = find_photos(tmp_path)
+    assert photos.table["given_fold"].tolist() == ["0", "0", "1", "1", "2", "2"]
+    assert photos.table["together"].tolist() == ["car 0"] * 3 + ["car 1"] * 3
+    assert "groups: 2, each on one side of every split" in photos.reading
+
+
+def test_a_split_that_is_none(tmp_path):
+    touch(tmp_path, "1.jpg", "2.jpg")
+    write(tmp_path / "cars.csv", ("file", "label", "split"), ("1.jpg", "a", "train"), ("2.jpg", "b", "later"))
+    refused(tmp_path, "row 3", '"later"', "write train, val or test")
+
+
+def test_groups_by_a_pattern(tmp_path):
+    touch(
+        tmp_path, *(f"{label}/{i}_{side}.jpg" for label in "ab" for i in (1, 2) for side in ("front", "rear"))
+    )
+    touch(tmp_path, "a/other.jpg")
+    photos = find_photos(tmp_path, group_by=r"(\d+)_[a-z]+\.jpg$")
+    assert photos.table["together"].tolist() == ["1", "1", "2", "2", "", "1", "1", "2", "2"]
+    assert photos.passed_over.examples[reasons.UNGROUPED] == ["a/other.jpg"]
+    for pattern, reason in (
+        ("(", "no regular expression"),
+        ("x", "has no group"),
+        ("(z)", "matches no photo"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            find_photos(tmp_path, group_by=pattern)
+
+
+def test_a_name_that_may_be_two_photos_is_named(tmp_path):
+    touch(tmp_path, "x/1.jpg", "x/2.jpg", "y/1.jpg", "y/3.jpg")
+    write(tmp_path / "cars.csv", ("file", "label"), ("1.jpg", "p"), ("2.jpg", "q"), ("3.jpg", "p"))
+    refused(tmp_path, "row 2", '"1.jpg" may be "x/1.jpg", "y/1.jpg"', "write its path")
+    touch(
+        tmp_path,
+        "train/a/1.jpg",
+        "train/a/2.jpg",
+        "train/b/1.jpg",
+        "train/b/2.jpg",
+        "test/1.png",
+        "test/1.jpg",
+    )
+    (tmp_path / "cars.csv").unlink()
+    write(tmp_path / "sample.csv", ("id", "label"), (1, 0))
+    refused(tmp_path, "sample.csv", '"1" may be', '"test/1.png"')
+
+
+def test_labels_tell_apart_photos_of_one_name(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/a/2.jpg", "train/b/1.jpg", "train/b/2.jpg")
+    write(tmp_path / "train.csv", ("id", "label"), ("2", "b"), ("2", "a"), ("1", "b"), ("1", "a"))
+    assert find_photos(tmp_path).class_names == ("a", "b")
+
+
+def test_a_table_that_cannot_be_read_is_an_error_of_the_check(tmp_path):
+    touch(tmp_path, *CLASSES)
+    (tmp_path / "train.csv").write_text('path,label\n1.jpg,"a\n')
+    (tmp_path / "notes.json").write_text('{"a": 1}')
+    photos = find_photos(tmp_path)
+    assert photos.passed_over.counts == {reasons.UNREADABLE_TABLES: 1, reasons.UNUSED_TABLES: 1}
+    assert (
+        photos.passed_over.has_errors
+        and "train.csv" in photos.passed_over.examples[reasons.UNREADABLE_TABLES][0]
+    )
+
+
+def test_a_table_for_each_photo_is_not_read(tmp_path):
+    touch(tmp_path, *CLASSES)
+    for index in range(50):
+        (tmp_path / f"{index}.json").write_text("{")
+    photos = find_photos(tmp_path)
+    assert photos.passed_over.counts[reasons.UNREADABLE_TABLES] == MAX_TABLES
+    assert photos.passed_over.counts[reasons.UNUSED_TABLES] == 50 - MAX_TABLES
+
+
+def test_a_zip_of_all_parts_with_its_list(tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for index in range(4):
+            archive.writestr(f"all/train/{index}.jpg", "x")
+        archive.writestr("all/test/9.jpg", "x")
+        archive.writestr("all/train.csv", "id,label\n0,a\n1,b\n2,a\n3,b\n")
+    for given in (tmp_path, tmp_path / "all.zip"):
+        photos = find_photos(given)
+        assert photos.layout == "parts" and list(labels_of(photos).values()) == ["a", "b", "a", "b"]
+        assert photos.table["path"].iloc[-1] == "all.zip/all/test/9.jpg"
+
+
+def test_a_list_in_the_encoding_that_is_given(tmp_path):
+    touch(tmp_path, *(f"{i}.jpg" for i in range(4)))
+    rows = ((f"{i}.jpg", ("Şahin", "Doğan")[i % 2]) for i in range(4))
+    write(tmp_path / "cars.csv", ("file", "label"), *rows, encoding="cp1254")
+    assert find_photos(tmp_path).passed_over.counts == {reasons.GUESSED_ENCODING: 1}
+    photos = find_photos(tmp_path, encoding="cp1254")
+    assert photos.class_names == ("Doğan", "Şahin") and not photos.passed_over.counts
+    with pytest.raises(FovsfeError, match="is not in the encoding utf-8"):
+        find_photos(tmp_path / "cars.csv", encoding="utf-8")
+
+
+def test_a_list_above_the_folder_that_has_the_parts(tmp_path):
+    touch(tmp_path, *(f"data/{part}/{i}.jpg" for part in ("train", "test") for i in range(4)))
+    write(tmp_path / "train.csv", ("id", "label"), *((i, i % 2) for i in range(4)))
+    write(tmp_path / "sample.csv", ("id", "label"), *((i, 0) for i in range(4)))
+    photos = find_photos(tmp_path)
+    assert photos.layout == "parts" and list(labels_of(photos).values()) == ["0", "1", "0", "1"]
+    assert photos.sample is not None and len(photos.table) == 8

@@ -63,6 +63,6 @@ def test_shards_that_are_links_out_of_the_folder_are_used_only_on_demand(copied)
 
 def test_another_version_is_named(copied):
     index = json.loads((copied / "shards.json").read_text())
-    (copied / "shards.json").write_text(json.dumps({**index, "format": 2}))
-    with pytest.raises(FovsfeError, match="format 2, but 1 is needed"):
+    (copied / "shards.json").write_text(json.dumps({**index, "format": 3}))
+    with pytest.raises(FovsfeError, match="format 3, but 2 is needed"):
         find_photos(copied)

@@ -1,14 +1,14 @@
-"""photos.split: shares by label, groups together, the same for the same seed."""
+"""photos.splits: shares by label, groups together, the same for the same seed."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.splits import assign_folds
+from fovsfe.photos.splits import assign_folds, given_folds
 
 
-def table(labels, groups=None, splits=None, faults=None):
+def table(labels, groups=None, splits=None, faults=None, given=None):
     count = len(labels)
     return pd.DataFrame(
         {
@@ -16,6 +16,7 @@ def table(labels, groups=None, splits=None, faults=None):
             "group": range(count) if groups is None else groups,
             "split": ["train"] * count if splits is None else splits,
             "fault": [""] * count if faults is None else faults,
+            "given_fold": np.array([""] * count if given is None else given, object),
         }
     )
 
@@ -85,3 +86,40 @@ def test_a_label_of_two_photos_learns_from_one_in_every_fold():
     for folds in (0, 2, 5):
         fold = assign_folds(table(labels), 0.25, folds, 0)
         assert len(set(fold[labels == "б"])) == 2
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_a_given_validation_part_is_the_hold_out_unless_it_is_pooled(folds):
+    given = (["0"] * 5 + [""] * 15) * 2
+    photos = table(cars(20, 20), given=given)
+    assert given_folds(photos) == 0
+    fold = assign_folds(photos, 0.25, folds, 0)
+    assert fold.tolist() == ([0] * 5 + [-1] * 15) * 2
+    pooled = assign_folds(photos, 0.25, folds, 0, is_given_kept=False)
+    assert np.array_equal(pooled, assign_folds(table(cars(20, 20)), 0.25, folds, 0))
+
+
+def test_given_folds_are_kept():
+    given = [str(i % 3) for i in range(30)]
+    photos = table(cars(15, 15), given=given)
+    assert given_folds(photos) == 3
+    assert assign_folds(photos, 0.25, 0, 0).tolist() == [i % 3 for i in range(30)]
+    assert given_folds(table(cars(15, 15))) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_on_both_sides_of_a_given_part_validates(seed):
+    rng = np.random.default_rng(seed)
+    groups, given = rng.integers(0, 40, 90), np.where(rng.random(90) < 0.1, "0", "")
+    fold = assign_folds(table(rng.permutation(cars(50, 40)), groups, given=given), 0.25, 0, 0)
+    for group in set(groups):
+        assert set(fold[groups == group]) == ({0} if (given[groups == group] == "0").any() else {-1})
+
+
+def test_a_given_part_that_leaves_nothing_to_train_on():
+    photos = table(cars(6, 2), [0, 1, 2, 3, 4, 5, 6, 6], given=["0", *[""] * 5, "0", ""])
+    with pytest.raises(FovsfeError, match='label "б": fold 0 of 0 would take all of its 2'):
+        assign_folds(photos, 0.25, 0, 0)
+    photos = table(cars(6, 2), given=["0", *[""] * 7], faults=["truncated", *[""] * 7])
+    with pytest.raises(FovsfeError, match="no photo of the validation part can be read"):
+        assign_folds(photos, 0.25, 0, 0)

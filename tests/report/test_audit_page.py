@@ -9,9 +9,16 @@ import pandas as pd
 import pytest
 from PIL import ImageEnhance
 
-from fovsfe.photos.audit import audit_photos
+from fovsfe.photos.audit import Finding, audit_photos
 from fovsfe.photos.layouts import find_photos
-from fovsfe.photos.passed_over import GUESSED_NAMES, LEADS_OUT, NOT_PHOTOS
+from fovsfe.photos.passed_over import (
+    ENCODING,
+    GUESSED_ENCODING,
+    GUESSED_NAMES,
+    LEADS_OUT,
+    NOT_PHOTOS,
+    POSSIBLE_GROUPS,
+)
 from fovsfe.report import audit_page
 from fovsfe.report.thumbnails import PLACEHOLDER
 
@@ -44,10 +51,11 @@ def audited(tmp_path, clouds):
     """Root, findings and table of a folder with faults."""
     fill(tmp_path, clouds)
     found = find_photos(tmp_path)
-    for reason in (LEADS_OUT, GUESSED_NAMES, NOT_PHOTOS):
+    for reason in (LEADS_OUT, GUESSED_NAMES, GUESSED_ENCODING, ENCODING, POSSIBLE_GROUPS, NOT_PHOTOS):
         found.passed_over.add(reason, WILD)
     result = audit_photos(found)
-    return tmp_path, [asdict(finding) for finding in result.findings], result.table
+    across = Finding("across parts", "warning", tuple(result.table["id"][:2]), "they validate, too")
+    return tmp_path, [asdict(finding) for finding in (*result.findings, across)], result.table
 
 
 def section(page, kind):
@@ -187,8 +195,8 @@ def test_check_writes_the_page_and_its_table(fovsfe, audited, tmp_path):
     names = {file.name for file in (tmp_path / "audit").iterdir()}
     assert names == {"index.html", "findings.csv", "photos.csv", "audit.json"}
     page = (tmp_path / "audit" / "index.html").read_text(encoding="utf-8")
-    without_photos = {"refused", "doubtful names", "passed over"}
-    kinds = set(audit_page.FINDING_KINDS) - without_photos
+    without_photos = {"refused", "doubtful names", "doubtful encoding", "encoding", "passed over"}
+    kinds = set(audit_page.FINDING_KINDS) - without_photos - {"across parts", "possible groups"}
     assert page.count("<section") == len(kinds)
     listed = pd.read_csv(tmp_path / "audit" / "findings.csv", keep_default_na=False)
     assert set(listed["kind"]) == kinds

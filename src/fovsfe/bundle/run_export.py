@@ -26,6 +26,7 @@ from fovsfe.photos.manifest import ListingFacts, read_facts, read_manifest, read
 from fovsfe.photos.reader import read_unchanged
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.run import Run
+from fovsfe.texts import decode_unicode
 from fovsfe.training.task import WEIGHTS
 
 PARITY_PHOTOS = 8  # that go through every exported network beside the trained one
@@ -166,7 +167,7 @@ def read_translations(file: Path, class_names: Sequence[str]) -> Translations:
         FovsfeError: the file cannot be read, or names a label that is not among the class names.
     """
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        raw = tomllib.loads(decode_unicode(file.read_bytes()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FovsfeError(f"cannot read the translations in {file}: {error}") from error
     for language, names in raw.items():

@@ -30,6 +30,26 @@ FollowLinks = Annotated[
         "--follow-links", help="Use photos that a CSV, or shards, name outside of their folder as well."
     ),
 ]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        metavar="NAME",
+        help="How the folder is to be read: parts (train, valid, test), folders (each a label), or list.",
+        show_default="the likeliest",
+    ),
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="PATTERN",
+        help="A regular expression on paths: photos with the same first group stay on one side of a split.",
+    ),
+]
+Encoding = Annotated[
+    str, typer.Option("--encoding", metavar="NAME", help="The encoding of lists.", show_default="detected")
+]
 RunLocation = Annotated[str, typer.Argument(help="The run folder, or its URL.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON; everything else goes to standard error.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fovsfe.cli.base import app, console, error_console, loading, print_json
-from fovsfe.cli.options import AsJson, FollowLinks, Photos, at_least
+from fovsfe.cli.options import AsJson, Encoding, FollowLinks, GroupBy, Layout, Photos, at_least
 from fovsfe.errors import UsageError
 from fovsfe.progress import Screen, print_plain
 
@@ -29,6 +29,9 @@ def check(
         ),
     ] = None,
     follow_links: FollowLinks = False,
+    layout: Layout = None,
+    group_by: GroupBy = None,
+    encoding: Encoding = "",
     as_json: AsJson = False,
 ) -> None:
     """Checks photos without training: lists what is wrong with them, photo by photo.
@@ -44,7 +47,7 @@ def check(
         from fovsfe.photos.layouts import find_photos
         from fovsfe.storage.locations import as_path
 
-        listing = find_photos(as_path(photos), follow_links)
+        listing = find_photos(as_path(photos), follow_links, layout, group_by, encoding)
     with Screen(error_console if as_json else console).live() as screen:
         result = audit_photos(listing, progress=partial(screen.show_progress, "checking photos"))
     facts = {
@@ -52,6 +55,7 @@ def check(
         "layout": listing.layout,
         "labelled": int((result.table["split"] == "train").sum()),
         "test": int((result.table["split"] == "test").sum()),
+        "reading": list(listing.reading),
         "class_names": list(listing.class_names),
         "findings": [asdict(finding) for finding in result.findings],
     }
@@ -70,9 +74,11 @@ def check(
 def _print_audit(facts: dict[str, Any]) -> None:
     print_plain(
         console,
-        f"{facts['photos']}: {facts['layout']}, {facts['labelled']} labelled photos of"
+        f"{facts['photos']}: {facts['labelled']} labelled photos of"
         f" {len(facts['class_names'])} labels, {facts['test']} test photos",
     )
+    for line in facts["reading"]:
+        print_plain(console, f"    {line}")
     for finding in facts["findings"]:
         print_plain(console, f"{finding['severity']}: {finding['kind']}: {finding['detail']}")
         for photo in finding["ids"]:
@@ -114,6 +120,9 @@ def shard(
         ),
     ] = 1024,
     follow_links: FollowLinks = False,
+    layout: Layout = None,
+    group_by: GroupBy = None,
+    encoding: Encoding = "",
 ) -> None:
     """Checks photos and packs them into shards (tars), which `train`, `check` and `predict` accept as well.
 
@@ -129,7 +138,7 @@ def shard(
         from fovsfe.photos.sampler import assign_shards
         from fovsfe.storage.locations import as_path
 
-        listing = find_photos(as_path(photos), follow_links)
+        listing = find_photos(as_path(photos), follow_links, layout, group_by, encoding)
     if listing.layout == "shards":
         raise UsageError(f"{photos} is sharded already")
     location = as_path(out)

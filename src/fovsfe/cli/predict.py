@@ -1,5 +1,6 @@
 """`fovsfe predict`: what photos show."""
 
+import codecs
 import io
 import sys
 from collections.abc import Callable, Iterable
@@ -88,9 +89,14 @@ def _report(passed_over: "PassedOver") -> None:
 
 
 def _standard_input() -> Iterable[str]:
-    """Returns the lines of standard input; names in them may be in any encoding, as file systems allow."""
+    """Returns the lines of standard input; names in them may be in any encoding, as file systems allow.
+
+    With the byte order mark of UTF-16, as Windows writes lists, all of it is in UTF-16.
+    """
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+        beginning = sys.stdin.buffer.peek(2)[:2] if isinstance(sys.stdin.buffer, io.BufferedReader) else b""
+        encoding = "utf-16" if beginning in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
+        sys.stdin.reconfigure(encoding=encoding, errors="surrogateescape", newline="\n")
     return sys.stdin
 
 

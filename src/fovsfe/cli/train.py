@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 from fovsfe.cli.base import app, console, error_console, interruptible
-from fovsfe.cli.options import AsJson, Cluster, FollowLinks, OpenReport, Photos, RunLocation, at_least
+from fovsfe.cli.options import (
+    AsJson,
+    Cluster,
+    Encoding,
+    FollowLinks,
+    GroupBy,
+    Layout,
+    OpenReport,
+    Photos,
+    RunLocation,
+    at_least,
+)
 from fovsfe.cli.outcome import check_can_open, print_outcome, show_report
 from fovsfe.cli.recipes import recipe_names
 from fovsfe.launcher import first_process, is_launched
@@ -49,6 +60,9 @@ def train(
         ),
     ] = None,
     follow_links: FollowLinks = False,
+    layout: Layout = None,
+    group_by: GroupBy = None,
+    encoding: Encoding = "",
     cluster: Cluster = None,
     open_report: OpenReport = False,
     as_json: AsJson = False,
@@ -69,7 +83,7 @@ def train(
         settings = load_recipe(recipe, parse_changes(changes or ()))
         from fovsfe import pipeline  # loads torch: a wrong recipe is refused before
 
-        arguments = run_arguments(photos, weights, minutes, follow_links)
+        arguments = run_arguments(photos, weights, minutes, follow_links, layout, group_by, encoding)
         run = pipeline.train(settings, arguments, location, screen, cluster, process_group)
     print_outcome(run, location, as_json)
     if open_report:

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from fovsfe.arrays import Floats
+from fovsfe.photos.lists import probability_columns
+from fovsfe.photos.names import PhotoNames
 from fovsfe.tables import write_csv
 
 
@@ -22,12 +24,13 @@ def write_submission(
     """Writes a submission, and returns the ids that had no prediction and got the label `most_frequent`.
 
     Args:
-        sample: its first column gives the rows and their order; its second is replaced; other columns stay.
-            Without a sample, the columns are Id and Category and the rows are `ids`.
+        sample: its first column gives the rows and their order. If it has a column for each label, these get
+            the probabilities, and those of other labels 0; else the second is replaced, and other columns
+            stay. Without a sample, the columns are Id and Category and the rows are `ids`.
         ids: of the test photos.
         probabilities: (n, classes); a row of NaN for a photo that could not be read.
         label_ids: label -> what is written for it.
-        most_frequent: the label of rows without a prediction.
+        most_frequent: the label of rows without a prediction; of probabilities, they get all the same.
 
     Ids and labels are written exactly as the sample and `label_ids` have them, because a competition compares
     them letter by letter: a label such as "=1+1" stays a formula for a spreadsheet.
@@ -40,13 +43,20 @@ def write_submission(
         raise ValueError(
             f"{probabilities.shape} probabilities for {len(ids)} photos of {len(class_names)} labels"
         )
-    predicted = {
-        photo: label_ids[class_names[row.argmax()]]
-        for photo, row in zip(ids, probabilities, strict=True)
-        if np.isfinite(row).all()
-    }
     frame = pd.DataFrame({"Id": list(ids), "Category": ""}, dtype=object) if sample is None else sample.copy()
     rows = frame.iloc[:, 0].tolist()
-    frame[frame.columns[1]] = [predicted.get(photo, label_ids[most_frequent]) for photo in rows]
+    meant = PhotoNames(ids).find_all(rows)  # a sample may name a photo in several spellings
+    predicted = {photo: row for photo, row in zip(ids, probabilities, strict=True) if np.isfinite(row).all()}
+    found = [next((predicted[photo] for photo in meant[name] if photo in predicted), None) for name in rows]
+    columns = probability_columns(list(frame.columns), dict(label_ids))
+    if columns is None:
+        best = [most_frequent if row is None else class_names[int(row.argmax())] for row in found]
+        frame[frame.columns[1]] = [label_ids[label] for label in best]
+    else:
+        same = np.full(len(class_names), 1 / len(class_names))
+        filled = np.array([same if row is None else row for row in found]).reshape(-1, len(class_names))
+        for column in frame.columns[1:]:
+            labels = [at for at, label in enumerate(class_names) if columns[label] == column]
+            frame[column] = filled[:, labels].sum(axis=1)
     write_csv(path, frame)
-    return [photo for photo in rows if photo not in predicted]
+    return [name for name, row in zip(rows, found, strict=True) if row is None]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +22,16 @@ from fovsfe.callbacks import Progress, no_progress
 from fovsfe.photos import shards
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
-from fovsfe.photos.layouts import PhotoListing
-from fovsfe.photos.passed_over import GUESSED_NAMES, LEADS_OUT, SEVERITIES, PassedOver
+from fovsfe.photos.listing import PhotoListing
+from fovsfe.photos.passed_over import (
+    ENCODING,
+    GUESSED_ENCODING,
+    GUESSED_NAMES,
+    LEADS_OUT,
+    POSSIBLE_GROUPS,
+    SEVERITIES,
+    PassedOver,
+)
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
 
@@ -62,7 +71,8 @@ class AuditResult:
 
     `table` is the listing's, with the columns width and height (of the upright photo; 0 if unreadable),
     bytes (of the encoded photo; 0 in shards, whose audit does not tell), sha256, phash (64 hex digits), fault
-    (why a photo cannot be used, or "") and group (duplicates and near-duplicates share a number).
+    (why a photo cannot be used, or "") and group (duplicates, near-duplicates and photos that belong together
+    share a number).
     """
 
     table: pd.DataFrame
@@ -117,9 +127,11 @@ def audit_photos(
     )
     table["fault"] = pd.Series([inspection.fault for inspection in inspections], table.index, dtype=object)
     table["group"] = _groups(inspections)
-    findings = [
-        *_faults(table),
-        *_duplicates(table),
+    findings = [*_faults(table), *_duplicates(table)]
+    table["group"] = merge_groups(table["group"].to_numpy(np.int64), list(table["together"]))
+    findings += [
+        *_across_parts(table),
+        *_possible_groups(table),
         *_tiny(table),
         *_notes(table, inspections),
         *_passed_over(photos.passed_over),
@@ -243,6 +255,24 @@ def _merged(leader: Ints, one: Ints, other: Ints) -> Ints:
     return leader
 
 
+def merge_groups(groups: Ints, together: Sequence[str]) -> Ints:
+    """Returns a number for every photo, shared by those that a group or the same text connects: int64 (n,).
+
+    Args:
+        groups: of duplicates, int64 (n,).
+        together: the n texts; "" connects nothing.
+    """
+    first: dict[str, int] = {}
+    pairs = [(first.setdefault(text, row), row) for row, text in enumerate(together) if text]
+    if not pairs:
+        return groups
+    # The lowest row of a group leads it, and that of two leads both.
+    leader = np.full(groups.max() + 1, len(groups))
+    np.minimum.at(leader, groups, np.arange(len(groups)))
+    one, other = np.array(pairs, np.int64).T
+    return np.unique(_merged(leader[groups], one, other), return_inverse=True)[1].astype(np.int64)
+
+
 # ---- findings
 
 
@@ -274,8 +304,56 @@ def _duplicates(table: pd.DataFrame) -> Iterator[Finding]:
             yield Finding("in both splits", "error", tuple(rows["id"]), detail)
 
 
+def _across_parts(table: pd.DataFrame) -> Iterator[Finding]:
+    """Yields the photos to train on of which there are copies, or others of their group, that validate."""
+    usable = table[(table["split"] == "train") & (table["fault"] == NO_FAULT)]
+    if (usable["given_fold"] == "").any():
+        validating = set(usable["group"][usable["given_fold"] != ""])
+        moved = usable[(usable["given_fold"] == "") & usable["group"].isin(validating)]
+        if len(moved):
+            detail = "copies, or of a group, of photos in the validation part: they validate, too"
+            yield Finding("across parts", "warning", tuple(moved["id"]), detail)
+
+
+# A number or code, then one or two more digits, a single letter, or a side of what the photo shows.
+_ONE_OF_SEVERAL = re.compile(
+    r"(?:^|/)([^/]*\d[^/]*?)[ _.-]?(?:[ _.-](?:front|rear|back|side|left|right|top|bottom|inside|outside|"
+    r"interior|exterior|[a-z]|\d{1,2})|\(\d{1,2}\))\.[^./]*$",
+    re.IGNORECASE,
+)
+
+
+def _possible_groups(table: pd.DataFrame) -> Iterator[Finding]:
+    """Yields a hint if most names look like "123_front" and "123_rear", and no groups were given.
+
+    Numbers that only count the photos of a label, as in "rose_1", are no groups: there must be several groups
+    for each label, and most photos in groups of several.
+    """
+    labelled = table[(table["split"] == "train") & (table["fault"] != "missing")]
+    if (labelled["together"] != "").any():
+        return
+    keys = [match[1] if (match := _ONE_OF_SEVERAL.search(path)) else "" for path in labelled["path"]]
+    counts = Counter(key for key in keys if key)
+    shared = {key for key, count in counts.items() if count > 1}
+    inside = sum(counts[key] for key in shared)
+    if len(shared) >= 3 * labelled["label"].nunique() and inside > len(labelled) / 2:
+        rows = labelled[[key == next(key for key in keys if key in shared) for key in keys]]
+        detail = (
+            f"the names of {inside} photos look like {len(shared)} things with several photos each, which "
+            "should not be trained on and validated at once: --group-by "
+            "'([^/]*\\d[^/]*?)[ _.(-]+[^/ _.(-]+\\.[^./]*$' keeps them together"
+        )
+        yield Finding("possible groups", "warning", tuple(rows["id"]), detail)
+
+
 def _passed_over(passed_over: PassedOver) -> Iterator[Finding]:
-    kinds = {LEADS_OUT: "refused", GUESSED_NAMES: "doubtful names"}
+    kinds = {
+        LEADS_OUT: "refused",
+        GUESSED_NAMES: "doubtful names",
+        GUESSED_ENCODING: "doubtful encoding",
+        ENCODING: "encoding",
+        POSSIBLE_GROUPS: "possible groups",
+    }
     for reason, detail in passed_over.described():
         yield Finding(kinds.get(reason, "passed over"), SEVERITIES.get(reason, "info"), (), detail)
 

@@ -1,12 +1,12 @@
 """What has changed in a run's photos since it began, found without reading those that look as they did."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.layouts import PhotoListing, find_photos
+from fovsfe.photos.listing import PhotoListing
 from fovsfe.photos.manifest import ListingFacts, readable_photos
 from fovsfe.photos.reader import local_path, photo_stamp, read_unchanged
 from fovsfe.storage.locations import AnyPath
@@ -25,7 +25,7 @@ class PhotoChanges:
 
 
 def find_changes(
-    photos: AnyPath, follow_links: bool, facts: ListingFacts, manifest: pd.DataFrame, written: int
+    find: Callable[[], PhotoListing], facts: ListingFacts, manifest: pd.DataFrame, written: int
 ) -> PhotoChanges:
     """Compares photos with what a run remembers of them.
 
@@ -34,8 +34,7 @@ def find_changes(
     notice is noticed where the photo is decoded: only its own content is accepted.
 
     Args:
-        photos: what `train` was given.
-        follow_links: as `find_photos` takes it.
+        find: calls `find_photos` as `train` did.
         facts: dataset.json.
         manifest: photos.csv.
         written: when photos.csv was written, in nanoseconds since 1970.
@@ -52,7 +51,7 @@ def find_changes(
             except OSError:
                 changed.append(path)
     try:
-        listing = find_photos(photos, follow_links)
+        listing = find()
     except FovsfeError as error:  # a run with all of its photos can do without the rest of the folder
         return PhotoChanges(_lost(gone, changed), str(error))
     if local_path(facts.location) is None:

@@ -1,506 +1,571 @@
-"""Finds the photos of a folder or a bucket, in whichever of the usual layouts they are."""
+"""Finds the photos of a folder or a bucket, in whichever of the usual layouts they are, and says how."""
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from fovsfe.errors import FovsfeError
+from fovsfe.errors import FovsfeError, UsageError
+from fovsfe.photos import passed_over as reasons
 from fovsfe.photos import shards
-from fovsfe.photos.passed_over import BESIDE_FOLDERS, BESIDE_PARTS, LEADS_OUT, PassedOver
-from fovsfe.photos.reader import ARCHIVES, is_archive_name, leads_out, local_path, read_file
-from fovsfe.photos.walk import (
-    Entry,
-    is_hidden,
-    is_photo,
-    list_folder,
-    photos_of_archive,
-    walk_photos,
+from fovsfe.photos.labels import Lists, PhotoList, folders_are_labels, is_linked_out
+from fovsfe.photos.listing import COLUMNS, FoundPhoto, PhotoListing, listing_table
+from fovsfe.photos.lists import (
+    NO_ROW,
+    Columns,
+    find_columns,
+    is_probabilities,
+    is_sample_name,
+    probability_columns,
+    read_class_names,
+    read_table,
+    usual_columns,
 )
-from fovsfe.storage.locations import AnyPath, exists, is_dir, is_file, is_url
+from fovsfe.photos.names import Part, PhotoNames, first_few, natural, nfc, part_of
+from fovsfe.photos.passed_over import PassedOver
+from fovsfe.photos.places import Placed, parts_among, place, stem_of, without_class_called_train
+from fovsfe.photos.reader import is_archive_name, leads_out, local_path, open_archive
+from fovsfe.photos.walk import Entry, is_hidden, is_table_name, list_folder, photos_of_archive, walk_photos
+from fovsfe.storage.locations import AnyPath, exists, is_dir, is_file
 
-TRAIN_NAMES = tuple(f"train{suffix}" for suffix in ("", *ARCHIVES))
-TEST_NAMES = tuple(f"{name}{suffix}" for name in ("test_upload", "test") for suffix in ("", *ARCHIVES))
-SAMPLE_NAMES = ("sample-submission.csv", "sample_submission.csv")
-PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "photo", "id")
-LABEL_COLUMNS = ("label", "class", "category", "name")
-COLUMNS = ["id", "path", "split", "label"]
-
-LAYOUTS = (
-    "train/CLASS/PHOTO (or train.zip) with test_upload/ and sample-submission.csv, CLASS/PHOTO, "
-    "or a CSV of path and label"
+LAYOUTS = ("parts", "folders", "list")
+KNOWN_LAYOUTS = (
+    "train/CLASS/PHOTO (or train.zip) with test/ and a sample submission, train/, valid/ and test/, "
+    "CLASS/PHOTO, or a list (CSV) of photos and labels"
 )
+MAX_TABLES = 20  # of a folder, that are looked into: some programs write one for each photo
 
 
-@dataclass(frozen=True)
-class PhotoListing:
-    """The photos of a folder: their names and labels, without pixels.
-
-    `table` has one row per photo, in a fixed order; all columns are str of dtype object:
-
-    - `id`: unique; of a test photo its name in the sample submission, of a labelled photo its path in the
-      train split;
-    - `path`: under `root`; "" if the sample submission names a photo that is not there;
-    - `split`: "train" or "test";
-    - `label`: "" for test photos.
-    """
-
-    root: AnyPath
-    layout: str
-    """one of "competition", "class folders", "csv" and "shards" """
-    table: pd.DataFrame
-    class_names: tuple[str, ...]
-    """the labels that have photos, in the order of classes.csv, else in natural order"""
-    label_ids: dict[str, str]
-    """label -> what a submission writes for it"""
-    sample: pd.DataFrame | None
-    """the sample submission as it was read; None if there is none"""
-    passed_over: PassedOver = field(default_factory=PassedOver)
-    """what is in the folder, or in a list, and is not in the table"""
-
-
-def find_photos(root: AnyPath, follow_links: bool = False) -> PhotoListing:
-    """Finds the photos under `root`: a folder, an archive, or a CSV that lists photos; here or at a URL.
+def find_photos(
+    root: AnyPath,
+    follow_links: bool = False,
+    layout: str | None = None,
+    group_by: str | None = None,
+    encoding: str = "",
+) -> PhotoListing:
+    """Finds the photos under `root`: a folder, an archive, or a list of photos; here or at a URL.
 
     Args:
         root: what holds the photos.
         follow_links: whether a list, or shards, may name what is not in their folder: by an absolute path,
             by "..", or by a symbolic link. Otherwise such photos are passed over. The links of a folder that
             is searched are followed in any case.
+        layout: one of LAYOUTS, to take that reading; None for the likeliest. "parts": folders such as train
+            and test are parts, and the folders in them are labels; "folders": each folder is a label,
+            whatever its name; "list": labels are those of a list, whatever the folders are called.
+        group_by: a regular expression for paths under `root`, with "/" between folders; photos with the same
+            text in its first group belong together. None for the column "group" of a list.
+        encoding: that of lists; "" to detect it.
 
-    Raises FovsfeError, with what was found and what to do, if there is no known layout or more than one.
+    Raises FovsfeError, with what was found and what to do, if no layout fits, or names are ambiguous.
     """
-    passed_over = PassedOver()
+    if layout is not None and layout not in LAYOUTS:
+        raise UsageError(f"--layout {layout}: it can be {', '.join(LAYOUTS)}")
     if not exists(root):
         raise FovsfeError(f"{root}: there is no such file or folder; give the folder that holds the photos")
-    if is_file(root):
-        if is_archive_name(root.name):
-            return _from_archive(root, photos_of_archive(root, passed_over), passed_over)
-        if root.suffix.lower() != ".csv":
+    pattern = _compiled(group_by)
+    if not is_file(root):
+        names = [entry.name for entry in _entries(root)]
+        if shards.INDEX in names:
+            if layout or group_by:
+                raise UsageError(f"{root}: shards have their layout and groups already; leave the option out")
+            return _from_shards(root, follow_links)
+        folder = _Folder(root, root, encoding)
+        folder.search()
+    elif is_archive_name(root.name):
+        folder = _Folder(root.parent, root, encoding)
+        tables: list[str] = []
+        found = photos_of_archive(root, folder.passed_over, tables)
+        folder.photos = [f"{root.name}/{name}" for name in found]
+        folder.tables = [f"{root.name}/{name}" for name in tables]
+    elif is_table_name(root.name):
+        folder = _Folder(root.parent, root, encoding, given_list=root.name)
+        folder.photos = sorted(walk_photos(root.parent, folder.passed_over, tables=folder.tables))
+    else:
+        raise FovsfeError(
+            f"{root} is not a folder; give the folder of the photos, a zip or tar, or a CSV of them"
+        )
+    return _Reading(folder, layout, follow_links).listing(pattern)
+
+
+@dataclass
+class _Folder:
+    """What is in the folder: photos and tables, by their paths under `root`."""
+
+    root: AnyPath
+    shown: AnyPath
+    """what was given, for messages"""
+    encoding: str
+    given_list: str | None = None
+    """the list that was given instead of a folder"""
+    photos: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    unreadable: set[str] = field(default_factory=set)
+    """the tables that could not be read"""
+    _read: dict[str, pd.DataFrame | None] = field(default_factory=dict)
+
+    @cached_property
+    def names(self) -> PhotoNames:
+        """The names of all photos."""
+        return PhotoNames(self.photos)
+
+    def search(self) -> None:
+        """Walks the folder. Archives beside what was unpacked from them are not opened."""
+        skip = self._archives_to_skip()
+        self._walk(skip)
+        if skip and not self.photos:
+            self._walk({})
+        elif skip:
+            for name, reason in skip.items():
+                self.passed_over.add(reason, name)
+
+    def _walk(self, skip: Mapping[str, str]) -> None:
+        self.passed_over, self.tables = PassedOver(), []
+        self.photos = sorted(walk_photos(self.root, self.passed_over, skip, self.tables))
+        for path in self.photos:
+            if "/" not in path and is_archive_name(path) and is_file(self.root / path):
+                open_archive(self.root / path)  # is damaged: this says why
+
+    def _archives_to_skip(self) -> dict[str, str]:
+        entries = _entries(self.root)
+        folders = {entry.name for entry in entries if entry.kind == "folder"}
+        archives = [e.name for e in entries if e.kind == "file" and is_archive_name(e.name)]
+        stems = {name: stem_of(name) for name in archives}
+        if any(part_of(name) == "train" for name in (*folders, *stems.values())):
+            parts = {stem for stem in stems.values() if part_of(stem)} - folders
+            return {
+                name: reasons.BESIDE_FOLDERS if stem in folders else reasons.BESIDE_PARTS
+                for name, stem in stems.items()
+                if stem not in parts
+            }
+        return dict.fromkeys(archives, reasons.BESIDE_FOLDERS) if folders else {}
+
+    def table(self, path: str) -> pd.DataFrame | None:
+        """Returns a table; None if it cannot be read, which is told. Raises FovsfeError for a list given."""
+        if path not in self._read:
+            try:
+                self._read[path] = read_table(self.root, path, self.encoding, self.passed_over)
+            except FovsfeError as error:
+                if path == self.given_list or PurePosixPath(path).name.lower() == "classes.csv":
+                    raise
+                self.passed_over.add(reasons.UNREADABLE_TABLES, str(error).removeprefix(f"{self.root}/"))
+                self.unreadable.add(path)
+                self._read[path] = None
+        return self._read[path]
+
+
+class _Reading:
+    """One reading of a folder, from where its photos lie to the table of them."""
+
+    def __init__(self, folder: _Folder, layout: str | None, follow_links: bool) -> None:
+        self._folder, self._layout, self._follow_links = folder, layout, follow_links
+        self._root, self._shown, self._passed_over = folder.root, folder.shown, folder.passed_over
+        self._used: set[str] = set()
+        self._prefix = "" if folder.given_list else self._beginning()
+        self._names = self._class_names()
+        may_have_parts = folder.given_list is None and layout != "folders"
+        self._photos = place(folder.photos, self._prefix, may_have_parts)
+        self._sample_file = ""
+        self._use_folders = True
+
+    def listing(self, group_by: re.Pattern[str] | None) -> PhotoListing:
+        """Returns the listing. Raises FovsfeError if no layout fits."""
+        lists = self._lists()
+        applied = Lists(self._root, self._photos, self._follow_links, not self._tops(), self._passed_over)
+        for each in lists:
+            applied.apply(each)
+            self._used.add(each.path)
+        if self._folder.given_list and not applied.found:
+            raise self._nothing_listed(self._folder.given_list)
+        if self._layout is None:
+            without_class_called_train(self._photos)
+        self._drop_what_is_beside()
+        photos, unlabelled = self._labelled()
+        tested, sample = self._tested(unlabelled, {photo.label for photo in photos})
+        unlabelled = [photo for photo in unlabelled if photo.part != "test"]
+        self._tell_unlabelled(unlabelled, bool(lists))
+        if not photos and lists:
+            raise self._nothing_listed(lists[-1].path)
+        if not photos:
             raise FovsfeError(
-                f"{root} is not a folder; give the folder of the photos, a zip or tar, or a CSV of them"
+                f"{self._shown}: no labelled photos; {_inventory(self._shown)}; "
+                f"known layouts: {KNOWN_LAYOUTS}"
             )
-        return _from_csv(root.parent, root, follow_links, passed_over)
-    names = [entry.name for entry in _entries(root)]
-    if shards.INDEX in names:
-        return _from_shards(root, follow_links)
-    train = [name for name in TRAIN_NAMES if name in names]
-    test = [name for name in TEST_NAMES if name in names]
-    lists = [name for name in names if name.lower().endswith(".csv") and _is_list(root / name)]
-    folders = [n for n in names if n not in (*TRAIN_NAMES, *TEST_NAMES) and _holds_photos(root / n)]
-    if train:
-        if len(train) > 1 or len(test) > 1 or len(folders) > 1:
-            raise _several_layouts(root, [*train, *test, *_as_folders(folders)])
-        return _from_competition(root, train[0], test[0] if test else None, passed_over)
-    if len(folders) > 1 and (lists or test):
-        raise _several_layouts(root, [*_as_folders(folders), *test, *lists])
-    if len(lists) > 1:
-        raise FovsfeError(f"{root}: several lists of photos ({_first_few(lists)}); give the path of one")
-    if lists:
-        return _from_csv(root, root / lists[0], follow_links, passed_over)
-    return _from_class_folders(root, passed_over)
+        self._give_ids(photos, tested)
+        photos += tested
+        self._group(photos, group_by)
+        root = self._moved_root(photos)
+        table, class_names, label_ids = listing_table(self._shown, photos, self._names)
+        if sample is not None:
+            self._check_sample(sample, label_ids)
+        if self._folder.given_list is None:
+            for path in self._folder.tables:
+                if path not in self._used and path not in self._folder.unreadable:
+                    self._passed_over.add(reasons.UNUSED_TABLES, path)
+        layout = "parts" if self._tops() else "list" if lists else "folders"
+        reading = tuple(self._described(layout, lists, table, sample))
+        return PhotoListing(root, layout, table, class_names, label_ids, sample, self._passed_over, reading)
 
+    # ---- where the photos lie
 
-# ---- the layouts
+    def _beginning(self) -> str:
+        """Returns the folder under the root in which the layout begins, with "/" at its end, or ""."""
+        prefix = "" if self._shown == self._root else f"{self._shown.name}/"  # an archive was given
+        photos = [path[len(prefix) :] for path in self._folder.photos]
+        while len(tops := {path.partition("/")[0] for path in photos}) == 1:
+            top = tops.pop()
+            inside = [path.partition("/")[2] for path in photos]
+            if not all(inside) or (self._layout != "folders" and part_of(stem_of(top))):
+                break
+            is_deep = all("/" in path for path in inside)
+            if self._layout != "folders" and any(map(self._is_list, self._tables_in(prefix))):
+                # A list may lie above the parts; otherwise, the folders below may be anything.
+                is_above_parts = is_deep and bool(parts_among(path.partition("/")[0] for path in inside))
+                if not is_above_parts:
+                    break
+            there = f"{prefix}{top}/"
+            if not is_deep and not any(map(self._is_list, self._tables_in(there))):
+                break
+            prefix, photos = there, inside
+        return prefix
 
+    @cached_property
+    def _levels(self) -> list[str]:
+        """The folder in which the layout begins, and those above it."""
+        above = self._prefix.rstrip("/").split("/")
+        return ["/".join(above[:count]) for count in range(len(above), 0, -1)] + [""] * bool(self._prefix)
 
-def _from_competition(root: AnyPath, train: str, test: str | None, passed_over: PassedOver) -> PhotoListing:
-    names = _class_names(root / "classes.csv")
-    categories = _train_csv(root / "train.csv")
-    train_prefix, train_paths = _split_paths(root, train, passed_over)
-    name_counts = Counter(PurePosixPath(path).name for path in train_paths)
-    rows = []
-    for path in train_paths:
-        folder, _, name = _nfc(path).rpartition("/")
-        listed = categories.get(_nfc(path), categories.get(name, "") if name_counts[name] == 1 else "")
-        category = _without_archive_suffix(folder.split("/")[0]) or listed
-        if not category:
+    def _tops(self) -> dict[str, Part]:
+        """Returns the folders of parts: name -> part."""
+        return {photo.top: photo.part for photo in self._photos if photo.top and photo.part}
+
+    def _drop_what_is_beside(self) -> None:
+        """Passes over photos that are in no part although there are parts, and archives beside folders."""
+        if any(photo.part == "train" and photo.top for photo in self._photos):
+            reason, beside = reasons.BESIDE_PARTS, [p for p in self._photos if not p.top and not p.row]
+        else:
+            free = [p for p in self._photos if not p.top and not p.row and "/" in p.name]
+            packed = [photo for photo in free if self._is_packed(photo)]
+            # As they were downloaded: their photos are in the folders, too.
+            reason, beside = reasons.BESIDE_FOLDERS, packed if len(packed) < len(free) else []
+        for photo in beside:
+            self._passed_over.add(reason, photo.path)
+        left_out = set(map(id, beside))
+        self._photos[:] = [photo for photo in self._photos if id(photo) not in left_out]
+
+    def _is_packed(self, photo: Placed) -> bool:
+        top = photo.name.partition("/")[0]
+        return is_archive_name(top) and not is_dir(self._root / f"{self._prefix}{top}")
+
+    # ---- tables
+
+    def _class_names(self) -> dict[str, str]:
+        """Returns category -> label from classes.csv; empty if there is none."""
+        for path in [path for folder in self._levels for path in self._tables_in(folder)]:
+            if PurePosixPath(path).name.lower() == "classes.csv":
+                self._used.add(path)
+                table = self._folder.table(path)
+                return {} if table is None else read_class_names(self._root / path, table)
+        return {}
+
+    def _tables_in(self, folder: str) -> list[str]:
+        """Returns the tables directly in a folder, those with telling names first, at most MAX_TABLES."""
+        inside = [path for path in self._folder.tables if path.rpartition("/")[0] == folder.rstrip("/")]
+
+        def is_unnamed(path: str) -> bool:
+            name = PurePosixPath(path).name
+            return not (part_of(PurePosixPath(name).stem) or is_sample_name(name) or "class" in name.lower())
+
+        return sorted(inside, key=lambda path: (is_unnamed(path), natural(path)))[:MAX_TABLES]
+
+    def _is_list(self, path: str) -> bool:
+        columns = self._columns(path, False)
+        return columns is not None and bool(columns.label)
+
+    def _columns(self, path: str, has_labels: bool) -> Columns | None:
+        """Returns what a table says of the photos; None if it is no list of them."""
+        name = PurePosixPath(path).name
+        if is_sample_name(name) or name.lower() == "classes.csv":
+            return None
+        table = self._folder.table(path)
+        return None if table is None else find_columns(table, self._folder.names, has_labels)
+
+    def _lists(self) -> list[PhotoList]:
+        """Returns the tables that say something of the photos.
+
+        Raises FovsfeError if it is not clear which, or if the list that was given does not.
+        """
+        if self._layout == "folders":
+            return []
+        if given := self._folder.given_list:
+            table = self._folder.table(given)
+            assert table is not None
+            columns = find_columns(table, self._folder.names) or usual_columns(table)
+            if columns is None or not columns.label:
+                raise FovsfeError(
+                    f"{self._root / given}: columns {', '.join(map(str, table.columns))}; one must hold the "
+                    "path (path, file, image, id, ...) and another the label (label, class, category, ...)"
+                )
+            return [PhotoList(given, table, columns, None)]
+        tops = self._tops()
+        folders = {*self._levels, *(f"{self._prefix}{top}" for top in tops)}
+        folders |= {p.path.rpartition("/")[0] for p in self._photos if p.top and "/" not in p.name}
+        has_labels = len({photo.folder for photo in self._photos if photo.part != "test"} - {""}) > 1
+        found = []
+        for path in dict.fromkeys(path for each in sorted(folders) for path in self._tables_in(each)):
+            table, columns = self._folder.table(path), self._columns(path, has_labels)
+            top = path[len(self._prefix) :].partition("/")[0]
+            part = part_of(PurePosixPath(path).stem) or tops.get(top)
+            if table is not None and columns is not None and (columns.label or part):
+                found.append(PhotoList(path, table, columns, part))
+        return self._chosen(found, has_labels)
+
+    def _chosen(self, found: list[PhotoList], has_labels: bool) -> list[PhotoList]:
+        of_parts = [each for each in found if each.part]
+        of_all = [each for each in found if not each.part and each.columns.label]
+        if self._layout == "parts" and has_labels:
+            return [each for each in of_parts if not each.columns.label]
+        if any(each.part == "train" and each.columns.label for each in of_parts):
+            return of_parts
+        if len(of_all) > 1:
+            names = first_few(each.path for each in of_all)
+            raise FovsfeError(f"{self._shown}: several lists of photos ({names}); give the path of one")
+        return [*of_parts, *of_all]
+
+    def _nothing_listed(self, path: str) -> FovsfeError:
+        listed = [photo.path for photo in self._photos if photo.row]
+        elsewhere = self._passed_over.counts[reasons.LEADS_OUT]
+        first = (listed or self._passed_over.examples.get(reasons.LEADS_OUT) or [""])[0]
+        hint = "; --follow-links reads those elsewhere" if elsewhere else ""
+        return FovsfeError(
+            f"{self._root / path}: none of its {len(listed) + elsewhere} photos is under {self._root}; "
+            f"first: {first}{hint}"
+        )
+
+    # ---- labels, test photos and groups
+
+    def _labelled(self) -> tuple[list[FoundPhoto], list[Placed]]:
+        """Returns the labelled photos, and those without a label that are no test photos."""
+        listed = [photo for photo in self._photos if photo.row and photo.row.label and photo.part != "test"]
+        if self._layout is not None or self._folder.given_list is not None:
+            self._use_folders = self._layout in ("folders", "parts")
+        else:
+            self._use_folders = not listed or folders_are_labels(self._root, listed, self._names)
+        photos, unlabelled = [], []
+        for photo in self._photos:
+            if photo.part == "test":
+                continue
+            row, part = photo.row or NO_ROW, photo.part or "train"
+            if label := row.label or (photo.folder if self._use_folders else ""):
+                found = FoundPhoto(photo.path, part, photo.name, label, row.fold, row.group, photo.top)
+                photos.append(found)
+            else:
+                unlabelled.append(photo)
+        return photos, unlabelled
+
+    def _tested(
+        self, unlabelled: list[Placed], labels: set[str]
+    ) -> tuple[list[FoundPhoto], pd.DataFrame | None]:
+        """Returns the test photos, with the ids that the sample submission gives them, and the sample."""
+        given = [photo for photo in self._photos if photo.part == "test"]
+        tested = given or unlabelled
+        sample, found = self._sample(tested)
+        if not given:
+            tested = [
+                photo for photo in tested if photo.path in {p for paths in found.values() for p in paths}
+            ]
+            for photo in tested:
+                photo.part = "test"
+        bases = Counter(PurePosixPath(photo.name).name for photo in tested)
+        several = len({photo.top for photo in tested}) > 1
+        spelling = {paths[0]: name for name, paths in reversed(list(found.items())) if paths}
+        result = []
+        for photo in tested:
+            row = photo.row or NO_ROW
+            if row.label or photo.folder in labels:
+                self._passed_over.add(reasons.TEST_LABELS, photo.path)
+            base = PurePosixPath(photo.name).name
+            own = base if bases[base] == 1 else f"{photo.top}/{photo.name}" if several else photo.name
+            name = spelling.get(photo.path) if photo.path else photo.name
+            result.append(FoundPhoto(photo.path, "test", name or own, group=row.group))
+        there = {photo.id for photo in result}
+        missing = [name for name, paths in found.items() if not paths and name not in there]
+        return result + [FoundPhoto("", "test", name) for name in missing if given or tested], sample
+
+    def _sample(self, photos: list[Placed]) -> tuple[pd.DataFrame | None, Mapping[str, tuple[str, ...]]]:
+        """Returns the sample submission that fits best, and name in it -> photo.
+
+        Raises FovsfeError if there is a test part, and the sample names none of its photos, or names one
+        ambiguously.
+        """
+        names = PhotoNames(photo.path for photo in photos if photo.path)
+        best: tuple[int, str, pd.DataFrame, Mapping[str, tuple[str, ...]]] | None = None
+        for path in [path for folder in self._levels for path in self._tables_in(folder)]:
+            if not is_sample_name(PurePosixPath(path).name) or (table := self._folder.table(path)) is None:
+                continue
+            found = names.find_all([name for name in table.iloc[:, 0] if name.strip()])
+            count = sum(map(bool, found.values()))
+            if best is None or count > best[0]:
+                best = count, path, table, found
+        is_test_part = any(photo.part == "test" for photo in photos)
+        if best is None or (not best[0] and not is_test_part):
+            return None, {}
+        count, path, table, found = best
+        file = self._root / path
+        self._used.add(path)
+        self._sample_file = path
+        if len(table.columns) < 2:
+            raise FovsfeError(f"{file}: must have two columns, the photo and its category")
+        if len(table) and not count:
             raise FovsfeError(
-                f"{root / train_prefix / path}: is in no class folder and train.csv does not name it; "
+                f"{file}: none of its {len(found)} photos is there (found {len(photos)} test photos); "
+                "put the test photos into test/ beside it, or move the file away"
+            )
+        for name, paths in found.items():
+            if len(paths) > 1:
+                raise FovsfeError(f'{file}: "{name}" may be {first_few(paths)}; rename all but one of them')
+        return table, found
+
+    def _check_sample(self, sample: pd.DataFrame, label_ids: dict[str, str]) -> None:
+        file = self._root / self._sample_file
+        columns = [str(column) for column in sample.columns]
+        try:
+            found = probability_columns(columns, label_ids)
+        except FovsfeError as error:
+            raise FovsfeError(f"{file}: {error}") from error
+        if found is None and len(columns) > 2 and is_probabilities(sample):
+            raise FovsfeError(
+                f"{file}: has a column for each of {first_few(columns[1:])}, but the labels are "
+                f"{first_few(label_ids)}; name them alike, or give the names in classes.csv"
+            )
+
+    def _tell_unlabelled(self, photos: list[Placed], are_listed: bool) -> None:
+        if are_listed:
+            for photo in photos:
+                self._passed_over.add(reasons.NO_LABEL if photo.row else reasons.NOT_LISTED, photo.path)
+            return
+        if not photos:
+            return
+        file = self._root / photos[0].path
+        if self._tops():
+            raise FovsfeError(
+                f"{file}: is in no class folder, and no list such as train.csv names it; "
                 "move it into its class folder or away"
             )
-        if listed and names.get(listed, listed) != names.get(category, category):
+        if len(photos) == len(self._photos):
             raise FovsfeError(
-                f'{root / "train.csv"}: says "{listed}" for {path}, which is in "{category}"; correct one'
+                f"{self._shown}: {len(photos)} photos without labels; known layouts: {KNOWN_LAYOUTS}"
             )
-        rows.append((path, f"{train_prefix}/{path}", "train", category))
-    test_prefix, test_paths = _split_paths(root, test, passed_over) if test else ("", [])
-    used = (train, test, "train.csv", "classes.csv", *SAMPLE_NAMES)
-    for entry in _entries(root):
-        if entry.name not in used:
-            passed_over.add(BESIDE_PARTS, entry.name)
-    sample_file = next((root / name for name in SAMPLE_NAMES if exists(root / name)), None)
-    sample = read_csv(sample_file) if sample_file else None
-    test_rows = _test_rows(test_prefix, test_paths, sample, sample_file)
-    if {row[0] for row in rows} & {row[0] for row in test_rows}:
-        rows = [(f"train/{photo}", path, split, category) for photo, path, split, category in rows]
-    return _listing(root, "competition", rows, test_rows, names, sample, passed_over)
+        raise FovsfeError(f"{file}: is beside the class folders, in none of them; move it into one or away")
 
+    def _give_ids(self, photos: list[FoundPhoto], tested: list[FoundPhoto]) -> None:
+        """Puts the folder of its part before an id, if there are several, or a test photo has that id."""
+        taken = {photo.id for photo in tested}
+        if len({photo.top for photo in photos}) > 1 or any(photo.id in taken for photo in photos):
+            for photo in photos:
+                photo.id = f"{photo.top or 'train'}/{photo.id}"
 
-def _from_class_folders(root: AnyPath, passed_over: PassedOver) -> PhotoListing:
-    paths = sorted(walk_photos(root, passed_over))
-    tops = dict.fromkeys(path.partition("/")[0] for path in paths)
-    archives = [top for top in tops if is_archive_name(top) and not is_dir(root / top)]
-    if archives == list(tops) and len(archives) == 1:
-        return _from_archive(root / archives[0], [path.partition("/")[2] for path in paths], passed_over)
-    if any("/" in path and path.partition("/")[0] not in archives for path in paths):
-        for archive in archives:  # as they were downloaded: their photos are in the folders, too
-            passed_over.add(BESIDE_FOLDERS, archive)
-        paths = [path for path in paths if path.partition("/")[0] not in archives]
-    for path in paths:
-        if "/" not in path and any("/" in other for other in paths):
-            raise FovsfeError(
-                f"{root / path}: is beside the class folders, in none of them; move it into one or away"
-            )
-    rows = [
-        (path, path, "train", _nfc(_without_archive_suffix(top) if top in archives else top))
-        for path in paths
-        for top, slash, _ in [path.partition("/")]
-        if slash
-    ]
-    if paths and not rows:
-        raise FovsfeError(f"{root}: {len(paths)} photos without labels; known layouts: {LAYOUTS}")
-    names = _class_names(root / "classes.csv")
-    return _listing(root, "class folders", rows, [], names, None, passed_over)
+    def _group(self, photos: list[FoundPhoto], pattern: re.Pattern[str] | None) -> None:
+        if pattern is None:
+            return
+        for photo in photos:
+            match = pattern.search(nfc(photo.path))
+            photo.group = (match[1] or "") if match else ""
+            if not photo.group and photo.path and photo.part != "test":
+                self._passed_over.add(reasons.UNGROUPED, photo.path)
+        if not any(photo.group for photo in photos):
+            raise UsageError(f"--group-by {pattern.pattern}: matches no photo, such as {photos[0].path}")
 
-
-def _from_archive(archive: AnyPath, paths: list[str], passed_over: PassedOver) -> PhotoListing:
-    """Returns the photos of an archive with a folder for each label, at its top or in one folder more.
-
-    `paths` are the photos, by their names in the archive.
-    """
-    root, prefix = archive.parent, archive.name
-    while len({path.split("/")[0] for path in paths}) == 1 and all(path.count("/") > 1 for path in paths):
-        top = paths[0].split("/")[0]
-        prefix, paths = f"{prefix}/{top}", [path.partition("/")[2] for path in paths]
-    tops = {path.split("/")[0] for path in paths}
-    if tops & {*TRAIN_NAMES, *TEST_NAMES}:
-        raise FovsfeError(f"{archive}: has the parts of a data set ({_first_few(sorted(tops))}); unpack it")
-    if paths and not any("/" in path for path in paths):
-        raise FovsfeError(f"{archive}: {len(paths)} photos without labels; known layouts: {LAYOUTS}")
-    for path in paths:
-        if "/" not in path:
-            raise FovsfeError(f"{archive}: {path} is beside the class folders, in none of them; pack it anew")
-    rows = [(path, f"{prefix}/{path}", "train", _nfc(path.split("/")[0])) for path in paths]
-    names = _class_names(root / "classes.csv")
-    return _listing(root, "class folders", rows, [], names, None, passed_over)
-
-
-def _from_csv(root: AnyPath, file: AnyPath, follow_links: bool, passed_over: PassedOver) -> PhotoListing:
-    table = read_csv(file)
-    path_column, label_column = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)
-    if path_column is None or label_column is None:
-        raise FovsfeError(
-            f"{file}: columns {', '.join(map(str, table.columns))}; one must hold the path "
-            f"({', '.join(PATH_COLUMNS)}) and another the label ({', '.join(LABEL_COLUMNS)})"
-        )
-    names = _PhotoNames(sorted(walk_photos(root, passed_over)))
-    label_of: dict[str, str] = {}
-    rows, found = [], 0
-    for line, (written, label) in enumerate(zip(table[path_column], table[label_column], strict=True), 2):
-        name, label = written.strip(), _nfc(label.strip())
-        if not name or not label:
-            raise FovsfeError(f"{file}: row {line} has no {'label' if name else 'path'}; fill it in")
-        path = names.find(name) or _path_under(root, name)
-        is_outside = leads_out(path) or _is_linked_out(root, path)
-        if is_outside and (not follow_links or is_url(path) or local_path(root) is None):
-            passed_over.add(LEADS_OUT, written)
-            continue
-        if path in label_of:
-            if label_of[path] != label:
-                raise FovsfeError(
-                    f'{file}: {path} has two labels, "{label_of[path]}" and "{label}"; keep one'
-                )
-            continue
-        label_of[path] = label
-        found += path in names or exists(root / path)
-        rows.append((path, path, "train", label))
-    if not found and (rows or passed_over.counts[LEADS_OUT]):
-        first = rows[0][1] if rows else passed_over.examples[LEADS_OUT][0]
-        hint = "; --follow-links reads those elsewhere" if passed_over.counts[LEADS_OUT] else ""
-        raise FovsfeError(f"{file}: none of its {len(table)} photos is under {root}; first: {first}{hint}")
-    class_names = _class_names(root / "classes.csv")
-    outside = [path for path in label_of if leads_out(path)]
-    if outside and (here := local_path(root)):  # under a folder that holds all of them, paths lead down only
+    def _moved_root(self, photos: list[FoundPhoto]) -> AnyPath:
+        """Returns a folder that has photos elsewhere as well, under which paths lead down only."""
+        outside = [photo.path for photo in photos if leads_out(photo.path)]
+        here = local_path(self._root)
+        if not outside or here is None:
+            return self._root
         root = Path(os.path.commonpath([here, *outside]))
-        rows = [(photo, os.path.relpath(here / path, root), part, label) for photo, path, part, label in rows]
-    return _listing(root, "csv", rows, [], class_names, None, passed_over)
+        for photo in photos:
+            if photo.path:
+                photo.path = os.path.relpath(here / photo.path, root)
+        return root
+
+    # ---- in words
+
+    def _described(
+        self, layout: str, lists: list[PhotoList], table: pd.DataFrame, sample: pd.DataFrame | None
+    ) -> Iterator[str]:
+        """Yields how the folder was read, line by line."""
+        where = f" in {self._prefix}" if self._prefix else ""
+        tops = sorted(self._tops().items(), key=lambda each: ("train", "val", "test").index(each[1]))
+        parts = ", ".join(f"{folder}/ is {part}" for folder, part in tops)
+        yield f"layout: {layout}{where}" + (f" ({parts})" if parts else "")
+        listed = [f"{each.path} ({each.columns.described()})" for each in lists if each.columns.label]
+        has_folders = any(p.folder and not p.row and p.part != "test" for p in self._photos)
+        sources = [*listed, *(["the names of folders"] if self._use_folders and has_folders else [])]
+        yield f"labels: from {' and '.join(sources)}"
+        labelled = table[table["split"] == "train"]
+        if (validating := int((labelled["given_fold"] != "").sum())) and validating < len(labelled):
+            yield (
+                f"validation: {validating} photos are given, and held out; "
+                "--set split.given=pool divides all labelled photos instead"
+            )
+        elif validating:
+            count = labelled["given_fold"].nunique()
+            yield f"validation: {count} folds are given by the list; --set split.given=pool makes new ones"
+        if sample is not None:
+            yield f"sample submission: {self._sample_file}, {len(sample)} rows"
+        if (groups := labelled.loc[labelled["together"] != "", "together"]).size:
+            yield f"groups: {groups.nunique()}, each on one side of every split"
+        folders = {photo.folder for photo in self._photos if photo.part != "test"} - {""}
+        if self._layout is None and len(folders) > 1 and (layout == "parts" or listed):
+            yield "other reading: --layout folders takes each folder for a label"
 
 
 def _from_shards(root: AnyPath, follow_links: bool) -> PhotoListing:
     index, table = shards.read_shards(root)
-    if not follow_links and any(_is_linked_out(root, shard.name) for shard in index.shards):
+    if not follow_links and any(is_linked_out(root, shard.name) for shard in index.shards):
         raise FovsfeError(f"{root}: shards are links that lead out of the folder; --follow-links reads them")
-    sample = next((read_csv(root / name) for name in SAMPLE_NAMES if exists(root / name)), None)
-    return PhotoListing(root, "shards", table[COLUMNS], tuple(index.class_names), index.label_ids, sample)
-
-
-def _listing(
-    root: AnyPath,
-    layout: str,
-    train: list[tuple[str, str, str, str]],
-    test: list[tuple[str, str, str, str]],
-    names: dict[str, str],
-    sample: pd.DataFrame | None,
-    passed_over: PassedOver,
-) -> PhotoListing:
-    """Checks what every layout must have and returns the listing; `names`: category -> label."""
-    if not train:
-        raise FovsfeError(f"{root}: no labelled photos; {_inventory(root)}; known layouts: {LAYOUTS}")
-    ids = {name: category for category, name in names.items()}
-    counts: Counter[str] = Counter()
-    rows = []
-    for photo, path, split, category in train:
-        if names and category not in names and category not in ids:
-            raise FovsfeError(f'{root / "classes.csv"}: lacks the category "{category}" (of {path}); add it')
-        label = names.get(category, category)
-        counts[label] += 1
-        rows.append((photo, path, split, label))
-    class_names = tuple(name for name in ids if name in counts) or tuple(sorted(counts, key=_natural))
-    if len(class_names) == 1:
-        raise FovsfeError(
-            f'{root}: only one label, "{class_names[0]}", with {counts[class_names[0]]} photos; '
-            "at least two are needed, each a folder directly under the one that you give"
-        )
-    single = [label for label in class_names if counts[label] == 1]
-    if single:
-        raise FovsfeError(
-            f"{root}: a single photo of {_first_few(single)}, which cannot be both trained on and validated; "
-            "add photos or remove the label"
-        )
-    rows = sorted(rows, key=lambda row: _natural(row[0])) + sorted(test, key=lambda row: _natural(row[0]))
-    _check_names(root, rows)
-    table = pd.DataFrame(rows, columns=pd.Index(COLUMNS), dtype=object)
+    file = root / shards.SAMPLE
+    sample = read_table(root, shards.SAMPLE, "utf-8", PassedOver()) if exists(file) else None
     return PhotoListing(
         root,
-        layout,
-        table,
-        class_names,
-        {label: ids.get(label, label) for label in class_names},
+        "shards",
+        table.assign(together=pd.Series("", table.index, dtype=object))[COLUMNS],
+        tuple(index.class_names),
+        index.label_ids,
         sample,
-        passed_over,
+        reading=(f"layout: shards, packed from {index.layout}",),
     )
 
 
-def _test_rows(
-    prefix: str, paths: list[str], sample: pd.DataFrame | None, file: AnyPath | None
-) -> list[tuple[str, str, str, str]]:
-    names = Counter(PurePosixPath(path).name for path in paths)
-    ids = {path: PurePosixPath(path).name for path in paths}
-    ids = {path: name if names[name] == 1 else path for path, name in ids.items()}
-    missing = []
-    if sample is not None:
-        if len(sample.columns) < 2:
-            raise FovsfeError(f"{file}: must have two columns, the photo and its category")
-        photo_names = _PhotoNames(paths)
-        for name in dict.fromkeys(sample.iloc[:, 0]):
-            path = photo_names.find(name)
-            if path is None:
-                missing.append((name, "", "test", ""))
-            else:
-                ids[path] = name
-        if len(sample) and len(missing) == sample.iloc[:, 0].nunique():
-            raise FovsfeError(
-                f"{file}: none of its {len(missing)} photos is there (found {len(paths)} test photos); "
-                "put the test photos into test_upload/ beside it, or move the file away"
-            )
-    return [(ids[path], f"{prefix}/{path}", "test", "") for path in paths] + missing
-
-
-# ---- folders and archives
-
-
-def _split_paths(root: AnyPath, name: str, passed_over: PassedOver) -> tuple[str, list[str]]:
-    """Returns the folder of a split under `root` and the paths of its photos in it.
-
-    Folders and archives that hold one folder more, such as train/train, are looked through.
-    """
-    prefix, found = name, PassedOver()
-    if is_archive_name(name) and not is_dir(root / name):
-        paths = photos_of_archive(root / name, passed_over)
-    else:
-        paths = list(walk_photos(root / name, found))
-        passed_over.add_all(found, name)
-    inside = {path.split("/")[0] for path in paths if "/" in path}
-    if len(inside) == 1 and inside <= {"train", "test", "test_upload"} and all("/" in path for path in paths):
-        top = inside.pop()
-        prefix, paths = f"{name}/{top}", [path.partition("/")[2] for path in paths]
-    return prefix, sorted(paths)
+def _compiled(group_by: str | None) -> re.Pattern[str] | None:
+    if group_by is None:
+        return None
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise UsageError(f"--group-by {group_by}: no regular expression ({error})") from error
+    if not pattern.groups:
+        raise UsageError(f"--group-by {group_by}: has no group; put what photos share into parentheses")
+    return pattern
 
 
 def _entries(folder: AnyPath) -> list[Entry]:
     return [entry for entry in list_folder(folder) if not is_hidden(entry.name)]
 
 
-def _holds_photos(folder: AnyPath) -> bool:
-    unused = PassedOver()
-    return is_dir(folder) and any(is_photo(folder, each, unused, "") for each in _entries(folder))
-
-
-def _path_under(root: AnyPath, written: str) -> str:
-    """Returns a path of a list as one under `root` if it leads there, and else as an absolute one."""
-    name = written.replace("\\", "/")
-    if (here := local_path(root)) is None or is_url(name):
-        return name if is_url(name) else os.path.normpath(name)
-    path = os.path.normpath(here / name)
-    return os.path.relpath(path, here) if Path(path).is_relative_to(here) else path
-
-
-def _is_linked_out(root: AnyPath, path: str) -> bool:
-    """Returns whether links on the way lead a path out of its folder. At a URL there are none."""
-    here = local_path(root)
-    return here is not None and not (here / path).resolve().is_relative_to(here.resolve())
-
-
-def _without_archive_suffix(name: str) -> str:
-    return next((name[: -len(suffix)] for suffix in ARCHIVES if name.lower().endswith(suffix)), name)
-
-
 def _inventory(root: AnyPath) -> str:
+    if not is_dir(root):
+        return "found nothing else"
     entries = _entries(root)
     suffixes = Counter(PurePosixPath(e.name).suffix or e.name for e in entries if e.kind == "file")
     folders = [entry.name for entry in entries if entry.kind == "folder"]
     files = [f"{count} {suffix}" for suffix, count in suffixes.most_common(3)]
-    return f"found folders {_first_few(folders) if folders else 'none'}, files {', '.join(files) or 'none'}"
-
-
-class _PhotoNames:
-    """Finds photos by path, file name, or file name without its suffix, which is how CSV files name them."""
-
-    def __init__(self, paths: Iterable[str]) -> None:
-        self.exact: dict[str, str] = {}
-        self.loose: dict[str, str | None] = {}
-        for path in paths:
-            self.exact[_nfc(path)] = path
-            for key in {PurePosixPath(path).name, PurePosixPath(path).stem, path.rpartition(".")[0]}:
-                self.loose[_nfc(key)] = None if _nfc(key) in self.loose else path  # ambiguous: it finds none
-
-    def __contains__(self, path: str) -> bool:
-        return _nfc(path) in self.exact
-
-    def find(self, written: str) -> str | None:
-        """Returns the path of the photo that `written` names; None if there is none, or more than one."""
-        for spelling in (written, written.replace("\\", "/")):
-            name = _nfc(str(PurePosixPath(spelling)))
-            if path := self.exact.get(name) or self.loose.get(name):
-                return path
-        return None
-
-
-# ---- CSV files
-
-
-def read_csv(file: AnyPath) -> pd.DataFrame:
-    """Reads a CSV as str: UTF-8 (with or without BOM) or cp1251, with commas, semicolons or tabs.
-
-    Raises FovsfeError if it cannot be read.
-    """
-    try:
-        data = read_file(file)
-    except OSError as error:
-        raise FovsfeError(f"{file}: cannot be read ({error.strerror or error})") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1251", errors="replace")
-    first = text.split("\n", 1)[0]
-    separator = max(",;\t", key=first.count)
-    try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            dtype=object,
-            na_filter=False,
-            index_col=False,
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise FovsfeError(f"{file}: cannot be read as a table ({str(error).strip()}); repair it") from error
-    return table.rename(columns=lambda name: str(name).strip())
-
-
-def _column(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
-    by_name = {str(column).lower(): str(column) for column in table.columns}
-    return next((by_name[name] for name in names if name in by_name), None)
-
-
-def _is_list(file: AnyPath) -> bool:
-    if file.name in SAMPLE_NAMES or file.name == "classes.csv" or not is_file(file):
-        return False
-    table = read_csv(file)
-    return _column(table, PATH_COLUMNS) is not None and _column(table, LABEL_COLUMNS) is not None
-
-
-def _class_names(file: AnyPath) -> dict[str, str]:
-    """Returns category -> label from classes.csv; empty if there is none."""
-    if not exists(file):
-        return {}
-    table = read_csv(file)
-    ids, names = _column(table, ("category", "id", "class")), _column(table, ("name", "label"))
-    if ids is None or names is None:
-        raise FovsfeError(f"{file}: needs the columns Category and Name; it has {', '.join(table.columns)}")
-    pairs = [(_nfc(i.strip()), _nfc(n.strip())) for i, n in zip(table[ids], table[names], strict=True)]
-    for column, values in ((ids, [i for i, _ in pairs]), (names, [n for _, n in pairs])):
-        twice = [value for value, count in Counter(values).items() if count > 1]
-        if twice:
-            raise FovsfeError(f"{file}: {column} {_first_few(twice)} is in several rows; keep one")
-    return dict(pairs)
-
-
-def _train_csv(file: AnyPath) -> dict[str, str]:
-    """Returns photo -> category from train.csv, for photos in no class folder; empty if there is none."""
-    if not exists(file):
-        return {}
-    table = read_csv(file)
-    ids, categories = _column(table, PATH_COLUMNS), _column(table, LABEL_COLUMNS)
-    if ids is None or categories is None:
-        raise FovsfeError(f"{file}: needs the columns Id and Category; it has {', '.join(table.columns)}")
-    return {_nfc(i): _nfc(c) for i, c in zip(table[ids], table[categories], strict=True)}
-
-
-# ---- names
-
-
-def _check_names(root: AnyPath, rows: list[tuple[str, str, str, str]]) -> None:
-    for photo, path, _, label in rows:
-        for text in (photo, path, label):
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise FovsfeError(f"{root}: the name {text!r} is not valid UTF-8; rename it") from None
-    twice = [photo for photo, count in Counter(row[0] for row in rows).items() if count > 1]
-    if twice:
-        raise FovsfeError(f"{root}: several photos are named {_first_few(twice)}; give each its own name")
-
-
-def _several_layouts(root: AnyPath, found: list[str]) -> FovsfeError:
-    return FovsfeError(
-        f"{root}: several layouts at once ({_first_few(found)}); remove all but one, or give the path of one"
-    )
-
-
-def _as_folders(names: list[str]) -> list[str]:
-    return [f"{name}/" for name in names]
-
-
-def _first_few(names: Iterable[str]) -> str:
-    quoted = [f'"{name}"' for name in names]
-    return ", ".join(quoted[:3]) + (f" and {len(quoted) - 3} more" if len(quoted) > 3 else "")
-
-
-def _natural(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Returns a sort key for the natural order, in which "2" comes before "10"."""
-    parts = re.split(r"([0-9]+)", text.casefold())
-    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p), text
-
-
-def _nfc(text: str) -> str:
-    """Returns one spelling for letters that have two: й is one character, or и and a breve, as on macOS."""
-    return unicodedata.normalize("NFC", text)
+    return f"found folders {first_few(folders) if folders else 'none'}, files {', '.join(files) or 'none'}"

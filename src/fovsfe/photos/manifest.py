@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fovsfe.arrays import Ints
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
-from fovsfe.photos.layouts import PhotoListing
+from fovsfe.photos.listing import PhotoListing
 from fovsfe.storage.locations import AnyPath, as_path
 from fovsfe.tables import plain_texts, write_csv
 

@@ -22,9 +22,9 @@ from fovsfe.arrays import Ints
 from fovsfe.callbacks import Progress
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import SUFFIXES
-from fovsfe.photos.layouts import PhotoListing
+from fovsfe.photos.listing import PhotoListing
 from fovsfe.photos.reader import read_bytes, read_file
-from fovsfe.photos.shards import COLUMNS, FINDINGS, FORMAT, INDEX, MANIFEST, Shard, ShardIndex
+from fovsfe.photos.shards import COLUMNS, FINDINGS, FORMAT, INDEX, MANIFEST, SAMPLE, Shard, ShardIndex
 from fovsfe.storage.locations import AnyPath, exists
 from fovsfe.storage.retry import retry
 from fovsfe.storage.transfer import upload
@@ -83,7 +83,7 @@ def pack_shards(
     _put_text(out, MANIFEST, manifest.to_csv(index=False, lineterminator="\n"))
     _put_text(out, FINDINGS, json.dumps(list(findings), ensure_ascii=False, indent=1) + "\n")
     if photos.sample is not None:
-        _put_text(out, "sample-submission.csv", photos.sample.to_csv(index=False, lineterminator="\n"))
+        _put_text(out, SAMPLE, photos.sample.to_csv(index=False, lineterminator="\n"))
     _put_text(out, INDEX, index.model_dump_json(indent=1) + "\n")
     _remove_leftovers(out, {shard.name for shard in packed})
     return index

@@ -20,6 +20,15 @@ GUESSED_NAMES = "names in zips whose letters are a guess: the zip does not say i
 LEADS_OUT = "lead out of their folder, and are refused: --follow-links reads those of a list"
 UNREADABLE = "folders that cannot be read: check their permissions"
 EMPTY = "no photo in"
+UNUSED_TABLES = "tables that are no lists of these photos, or beside the list that is used"
+UNREADABLE_TABLES = "tables that cannot be read"
+ENCODING = "lists in another encoding than UTF-8"
+GUESSED_ENCODING = "lists whose encoding is a guess: --encoding gives another"
+NOT_LISTED = "photos that no list names, and no folder of a label has"
+NO_LABEL = "photos of a list without a label, or with several"
+TEST_LABELS = "test photos whose labels are not used: they are predicted as all test photos are"
+UNGROUPED = "photos that --group-by does not match: each is a group of its own"
+POSSIBLE_GROUPS = "columns of a list that may say which photos belong together, and are not used"
 
 SEVERITIES = {
     GUESSED_NAMES: "warning",
@@ -27,6 +36,12 @@ SEVERITIES = {
     LEADS_OUT: "error",
     UNREADABLE: "error",
     EMPTY: "error",
+    UNREADABLE_TABLES: "error",
+    GUESSED_ENCODING: "warning",
+    NOT_LISTED: "warning",
+    NO_LABEL: "warning",
+    UNGROUPED: "warning",
+    POSSIBLE_GROUPS: "warning",
 }
 """those of the reasons that are not just for information"""
 

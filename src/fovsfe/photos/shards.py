@@ -20,12 +20,15 @@ from fovsfe.files import open_regular
 from fovsfe.photos.reader import leads_out, local_copy, read_file
 from fovsfe.storage.locations import AnyPath
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "shards.json"
 MANIFEST = "photos.csv"
 FINDINGS = "audit.json"
-COLUMNS = ["id", "path", "split", "label", "group", "fault", "width", "height", "sha256", "phash"]
-_TEXTS = ("id", "path", "split", "label", "fault", "sha256", "phash")
+SAMPLE = "sample-submission.csv"
+COLUMNS = [
+    "id", "path", "split", "label", "given_fold", "group", "fault", "width", "height", "sha256", "phash",
+]  # fmt: skip
+_TEXTS = ("id", "path", "split", "label", "given_fold", "fault", "sha256", "phash")
 
 
 class Shard(BaseModel):

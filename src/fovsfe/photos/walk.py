@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
@@ -31,6 +31,7 @@ _OTHER_SUFFIXES = {
     ".avi", ".mkv", ".webm", ".mp3", ".wav", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw",
     ".orf", ".rw2", ".raf", ".pef", ".exe", ".dll", ".so", ".lnk", ".url",
 }  # fmt: skip
+TABLE_SUFFIXES = (".csv", ".tsv", ".json")
 _OTHER_ARCHIVES = (".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".tbz2", ".txz")
 
 
@@ -49,7 +50,12 @@ class Entry:
     """whether it is known to be a file of no bytes, of which a bucket would refuse to give the first"""
 
 
-def walk_photos(folder: AnyPath, passed_over: PassedOver) -> Iterator[str]:
+def walk_photos(
+    folder: AnyPath,
+    passed_over: PassedOver,
+    skip: Container[str] = (),
+    tables: list[str] | None = None,
+) -> Iterator[str]:
     """Yields the photos under a folder, as paths in it: at any depth, and in zips and tars.
 
     A photo is told by its name or, if that has no known suffix, by its first bytes. A folder or a link with
@@ -61,6 +67,8 @@ def walk_photos(folder: AnyPath, passed_over: PassedOver) -> Iterator[str]:
     Args:
         folder: here or at a URL.
         passed_over: is told of everything that is not yielded.
+        skip: paths in the folder that are not looked into, and that `passed_over` is not told of.
+        tables: gets the paths of files that may be lists of photos, instead of `passed_over`.
 
     Raises FovsfeError if `folder` itself cannot be read, or a URL cannot be reached.
     """
@@ -82,19 +90,27 @@ def walk_photos(folder: AnyPath, passed_over: PassedOver) -> Iterator[str]:
         folders: list[str] = []
         for entry in entries:
             path = f"{under}/{entry.name}" if under else entry.name
+            if path in skip:
+                continue
             if is_hidden(entry.name):
                 passed_over.add(reasons.HIDDEN, path)
+            elif tables is not None and entry.kind == "file" and is_table_name(entry.name):
+                tables.append(path)
             elif entry.kind == "folder" and not is_photo_name(entry.name):
                 (linked if entry.is_link else folders).append(path)
             elif entry.kind == "file" and is_archive_name(entry.name):
-                yield from _photos_of_archive(location / entry.name, path, passed_over)
+                yield from _photos_of_archive(location / entry.name, path, passed_over, tables)
             elif is_photo(location, entry, passed_over, path):
                 yield path
         waiting.extend(reversed(folders))
 
 
-def photos_of_archive(location: AnyPath, passed_over: PassedOver) -> list[str]:
+def photos_of_archive(
+    location: AnyPath, passed_over: PassedOver, tables: list[str] | None = None
+) -> list[str]:
     """Returns the photos in a zip or tar, by name; `passed_over` is told of everything else in it.
+
+    `tables` gets the names of files that may be lists of photos, instead of `passed_over`.
 
     Raises FovsfeError if the archive cannot be read.
     """
@@ -103,7 +119,12 @@ def photos_of_archive(location: AnyPath, passed_over: PassedOver) -> list[str]:
     except OSError as error:
         raise FovsfeError(f"{location}: cannot be read ({error.strerror or error})") from error
     passed_over.add_all(archive.passed_over, location.name)
-    return [name for name in archive.names if _is_entry_a_photo(archive, name, passed_over, location.name)]
+    names = archive.names
+    if tables is not None:
+        found = {name for name in names if is_table_name(name) and not any(map(is_hidden, name.split("/")))}
+        tables.extend(sorted(found))
+        names = [name for name in names if name not in found]
+    return [name for name in names if _is_entry_a_photo(archive, name, passed_over, location.name)]
 
 
 def list_folder(folder: AnyPath) -> list[Entry]:
@@ -148,6 +169,11 @@ def is_photo_name(name: str) -> bool:
     return _suffix(name) in SUFFIXES
 
 
+def is_table_name(name: str) -> bool:
+    """Returns whether a file of this name may be a list of photos."""
+    return _suffix(name) in TABLE_SUFFIXES
+
+
 def is_hidden(name: str) -> bool:
     """Returns whether a file or folder of this name is hidden, or the system's, and so is no photo."""
     return name.startswith(".") or name.lower() in _SYSTEM
@@ -157,15 +183,19 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _photos_of_archive(location: AnyPath, path: str, passed_over: PassedOver) -> Iterator[str]:
-    found = PassedOver()
+def _photos_of_archive(
+    location: AnyPath, path: str, passed_over: PassedOver, tables: list[str] | None
+) -> Iterator[str]:
+    found, found_tables = PassedOver(), None if tables is None else list[str]()
     try:
-        names = photos_of_archive(location, found)
+        names = photos_of_archive(location, found, found_tables)
     except BadArchive:
         yield path
         return
     above = path.rpartition("/")[0]
     passed_over.add_all(found, above)
+    if tables is not None:
+        tables.extend(f"{path}/{name}" for name in found_tables or ())
     yield from (f"{path}/{name}" for name in names)
 
 

@@ -69,6 +69,21 @@ FINDING_KINDS = {
         "Exact duplicates",
         "The same file under several names. All copies are kept on the same side of every split.",
     ),
+    "across parts": (
+        "Copies across the parts",
+        "Photos to train on of which a copy, or another photo of their group, is in the validation part. They"
+        " validate as well, so that the accuracy stays honest.",
+    ),
+    "possible groups": (
+        "Photos that may belong together",
+        "Several photos of one thing should be on one side of every split, or the accuracy is too good to be"
+        ' true. A column "group" of the list, or --group-by, keeps them together.',
+    ),
+    "doubtful encoding": (
+        "Doubtful letters",
+        "A list does not say in which encoding it is. If letters came out wrong, save it as UTF-8, or give"
+        " --encoding.",
+    ),
     "doubtful names": (
         "Doubtful names",
         "Names in a zip may have come out wrong. Unpack it, or pack it anew with names in UTF-8.",
@@ -80,6 +95,10 @@ FINDING_KINDS = {
     "read as": (
         "Unusual files",
         "They can be used; this is how they were read.",
+    ),
+    "encoding": (
+        "Encodings",
+        "Lists that are not in UTF-8, and what they were read as.",
     ),
     "passed over": (
         "Passed over",

@@ -1,0 +1,149 @@
+"""Text of files from outside, whatever encoding it is in: detected, said if it is a guess, never garbled."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from fovsfe.errors import FovsfeError
+
+_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Those that programs of the last thirty years write by default, the common before the rare.
+_CANDIDATES = (
+    "cp1252", "cp1251", "cp1250", "cp1254", "cp1257", "cp1253", "cp932", "gb18030", "big5", "cp949",
+    "cp866", "koi8_r", "mac_roman", "cp850",
+)  # fmt: skip
+BROKEN = "\ufffd"
+_DETECTED_BYTES = 2**18  # of which an encoding is told: more does not make it more certain
+_WORD = re.compile(r"(?:[^\W\d_]|[¢£€¥§©®™°¹²³·•×¡¿])+|[^\x00-\x7f]")  # "£ada" is one, and is no word
+_SIGNS = re.compile("[№«»„“”‘’‚–—…\xa0¢£€¥§©®™°¹²³·•×¡¿]+")
+_AFTER_A_WORD = "®™°²³"
+_LIKELY = 0.9  # of the words with other letters than ASCII's, that must be words in an encoding
+_WHOLE = 4  # valid characters for each broken byte, from which a text is UTF-8 that was damaged
+_EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "FULLWIDTH", "IDEOGRAPHIC"}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The text of a file."""
+
+    text: str
+    """without a byte order mark, and with BROKEN for what is no text"""
+    encoding: str
+    doubt: str = ""
+    """in a few words, why the encoding is a guess; "" if it is certain"""
+
+
+def decode_unicode(data: bytes) -> str:
+    """Returns UTF-8 or, by its byte order mark, UTF-16 or UTF-32, as Notepad and PowerShell write it.
+
+    Raises UnicodeDecodeError if it is neither.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    return data.decode(encoding)
+
+
+def decode_text(data: bytes, encoding: str = "") -> Decoded:
+    """Returns the text of a file of any common encoding; `encoding` is that to take, "" to detect it.
+
+    A byte order mark and valid UTF-8 are certain. Otherwise those encodings come into question in which the
+    words with other letters than ASCII's are words: letters of one script, small or capital as in words. Of
+    these, charset-normalizer tells the likeliest, and there is a doubt if the text differs in another.
+
+    Raises FovsfeError, without the file's name, if no encoding fits.
+    """
+    if encoding:
+        try:
+            return Decoded(data.decode(encoding).removeprefix("\ufeff"), encoding)
+        except (UnicodeDecodeError, LookupError) as error:
+            raise FovsfeError(f"is not in the encoding {encoding} ({error}); give another") from error
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            try:
+                return Decoded(data.decode(name), name)
+            except UnicodeDecodeError as error:
+                raise FovsfeError(f"begins as {name.upper()} but is damaged ({error})") from error
+    if b"\0" in data:
+        return _decode_utf16(data)
+    text = data.decode(errors="replace")
+    broken = text.count(BROKEN) - data.count(BROKEN.encode())
+    if not broken:
+        return Decoded(text, "utf-8")
+    if sum(not letter.isascii() for letter in text) - broken >= _WHOLE * broken:
+        return Decoded(text, "utf-8", f"all of it is UTF-8, except in {broken} places")
+    return _detected(data)
+
+
+def _decode_utf16(data: bytes) -> Decoded:
+    """Returns UTF-16 without a byte order mark: half of the bytes of its ASCII characters are zeros."""
+    name = "utf-16-le" if data[1::2].count(0) >= data[::2].count(0) else "utf-16-be"
+    try:
+        return Decoded(data.decode(name), name)
+    except UnicodeDecodeError as error:
+        raise FovsfeError("is no text: it has bytes of zero, and is not UTF-16") from error
+
+
+def _detected(data: bytes) -> Decoded:
+    beginning = data[:_DETECTED_BYTES].rpartition(b"\n")[0] or data
+    words = {name: _words(beginning, name) for name in _CANDIDATES}
+    likely = {
+        name: found
+        for name, found in words.items()
+        if found and sum(map(_is_word, found)) >= _LIKELY * len(found)
+    }
+    from charset_normalizer import from_bytes  # few files need it, and it takes a while to load
+
+    # What the detector thinks of each, the best first; it leaves out those that read like a better one.
+    ranked = [match.encoding for match in from_bytes(beginning, cp_isolation=list(likely))] if likely else []
+    order = sorted(likely, key=lambda name: ranked.index(name) if name in ranked else len(ranked))
+    for name in order:
+        try:
+            text = data.decode(name)
+        except UnicodeDecodeError:  # further on
+            continue
+        same = next(each for each in _CANDIDATES if words[each] == words[name])
+        others = [each for each in likely if likely[each] != likely[name]]
+        unlike = next((each for each in others if each in order), None)
+        doubt = ""
+        if unlike is not None:
+            one, other = next(
+                (a, b) for a, b in zip(likely[name], likely[unlike] + likely[name], strict=False) if a != b
+            )
+            doubt = f'"{one}" is "{other}" in {unlike}'
+        return Decoded(text, same, doubt)
+    raise FovsfeError("is in an encoding that is not recognised; save it as UTF-8, or give its encoding")
+
+
+def _words(data: bytes, encoding: str) -> list[str]:
+    """Returns the words with other characters than ASCII's, none if it is not in that encoding."""
+    try:
+        found = _WORD.findall(data.decode(encoding))
+    except UnicodeDecodeError:
+        return []
+    return list(dict.fromkeys(word for word in found if not word.isascii()))
+
+
+def _is_word(word: str) -> bool:
+    if _SIGNS.fullmatch(word):
+        return True
+    word = word.rstrip(_AFTER_A_WORD).lstrip("¡¿")
+    if not word.isalpha():
+        return False
+    scripts = {unicodedata.name(letter, "?").split()[0] for letter in word}
+    if scripts <= _EAST_ASIAN or scripts == {"HANGUL"}:
+        return True
+    if len(scripts) > 1 or not scripts <= {"LATIN", "CYRILLIC", "GREEK"}:
+        return False
+    accented = sum(not letter.isascii() for letter in word)
+    is_latin = scripts == {"LATIN"}
+    if is_latin and len(word) > 1 and 2 * accented > len(word) + 1:
+        return False
+    return word.islower() or word.isupper() or word[1:].islower()
