@@ -14,6 +14,7 @@ NAMES = (
     "serving",
     "xla",
     "label_errors",
+    "estimates",
     "cluster",
     "decoder",
     "backbones",

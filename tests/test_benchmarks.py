@@ -7,7 +7,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+from benchmarks import estimates
 from benchmarks.__main__ import NAMES, QUICK
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +62,18 @@ def test_the_options_of_the_quick_ones_exist(name: str, capsys: pytest.CaptureFi
 def test_the_docstring_of_every_benchmark_shows_its_command() -> None:
     for name in NAMES:
         assert f"python -m benchmarks {name}" in (import_module(f"benchmarks.{name}").__doc__ or "")
+
+
+def test_estimates_know_the_truth_of_what_they_simulate() -> None:
+    setting = estimates.Setting(150, 3, (2.0, 1.5), rounds=2)
+    random = np.random.default_rng(0)
+    fresh = estimates.Photos.draw(random, setting, 4000)
+    result = estimates.simulate(setting, random, fresh, 0)
+    assert 0.6 < result["accuracy"] < 1
+    assert abs(result["bias"]) < 0.2
+    assert abs(result["default_bias"]) < 0.2
+    assert result["coverage"] in (0.0, 1.0)
+    assert estimates.wilson_coverage(150, 0.9) == pytest.approx(0.95, abs=0.02)
 
 
 def test_an_unknown_benchmark_is_refused() -> None:

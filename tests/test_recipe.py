@@ -109,7 +109,10 @@ TABLES = {
         "precision": some("auto", "fp32", "bf16"),
         "tensorboard": st.booleans(),
     },
-    "ensemble": {"tta": st.lists(some("flip", "zoom", "zoom-flip", "wide", "wide-flip"), max_size=5)},
+    "ensemble": {
+        "metric": some("accuracy", "balanced", "f1", "logloss"),
+        "tta": st.lists(some("flip", "zoom", "zoom-flip", "wide", "wide-flip"), max_size=5),
+    },
     "pseudo_labels": {"keep": some("all", "confident"), "confidence": numbers(0, 1), "soft": st.booleans()},
     "about": {
         **WORDS,

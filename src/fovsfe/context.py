@@ -88,6 +88,10 @@ class RunContext:
         """Returns the labels of photos, as positions in the class names."""
         return self.facts.label_positions(self.readable["label"].iloc[positions])
 
+    def groups(self, positions: Ints) -> Ints:
+        """Returns the groups of photos: near-duplicates have the same."""
+        return self.readable["group"].to_numpy(np.int64)[positions]
+
     def ids(self, positions: Ints) -> list[str]:
         """Returns the ids of photos."""
         return list(self.readable["id"].iloc[positions])
@@ -133,7 +137,6 @@ class RoundResult:
     """(members, folds, test, classes)"""
     tta: tuple[str, ...]
     """the test-time variants that the predictions are the mean of"""
-    tta_reason: str
     selection: "BlendSelection"
     network_results: dict[str, list[dict[str, float]]]
     """member name -> result.json of each fold's network"""

@@ -11,11 +11,11 @@ import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 
 from fovsfe.arguments import RunArguments
-from fovsfe.arrays import Floats, Ints
+from fovsfe.arrays import Floats
 from fovsfe.context import RoundResult, RunContext, require_run
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.pseudo_label import pseudo_labels
-from fovsfe.ensemble.selection import BlendSelection, accept_change, select_blend
+from fovsfe.ensemble.selection import BlendSelection, select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.executor import Executor, open_executor
 from fovsfe.executors.tasks import is_trained, network_folder, network_keys, network_name, time_weights
@@ -343,29 +343,28 @@ def _pseudo_label(context: RunContext, first: RoundResult) -> None:
 
 
 def _blend(context: RunContext, round_index: int) -> RoundResult:
-    """Keeps test-time augmentation if it wins, selects the blend, and writes the predictions of a round."""
+    """Selects the blend, with or without test-time augmentation, and writes the predictions of a round."""
     run, names, class_names = context.run, context.member_names, context.facts.class_names
     val_idx, y_true = context.val_idx, context.y_true(context.val_idx)
     out_of_fold, test = _read_network_predictions(context, round_index)
-    tta, tta_reason = _accepted_tta(context, out_of_fold, y_true)
+    selection = select_blend(
+        out_of_fold[0],
+        y_true,
+        names,
+        class_names,
+        context.groups(val_idx),
+        context.recipe.seed,
+        context.recipe.ensemble.metric,
+        out_of_fold.mean(0) if len(out_of_fold) > 1 else None,
+    )
+    tta = ("plain", *context.recipe.ensemble.tta) if selection.has_tta else ("plain",)
     out_of_fold, test = out_of_fold[: len(tta)].mean(0), test[: len(tta)].mean(0)
-    groups = context.readable["group"].to_numpy(np.int64)[val_idx]
-    selection = select_blend(out_of_fold, y_true, names, class_names, groups, context.recipe.seed)
     _write_round_predictions(context, round_index, out_of_fold, test.mean(1), selection)
     results = {
         name: [read_json(run.fold_folder(round_index, name, fold) / RESULT) for fold in context.folds]
         for name in names
     }
-    return RoundResult(round_index, out_of_fold, test, tta, tta_reason, selection, results)
-
-
-def _accepted_tta(context: RunContext, out_of_fold: Floats, y_true: Ints) -> tuple[tuple[str, ...], str]:
-    """Returns the test-time variants to use, and why: all of the recipe's, or the plain photo alone."""
-    variants = ("plain", *context.recipe.ensemble.tta)
-    if len(variants) == 1:
-        return variants, "the recipe asks for none"
-    accepted, reason = accept_change(out_of_fold[0].mean(0), out_of_fold.mean((0, 1)), y_true)
-    return variants if accepted else variants[:1], reason
+    return RoundResult(round_index, out_of_fold, test, tta, selection, results)
 
 
 def _write_round_predictions(

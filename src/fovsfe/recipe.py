@@ -22,6 +22,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 MIN_SIDE, MAX_SIDE = 32, 2048  # of photos, in pixels
 PixelSide = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MetricName = Literal["accuracy", "balanced", "f1", "logloss"]
 RESERVED_NAMES = {"blends", "blend.json", "selected", "mean", "maximum", "precision_weighted", "stacking"}
 """names of files and folders that every run has beside those of its members"""
 
@@ -97,8 +98,10 @@ class TrainingSettings(RecipeSection):
 
 
 class EnsembleSettings(RecipeSection):
-    """`[ensemble]`: the variants of test-time augmentation (tta); they are kept only if they win."""
+    """`[ensemble]`: what the blend is selected by, and the variants of test-time augmentation (tta);
+    they are kept only if they win."""
 
+    metric: MetricName = "accuracy"
     tta: tuple[Literal["flip", "zoom", "zoom-flip", "wide", "wide-flip"], ...] = ("flip",)
 
 

@@ -64,6 +64,11 @@ class Run:
         return self.root / "submission.csv"
 
     @property
+    def held_out_file(self) -> Path:
+        """The predictions for the held-out photos that the run's figures are about."""
+        return self.root / "held_out.csv"
+
+    @property
     def bundle_folder(self) -> Path:
         """The folder of the bundle, which `fovsfe serve` and `fovsfe predict` use."""
         return self.root / "bundle"

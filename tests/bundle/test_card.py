@@ -152,3 +152,20 @@ def test_licences_that_were_filled_in(made: Any) -> None:
     assert licences(text) == ["The photos: CC BY 4.0, of <b>many</b>"]
     assert licences(text + "\n## More\n\n- a line\n") == licences(text)
     assert licences("no card") == []
+
+
+def test_a_model_no_better_than_a_baseline_says_so_first(made: Any) -> None:
+    baselines = {"most_frequent": 0.2, "guessing": 1 / 3}
+    weak = render_card(measured(made, baselines=baselines, interval=[0.3, 0.4]))
+    body = weak.split("---\n", 2)[2].splitlines()
+    assert body[2].startswith("**This model is no better than guessing: that is right for 33.3%")
+    good = render_card(measured(made, baselines=baselines))
+    assert "no better than" not in good
+    assert "always answering with the most frequent label is right for 20.0%, guessing for 33.3%" in good
+
+
+def test_what_the_figures_are_of_and_what_they_leave_out(made: Any) -> None:
+    text = render_card(measured(made, figures_of="of one network", metric="f1", score=0.5))
+    assert "The figures are of one network." in text
+    assert "No held-out photo has Ford: how well" in text
+    assert "selected by the mean F1 score: 50.0%" in text

@@ -14,11 +14,11 @@ from fovsfe.run import Run
 def other(run, tmp_path):
     """A copy of the run that gets one more of the two held-out photos right, or one fewer."""
     copy = Run(shutil.copytree(run, tmp_path / "other"))
-    frame = read_predictions(copy.blend_predictions_file(1, "selected"))
+    frame = read_predictions(copy.held_out_file)
     probabilities = frame.to_numpy(np.float64, copy=True)
     probabilities[0] = probabilities[0, ::-1]
     write_predictions(
-        copy.blend_predictions_file(1, "selected"),
+        copy.held_out_file,
         predictions_frame(list(frame.index), list(frame), probabilities),
     )
     return copy.root

@@ -75,6 +75,40 @@ def test_names_with_a_plus_and_a_members_own_figures(complete, capsys):
     assert "0.300" in table and "0.123" not in table
 
 
+def outcome(complete, capsys, **selected):
+    write_json(complete.metrics_file, {**METRICS, "selected": {**METRICS["selected"], **selected}})
+    print_outcome(complete, "run", as_json=False)
+    _, _, text = capsys.readouterr().out.partition("└")
+    return text.splitlines()
+
+
+def test_a_model_no_better_than_guessing_says_so_first(complete, capsys):
+    baselines = {"most_frequent": 0.12, "guessing": 0.1}
+    lines = [
+        line for line in outcome(complete, capsys, baselines=baselines) if line.startswith(("w", "s", "b"))
+    ]
+    assert lines[0].startswith("selected:")
+    assert lines[1] == (
+        "beside it: always answering with the most frequent label is right for 12.0%, guessing for 10.0%"
+    )
+    weak = outcome(complete, capsys, baselines=baselines, interval=[0.09, 0.2])
+    first = next(line for line in weak if line.startswith(("warning", "selected")))
+    assert first.startswith("warning: this model is no better than guessing: that is right for 10.0%")
+
+
+def test_labels_without_a_held_out_photo_are_named(complete, capsys):
+    lines = outcome(complete, capsys, recall={"Ока": 0.5, "Нива": None, "Волга": None})
+    assert any(
+        line.startswith("warning: no held-out photo has the labels Нива, Волга: how well") for line in lines
+    )
+
+
+def test_what_the_figures_are_of_and_the_metric(complete, capsys):
+    text = "\n".join(outcome(complete, capsys, figures_of="of one network", metric="balanced", score=0.81))
+    assert "these figures are of one network" in text
+    assert "balanced accuracy: 0.810" in text
+
+
 def test_the_outcome_as_json(complete, capsys):
     print_outcome(complete, "run", as_json=True)
     assert json.loads(capsys.readouterr().out) == {

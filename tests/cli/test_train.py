@@ -79,6 +79,7 @@ def test_what_cannot_be_trained_leaves_no_run(fovsfe, photos, tmp_path, monkeypa
         ("training.optimizer=adam", ["training.optimizer", "adamw", "sgd", "adam"]),
         ("members.0.size=[10,10]", ["members.0.size", "32"]),
         ("members.9.seed=1", ["members.9.seed", "0 to 2"]),
+        ("ensemble.metric=acc", ["ensemble.metric", "accuracy", "balanced", "logloss"]),
         ("training.epochs", ["training.epochs", "key=value"]),
     ],
 )
@@ -211,3 +212,19 @@ def test_what_comes_with_the_photos_is_kept(fovsfe, draw, tiny, tmp_path):
     assert list(submission.columns) == ["id", "b", "a"] and submission["id"].tolist() == ["1", "1.png"]
     assert (submission["a"] + submission["b"] - 1).abs().max() < 1e-6
     assert submission["a"].nunique() == 1
+
+
+def test_the_metric_is_that_of_the_recipe_or_of_the_option(fovsfe, photos, tmp_path, monkeypatch):
+    asked = []
+
+    def train(recipe, *_):
+        asked.append(recipe.ensemble.metric)
+        raise FovsfeError("enough")
+
+    monkeypatch.setattr(pipeline, "train", train)
+    for options in ([], ["--metric", "balanced"], ["--set", "ensemble.metric=f1"]):
+        fovsfe("train", photos, *options, "--out", tmp_path / "run")
+    assert asked == ["accuracy", "balanced", "f1"]
+    ended = fovsfe("train", photos, "--metric", "mean", "--out", tmp_path / "run")
+    assert ended.code == 2
+    assert "ensemble.metric" in ended.line and "logloss" in ended.line

@@ -10,8 +10,12 @@ from fovsfe.ensemble.metrics import (
     calibration_error,
     compute_metrics,
     confusion,
+    headline_metrics,
+    log_losses,
     mcnemar,
     most_confused,
+    photo_weights,
+    score,
     wilson_interval,
 )
 
@@ -123,3 +127,55 @@ def test_compare_of_equals_finds_nothing() -> None:
     y_true = np.arange(3)
     probabilities = confident([0, 1, 1])
     assert mcnemar(probabilities, probabilities, y_true).p_value == 1
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    from sklearn import metrics as sklearn
+
+    random = np.random.default_rng(0)
+    y_true, predicted = random.choice([0, 0, 0, 1, 2], 200), random.integers(0, 4, 200)
+    losses = random.random(200)
+    assert score("accuracy", predicted, losses, y_true) == pytest.approx((predicted == y_true).mean())
+    assert score("logloss", predicted, losses, y_true) == pytest.approx(-losses.mean())
+    recalls = [(predicted[y_true == label] == label).mean() for label in range(3)]
+    assert score("balanced", predicted, losses, y_true) == pytest.approx(np.mean(recalls))
+    expected = sklearn.f1_score(y_true, predicted, labels=[0, 1, 2], average="macro")
+    assert score("f1", predicted, losses, y_true) == pytest.approx(expected)
+
+
+def test_labels_weigh_the_same_where_the_metric_looks_at_each() -> None:
+    y_true = np.array([0] * 6 + [2] * 2)
+    for metric in ("balanced", "f1"):
+        weights = photo_weights(metric, y_true)
+        assert weights.mean() == pytest.approx(1)
+        assert weights[:6].sum() == pytest.approx(weights[6:].sum())
+    assert (photo_weights("accuracy", y_true) == 1).all()
+
+
+def test_the_headline_has_baselines_and_the_record_of_answers() -> None:
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.4, 1, 400)
+    y_true = np.where(random.random(400) < confidence, 0, 1)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    headline = headline_metrics(probabilities, y_true, ("a", "b", "c")[:2], "accuracy", 0.6)
+    assert headline.score == headline.accuracy
+    assert headline.baselines == pytest.approx(
+        {"guessing": 0.5, "most_frequent": max(np.mean(y_true == 0), np.mean(y_true == 1))}
+    )
+    known = probabilities.max(axis=1) >= 0.6
+    assert sum(each.photos for each in headline.bins) == known.sum()
+    assert (
+        sum(each.right for each in headline.bins) == ((probabilities.argmax(axis=1) == y_true) & known).sum()
+    )
+    assert min(each.photos for each in headline.bins) >= 20
+    lows = [each.low for each in headline.bins]
+    assert lows == sorted(set(lows)) and lows[0] >= 0.6
+    assert headline_metrics(probabilities, y_true, ("a", "b"), "logloss", 1.1).bins == ()
+    assert headline_metrics(probabilities, y_true, ("a", "b"), "logloss", 1.1).score == pytest.approx(
+        log_losses(probabilities, y_true).mean()
+    )
+
+
+def test_answers_that_are_all_alike_are_one_bin() -> None:
+    headline = headline_metrics(confident([0] * 300), np.zeros(300, np.int64), LABELS, "accuracy", 0.0)
+    assert [(each.photos, each.right) for each in headline.bins] == [(300, 300)]

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from fovsfe.ensemble import selection as module
+from fovsfe.ensemble.acceptance import Evidence
 from fovsfe.ensemble.blend import BLEND_KINDS, Blend, BlendKind, softmax
 from fovsfe.ensemble.metrics import log_losses
-from fovsfe.ensemble.selection import BlendSelection, accept_change, select_blend
+from fovsfe.ensemble.selection import BlendSelection, select_blend
 
 
 def members(
@@ -130,21 +131,6 @@ def test_temperature_is_kept_only_where_it_helps() -> None:
     assert any("temperature 3" in reason or "temperature 2" in reason for reason in too_sure.reasons)
 
 
-def test_no_group_is_on_both_sides_of_a_fold() -> None:
-    groups = np.random.default_rng(0).integers(0, 60, 200)
-    folds = module._folds(groups % 4, groups, seed=0)
-    assert folds is not None
-    assert set(folds) == set(range(5))
-    assert all(len(set(folds[groups == group])) == 1 for group in groups)
-
-
-def test_copies_of_a_photo_are_one_piece_of_evidence() -> None:
-    gains = np.random.default_rng(0).normal(size=(2, 50))
-    once = module._standard_errors(gains, np.arange(50))
-    copied = module._standard_errors(np.repeat(gains, 4, axis=1), np.repeat(np.arange(50), 4))
-    np.testing.assert_allclose(once, copied)
-
-
 def test_the_same_seed_gives_the_same_selection() -> None:
     probabilities, y_true = members([2.0, 1.0], 200, 5)
     first, second = select(probabilities, y_true), select(probabilities, y_true)
@@ -190,8 +176,68 @@ def test_the_figures_of_the_selection_are_those_of_its_answers() -> None:
     probabilities, y_true = members([2.0, 1.0], 300, 5)
     selection = select(probabilities, y_true)
     assert log_losses(selection.out_of_fold, y_true).mean() == pytest.approx(selection.metrics.log_loss)
+    assert (
+        sum(each.photos for each in selection.metrics.bins)
+        == selection.blend.is_known(selection.out_of_fold).sum()
+    )
     right = selection.out_of_fold.argmax(axis=1) == y_true
     assert (~selection.blend.is_known(selection.out_of_fold))[right].mean() <= 0.02
+
+
+def test_test_time_augmentation_is_a_candidate_like_any_other() -> None:
+    probabilities, y_true = members([2.0, 2.0], 400, 6, sharpness=2.0)
+    better, _ = members([3.0, 3.0], 400, 6, sharpness=2.0)
+    names, labels, groups = ("m0", "m1"), list("abcdef"), np.arange(400)
+    helped = select_blend(probabilities, y_true, names, labels, groups, 0, with_tta=better)
+    assert helped.has_tta
+    assert "with tta" in helped.reasons[0] and "among 12 candidates" in helped.reasons[0]
+    assert helped.candidates[0].metrics.accuracy == pytest.approx(
+        (better.mean(axis=0).argmax(axis=1) == y_true).mean()
+    )
+    assert not select_blend(better, y_true, names, labels, groups, 0, with_tta=probabilities).has_tta
+
+
+def test_the_headline_is_of_what_is_selected_without_each_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities, y_true = members([2.0, 2.0], 150, 4)
+    asked = {}
+
+    def untouched(evidence: Evidence, folds: np.ndarray, seed: int, predictions: object) -> np.ndarray:
+        asked["folds"], asked["candidates"] = len(set(folds)), len(evidence.losses)
+        return np.full((150, 4), 0.25)
+
+    monkeypatch.setattr(module, "untouched_predictions", untouched)
+    selection = select(probabilities, y_true)
+    assert asked == {"folds": 10, "candidates": 6}
+    assert (selection.out_of_fold == 0.25).all()
+    assert selection.metrics.log_loss == pytest.approx(np.log(4))
+    assert selection.candidates[0].metrics.log_loss < 1
+
+
+def test_the_metric_decides_what_is_blended_and_selected() -> None:
+    random = np.random.default_rng(0)
+    y_true = np.where(random.random(1500) < 0.92, 0, 1)
+    logits = random.normal(size=(2, 1500, 2))
+    logits[:, np.arange(1500), y_true] += 0.8
+    logits[:, :, 0] += 2.4  # both members have learned how rare the second label is
+    probabilities = softmax(logits)
+    by = {
+        metric: select_blend(probabilities, y_true, ("a", "b"), ("x", "y"), np.arange(1500), 0, metric)
+        for metric in ("accuracy", "balanced", "f1", "logloss")
+    }
+    assert by["balanced"].metrics.recall["y"] > by["accuracy"].metrics.recall["y"] + 0.3
+    assert by["balanced"].blend.kind == "stacking"
+    assert by["accuracy"].metrics.accuracy > by["balanced"].metrics.accuracy
+    recalls = by["balanced"].metrics.recall
+    assert by["balanced"].metrics.score == pytest.approx((recalls["x"] + recalls["y"]) / 2)
+    assert by["logloss"].metrics.score == pytest.approx(by["logloss"].metrics.log_loss)
+    assert "balanced accuracy" in by["balanced"].reasons[0]
+
+
+def test_a_blend_is_set_beside_the_best_member_alone() -> None:
+    probabilities, y_true = members([2.0, 2.0, 2.0], 800, 6, sharpness=2.0)
+    selection = select(probabilities, y_true)
+    (words,) = [reason for reason in selection.reasons if "alone" in reason]
+    assert "more than chance would explain" in words and "no more" not in words
 
 
 @pytest.mark.slow
@@ -201,18 +247,3 @@ def test_choosing_is_fast_enough_for_a_ten_minute_run() -> None:
         start = time.process_time()
         select(probabilities, y_true)
         assert time.process_time() - start < seconds
-
-
-def test_accept_needs_lower_loss_and_no_lower_accuracy() -> None:
-    y_true = np.array([0, 0, 0])
-    baseline = np.array([[0.6, 0.4], [0.6, 0.4], [0.4, 0.6]])
-    surer = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
-    fewer_right = np.array([[0.99, 0.01], [0.49, 0.51], [0.49, 0.51]])
-    assert log_losses(fewer_right, y_true).mean() < log_losses(baseline, y_true).mean()
-    assert accept_change(baseline, surer, y_true)[0]
-    assert not accept_change(surer, baseline, y_true)[0]
-    assert not accept_change(baseline, baseline, y_true)[0]
-    assert not accept_change(baseline, fewer_right, y_true)[0]
-    assert accept_change(baseline, surer, y_true)[1] == (
-        "accepted: log loss 0.6460 -> 0.3757, accuracy 0.6667 -> 0.6667 on 3 photos with true labels"
-    )

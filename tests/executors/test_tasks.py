@@ -1,5 +1,7 @@
 """executors.tasks: who is trained on what, as the manifest and the pseudo-labels say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -44,6 +46,22 @@ def test_round_2_is_trained_on_its_folds_pseudo_labels_too(context):
         np.testing.assert_array_equal(
             second.targets[len(first.train_idx) :], own[columns].to_numpy(np.float32)
         )
+
+
+def test_near_duplicates_of_a_folds_validation_photos_are_not_pseudo_labelled_for_it(context):
+    manifest = context.manifest.copy()
+    pseudo = pd.read_csv(context.run.pseudo_labels_file, dtype={"id": str})
+    copy = pseudo["id"].iloc[0]
+    validated = manifest["id"][manifest["fold"] == 0].iloc[0]
+    group = manifest.loc[manifest["id"] == validated, "group"].item()
+    manifest.loc[manifest["id"] == copy, "group"] = group
+    context = replace(context, manifest=manifest)
+    for fold in (0, 1):
+        task = build_task(context, NetworkKey(context.run.root, 2, 0, fold), "fp32")
+        assert (copy in context.ids(task.train_idx)) == (fold == 1)
+        assert len(task.targets) == len(task.train_idx)
+        trained, held_out = context.groups(task.train_idx), context.groups(task.val_idx)
+        assert not set(trained) & set(held_out)
 
 
 def test_seeds_differ_by_fold_and_round_and_not_by_member(context):

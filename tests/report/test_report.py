@@ -230,3 +230,32 @@ def test_twenty_thousand_photos_take_flat_memory_and_a_small_file(finish, tmp_pa
         assert (run.root / "report.html").stat().st_size < 10e6
         peaks.append(int(done.stdout))
     assert peaks[1] - peaks[0] < 150, peaks
+
+
+def test_what_stands_beside_the_headline(finish, tmp_path):
+    run = finish(tmp_path, names=("a", "b", "c"), rounds=1)
+    metrics = json.loads(run.metrics_file.read_text())
+    figures = {"baselines": {"most_frequent": 0.99, "guessing": 1 / 3}, "figures_of": "of one network"}
+    write_json(run.metrics_file, {**metrics, "selected": {**metrics["selected"], **figures}})
+    text = Page(render_report(run)).seen
+    words = "This model is no better than always answering with the most frequent label"
+    assert words in text and text.index(words) < text.index("The 95% confidence interval")
+    assert "guessing for 33.3%" in text
+    assert "The figures are of one network." in text
+    figures["baselines"]["most_frequent"] = 1 / 3
+    write_json(run.metrics_file, {**metrics, "selected": {**metrics["selected"], **figures}})
+    assert "no better than" not in Page(render_report(run)).seen
+
+
+def test_labels_that_no_validation_photo_has_are_named(finish, tmp_path):
+    run = finish(tmp_path, names=("a", "b", "rare"), rounds=1)
+    text = Page(render_report(run)).seen
+    assert "No validation photo has" not in text
+    held_out = run.blend_predictions_file(1, "selected")
+    manifest = read_manifest(run.manifest_file)
+    common = list(manifest["id"][(manifest["fold"] == 0) & (manifest["label"] != "rare")])
+    lines = held_out.read_text().splitlines()
+    kept = [line for line in lines if line.split(",")[0] in {"id", *common}]
+    write_text(run.held_out_file, "\n".join(kept) + "\n")
+    assert "No validation photo has this label: rare" in Page(render_report(run)).seen
+    assert f"accuracy on {len(common)} validation photos" in Page(render_report(run)).seen

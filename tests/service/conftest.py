@@ -85,6 +85,8 @@ def colour_bundle(
     onnx.save(_network(), folder / "members/colours.onnx")
     figures = {"photos": 400, "accuracy": 0.9125, "interval": [0.88, 0.936], "log_loss": 0.25}
     figures |= {"calibration_error": 0.031, "most_confused": [names[0], names[2], 7]}
+    record = {"bins": [{"low": 0.5, "photos": 60, "right": 40}, {"low": 0.75, "photos": 42, "right": 31}]}
+    record |= {"baselines": {"most_frequent": 0.3, "guessing": 1 / 6}}
     shares = dict(zip(names, (1.0, 0.9, 0.8, 0.7, None, 0.5), strict=True))
     write_bundle(
         folder,
@@ -104,7 +106,9 @@ def colour_bundle(
                 ),
             ),
             blend=Blend(kind="mean", members=("colours",), threshold=0.5),
-            metrics=figures | {"recall": shares, "precision": shares, "members": {"colours": figures}},
+            metrics=figures
+            | record
+            | {"recall": shares, "precision": shares, "members": {"colours": figures}},
         ),
     )
     return folder

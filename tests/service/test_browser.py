@@ -153,6 +153,8 @@ def test_a_photo_is_answered(
     expect(card.locator("h3")).to_have_text({"en": "Red car", "ru": "Красная машина"}[language])
     (answer,) = Predictor(colours).predict([sent])
     likeliest = sorted(answer.probabilities, reverse=True)[:5]
+    words = TRANSLATIONS[language].messages["record"].format(right=31, photos=42)
+    expect(card.locator(".record")).to_have_text(words)
     shown = card.locator(".percent")
     expect(shown).to_have_text([format_percent(share, language) for share in likeliest])
     values = [float(value) for value in shown.evaluate_all("all => all.map((one) => one.value)")]
@@ -247,6 +249,7 @@ def test_it_says_when_it_is_probably_none_of_them(visit: Visit, photo: Photo, sc
         page.click("[type=submit]")
     expect(page.locator("#cards h3")).to_have_text(TRANSLATIONS["en"].messages["unknown"])
     expect(page.locator("#cards .result")).to_contain_text("50.0%")
+    expect(page.locator("#cards .record")).to_have_count(0)
     check(page)
 
 

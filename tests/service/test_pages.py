@@ -263,6 +263,51 @@ def test_it_says_when_it_is_probably_none_of_them(client: TestClient, photo: Pho
     assert TRANSLATIONS[language].messages["unknown"] in page.headings
     assert {"en": "50.0%", "ru": "50,0\N{NO-BREAK SPACE}%"}[language] in page.text
     assert len(page.percents) == 5
+    assert "31" not in page.text and "40" not in page.text  # how often answers are right: this is none
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_an_answer_has_the_bundles_record_of_answers_like_it(
+    client: TestClient, photo: Photo, language: str
+) -> None:
+    page = seen(client.post("/", params={"lang": language}, **form(photo("Red car"), photo((180, 80, 80)))))
+    sure, unsure = page.percents[0], page.percents[5]
+    assert sure > 0.75 > unsure > 0.5
+    words = TRANSLATIONS[language].messages["record"]
+    assert words.format(right=31, photos=42) in page.text
+    assert words.format(right=40, photos=60) in page.text
+
+
+def test_a_bundle_without_a_record_says_nothing_of_it(colours: Path, tmp_path: Path, photo: Photo) -> None:
+    with browser(with_metrics(colours, tmp_path / "bundle", {})) as client:
+        page = seen(client.post("/", **form(photo("Red car"))))
+        script = client.get("/").text
+    assert "Red car" in page.headings
+    assert "Answers like" not in page.text
+    assert 'data-bins="[]"' in script
+
+
+def with_metrics(colours: Path, folder: Path, metrics: dict[str, Any]) -> Path:
+    shutil.copytree(colours, folder)
+    raw = json.loads((colours / "bundle.json").read_text(encoding="utf-8"))
+    (folder / "bundle.json").write_text(json.dumps(raw | {"metrics": metrics}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_the_model_card_says_first_what_is_no_better_than_a_baseline(
+    colours: Path, tmp_path: Path, language: str
+) -> None:
+    metrics = Predictor(colours).bundle.metrics
+    messages = TRANSLATIONS[language].messages
+    for low, key in ((0.1, "no_better_guessing"), (0.2, "no_better_most_frequent"), (0.4, None)):
+        folder = with_metrics(colours, tmp_path / str(low), metrics | {"interval": [low, 0.93]})
+        with browser(folder) as client:
+            text = seen(client.get(f"/about?lang={language}")).text
+        for each in ("no_better_guessing", "no_better_most_frequent"):
+            assert (messages[each] in text) == (each == key)
+        if key:
+            assert text.index(messages[key]) < text.index(messages["accuracy_words"])
 
 
 def test_names_are_translated_where_the_bundle_has_them(client: TestClient, photo: Photo) -> None:
@@ -342,11 +387,12 @@ def test_where_the_api_asks_for_keys_the_page_does_without_it(colours: Path, pho
 @pytest.mark.parametrize("language", TRANSLATIONS)
 def test_the_model_card_has_the_bundles_figures(client: TestClient, language: str) -> None:
     text = seen(client.get(f"/about?lang={language}")).text
-    figures = ["91.2%", "400", "88.0%", "93.6%", "0.250", "3.1%", "7", "90.0%", "70.0%"]
+    figures = ["91.2%", "400", "88.0%", "93.6%", "0.250", "3.1%", "7", "90.0%", "70.0%", "30.0%", "16.7%"]
     if language == "ru":
         figures = [figure.replace(".", ",").replace("%", "\N{NO-BREAK SPACE}%") for figure in figures]
     assert all(figure in text for figure in figures)
     assert "48 × 64" in text
+    assert TRANSLATIONS[language].messages["no_photos"].format(labels="Black") in text
 
 
 def test_the_model_card_of_a_bundle_that_was_not_measured(colours: Path, tmp_path: Path) -> None:
@@ -406,4 +452,9 @@ def test_what_the_script_is_told(client: TestClient) -> None:
     for slug in TRANSLATIONS["en"].problems:
         assert f'<template id="problem-{slug}"' in page
     assert 'data-max-bytes="200000"' in page
+    (told,) = [
+        attributes for tag, attributes in seen(client.get("/")).tags if attributes.get("id") == "known"
+    ]
+    assert json.loads(str(told["data-bins"]))[1] == {"low": 0.75, "photos": 42, "right": 31}
+    assert told["data-record"] == TRANSLATIONS["en"].messages["record"]
     assert html.escape("/api/predict?heatmap=1&top=5") in page

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fovsfe.bundle.format import Bundle
+from fovsfe.ensemble.headline import METRIC_WORDS, beside, labels_without_validation, warning
 
 # What only the owner of the photos and weights can know; see https://huggingface.co/docs/hub/model-cards
 TO_FILL_IN = "FILL IN"
@@ -62,6 +63,9 @@ def _description(bundle: Bundle) -> Iterator[str]:
     size = f"{len(bundle.class_names)} labels, {_count(len(bundle.members), 'member')}"
     yield f"# {_text(about.title)}" if about.title else f"# {size}"
     yield ""
+    if "accuracy" in bundle.metrics and (words := warning(bundle.metrics)):
+        yield f"**This model is {words}.**"
+        yield ""
     yield f"Tells which of {_subject(bundle)} a photo shows: {', '.join(map(_text, bundle.class_names))}."
     yield ""
     yield "| member | backbone | photo, height x width | networks | class activation maps |"
@@ -132,8 +136,22 @@ def _evaluation(bundle: Bundle) -> Iterator[str]:
         yield "This bundle has not been evaluated."
         yield ""
         return
-    yield f"Evaluated on {_evaluated_on(bundle)} that the networks were not trained on."
+    yield f"Evaluated on {_evaluated_on(bundle)} that the networks were not trained on, each as predicted by"
+    yield "the blend that is chosen without it."
     yield ""
+    if figures_of := bundle.metrics.get("figures_of"):
+        yield f"The figures are {_text(figures_of)}."
+        yield ""
+    if words := beside(bundle.metrics):
+        yield f"For comparison: {words}."
+        yield ""
+    if without := labels_without_validation(bundle.metrics):
+        yield f"No held-out photo has {', '.join(map(_text, without))}: how well such photos are recognised"
+        yield "is not known."
+        yield ""
+    if (metric := bundle.metrics.get("metric", "accuracy")) not in ("accuracy", "logloss"):
+        yield f"The blend was selected by the {METRIC_WORDS[metric]}: {_percent(bundle.metrics['score'])}."
+        yield ""
     yield "| | accuracy | 95% interval | log loss | calibration error |"
     yield "|---|---|---|---|---|"
     yield _figures("the blend", bundle.metrics)

@@ -100,8 +100,8 @@ class Bundle(BundleModel):
     quantization: Quantization = Quantization()
     parity: ParityCheck | None = None
     metrics: dict[str, Any] = {}
-    """`ensemble.metrics.Metrics` of the blend, on held-out photos; "members": name -> the same;
-    "measured_on": in words; "data" and "training": what it was trained on, and how, as
+    """`ensemble.metrics.HeadlineMetrics` of the blend, on held-out photos; "members": name -> those of a
+    member; "measured_on": in words; "data" and "training": what it was trained on, and how, as
     `run_export.export_run` writes them"""
     files: dict[str, Sha256] = {}
     """path under the bundle's folder -> SHA-256; `write_bundle` fills it in"""
@@ -146,6 +146,14 @@ def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     bundle = bundle.model_copy(update={"files": files})
     write_text(folder / BUNDLE_FILE, bundle.model_dump_json(indent=1) + "\n")
     return bundle
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Returns the metrics of the bundle in `folder`, whose other files are not looked at.
+
+    Raises FovsfeError if there is no bundle, or bundle.json is damaged or of another format version.
+    """
+    return _read_json(folder).metrics
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -17,6 +17,7 @@ from fovsfe.bundle.format import Bundle, QuantizationKind
 from fovsfe.bundle.quantize import QuantizationData
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.headline import figures_of
 from fovsfe.ensemble.selection import select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
@@ -195,10 +196,12 @@ def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]
         source.facts.class_names,
         source.readable["group"].to_numpy(np.int64)[source.val_idx],
         source.recipe.seed,
+        source.recipe.ensemble.metric,
     )
     return selection.blend, {
         **selection.metrics.model_dump(mode="json"),
         "reasons": list(selection.reasons),
+        "figures_of": figures_of(len(source.folds)),
     }
 
 

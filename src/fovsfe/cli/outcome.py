@@ -89,13 +89,27 @@ def _table(round: dict[str, Any], selected: dict[str, Any]) -> Table:
 
 
 def _summary(metrics: dict[str, Any]) -> list[str]:
+    from fovsfe.ensemble.headline import METRIC_WORDS, beside, labels_without_validation, warning
+
     selected = metrics["selected"]
     low, high = selected["interval"]
-    lines = [
+    lines = [f"warning: this model is {words}"] if (words := warning(selected)) else []
+    if without := labels_without_validation(selected):
+        lines.append(
+            f"warning: no held-out photo has the label{'s' if without[1:] else ''} {', '.join(without)}:"
+            " how well such photos are recognised is not known"
+        )
+    lines.append(
         f"selected: {selected['blend']} of round {selected['round']}, accuracy {selected['accuracy']:.3f}"
-        f" ({low:.3f} - {high:.3f}) on {metrics['measured_on']}, all held out",
-        *(f"  {reason}" for reason in selected["reasons"]),
-    ]
+        f" ({low:.3f} - {high:.3f}) on {metrics['measured_on']}, all held out"
+    )
+    if words := beside(selected):
+        lines.append(f"beside it: {words}")
+    if selected.get("metric", "accuracy") not in ("accuracy", "logloss"):
+        lines.append(f"{METRIC_WORDS[selected['metric']]}: {selected['score']:.3f}")
+    if "figures_of" in selected:
+        lines.append(f"these figures are {selected['figures_of']}")
+    lines += [f"  {reason}" for reason in selected["reasons"]]
     if selected["most_confused"]:
         first, second, count = selected["most_confused"]
         lines.append(f"most confused: {first} and {second}, {count} times")

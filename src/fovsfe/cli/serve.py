@@ -46,7 +46,9 @@ def serve(
         from fovsfe import machine
 
         machine.save_memory()  # before numpy is imported, which the next line does
+        from fovsfe.bundle.format import read_metrics
         from fovsfe.bundle.location import find_bundle
+        from fovsfe.ensemble.headline import warning
         from fovsfe.service import server
         from fovsfe.service.settings import Settings
         from fovsfe.storage.folders import downloaded
@@ -55,6 +57,9 @@ def serve(
         location = find_bundle(bundle)
     address = f"http://localhost:{settings.port}{settings.app_root}/"
     with downloaded(location) as folder:
+        metrics = read_metrics(folder)
+        if "accuracy" in metrics and (words := warning(metrics)):
+            print_plain(error_console, f"warning: this model is {words}")
         server.serve(
             folder,
             settings,

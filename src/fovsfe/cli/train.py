@@ -50,6 +50,14 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC",
+            help="What the blend is selected by: accuracy, balanced (accuracy), f1 or logloss.",
+            show_default="the recipe's",
+        ),
+    ] = None,
     weights: Annotated[str, typer.Option(help=WEIGHTS)] = "hub",
     minutes: Annotated[
         float | None,
@@ -80,7 +88,8 @@ def train(
     if open_report:
         check_can_open(location)
     with interruptible(f"continue with: fovsfe resume {location}"), first_process() as process_group:
-        settings = load_recipe(recipe, parse_changes(changes or ()))
+        to_change = parse_changes(changes or ())
+        settings = load_recipe(recipe, to_change | ({"ensemble.metric": metric} if metric else {}))
         from fovsfe import pipeline  # loads torch: a wrong recipe is refused before
 
         arguments = run_arguments(photos, weights, minutes, follow_links, layout, group_by, encoding)

@@ -10,7 +10,12 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
 
 
 def fit_blend(
-    kind: BlendKind, names: tuple[str, ...], probabilities: Floats, y_true: Ints, regularization: float
+    kind: BlendKind,
+    names: tuple[str, ...],
+    probabilities: Floats,
+    y_true: Ints,
+    regularization: float,
+    photo_weights: Floats | None = None,
 ) -> Blend:
     """Returns a blend of the members `names`, fitted, at temperature 1.
 
@@ -18,12 +23,14 @@ def fit_blend(
         probabilities: (members, n, classes).
         y_true: (n,), positions of true labels.
         regularization: of the stacking weights, see `fit_pool`; the other kinds do not use it.
+        photo_weights: (n,), what a photo counts for stacking, 1 on average; None if all count the same.
     """
     if kind == "precision_weighted":
         rows = fit_precisions(probabilities, y_true).tolist()
         return Blend(kind=kind, members=names, precisions=tuple(map(tuple, rows)))
     if kind == "stacking":
-        weights, bias = fit_pool(log_probabilities(probabilities), y_true, regularization)
+        logs = log_probabilities(probabilities)
+        weights, bias = fit_pool(logs, y_true, regularization, photo_weights=photo_weights)
         return Blend(kind=kind, members=names, weights=tuple(weights.tolist()), bias=tuple(bias.tolist()))
     return Blend(kind=kind, members=names)
 
@@ -45,7 +52,11 @@ def fit_precisions(probabilities: Floats, y_true: Ints) -> Floats:
 
 
 def fit_pool(
-    logs: Floats, y_true: Ints, regularization: float, with_bias: bool = True
+    logs: Floats,
+    y_true: Ints,
+    regularization: float,
+    with_bias: bool = True,
+    photo_weights: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Returns the weights (members,) and the bias (classes,) of a log-linear pool.
 
@@ -59,20 +70,23 @@ def fit_pool(
         regularization: half of it times the squared distance from the plain geometric mean and from a bias of
             0 is added to the summed log loss.
         with_bias: False leaves the bias out; it is then empty.
+        photo_weights: (n,), what each photo's log loss is multiplied by; None for 1.
     """
     members, photos, num_classes = logs.shape
     start = np.concatenate([np.full(members, 1 / members), np.zeros(num_classes if with_bias else 0)])
     # labels before photos: sums over a long last axis are several times as fast as over a short one
     flat = np.ascontiguousarray(logs.transpose(0, 2, 1)).reshape(members, -1)
     true_cells = y_true, np.arange(photos)
+    counts = np.ones(photos) if photo_weights is None else photo_weights
 
     def objective(parameters: Floats) -> tuple[float, Floats]:
         logits = (parameters[:members] @ flat).reshape(num_classes, photos)
         if with_bias:
             logits += parameters[members:, None]
         residuals = softmax(logits, labels_axis=0)
-        loss = -log_probabilities(residuals[true_cells]).sum()
+        loss = -(counts * log_probabilities(residuals[true_cells])).sum()
         residuals[true_cells] -= 1  # probabilities less targets: the gradient of the loss by the logits
+        residuals *= counts
         distance = parameters - start
         gradient = regularization * distance
         gradient[:members] += flat @ residuals.ravel()

@@ -1,6 +1,7 @@
 """How good predictions are on photos whose true labels are known, with confidence intervals."""
 
 from collections.abc import Sequence
+from typing import assert_never
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -9,11 +10,13 @@ from sklearn.metrics import confusion_matrix
 
 from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.blend import log_probabilities
+from fovsfe.recipe import MetricName
 
 NORMAL_95 = float(stats.norm.ppf(0.975))
 """95% of a normal distribution lies within this many standard deviations."""
 
 BINS = 15  # of confidence, for the calibration error
+MAX_RECORD_BINS, RECORD_PHOTOS = 10, 30  # at most so many bins, of about so many answers or more
 
 
 class Metrics(BaseModel):
@@ -33,6 +36,29 @@ class Metrics(BaseModel):
     """by label; None for a label that was never predicted"""
     most_confused: tuple[str, str, int] | None
     """the two labels most often taken for each other, and how often; None without mistakes"""
+
+
+class ConfidenceBin(BaseModel):
+    """Answers for held-out photos whose confidence is alike: from `low` to the next bin's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    low: float
+    photos: int
+    right: int
+
+
+class HeadlineMetrics(Metrics):
+    """The figures that a run is reported by, as `headline_metrics` returns them."""
+
+    metric: MetricName
+    """what the blend was selected by"""
+    score: float
+    """the value of `metric`: the higher, the better, but for the log loss"""
+    baselines: dict[str, float]
+    """the accuracy of "most_frequent", always the most frequent label of these photos, and of "guessing\""""
+    bins: tuple[ConfidenceBin, ...]
+    """of the answers that are not "none of these", about as many photos in each"""
 
 
 class McNemarResult(BaseModel):
@@ -70,6 +96,82 @@ def compute_metrics(probabilities: Floats, y_true: Ints, class_names: Sequence[s
         recall=_ratios(correct, counts.sum(axis=1), class_names),
         precision=_ratios(correct, counts.sum(axis=0), class_names),
         most_confused=most_confused(counts, class_names),
+    )
+
+
+def headline_metrics(
+    probabilities: Floats, y_true: Ints, class_names: Sequence[str], metric: MetricName, threshold: float
+) -> HeadlineMetrics:
+    """Returns what `compute_metrics` does, with the value of `metric`, the baselines, and a record by
+    confidence.
+
+    The photos must have had no part in any choice. A photo whose highest probability is below `threshold` is
+    "none of these". Raises ValueError as `compute_metrics` does.
+    """
+    metrics = compute_metrics(probabilities, y_true, class_names)
+    return HeadlineMetrics(
+        **metrics.model_dump(),
+        metric=metric,
+        score=abs(score(metric, probabilities.argmax(axis=1), log_losses(probabilities, y_true), y_true)),
+        baselines={
+            "most_frequent": float(np.bincount(y_true).max() / len(y_true)),
+            "guessing": 1 / len(class_names),
+        },
+        bins=_confidence_bins(probabilities, y_true, threshold),
+    )
+
+
+def score(metric: MetricName, predicted: Ints, losses: Floats, y_true: Ints) -> float:
+    """Returns how good predictions are by a metric, the higher the better.
+
+    "balanced" is the mean recall and "f1" the mean F1 score of the labels that photos have; "logloss" is the
+    negative log loss.
+
+    Args:
+        predicted: (n,), positions of the most likely labels.
+        losses: (n,), as `log_losses` returns them.
+        y_true: (n,), positions of the true labels.
+    """
+    if metric == "accuracy":
+        return float((predicted == y_true).mean())
+    if metric == "logloss":
+        return -float(losses.mean())
+    labels = int(max(predicted.max(), y_true.max())) + 1
+    hits = np.bincount(y_true[predicted == y_true], minlength=labels)
+    photos, predictions = (np.bincount(each, minlength=labels) for each in (y_true, predicted))
+    there = photos > 0
+    if metric == "balanced":
+        return float((hits[there] / photos[there]).mean())
+    if metric == "f1":
+        return float((2 * hits[there] / (photos + predictions)[there]).mean())
+    assert_never(metric)
+
+
+def photo_weights(metric: MetricName, y_true: Ints) -> Floats:
+    """Returns what each photo (n,) weighs, 1 on average.
+
+    For "balanced" and "f1", which look at labels one by one, the photos of a label weigh together as much as
+    those of any other; for the other metrics, all photos weigh the same.
+    """
+    if metric in ("accuracy", "logloss"):
+        return np.ones(len(y_true))
+    photos = np.bincount(y_true)
+    return np.asarray(len(y_true) / (np.count_nonzero(photos) * photos[y_true]))
+
+
+def _confidence_bins(probabilities: Floats, y_true: Ints, threshold: float) -> tuple[ConfidenceBin, ...]:
+    confidence = probabilities.max(axis=1)
+    known = confidence >= threshold
+    confidence, right = confidence[known], (probabilities.argmax(axis=1) == y_true)[known]
+    if not len(confidence):
+        return ()
+    count = int(np.clip(len(confidence) // RECORD_PHOTOS, 1, MAX_RECORD_BINS))
+    lows = np.unique(np.quantile(confidence, np.arange(count) / count, method="lower"))
+    position = np.searchsorted(lows, confidence, side="right") - 1
+    photos, hits = (np.bincount(position, weights, len(lows)) for weights in (None, right))
+    return tuple(
+        ConfidenceBin(low=float(low), photos=int(n), right=int(h))
+        for low, n, h in zip(lows, photos, hits, strict=True)
     )
 
 

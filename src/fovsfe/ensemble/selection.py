@@ -1,25 +1,40 @@
-"""Which blend to use: every kind over every subset of members, evaluated on photos that it was not fitted
-to."""
+"""Which blend to use: every kind over every subset of members, with and without test-time augmentation,
+evaluated on photos that it was not fitted to."""
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from sklearn.model_selection import StratifiedKFold
 
 from fovsfe.arrays import Floats, Ints
+from fovsfe.ensemble.acceptance import (
+    JUDGING_FOLDS,
+    Choice,
+    Evidence,
+    choose,
+    gain_in_words,
+    group_folds,
+    untouched_predictions,
+)
 from fovsfe.ensemble.blend import BLEND_KINDS, Blend, BlendKind, at_temperature, blend_name
 from fovsfe.ensemble.fitting import fit_blend, fit_temperature, fit_threshold
-from fovsfe.ensemble.metrics import Metrics, accuracy, compute_metrics, log_losses
+from fovsfe.ensemble.headline import METRIC_WORDS
+from fovsfe.ensemble.metrics import (
+    HeadlineMetrics,
+    Metrics,
+    compute_metrics,
+    headline_metrics,
+    log_losses,
+    photo_weights,
+)
+from fovsfe.recipe import MetricName
 
 FOLDS = 5
 REGULARIZATIONS = (1.0, 10.0, 100.0)
 ALL_SUBSETS_UP_TO = 6  # members; of more, not every subset is tried
-CHANCE_QUANTILE = 0.5
-BOOTSTRAP_DRAWS = 2000
 
 
 class BlendCandidate(BaseModel):
@@ -40,14 +55,16 @@ class BlendSelection:
     """The selected blend, fitted to all photos, and why it was selected."""
 
     blend: Blend
-    metrics: Metrics
-    """cross-validated figures of the selected blend"""
+    has_tta: bool
+    """whether test-time augmentation is part of what was selected"""
+    metrics: HeadlineMetrics
+    """of `out_of_fold`"""
     out_of_fold: Floats
-    """(n, classes): predictions of the selected blend, each by a fit without the photo's fold"""
+    """(n, classes): each photo as predicted by the blend that would be selected without it"""
     out_of_fold_by_kind: dict[BlendKind, Floats]
-    """the same for every kind over all members, with a temperature where that helped"""
+    """cross-validated predictions of every kind over all members, with a temperature where that helped"""
     candidates: tuple[BlendCandidate, ...]
-    """simplest first; the first is the default, the mean of all members"""
+    """those with `has_tta` as selected, simplest first; the first is the mean of all members"""
     fitted: tuple[Blend, ...]
     """every kind over all members, fitted to all photos, at temperature 1: each makes a submission"""
     reasons: tuple[str, ...]
@@ -61,9 +78,21 @@ class _CrossValidationData:
     probabilities: Floats  # (members, n, classes)
     y_true: Ints
     folds: Ints
+    metric: MetricName = "accuracy"
 
     def subset(self, rows: Ints) -> "_CrossValidationData":
-        return _CrossValidationData(self.probabilities[:, rows], self.y_true[rows], self.folds[rows])
+        return _CrossValidationData(
+            self.probabilities[:, rows], self.y_true[rows], self.folds[rows], self.metric
+        )
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A blend before it is fitted."""
+
+    has_tta: bool
+    kind: BlendKind
+    subset: tuple[int, ...]
 
 
 def select_blend(
@@ -73,116 +102,140 @@ def select_blend(
     class_names: Sequence[str],
     groups: Ints,
     seed: int,
+    metric: MetricName = "accuracy",
+    with_tta: Floats | None = None,
 ) -> BlendSelection:
-    """Selects the blend with the lowest log loss, if it beats the mean of all members by more than chance.
+    """Selects a blend by the one rule, see `acceptance.choose`; the default is the mean of all members.
 
     Everything that is fitted is evaluated by cross-validation, which is nested where a regularization is
-    selected too. A candidate replaces the default only if its accuracy is not lower, and if its gain in log
-    loss is above what the luckiest of all candidates would reach by chance half of the time: the best of a
-    hundred looks better than it is (multiplier bootstrap of the maximum, Chernozhukov et al. 2013,
-    https://arxiv.org/abs/1212.6906). Among those that pass, the lowest log loss wins.
+    selected too. The figures that are returned are those of `acceptance.untouched_predictions`: the selection
+    has no part in them.
 
     Args:
         probabilities: (members, n, classes), of photos that the members were not trained on.
         y_true: (n,), positions of true labels.
         members: their names.
         groups: (n,); photos of one group (near-duplicates) are never on both sides of a fold.
+        metric: what may not get worse; see `acceptance.choose`.
+        with_tta: the same as `probabilities` with test-time augmentation, which is then a candidate too.
     """
     names = tuple(members)
     all_members = tuple(range(len(names)))
-    folds = _folds(y_true, groups, seed)
-    if folds is None:
-        return _default_selection(probabilities, y_true, names, class_names)
-    data = _CrossValidationData(probabilities, y_true, folds)
-    regularizations = _regularization_by_fold(data)
+    folds = group_folds(y_true, groups, seed, FOLDS)
+    judging_folds = group_folds(y_true, groups, seed + 1, JUDGING_FOLDS)
+    if folds is None or judging_folds is None:
+        return _default_selection(probabilities, y_true, names, class_names, metric)
+    inputs = (probabilities,) if with_tta is None else (probabilities, with_tta)
+    data = [_CrossValidationData(each, y_true, folds, metric) for each in inputs]
+    regularizations = [_regularization_by_fold(each) for each in data]
+    candidates = [
+        _Candidate(bool(index), kind, subset)
+        for index, each in enumerate(data)
+        for kind, subset in _simplest_first(_subsets(each), all_members)
+    ]
 
-    pairs = _simplest_first(_subsets(data), all_members)
-    candidates, losses = [], []
-    by_kind: dict[BlendKind, Floats] = {}
-    for kind, subset in pairs:
-        out_of_fold, calibrated = _cross_validate(kind, subset, names, data, regularizations)
-        metrics = compute_metrics(out_of_fold, y_true, class_names)
-        candidates.append(_candidate(kind, subset, names, calibrated, metrics))
-        losses.append(log_losses(out_of_fold, y_true))
-        if subset == all_members:
-            by_kind[kind] = out_of_fold
-    best, reasons = _pick(candidates, np.stack(losses), groups, seed)
+    @cache  # of the few that are needed again: those of all candidates might not fit into memory
+    def out_of_fold(index: int) -> Floats:
+        return cross_validate(index)[0]
 
-    kind, subset = pairs[best]
-    out_of_fold, calibrated = _cross_validate(kind, subset, names, data, regularizations)
-    regularization = _select_regularization(data)
-    blend = fit_blend(kind, candidates[best].members, probabilities[list(subset)], y_true, regularization)
-    if calibrated:
-        temperature = fit_temperature(blend.apply(probabilities[list(subset)]), y_true)
+    def cross_validate(index: int) -> tuple[Floats, bool]:
+        each = candidates[index]
+        used = int(each.has_tta)
+        return _cross_validate(each.kind, each.subset, names, data[used], regularizations[used])
+
+    losses, predicted, evaluated = [], [], []
+    for index, each in enumerate(candidates):
+        predictions, calibrated = cross_validate(index)
+        losses.append(log_losses(predictions, y_true))
+        predicted.append(predictions.argmax(axis=1))
+        evaluated.append(
+            BlendCandidate(
+                name=blend_name(each.kind, tuple(names[i] for i in each.subset)),
+                kind=each.kind,
+                members=tuple(names[i] for i in each.subset),
+                calibrated=calibrated,
+                metrics=compute_metrics(predictions, y_true, class_names),
+            )
+        )
+    evidence = Evidence(np.stack(losses), np.stack(predicted), y_true, groups, metric)
+    choice = choose(evidence, seed)
+    chosen, figures = candidates[choice.index], evaluated[choice.index]
+    untouched = untouched_predictions(evidence, judging_folds, seed, out_of_fold)
+    alike = [index for index, each in enumerate(candidates) if each.has_tta == chosen.has_tta]
+
+    chosen_data = data[chosen.has_tta]
+    regularization = _select_regularization(chosen_data)
+    selected = chosen_data.probabilities[list(chosen.subset)]
+    blend = _fit(chosen.kind, figures.members, selected, y_true, regularization, metric)
+    if figures.calibrated:
+        temperature = fit_temperature(blend.apply(selected), y_true)
         blend = blend.model_copy(update={"temperature": temperature})
-    reasons.append(_temperature_reason(blend, calibrated))
-    threshold = fit_threshold(out_of_fold, y_true)
-    reasons.append(f"threshold {threshold:.3f}: at most 2% of the correct predictions are less confident")
+    blend = blend.model_copy(update={"threshold": fit_threshold(untouched, y_true)})
     return BlendSelection(
-        blend=blend.model_copy(update={"threshold": threshold}),
-        metrics=candidates[best].metrics,
-        out_of_fold=out_of_fold,
-        out_of_fold_by_kind=by_kind,
-        candidates=tuple(candidates),
+        blend=blend,
+        has_tta=chosen.has_tta,
+        metrics=headline_metrics(untouched, y_true, class_names, metric, blend.threshold),
+        out_of_fold=untouched,
+        out_of_fold_by_kind={
+            candidates[index].kind: out_of_fold(index)
+            for index in alike
+            if candidates[index].subset == all_members
+        },
+        candidates=tuple(evaluated[index] for index in alike),
         fitted=tuple(
-            fit_blend(each, names, probabilities, y_true, regularization)
-            for each in BLEND_KINDS
+            _fit(kind, names, chosen_data.probabilities, y_true, regularization, metric)
+            for kind in BLEND_KINDS
             if len(names) > 1
         ),
-        reasons=tuple(reasons),
+        reasons=(
+            _choice_reason(
+                choice,
+                evidence,
+                [
+                    f"{figures.name} with tta" if each.has_tta else figures.name
+                    for each, figures in zip(candidates, evaluated, strict=True)
+                ],
+            ),
+            *_single_member_reason(choice.index, candidates, evaluated, evidence, seed),
+            _temperature_reason(blend, figures.calibrated),
+            f"threshold {blend.threshold:.3f}: at most 2% of the correct predictions are less confident",
+        ),
     )
 
 
-def accept_change(baseline: Floats, candidate: Floats, y_true: Ints) -> tuple[bool, str]:
-    """Returns whether something optional (other tta variants, round 2) is accepted, and the figures in words.
-
-    It is if the log loss is lower and the accuracy is not. `baseline` and `candidate` are (n, classes), of
-    the same photos.
-    """
-    loss_before, loss_after = log_losses(baseline, y_true).mean(), log_losses(candidate, y_true).mean()
-    accuracy_before, accuracy_after = accuracy(baseline, y_true), accuracy(candidate, y_true)
-    accepted = bool(loss_after < loss_before and accuracy_after >= accuracy_before)
-    return accepted, (
-        f"{'accepted' if accepted else 'not accepted'}: log loss {loss_before:.4f} -> {loss_after:.4f}, "
-        f"accuracy {accuracy_before:.4f} -> {accuracy_after:.4f} on {len(y_true)} photos with true labels"
-    )
-
-
-def _folds(y_true: Ints, groups: Ints, seed: int) -> Ints | None:
-    """Returns each photo's fold, (n,) from 0.
-
-    Returns None if no label has enough photos for the three folds that nested cross-validation needs.
-    """
-    # near-duplicates nearly always share a label: stratifying whole groups is a hundred times as fast as
-    # StratifiedGroupKFold
-    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
-    label = y_true[first]
-    folds = min(FOLDS, int(np.bincount(label).max()))
-    if folds < 3:
-        return None
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    fold = np.empty(len(label), dtype=np.int64)
-    with warnings.catch_warnings():
-        # a label with fewer photos than folds is missing in some of them, which does no harm here
-        warnings.filterwarnings("ignore", message="The least populated class")
-        for index, (_, held_out) in enumerate(splitter.split(label, label)):
-            fold[held_out] = index
-    return fold[group]
+def _fit(
+    kind: BlendKind,
+    names: tuple[str, ...],
+    probabilities: Floats,
+    y_true: Ints,
+    regularization: float,
+    metric: MetricName,
+) -> Blend:
+    weights = photo_weights(metric, y_true)
+    return fit_blend(kind, names, probabilities, y_true, regularization, weights)
 
 
 def _default_selection(
-    probabilities: Floats, y_true: Ints, names: tuple[str, ...], class_names: Sequence[str]
+    probabilities: Floats,
+    y_true: Ints,
+    names: tuple[str, ...],
+    class_names: Sequence[str],
+    metric: MetricName,
 ) -> BlendSelection:
     """The mean of all members, where there are too few photos to evaluate blends."""
     blend = Blend(kind="mean", members=names)
     blended = blend.apply(probabilities)
     metrics = compute_metrics(blended, y_true, class_names)
+    threshold = fit_threshold(blended, y_true)
     return BlendSelection(
-        blend=blend.model_copy(update={"threshold": fit_threshold(blended, y_true)}),
-        metrics=metrics,
+        blend=blend.model_copy(update={"threshold": threshold}),
+        has_tta=False,
+        metrics=headline_metrics(blended, y_true, class_names, metric, threshold),
         out_of_fold=blended,
         out_of_fold_by_kind={"mean": blended},
-        candidates=(_candidate("mean", tuple(range(len(names))), names, False, metrics),),
+        candidates=(
+            BlendCandidate(name=blend.name, kind="mean", members=names, calibrated=False, metrics=metrics),
+        ),
         fitted=(blend,),
         reasons=(
             f"mean of all members: {len(y_true)} photos with true labels are too few to evaluate blends",
@@ -231,7 +284,7 @@ def _cross_validate(
     for fold, regularization in regularizations.items():
         held_out, y_true = data.folds == fold, data.y_true[data.folds != fold]
         rest = members[:, ~held_out]
-        blend = fit_blend(kind, tuple(names[i] for i in subset), rest, y_true, regularization)
+        blend = _fit(kind, tuple(names[i] for i in subset), rest, y_true, regularization, data.metric)
         plain[held_out] = blend.apply(members[:, held_out])
         if kind != "stacking":  # its weights are a temperature already
             temperature = fit_temperature(blend.apply(rest), y_true)
@@ -259,68 +312,56 @@ def _select_regularization(data: _CrossValidationData) -> float:
     for fold in np.unique(data.folds):
         rest, held_out = data.subset(np.flatnonzero(data.folds != fold)), np.flatnonzero(data.folds == fold)
         for regularization in REGULARIZATIONS:
-            blend = fit_blend("stacking", names, rest.probabilities, rest.y_true, regularization)
+            blend = _fit("stacking", names, rest.probabilities, rest.y_true, regularization, data.metric)
             blended = blend.apply(data.probabilities[:, held_out])
-            losses[regularization] += log_losses(blended, data.y_true[held_out]).sum()
+            lost = log_losses(blended, data.y_true[held_out])
+            losses[regularization] += (lost * photo_weights(data.metric, data.y_true)[held_out]).sum()
     return min(REGULARIZATIONS, key=lambda regularization: losses[regularization])
 
 
-def _candidate(
-    kind: BlendKind, subset: tuple[int, ...], names: tuple[str, ...], calibrated: bool, metrics: Metrics
-) -> BlendCandidate:
-    members = tuple(names[i] for i in subset)
-    return BlendCandidate(
-        name=blend_name(kind, members), kind=kind, members=members, calibrated=calibrated, metrics=metrics
+def _choice_reason(choice: Choice, evidence: Evidence, names: list[str]) -> str:
+    losses, scores, tried = evidence.losses.mean(axis=1), evidence.scores, f"{len(names)} candidates"
+
+    def figures(index: int) -> str:
+        words = f"log loss {losses[index]:.4f}"
+        if evidence.metric == "logloss":
+            return words
+        return f"{words}, {METRIC_WORDS[evidence.metric]} {scores[index]:.4f}"
+
+    if choice.index:
+        return (
+            f"{names[choice.index]}: {figures(choice.index)}, against {figures(0)} of {names[0]};"
+            f" {gain_in_words(choice, choice.index)} among {tried}"
+        )
+    if choice.best:
+        return (
+            f"{names[0]}: of {tried}, {names[choice.best]} lowers the log loss of {losses[0]:.4f} most, but"
+            f" {gain_in_words(choice, choice.best)}"
+        )
+    metric = METRIC_WORDS[evidence.metric]
+    return f"{names[0]}: none of the {tried} has a lower log loss without a lower {metric}"
+
+
+def _single_member_reason(
+    chosen: int,
+    candidates: list[_Candidate],
+    evaluated: list[BlendCandidate],
+    evidence: Evidence,
+    seed: int,
+) -> list[str]:
+    """Compares the selected blend with its best rival that needs one network only, by the same bar."""
+    has_tta = candidates[chosen].has_tta
+    single = [i for i, each in enumerate(candidates) if len(each.subset) == 1 and each.has_tta == has_tta]
+    best = min(single, key=lambda i: evaluated[i].metrics.log_loss)
+    if best == chosen:
+        return []
+    pair = replace(
+        evidence, losses=evidence.losses[[best, chosen]], predicted=evidence.predicted[[best, chosen]]
     )
-
-
-def _pick(candidates: list[BlendCandidate], losses: Floats, groups: Ints, seed: int) -> tuple[int, list[str]]:
-    """Returns which candidate is selected, and the reasons. `losses` are (candidates, n), simplest first."""
-    default, figures = candidates[0], [candidate.metrics for candidate in candidates]
-    gains = losses[0] - losses
-    gain = gains.mean(axis=1)
-    rivals = [i for i, m in enumerate(figures) if gain[i] > 0 and m.accuracy >= default.metrics.accuracy]
-    if not rivals:
-        return 0, [
-            f"{default.name}: none of the {len(candidates)} candidates has a lower log loss without a lower "
-            "accuracy"
-        ]
-    required = _chance_bound(gains, groups, seed) * _standard_errors(gains, groups)
-    better = [i for i in rivals if gain[i] > required[i]]
-    if not better:
-        best = max(rivals, key=lambda i: gain[i])
-        return 0, [
-            f"{default.name}: the best of {len(candidates)} candidates, {candidates[best].name}, lowers the "
-            f"log loss of {default.metrics.log_loss:.4f} by {gain[best]:.4f}, no more than chance would "
-            f"explain ({required[best]:.4f})"
-        ]
-    winner = max(better, key=lambda i: gain[i])
-    return winner, [
-        f"{candidates[winner].name}: log loss {figures[winner].log_loss:.4f} against "
-        f"{default.metrics.log_loss:.4f} of {default.name}, accuracy {figures[winner].accuracy:.4f} against "
-        f"{default.metrics.accuracy:.4f}; more than chance would explain among {len(candidates)} candidates"
+    return [
+        f"against the best member alone, {evaluated[best].name}, with a log loss of"
+        f" {evaluated[best].metrics.log_loss:.4f}: {gain_in_words(choose(pair, seed), 1)}"
     ]
-
-
-def _chance_bound(gains: Floats, groups: Ints, seed: int) -> float:
-    """Returns how many standard errors the luckiest of (candidates, n) gains stays below half of the time."""
-    sums = _group_sums(gains, groups)
-    scaled = sums / np.maximum(np.sqrt((sums**2).sum(axis=1, keepdims=True)), 1e-12)
-    random = np.random.default_rng(seed)
-    maxima = [(scaled @ random.standard_normal(scaled.shape[1])).max() for _ in range(BOOTSTRAP_DRAWS)]
-    return float(np.quantile(maxima, CHANCE_QUANTILE))
-
-
-def _standard_errors(values: Floats, groups: Ints) -> Floats:
-    """Returns the standard errors (rows,) of the means of (rows, n); a group counts as one observation."""
-    return np.asarray(np.sqrt((_group_sums(values, groups) ** 2).sum(axis=1)) / values.shape[1])
-
-
-def _group_sums(values: Floats, groups: Ints) -> Floats:
-    """Returns (rows, groups): for each group, the sum of the distances of (rows, n) from the row's mean."""
-    _, group = np.unique(groups, return_inverse=True)
-    centred = values - values.mean(axis=1, keepdims=True)
-    return np.stack([np.bincount(group, weights=row) for row in centred])
 
 
 def _temperature_reason(blend: Blend, calibrated: bool) -> str:

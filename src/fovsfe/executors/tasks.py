@@ -77,10 +77,17 @@ def build_task(context: RunContext, key: NetworkKey, precision: str) -> Training
 
 
 def _pseudo_targets(context: RunContext, fold: int) -> tuple[Ints, Float32s]:
-    """Positions and targets (n, classes) of a fold's pseudo-labelled photos: soft ones, or one-hot."""
+    """Positions and targets (n, classes) of a fold's pseudo-labelled photos: soft ones, or one-hot.
+
+    Near-duplicates of the fold's validation photos are left out: it would be validated on what it was trained
+    on.
+    """
     pseudo = context.pseudo_labels[context.pseudo_labels["fold"] == fold]
     position = {photo: i for i, photo in enumerate(context.readable["id"])}
     positions = np.array([position[photo] for photo in pseudo["id"]], np.int64)
+    validated = context.groups(context.positions(context.readable["fold"] == fold))
+    apart = ~np.isin(context.groups(positions), validated)
+    pseudo, positions = pseudo[apart], positions[apart]
     class_names = context.facts.class_names
     if context.recipe.pseudo_labels.soft:
         return positions, pseudo[[f"p:{label}" for label in class_names]].to_numpy(np.float32)

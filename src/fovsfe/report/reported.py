@@ -29,6 +29,7 @@ def find_reported_predictions(
     selected_round_index: int | None,
     member_names: Sequence[str],
     class_names: Sequence[str],
+    untouched: HeldOutPredictions | None = None,
 ) -> ReportedPredictions | None:
     """Finds the selected blend of the selected round, or else the mean of the members trained so far.
 
@@ -37,6 +38,7 @@ def find_reported_predictions(
         selected_round_index: the round of the selected blend; None takes the last round with a blend.
         member_names: the names of all members of the recipe.
         class_names: the names of all labels.
+        untouched: the predictions of a finished run that no choice has touched, not even that of the round.
 
     Returns:
         The predictions, or None if no network has been trained yet.
@@ -44,7 +46,7 @@ def find_reported_predictions(
     candidates = [each for each in rounds if selected_round_index in (None, each.round_index)]
     for each in reversed(candidates):
         if each.blend is not None and "selected" in each.blends:
-            held_out = each.blends["selected"]
+            held_out = untouched or each.blends["selected"]
             figures = compute_metrics(held_out.probabilities, held_out.y_true, class_names)
             display_name = _blend_display_name(each.blend, member_names)
             return ReportedPredictions(each, display_name, held_out, each.blend, figures)

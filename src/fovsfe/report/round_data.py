@@ -110,6 +110,14 @@ def read_round(
     )
 
 
+def read_held_out(file: Path, manifest: pd.DataFrame, class_names: Sequence[str]) -> HeldOutPredictions:
+    """Reads a table of predictions for held-out photos.
+
+    Raises FovsfeError if it cannot be read or does not match the manifest.
+    """
+    return _PredictionReader(manifest, class_names).read(file)
+
+
 class _PredictionReader:
     """Sets the manifest's true labels beside predictions."""
 

@@ -15,7 +15,7 @@ from fovsfe.files import read_json
 from fovsfe.photos.manifest import COLUMNS, ListingFacts, read_facts, read_manifest
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.report.reported import ReportedPredictions, find_reported_predictions
-from fovsfe.report.round_data import RoundData, read_round
+from fovsfe.report.round_data import HeldOutPredictions, RoundData, read_held_out, read_round
 from fovsfe.run import Run
 from fovsfe.storage.locations import AnyPath, as_path
 
@@ -41,6 +41,8 @@ class RunData:
     """id, label, confidence, ... of what round 2 is also trained on"""
     metrics: dict[str, Any] | None
     """None until the run is finished"""
+    held_out: HeldOutPredictions | None
+    """what the figures of a finished run are of: predictions that no choice has touched"""
     steps: dict[str, dict[str, float]]
     """by step: "seconds" and "peak_mb", as in `stopwatch.Stopwatch`"""
 
@@ -88,7 +90,7 @@ class RunData:
     def reported(self) -> ReportedPredictions | None:
         """The predictions that the run's figures are about; None until a network is trained."""
         return find_reported_predictions(
-            self.rounds, self.selected_round_index, self.member_names, self.class_names
+            self.rounds, self.selected_round_index, self.member_names, self.class_names, self.held_out
         )
 
 
@@ -125,6 +127,11 @@ def read_run_data(run: Run) -> RunData:
         if run.pseudo_labels_file.exists()
         else None,
         metrics=metrics,
+        held_out=(
+            read_held_out(run.held_out_file, manifest, class_names)
+            if metrics and run.held_out_file.exists()
+            else None
+        ),
         steps=run.stopwatch.read(),
     )
 

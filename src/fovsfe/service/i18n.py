@@ -70,7 +70,7 @@ _ENGLISH = Translation(
             "likely the first one below. A sharp photo that shows the whole subject is easier to recognise."
         ),
         "most_likely": "Most likely",
-        "calibrated": "Of a hundred results at 80%, about eighty are right.",
+        "record": "Answers like this one were right {right} of {photos} times.",
         "how_sure": "How this was measured",
         "waiting": "One moment",
         "progress": "Uploading the photo",
@@ -85,6 +85,13 @@ _ENGLISH = Translation(
             "Measured on {photos} photos that it was not trained on. For photos like these, the true "
             "accuracy is between {low} and {high} (95% confidence interval)."
         ),
+        "baselines": (
+            "For comparison: always naming the most frequent label is right for {most_frequent} of these "
+            "photos, guessing for {guessing}."
+        ),
+        "no_better_guessing": "This model is no better than guessing.",
+        "no_better_most_frequent": "This model is no better than always naming the most frequent label.",
+        "no_photos": "No photo that it was measured on has these labels: {labels}.",
         "not_measured": "The accuracy of this model was not measured.",
         "log_loss": "Log loss",
         "calibration_error": "Calibration error",
@@ -225,7 +232,7 @@ _RUSSIAN = Translation(
             "первое. Легче узнать то, что снято целиком и чётко."
         ),
         "most_likely": "Наиболее вероятно",
-        "calibrated": "Из ста результатов с 80\N{NO-BREAK SPACE}% верны около восьмидесяти.",
+        "record": "При проверке подобных ответов было {photos}, из них верных: {right}.",
         "how_sure": "Как это измерено",
         "waiting": "Минутку",
         "progress": "Отправка фото",
@@ -240,6 +247,13 @@ _RUSSIAN = Translation(
             "Измерено на фото, на которых она не обучалась: {photos}\N{NO-BREAK SPACE}шт. Истинная точность "
             "на подобных фото — от {low} до {high} (доверительный интервал 95\N{NO-BREAK SPACE}%)."
         ),
+        "baselines": (
+            "Для сравнения: если всегда называть самый частый вариант, верны {most_frequent} этих ответов, "
+            "если угадывать — {guessing}."
+        ),
+        "no_better_guessing": "Эта модель не лучше угадывания.",
+        "no_better_most_frequent": "Эта модель не лучше, чем всегда называть самый частый вариант.",
+        "no_photos": "Ни на одном проверочном фото нет следующего: {labels}.",
         "not_measured": "Точность этой модели не измерялась.",
         "log_loss": "Логарифмическая потеря",
         "calibration_error": "Ошибка калибровки",

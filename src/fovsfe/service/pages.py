@@ -139,6 +139,7 @@ def _start_page(
         headers,
         cards=cards,
         names=label_names(state.bundle, language),
+        bins=state.bundle.metrics.get("bins", []),
         blank=PhotoCard(),
         blank_unknown=PhotoCard(known=False),
         problems=[problem_view(slug, language, state.settings) for slug in TRANSLATIONS[language].problems],

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fovsfe.bundle.format import Bundle
+from fovsfe.ensemble.headline import answers_like, labels_without_validation, no_better_than
 from fovsfe.photos.decode import FORMATS
 from fovsfe.service.engine import Engine, PhotoResult
 from fovsfe.service.i18n import (
@@ -66,6 +67,8 @@ class PhotoCard:
     name: str = ""
     known: bool = True
     top: tuple[TopLabel, ...] = (TopLabel("", 0.0, ""),)
+    record: str = ""
+    """how often answers like this one were right; empty if that is not known"""
     photo: Thumbnail | None = None
     heatmap: str | None = ""
     """URL of a picture to lay over the photo; None if there is none"""
@@ -90,6 +93,11 @@ def page_messages(bundle: Bundle, settings: Settings, language: Language) -> dic
     threshold = format_percent(bundle.blend.threshold, language)
     messages["unknown_why"] = messages["unknown_why"].replace("{threshold}", threshold)
     return messages
+
+
+def record_words(language: Language) -> str:
+    """Returns the sentence on how often answers like one were right, with {right} and {photos} in it."""
+    return TRANSLATIONS[language].messages["record"]
 
 
 def problem_view(slug: str, language: Language, settings: Settings) -> ProblemView:
@@ -120,11 +128,14 @@ async def photo_card(
         )
         for label in most_likely
     )
+    known = result.prediction.known
+    record = answers_like(bundle.metrics, top[0].probability) if known else None
     return PhotoCard(
         caption=caption,
         name=top[0].name,
-        known=result.prediction.known,
+        known=known,
         top=top,
+        record="" if record is None else record_words(language).format(right=record[0], photos=record[1]),
         photo=thumbnail,
         heatmap=None if heatmap is None else _data_url("image/png", heatmap),
     )
@@ -165,8 +176,23 @@ def model_view(bundle: Bundle, messages: Mapping[str, str], language: Language) 
 def _figures(bundle: Bundle, messages: Mapping[str, str], language: Language) -> dict[str, Any]:
     metrics = bundle.metrics
     low, high = metrics["interval"]
-    pair = metrics.get("most_confused")
+    pair, baselines = metrics.get("most_confused"), metrics.get("baselines")
+    reached, without = no_better_than(metrics), labels_without_validation(metrics)
+    verdicts = {
+        "guessing": messages["no_better_guessing"],
+        "most_frequent": messages["no_better_most_frequent"],
+    }
     return {
+        "verdict": reached and verdicts[reached],
+        "baselines": baselines
+        and messages["baselines"].format(
+            most_frequent=format_percent(baselines["most_frequent"], language),
+            guessing=format_percent(baselines["guessing"], language),
+        ),
+        "no_photos": without
+        and messages["no_photos"].format(
+            labels=", ".join(label_name(label, bundle, language) for label in without)
+        ),
         "accuracy": format_percent(metrics["accuracy"], language),
         "measured": messages["measured"].format(
             photos=metrics["photos"], low=format_percent(low, language), high=format_percent(high, language)

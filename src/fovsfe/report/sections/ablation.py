@@ -1,14 +1,18 @@
 """The sections on what helped: test-time augmentation, pseudo-labels, round 2, and each of the members."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from fovsfe.arrays import Floats, Ints
+import numpy as np
+
+from fovsfe.arrays import Floats
+from fovsfe.ensemble.acceptance import accept_change
+from fovsfe.ensemble.headline import METRIC_WORDS
 from fovsfe.ensemble.metrics import compute_metrics, mcnemar
-from fovsfe.ensemble.selection import accept_change
 from fovsfe.report.analysis import disagreement, leave_one_out
 from fovsfe.report.charts import disagreement_chart
 from fovsfe.report.reported import align_members
+from fovsfe.report.round_data import HeldOutPredictions
 from fovsfe.report.run_data import RunData
 from fovsfe.report.sections import Section
 
@@ -16,7 +20,8 @@ from fovsfe.report.sections import Section
 def ablation_section(run_data: RunData) -> Section:
     """Compares the same photos with and without test-time augmentation, and between rounds 1 and 2."""
     rows = [*_tta_changes(run_data), *_round_changes(run_data)]
-    return {"rows": rows, "pseudo_labels": _pseudo_labels(run_data)}
+    metric = METRIC_WORDS[run_data.recipe.ensemble.metric]
+    return {"rows": rows, "pseudo_labels": _pseudo_labels(run_data), "metric": metric}
 
 
 def _tta_changes(run_data: RunData) -> Iterator[Section]:
@@ -26,7 +31,7 @@ def _tta_changes(run_data: RunData) -> Iterator[Section]:
             _, with_tta = align_members(each.with_tta)
             step = f"tta {', '.join(run_data.recipe.ensemble.tta)}, round {each.round_index}"
             before, after = plain.mean(axis=0), with_tta.mean(axis=0)
-            yield {"step": step, **_change(before, after, held_out.y_true, run_data.class_names)}
+            yield {"step": step, **_change(before, after, held_out, run_data)}
 
 
 def _round_changes(run_data: RunData) -> Iterator[Section]:
@@ -40,16 +45,19 @@ def _round_changes(run_data: RunData) -> Iterator[Section]:
         if before is not None:
             held_out, probabilities = align_members({"before": before, "after": after})
             first_round, second_round = probabilities
-            change = _change(first_round, second_round, held_out.y_true, run_data.class_names)
+            change = _change(first_round, second_round, held_out, run_data)
             yield {"step": f"round 2: {name}", **change}
 
 
-def _change(before: Floats, after: Floats, y_true: Ints, class_names: Sequence[str]) -> Section:
+def _change(before: Floats, after: Floats, held_out: HeldOutPredictions, run_data: RunData) -> Section:
+    y_true, class_names, recipe = held_out.y_true, run_data.class_names, run_data.recipe
+    groups = run_data.manifest["group"].to_numpy(np.int64)[held_out.val_idx]
+    change = accept_change(before, after, y_true, groups, recipe.ensemble.metric, recipe.seed)
     return {
         "before": compute_metrics(before, y_true, class_names),
         "after": compute_metrics(after, y_true, class_names),
         "mcnemar": mcnemar(before, after, y_true),
-        "is_better": accept_change(before, after, y_true)[0],
+        "is_better": change.accepted,
     }
 
 

@@ -38,9 +38,20 @@ function show(card, file, photo) {
   image.src = photo;
 }
 
+/** How often answers about as confident as this one were right; empty if the bundle does not say. */
+function record(confidence) {
+  const { bins, record: words } = document.getElementById("known").dataset;
+  const all = JSON.parse(bins);
+  const like = all.filter(({ low }) => low <= confidence).pop() ?? all[0];
+  return like ? words.replace("{right}", like.right).replace("{photos}", like.photos) : "";
+}
+
 function resultCard({ known, name, top, heatmap }) {
   const card = copyOf(known ? "known" : "unknown");
-  if (known) card.querySelector("h3").textContent = name;
+  if (known) {
+    card.querySelector("h3").textContent = name;
+    card.querySelector(".record").textContent = record(top[0].probability);
+  }
   const list = card.querySelector(".top");
   const line = list.firstElementChild;
   list.replaceChildren(

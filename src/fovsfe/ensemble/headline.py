@@ -1,0 +1,78 @@
+"""What stands beside an accuracy: two baselines, and how often answers as confident as one were right.
+
+It works on the metrics that a run and a bundle store, and needs no more than Python, as the service does.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import Any
+
+METRIC_WORDS = {
+    "accuracy": "accuracy",
+    "balanced": "balanced accuracy",
+    "f1": "mean F1 score",
+    "logloss": "log loss",
+}
+"""what people call the metrics of a recipe"""
+
+
+def no_better_than(metrics: Mapping[str, Any]) -> str | None:
+    """Returns the baseline that the interval of the accuracy reaches, or None if the model beats both.
+
+    It is "guessing", one label as likely as another, or "most_frequent", always the most frequent label;
+    None, too, if the metrics have no baselines.
+    """
+    low, baselines = metrics["interval"][0], metrics.get("baselines", {})
+    return next((name for name in ("guessing", "most_frequent") if low <= baselines.get(name, -1)), None)
+
+
+def warning(metrics: Mapping[str, Any]) -> str | None:
+    """Returns what must be said of a model before its accuracy, in English; None if there is nothing."""
+    reached = no_better_than(metrics)
+    if reached is None:
+        return None
+    words = {"guessing": "guessing", "most_frequent": "always answering with the most frequent label"}
+    low, high = metrics["interval"]
+    return (
+        f"no better than {words[reached]}: that is right for {100 * metrics['baselines'][reached]:.1f}%,"
+        f" and the 95% interval of the model is {100 * low:.1f}% to {100 * high:.1f}%"
+    )
+
+
+def beside(metrics: Mapping[str, Any]) -> str:
+    """Returns the baselines in English, for a sentence on the accuracy; empty if there are none."""
+    baselines = metrics.get("baselines")
+    if not baselines:
+        return ""
+    return (
+        f"always answering with the most frequent label is right for {100 * baselines['most_frequent']:.1f}%,"
+        f" guessing for {100 * baselines['guessing']:.1f}%"
+    )
+
+
+def answers_like(metrics: Mapping[str, Any], confidence: float) -> tuple[int, int] | None:
+    """Returns how many held-out answers about as confident as this one were right, and of how many.
+
+    `confidence` is the probability of the most likely label. Returns None if the metrics do not say.
+    """
+    bins = metrics.get("bins")
+    if not bins:
+        return None
+    position = max(bisect_right([each["low"] for each in bins], confidence) - 1, 0)
+    return bins[position]["right"], bins[position]["photos"]
+
+
+def labels_without_validation(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns the labels that no validation photo has: how well they are recognised is not known."""
+    return [label for label, recall in metrics.get("recall", {}).items() if recall is None]
+
+
+def figures_of(folds: int) -> str:
+    """Returns what was evaluated, in words, and in which direction its figures are known to err."""
+    kept = "each network kept its best epoch on these photos, which makes the figures slightly too high"
+    if folds == 1:
+        return f"of the networks that are served; {kept}"
+    return (
+        f"of one network per member, trained on {folds - 1} of {folds} parts of the photos, while the mean of"
+        f" all {folds} is submitted and served, which is usually better; {kept}"
+    )

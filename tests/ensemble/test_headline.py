@@ -1,0 +1,53 @@
+import pytest
+
+from fovsfe.ensemble.headline import (
+    answers_like,
+    beside,
+    figures_of,
+    labels_without_validation,
+    no_better_than,
+    warning,
+)
+
+BASELINES = {"most_frequent": 0.3, "guessing": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("low", "reached"),
+    [(0.05, "guessing"), (0.1, "guessing"), (0.2, "most_frequent"), (0.3, "most_frequent"), (0.31, None)],
+)
+def test_an_interval_that_reaches_a_baseline_is_no_better(low: float, reached: str | None) -> None:
+    metrics = {"interval": [low, 0.5], "baselines": BASELINES}
+    assert no_better_than(metrics) == reached
+    assert (warning(metrics) is None) == (reached is None)
+
+
+def test_the_warning_has_the_figures() -> None:
+    assert warning({"interval": [0.08, 0.2], "baselines": BASELINES}) == (
+        "no better than guessing: that is right for 10.0%, and the 95% interval of the model is 8.0% to 20.0%"
+    )
+    assert "most frequent label is right for 30.0%, guessing for 10.0%" in beside({"baselines": BASELINES})
+
+
+def test_metrics_without_baselines_say_nothing() -> None:
+    assert no_better_than({"interval": [0.0, 0.5]}) is None
+    assert beside({"interval": [0.0, 0.5]}) == ""
+    assert answers_like({}, 0.5) is None
+    assert answers_like({"bins": []}, 0.5) is None
+
+
+def test_answers_alike_are_those_of_the_bin() -> None:
+    bins = [{"low": 0.4, "photos": 30, "right": 15}, {"low": 0.8, "photos": 42, "right": 31}]
+    counts = [answers_like({"bins": bins}, confidence) for confidence in (0.1, 0.4, 0.79, 0.8, 1.0)]
+    assert counts == [(15, 30), (15, 30), (15, 30), (31, 42), (31, 42)]
+
+
+def test_labels_that_no_photo_has_are_named() -> None:
+    assert labels_without_validation({"recall": {"a": 0.0, "b": None, "c": 1.0}}) == ["b"]
+    assert labels_without_validation({}) == []
+
+
+def test_what_the_figures_are_of_is_said() -> None:
+    assert "trained on 2 of 3 parts of the photos, while the mean of all 3 is submitted" in figures_of(3)
+    assert "networks that are served" in figures_of(1)
+    assert all("best epoch" in figures_of(folds) for folds in (1, 3))
