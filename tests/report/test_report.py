@@ -1,5 +1,6 @@
 """report.report: one file with every section, figures as in metrics.json, names as text."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ from PIL import Image
 
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_json, write_text
-from fovsfe.photos.manifest import read_manifest
+from fovsfe.photos.manifest import read_manifest, write_manifest
 from fovsfe.recipe import PhotoSettings, load_recipe, to_toml
 from fovsfe.report.report import render_report, write_report
 from fovsfe.report.theme import icon_link
@@ -157,7 +158,13 @@ def test_missing_photos_are_mentioned(finish, tmp_path):
 
 def test_thumbnails_keep_the_recipes_limit_of_pixels(finish, tmp_path):
     run = finish(tmp_path, ("a", "b"), rounds=1)
-    Image.new("RGB", (150, 100)).save(tmp_path / "photos" / "train" / "0" / "0.jpg")
+    large = tmp_path / "photos" / "train" / "0" / "0.jpg"
+    Image.new("RGB", (150, 100)).save(large, "PNG")  # a JPEG would be decoded at an eighth
+    manifest = read_manifest(run.manifest_file)
+    manifest.loc[manifest["path"] == "train/0/0.jpg", "sha256"] = hashlib.sha256(
+        large.read_bytes()
+    ).hexdigest()
+    write_manifest(run.manifest_file, manifest)
     assert PLACEHOLDER not in render_report(run)
     limited = load_recipe(str(run.recipe_file)).model_copy(
         update={"photos": PhotoSettings(max_pixels=10_000)}
