@@ -84,3 +84,20 @@ def test_keeping_freed_memory_breaks_nothing():
     program = "from fovsfe import machine; machine.keep_freed_memory(); print(len(bytes(1 << 28)))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == f"{1 << 28}\n"
+
+
+def test_a_process_is_made_nicer_and_never_less_nice() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        own = os.getpriority(os.PRIO_PROCESS, process.pid)
+        machine.make_nicer(process.pid, own + 3)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == own + 3
+        machine.make_nicer(process.pid, own)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == own + 3
+        process.kill()
+    machine.make_nicer(process.pid, 19)
+
+
+def test_the_time_that_a_process_has_used_is_known() -> None:
+    time_used = machine.cpu_seconds(os.getpid())
+    assert time_used > 0
+    assert machine.cpu_seconds(2**22 + 1) == 0

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,9 +19,11 @@ from tests.container.hostile import encode, hostile_photos, png_with_texts
 
 from fovsfe.photos.decode import FORMATS, BadPhoto, decode, load_photo_sizes, read_header
 from fovsfe.photos.decode_pool import TOO_SLOW, DecodePool, shared_pool
-from fovsfe.photos.decode_turns import MIB, TOO_LARGE, DecodeBusy, DecodeLimits
+from fovsfe.photos.decode_turns import MIB, OUT_OF_MEMORY, DecodeBusy, DecodeLimits
 
-LIMITS = DecodeLimits(processes=2, memory=128 * MIB, patience=1, seconds=60, wait_seconds=60, yields=True)
+LIMITS = DecodeLimits(
+    processes=2, memory=128 * MIB, cpu_time_factor=1, seconds=60, wait_seconds=60, yields=True
+)
 SIZES = [((48, 64), "pad"), ((32, 32), "crop")]
 PHOTO = encode("JPEG")
 ENDLESS = b"\xff\xd8" + 2**24 * b"\xff"
@@ -79,7 +82,7 @@ def test_a_photo_larger_than_small(pool: DecodePool) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_photo_is_a_bad_one(pool: DecodePool, name: str) -> None:
     reason = fault(pool, HOSTILE[name])
-    assert reason in (TOO_LARGE, TOO_SLOW) or reason.startswith("damaged")
+    assert reason in (OUT_OF_MEMORY, TOO_SLOW) or reason.startswith("damaged")
 
 
 def test_texts_of_a_png_take_no_memory(pool: DecodePool) -> None:
@@ -92,7 +95,7 @@ def test_what_takes_too_long_is_a_bad_photo(pool: DecodePool) -> None:
 
 
 def test_a_slow_photo_holds_up_nobody() -> None:
-    pool = DecodePool(replace(LIMITS, processes=1, patience=60))
+    pool = DecodePool(replace(LIMITS, processes=1, cpu_time_factor=60))
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(pool.load, ENDLESS, SIZES)
         while not any(turn.is_slow for turn in pool._turns._turns):
@@ -101,30 +104,56 @@ def test_a_slow_photo_holds_up_nobody() -> None:
         assert_works(pool)
         assert not slow.done()
         pool.close()
-        assert isinstance(slow.exception(), BadPhoto)
+        assert isinstance(slow.exception(), DecodeBusy)
 
 
-def test_a_process_that_is_killed_is_replaced(pool: DecodePool) -> None:
+def test_a_process_that_dies_between_two_photos_is_replaced(pool: DecodePool) -> None:
     assert_works(pool)
-    killed = [process.pid for process in pool._idle]
-    for pid in killed:
-        os.kill(pid, signal.SIGKILL)
-    for _ in killed:
-        with pytest.raises(BadPhoto):
-            pool.load(PHOTO, SIZES)
+    for process in pool._idle:
+        os.kill(process.pid, signal.SIGKILL)
+        while not process.has_died():
+            time.sleep(0.01)
     assert_works(pool)
 
 
 def test_a_fork_server_that_is_killed_is_replaced() -> None:
     pool = DecodePool(LIMITS)
     assert_works(pool)
-    assert pool._fork_server is not None
-    os.kill(pool._fork_server._process.pid, signal.SIGKILL)
-    with pool.turn(), pool.turn():
-        pass
+    assert pool._fork_server is not None and pool._fork_server._process is not None
+    pool._fork_server._process.kill()
+    pool._fork_server._process.wait()
+    with pytest.raises(BadPhoto):  # its process lives on, and what it dies of cannot be told
+        pool.load(HOSTILE["progressive JPEG"], SIZES, max_pixels=1)
     pool._idle.clear()
     assert_works(pool)
     pool.close()
+
+
+def test_an_interrupted_request_does_not_take_the_answer_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = DecodePool(LIMITS)
+    assert_works(pool)
+    server = pool._fork_server
+    assert server is not None
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "send_fds", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            server.wait(pool._idle[0].pid)
+    pool._idle.clear()
+    assert_works(pool)
+    pool.close()
+
+
+def test_a_closed_pool_starts_nothing(pool: DecodePool) -> None:
+    other = DecodePool(LIMITS)
+    with other.turn() as turn:
+        other.close()
+        with pytest.raises(DecodeBusy):
+            other.load(PHOTO, SIZES, turn=turn)
+    assert not other._idle
 
 
 def test_several_threads_share_a_pool(pool: DecodePool) -> None:

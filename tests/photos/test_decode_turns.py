@@ -10,7 +10,9 @@ import pytest
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_turns import MAX_SLOW, SMALL, DecodeBusy, DecodeLimits, DecodeTurns
 
-LIMITS = DecodeLimits(processes=2, memory=10 * SMALL, patience=1, seconds=1, wait_seconds=10, yields=True)
+LIMITS = DecodeLimits(
+    processes=2, memory=10 * SMALL, cpu_time_factor=1, seconds=1, wait_seconds=10, yields=True
+)
 AT_ONCE = replace(LIMITS, wait_seconds=0)
 
 

@@ -29,17 +29,19 @@ import numpy as np
 from fovsfe import machine
 from fovsfe.arrays import Pixels
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, ImageHeader, decode, load_photo_sizes, read_header
-from fovsfe.photos.decode_turns import MIB, SMALL, TOO_LARGE, DecodeLimits, DecodeTurns, Turn
+from fovsfe.photos.decode_turns import MIB, OUT_OF_MEMORY, SMALL, DecodeBusy, DecodeLimits, DecodeTurns, Turn
 
-HAS_LIMITS = hasattr(os, "fork")
+CAN_FORK = hasattr(os, "fork")
 """False on Windows, where photos are decoded in the process that has them, without limits"""
 
 PROCESS_MEMORY = 4 * MIB
 """bytes that a process takes beside what it shares with the fork server, and beside its photo"""
+LARGE = 64 * MIB
+"""bytes; a process that had more for a photo is replaced after it"""
 SLOW_SECONDS = 0.1  # of CPU time, after which a photo counts as slow
 SLOW_NICENESS = 10
 CHECK_SECONDS = 0.05  # between two looks at the CPU time that a photo has taken
-KEPT = 4 * MIB  # bytes of the memory shared with a process that are kept until its next photo
+KEPT_BYTES = 4 * MIB  # bytes of the memory shared with a process that are kept until its next photo
 LONGEST_ANSWER = 64 * 1024  # bytes
 
 FORK, WAIT = 0, 1
@@ -51,7 +53,7 @@ ANSWER = struct.Struct("=q")
 TOO_SLOW = "takes too long to decode"
 CRASHED = "damaged: the decoder crashed"
 _FAULTS = (  # by how the process ended; killed it is where the machine is out of memory
-    {-signal.SIGPROF: TOO_SLOW, -signal.SIGXCPU: TOO_SLOW, -signal.SIGKILL: TOO_LARGE} if HAS_LIMITS else {}
+    {-signal.SIGPROF: TOO_SLOW, -signal.SIGXCPU: TOO_SLOW, -signal.SIGKILL: OUT_OF_MEMORY} if CAN_FORK else {}
 )
 
 # Of memory that is freed, a process keeps so little that the limit means what its photo takes.
@@ -95,7 +97,7 @@ class DecodePool:
     def __init__(self, limits: DecodeLimits, fork_server: ForkServer | None = None) -> None:
         """`fork_server` starts the processes; by default a new one."""
         self._limits = limits
-        self._fork_server = fork_server or (ForkServer() if HAS_LIMITS else None)
+        self._fork_server = fork_server or (ForkServer() if CAN_FORK else None)
         self._turns = DecodeTurns(limits)
         self._idle: list[_Process] = []
 
@@ -139,45 +141,56 @@ class DecodePool:
             header = read_header(data, job.max_pixels)
             return DecodedPhoto(header, job.run(data))
         with nullcontext(turn) if turn else self._turns.take() as turn:
-            process = self._take_process(self._fork_server)
-            turn.give_up = process.give_up
-            try:
-                return self._decode(process, turn, job, data)
-            finally:
-                turn.give_up = lambda: None
-                if process.is_ready and turn.memory == SMALL and not turn.is_slow:
-                    self._idle.append(process)
-                else:
-                    process.end()
+            answer = self._ask(self._fork_server, turn, job, data)
+            if isinstance(answer, int):
+                self._turns.enlarge(turn, answer)
+                answer = self._ask(self._fork_server, turn, job, data)
+            assert isinstance(answer, DecodedPhoto)  # it has what it has asked for
+            return answer
+
+    def _ask(self, fork_server: ForkServer, turn: Turn, job: DecodeJob, data: bytes) -> DecodedPhoto | int:
+        """Has a process decode a photo in its turn; returns the bytes that it needs if they are more."""
+        process = self._take_process(fork_server)
+        turn.give_up = process.give_up
+        try:
+            process.send(job, data, turn.memory, self._limits.cpu_time_factor)
+            answer = self._wait(process, turn)
+            process.is_ready = True
+            if "needed" in answer:
+                return int(answer["needed"])
+            if "fault" in answer:
+                raise BadPhoto(answer["fault"])
+            header = ImageHeader(answer["width"], answer["height"], tuple(answer["notes"]))
+            return DecodedPhoto(header, process.read_pixels(answer["shapes"]))
+        except BadPhoto:
+            if self._turns.is_closed:
+                raise DecodeBusy from None
+            raise
+        finally:
+            turn.give_up = lambda: None
+            if process.is_ready and turn.memory <= LARGE and not turn.is_slow and not self._turns.is_closed:
+                self._idle.append(process)
+            else:
+                process.end()
 
     def _take_process(self, fork_server: ForkServer) -> _Process:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return _Process(fork_server)
+        while True:
+            try:
+                process = self._idle.pop()
+            except IndexError:
+                return _Process(fork_server)
+            if not process.has_died():
+                return process
+            process.end()
 
-    def _decode(self, process: _Process, turn: Turn, job: DecodeJob, data: bytes) -> DecodedPhoto:
-        limits = {"memory": turn.memory, "patience": self._limits.patience}
-        process.send(vars(job) | limits, data)
-        answer = self._answer(process, turn)
-        if "needed" in answer:
-            self._turns.enlarge(turn, answer["needed"])
-            process.send({"memory": turn.memory})
-            answer = self._answer(process, turn)
-        process.is_ready = True
-        if "fault" in answer:
-            raise BadPhoto(answer["fault"])
-        header = ImageHeader(answer["width"], answer["height"], tuple(answer["notes"]))
-        return DecodedPhoto(header, process.read_pixels(answer["shapes"]))
-
-    def _answer(self, process: _Process, turn: Turn) -> dict[str, Any]:
-        """Returns the next answer of a process. Raises BadPhoto if it has died, or takes too long."""
+    def _wait(self, process: _Process, turn: Turn) -> dict[str, Any]:
+        """Returns the answer of a process. Raises BadPhoto if it has died, or takes too long."""
         deadline = time.monotonic() + self._limits.seconds
         while not process.connection.poll(CHECK_SECONDS):
             if time.monotonic() > deadline:
                 process.give_up()
             elif self._limits.yields and turn.has_place and process.has_taken(SLOW_SECONDS):
-                os.setpriority(os.PRIO_PROCESS, process.pid, SLOW_NICENESS)
+                machine.make_nicer(process.pid, SLOW_NICENESS)
                 self._turns.set_aside(turn)
         return process.receive()
 
@@ -194,7 +207,7 @@ def shared_pool() -> DecodePool:
             limits = DecodeLimits(
                 processes=machine.cores(),
                 memory=max((machine.memory() or 4096 * MIB) // 2, 2 * SMALL),
-                patience=10,
+                cpu_time_factor=10,
                 seconds=600,
                 wait_seconds=3600,
                 yields=False,
@@ -208,51 +221,60 @@ def _forget_shared_pool() -> None:
     _shared, _shared_lock = None, threading.Lock()
 
 
-if HAS_LIMITS:
+if CAN_FORK:
     os.register_at_fork(after_in_child=_forget_shared_pool)  # its processes are the parent's
 
 
 class ForkServer:
-    """A small process that starts decode processes: it has imported what they need, and they share it."""
+    """A small process that starts decode processes: it has imported what they need, and they share it.
+
+    It is started again if it dies, and after an interrupted request, whose answer nobody has taken.
+    """
 
     def __init__(self, niceness: int = 0) -> None:
         """`niceness`: of the processes, as for `os.setpriority`."""
         self._niceness = niceness
+        self._owner = os.getpid()
         self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_closed = False
         self._start()
         atexit.register(self.close)
 
     def fork(self, descriptors: Sequence[int]) -> int:
-        """Starts a process with the file descriptors of its connection and its pixels; returns its id."""
-        try:
-            return self._ask(FORK, 0, descriptors)
-        except OSError:  # the fork server was killed, perhaps because memory is short
-            with self._lock:
-                self.close()
-                self._start()
-            return self._ask(FORK, 0, descriptors)
+        """Starts a process with the file descriptors of its connection and its memory; returns its id.
+
+        Raises DecodeBusy if this is closed, and OSError if no process can be started.
+        """
+        with self._lock:
+            try:
+                answer = self._ask(FORK, 0, descriptors)
+            except ConnectionError:  # it was killed, perhaps because memory is short
+                answer = self._ask(FORK, 0, descriptors)
+        if answer < 0:
+            raise OSError(-answer, f"cannot start a process: {os.strerror(-answer)}")
+        return answer
 
     def wait(self, pid: int) -> int:
         """Waits for the end of a process; returns how it ended, as in `Popen.returncode`."""
-        try:
-            return self._ask(WAIT, pid)
-        except OSError:
-            return -signal.SIGKILL
+        with self._lock:
+            try:
+                return self._ask(WAIT, pid)
+            except (ConnectionError, DecodeBusy):  # the process ends without it
+                return -signal.SIGKILL
 
     @property
     def memory(self) -> int:
         """The bytes that it takes; the processes share them."""
-        return machine.process_memory(self._process.pid)
+        return machine.process_memory(self._process.pid) if self._process else 0
 
     def close(self) -> None:
         """Ends the fork server. The processes that it has started live on."""
-        if os.getpid() == self._owner:
-            self._process.kill()
-            self._process.wait()
-        self._control.close()
+        with self._lock:
+            self._is_closed = True
+            self._stop()
 
     def _start(self) -> None:
-        self._owner = os.getpid()
         self._control, theirs = socket.socketpair()
         with theirs:
             # What can be imported here can be imported there, as in multiprocessing.
@@ -267,15 +289,29 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 env=os.environ | _ENVIRONMENT,
             )
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, self._niceness)
+        machine.make_nicer(self._process.pid, self._niceness)
+
+    def _stop(self) -> None:
+        if self._process and os.getpid() == self._owner:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+        self._control.close()
 
     def _ask(self, request: int, pid: int, descriptors: Sequence[int] = ()) -> int:
-        """Returns the answer to a request. Raises OSError if the fork server has died."""
-        with self._lock:
+        """Returns the answer to a request. Raises ConnectionError if the fork server has died."""
+        if self._is_closed:
+            raise DecodeBusy
+        if self._process is None:
+            self._start()
+        try:
             socket.send_fds(self._control, [REQUEST.pack(request, pid)], descriptors)
             answer = self._control.recv(ANSWER.size, socket.MSG_WAITALL)
-        if len(answer) < ANSWER.size:
-            raise ConnectionResetError("the fork server has died")
+            if len(answer) < ANSWER.size:
+                raise ConnectionResetError("the fork server has died")
+        except BaseException:  # of an interrupt as well, or the next request would get this one's answer
+            self._stop()
+            raise
         return int(ANSWER.unpack(answer)[0])
 
 
@@ -284,10 +320,10 @@ class _Process:
 
     def __init__(self, fork_server: ForkServer) -> None:
         self._fork_server = fork_server
-        self._memory = _memory_file()
+        self._file = _memory_file()
         ours, theirs = socket.socketpair()
         with theirs:
-            self.pid = fork_server.fork([theirs.fileno(), self._memory.fileno()])
+            self.pid = fork_server.fork([theirs.fileno(), self._file.fileno()])
         self.connection = Connection(ours.detach())
         self.cpu_seconds = 0.0
         """of CPU time that it had used when it last answered"""
@@ -297,13 +333,17 @@ class _Process:
         self._fault = ""
         self._code: int | None = None
 
-    def send(self, message: dict[str, Any], photo: bytes | None = None) -> None:
-        """Sends what it waits for. If it has died, `receive` says so."""
+    def send(self, job: DecodeJob, photo: bytes, memory: int, cpu_time_factor: float) -> None:
+        """Sends a photo with what is wanted of it, and its limits. If it has died, `receive` says so."""
         self.is_ready = False
-        if photo is not None:
-            message = message | {"bytes": _write_all(self._memory.fileno(), photo)}
+        write_all(self._file.fileno(), photo, 0)
+        limits = {"bytes": len(photo), "memory": memory, "cpu_time_factor": cpu_time_factor}
         with suppress(OSError):
-            self.connection.send_bytes(json.dumps(message).encode())
+            self.connection.send_bytes(json.dumps(vars(job) | limits).encode())
+
+    def has_died(self) -> bool:
+        """Returns whether it has, while it waited for a photo."""
+        return self.connection.poll(0)
 
     def receive(self) -> dict[str, Any]:
         """Returns its answer. Raises BadPhoto if it has died of the photo."""
@@ -324,10 +364,16 @@ class _Process:
         photos, offset = [], 0
         for shape in shapes:
             photo = np.empty(shape, np.uint8)
-            offset += os.preadv(self._memory.fileno(), [photo.data], offset)
+            read = 0
+            while read < photo.nbytes:
+                count = os.preadv(self._file.fileno(), [photo.reshape(-1)[read:].data], offset + read)
+                if not count:
+                    raise BadPhoto(CRASHED)
+                read += count
+            offset += read
             photos.append(photo)
-        if offset > KEPT:
-            self._memory.truncate(0)
+        if offset > KEPT_BYTES:
+            self._file.truncate(0)
         return photos
 
     def give_up(self) -> None:
@@ -338,20 +384,23 @@ class _Process:
                 os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """Waits for the end of the process, which loses its connection, and gives back what it holds."""
+        """Ends the process, and gives back what it holds."""
         self.connection.close()
         with self._lock:
             if self._code is None:
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)  # it may be in the middle of a photo
                 self._code = self._fork_server.wait(self.pid)
-        self._memory.close()
+        self._file.close()
 
 
-def _write_all(file: int, data: bytes) -> int:
-    """Writes data to the beginning of a file; returns the number of bytes."""
-    written = 0
-    while written < len(data):
-        written += os.pwrite(file, memoryview(data)[written:], written)
-    return written
+def write_all(file: int, data: memoryview | bytes, offset: int) -> int:
+    """Writes data into a file at an offset; returns the offset behind it."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        written = os.pwrite(file, rest, offset)
+        rest, offset = rest[written:], offset + written
+    return offset
 
 
 def _memory_file() -> IO[bytes]:

@@ -6,6 +6,7 @@ and share its memory. A process gets photos over its connection, and leaves thei
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import json
@@ -24,8 +25,8 @@ from PIL import Image
 from fovsfe.arrays import Pixels
 from fovsfe.photos.decode import BadPhoto, load_photo_sizes, read_header, use_one_thread
 from fovsfe.photos.decode_cost import memory_needed, seconds_allowed, seconds_needed
-from fovsfe.photos.decode_pool import ANSWER, FORK, KEPT, REQUEST, TOO_SLOW, DecodeJob
-from fovsfe.photos.decode_turns import TOO_LARGE
+from fovsfe.photos.decode_pool import ANSWER, FORK, KEPT_BYTES, REQUEST, TOO_SLOW, DecodeJob, write_all
+from fovsfe.photos.decode_turns import OUT_OF_MEMORY
 
 _MEMORY = Path("/proc/self/statm")  # its first figure: the pages of address space; Linux only
 
@@ -39,24 +40,32 @@ def serve_forks(control: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes a line for each row that it dislikes
     gc.freeze()  # searching for garbage would copy the pages that are shared
     while message := (received := socket.recv_fds(requests, REQUEST.size, 2))[0]:
-        request, process = REQUEST.unpack(message)
-        if request == FORK:
-            process = os.fork()
-            if not process:
-                requests.close()
-                connection, memory = received[1]
-                _serve_photos(Connection(connection), memory)
-                os._exit(0)
-            for descriptor in received[1]:
-                os.close(descriptor)
-            requests.sendall(ANSWER.pack(process))
-        else:
-            requests.sendall(ANSWER.pack(_wait(process)))
+        request, pid = REQUEST.unpack(message)
+        answer = _fork(requests, received[1]) if request == FORK else _wait(pid)
+        requests.sendall(ANSWER.pack(answer))
 
 
-def _wait(process: int) -> int:
+def _fork(requests: socket.socket, descriptors: Sequence[int]) -> int:
+    """Returns the id of a new process, or minus the number of the error. The new process does not return."""
+    connection, file = descriptors
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        pid = os.fork()
+    except OSError as error:
+        pid = -(error.errno or errno.EAGAIN)
+    if pid == 0:
+        try:
+            requests.close()
+            _serve_photos(Connection(connection), file)
+        finally:
+            os._exit(1)
+    os.close(connection)
+    os.close(file)
+    return pid
+
+
+def _wait(pid: int) -> int:
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except ChildProcessError:  # the fork server before this one had started it
         return -signal.SIGKILL
 
@@ -68,10 +77,10 @@ def _touch_codecs() -> None:
     load_photo_sizes(stream.getvalue(), [((32, 32), "pad")])
 
 
-def _serve_photos(connection: Connection, memory: int) -> None:
+def _serve_photos(connection: Connection, file: int) -> None:
     """Decodes photos until the connection's other end is closed.
 
-    They are in the file with the descriptor `memory`, which takes their pixels as well.
+    They are in the file with the descriptor `file`, which takes their pixels as well.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
@@ -79,27 +88,27 @@ def _serve_photos(connection: Connection, memory: int) -> None:
             message = json.loads(connection.recv_bytes())
         except EOFError:
             return
-        photo = _read(message["bytes"], memory)
-        _limit_cpu_seconds(message["patience"] * seconds_allowed(photo))
+        photo = _read(message["bytes"], file)
+        _limit_cpu_seconds(message["cpu_time_factor"] * seconds_allowed(photo))
         _limit_memory(message["memory"])
         try:
-            answer = _decode(message, photo, connection, memory)
+            answer = _decode(message, photo, file)
         except BadPhoto as error:
             answer = {"fault": str(error)}
         except MemoryError:
-            answer = {"fault": TOO_LARGE}
+            answer = {"fault": OUT_OF_MEMORY}
         _limit_memory(None)
         signal.setitimer(signal.ITIMER_PROF, 0)
         _send(connection, answer)
 
 
-def _decode(message: dict[str, Any], photo: bytes, connection: Connection, memory: int) -> dict[str, Any]:
+def _decode(message: dict[str, Any], photo: bytes, file: int) -> dict[str, Any]:
     """Decodes a photo and returns the answer. Raises BadPhoto and MemoryError."""
     sizes = [((height, width), resize_mode) for (height, width), resize_mode in message["sizes"]]
     at_least = message["at_least"] and tuple(message["at_least"])
     job = DecodeJob(sizes, at_least, message["max_pixels"])
     header = read_header(photo, job.max_pixels)
-    allowed = message["patience"] * seconds_allowed(photo, header)
+    allowed = message["cpu_time_factor"] * seconds_allowed(photo, header)
     if seconds_needed(photo, header) > allowed:
         raise BadPhoto(TOO_SLOW)
     _limit_cpu_seconds(allowed)
@@ -111,11 +120,10 @@ def _decode(message: dict[str, Any], photo: bytes, connection: Connection, memor
     elif not photo.startswith(b"\xff\xd8"):
         needed += 6 * header.width * header.height  # for two copies of the pixels, as an array
     if needed > message["memory"]:
-        _send(connection, {"needed": needed})
-        _limit_memory(json.loads(connection.recv_bytes())["memory"])
+        return {"needed": needed}
     photos = job.run(photo)
     _limit_memory(None)
-    _write(photos, memory)
+    _write(photos, file)
     return {
         "width": header.width,
         "height": header.height,
@@ -130,7 +138,7 @@ def _send(connection: Connection, answer: dict[str, Any]) -> None:
 
 def _read(size: int, file: int) -> bytes:
     data = os.pread(file, size, 0)
-    if size > KEPT:
+    if size > KEPT_BYTES:
         os.ftruncate(file, 0)
     return data
 
@@ -138,7 +146,7 @@ def _read(size: int, file: int) -> bytes:
 def _write(photos: Sequence[Pixels], file: int) -> None:
     offset = 0
     for photo in photos:
-        offset += os.pwrite(file, photo.data, offset)
+        offset = write_all(file, photo.data, offset)
 
 
 def _limit_memory(size: int | None) -> None:
@@ -146,17 +154,30 @@ def _limit_memory(size: int | None) -> None:
     limit = resource.RLIM_INFINITY
     if size is not None and _MEMORY.exists():
         limit = int(_MEMORY.read_text().split()[0]) * resource.getpagesize() + size
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    _set_limit(resource.RLIMIT_AS, limit)
 
 
 def _limit_cpu_seconds(seconds: float) -> None:
     """Has the system end this process after so many more seconds of CPU time.
 
-    It does so by a signal, and by a limit of whole seconds that no code of a decoder could put off.
+    It does so by a timer and, should that be turned off, by a limit of whole seconds.
     """
     signal.setitimer(signal.ITIMER_PROF, seconds)
     limit = math.ceil(_cpu_seconds() + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+    _set_limit(resource.RLIMIT_CPU, limit)
+
+
+def _set_limit(kind: int, limit: int) -> None:
+    """Sets a limit, within the one that this process was started with."""
+    most = resource.getrlimit(kind)[1]
+    inside = (
+        limit
+        if most == resource.RLIM_INFINITY
+        else most
+        if limit == resource.RLIM_INFINITY
+        else min(limit, most)
+    )
+    resource.setrlimit(kind, (inside, most))
 
 
 def _cpu_seconds() -> float:

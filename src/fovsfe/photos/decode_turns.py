@@ -16,7 +16,7 @@ SMALL = 8 * MIB
 MAX_SLOW = 4
 """slow photos that have given their places away at the same time"""
 
-TOO_LARGE = "needs more memory than there is"
+OUT_OF_MEMORY = "needs more memory than there is"
 
 
 class DecodeBusy(Exception):
@@ -31,7 +31,7 @@ class DecodeLimits:
     """photos that are decoded at the same time, not counting large and slow ones"""
     memory: int
     """bytes for all photos together, at least 2 * SMALL"""
-    patience: float
+    cpu_time_factor: float
     """by what the CPU time that a photo may take, `decode_cost.seconds_allowed`, is multiplied"""
     seconds: float
     """time that a photo may be decoded for, whatever else the machine does"""
@@ -71,24 +71,25 @@ class DecodeTurns:
         self._turns: list[Turn] = []
         self._waiting: deque[Turn] = deque()
         self._waiting_large: deque[Turn] = deque()
-        self._closed = False
+        self.is_closed = False
 
     @contextmanager
     def take(self) -> Iterator[Turn]:
         """Waits for a photo's turn, which ends with the context. Raises DecodeBusy."""
         turn = Turn()
-        self._wait(turn, self._waiting)
         try:
+            self._wait(turn, self._waiting)
             yield turn
         finally:
             with self._lock:
-                self._turns.remove(turn)
+                if turn in self._turns:
+                    self._turns.remove(turn)
                 self._grant()
 
     def enlarge(self, turn: Turn, memory: int) -> None:
         """Waits until a turn can have so many bytes. Raises DecodeBusy, or BadPhoto if it never can."""
         if memory + SMALL > self._limits.memory:
-            raise BadPhoto(TOO_LARGE)
+            raise BadPhoto(OUT_OF_MEMORY)
         with self._lock:
             turn.memory, turn.wanted, turn.has_place = 0, memory, False
             turn.granted.clear()
@@ -107,7 +108,7 @@ class DecodeTurns:
     def close(self) -> None:
         """Refuses those that wait, from now on, and gives up those that have a turn."""
         with self._lock:
-            self._closed = True
+            self.is_closed = True
             for turn in self._turns:
                 turn.give_up()
             for queue in (self._waiting, self._waiting_large):
@@ -116,17 +117,19 @@ class DecodeTurns:
 
     def _wait(self, turn: Turn, queue: deque[Turn]) -> None:
         with self._lock:
-            if self._closed:
+            if self.is_closed:
                 raise DecodeBusy
             queue.append(turn)
             self._grant()
-        turn.granted.wait(self._limits.wait_seconds)
-        with self._lock:
-            if turn in queue:
-                queue.remove(turn)
-                self._grant()  # the next one may need less
-            if not turn.memory:
-                raise DecodeBusy
+        try:
+            turn.granted.wait(self._limits.wait_seconds)
+        finally:
+            with self._lock:
+                if turn in queue:
+                    queue.remove(turn)
+                    self._grant()  # the next one may need less
+        if not turn.memory:
+            raise DecodeBusy
 
     def _grant(self) -> None:
         """Gives turns to those that wait, as far as there is room."""

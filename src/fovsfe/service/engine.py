@@ -1,7 +1,6 @@
 """The queue of photos: processes decode them, and worker threads predict them in small batches."""
 
 import asyncio
-import os
 import queue
 import sys
 import threading
@@ -10,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from fovsfe import machine
 from fovsfe.arrays import Pixels
 from fovsfe.bundle.cam import cam_overlay
 from fovsfe.bundle.predictor import BATCH, ModelInputs, Prediction, Predictor
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import DecodePool, ForkServer
-from fovsfe.photos.decode_turns import TOO_LARGE, DecodeBusy, DecodeLimits
+from fovsfe.photos.decode_turns import OUT_OF_MEMORY, DecodeBusy, DecodeLimits
 from fovsfe.service import logs
 from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import HOW_TO_SEND, Problem, busy
@@ -67,7 +67,7 @@ class Engine:
         limits = DecodeLimits(
             processes=settings.threads,
             memory=settings.decode_memory,
-            patience=1,
+            cpu_time_factor=1,
             seconds=settings.queue_seconds,
             wait_seconds=settings.queue_seconds,
             yields=True,
@@ -125,6 +125,7 @@ class Engine:
                 result = await asyncio.shield(photo.result)
         except TimeoutError:
             if self._claim(photo):
+                photo.data = b""  # it may wait for its turn still
                 raise _long_wait() from None
             result = await photo.result
         if isinstance(result, Problem):
@@ -163,7 +164,7 @@ class Engine:
             except DecodeBusy:
                 raise _long_wait() from None
 
-        return await self._loop.run_in_executor(self._drawing, load)
+        return await self._loop.run_in_executor(self._decoding, load)
 
     def _put(self, photo: _QueuedPhoto) -> None:
         with self._lock:
@@ -217,7 +218,7 @@ class Engine:
     def _work(self) -> None:
         """Runs in each worker thread."""
         if sys.platform == "linux":  # where a thread can have another niceness than its process
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            machine.make_nicer(threading.get_native_id(), NICENESS)
         while (first := self._ready.get()) is not None:
             ready = [first, *self._next_photos()]
             self._ahead.release(len(ready))
@@ -289,7 +290,7 @@ def _unreadable(reason: str) -> Problem:
     """Returns the problem for a photo that `photos.decode` refuses for this reason."""
     if reason in ("not an image", "empty"):
         return Problem("not-an-image", f"This is not an image in a supported format. {HOW_TO_SEND}")
-    if reason == TOO_LARGE:
+    if reason == OUT_OF_MEMORY:
         return Problem(
             "too-many-pixels", "Decoding the photo takes more memory than is available; make it smaller."
         )
