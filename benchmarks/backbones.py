@@ -1,4 +1,7 @@
-"""Which families of timm can be trained, and which cannot: a step of the smallest network of each."""
+"""Which families of timm can be trained, and which cannot: a step of the smallest network of each.
+
+python -m benchmarks backbones
+"""
 
 import argparse
 import json

@@ -1,5 +1,6 @@
 """A run to make tasks of; and Ray clusters on this machine: real raylets."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -65,6 +66,8 @@ def context(tmp_path):
         path, fold = file.relative_to(root).as_posix(), index // 2 % 2 if split == "train" else -1
         row = {"id": file.name, "path": path, "split": split, "label": label, "group": index, "fold": fold}
         rows.append(row | {"fault": "truncated" if index == 8 else "", "width": 16, "height": 12})
+        content = file.read_bytes()
+        rows[-1] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     members = [{"backbone": f"test_{name}", "size": [48, 64]} for name in ("resnet", "efficientnet")]
     recipe = Recipe.model_validate({"rounds": 2, "split": {"folds": 2}, "members": members})
     run = Run(tmp_path / "run")

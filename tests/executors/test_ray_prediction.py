@@ -218,7 +218,7 @@ def test_a_cluster_answers_as_one_machine_does(bundle, photos, bucket, tmp_path,
                 )
             assert done == list(range(1, 1 + new))
     assert unreadable == [(str(photos / "bad.jpg"), "not an image")]
-    assert len(s3fs.S3FileSystem().ls(f"{bucket}/many.parquet")) == 2
+    assert len(s3fs.S3FileSystem().ls(f"{bucket}/many.parquet")) == 3  # two parts, and whose they are
 
 
 def test_what_is_wrong_is_said_in_a_line(bundle, photos, tmp_path, ray_cluster, fovsfe):

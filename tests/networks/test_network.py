@@ -176,7 +176,8 @@ def test_an_unknown_backbone_and_those_near_it():
 
 
 def test_an_unknown_tag_of_a_known_backbone():
-    assert "test_resnet.nonsense" in error_line("test_resnet.nonsense", SIZE, "linear", 4, "none")
+    line = error_line("test_resnet.nonsense", SIZE, "linear", 4, "none")
+    assert 'no weights "nonsense" of test_resnet' in line
 
 
 def test_a_size_that_a_backbone_cannot_take(monkeypatch):

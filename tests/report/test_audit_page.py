@@ -1,6 +1,7 @@
 """report.audit_page: every finding is on the page, names are text, and the page stays small."""
 
 import base64
+import hashlib
 import html
 import re
 from dataclasses import asdict
@@ -119,7 +120,7 @@ def test_rows_list_every_photo_of_every_finding(audited):
 
 def test_fragment_takes_what_a_run_keeps(audited):
     root, findings, table = audited
-    kept = table[["id", "path", "split", "label", "group", "fault"]]
+    kept = table[["id", "path", "split", "label", "group", "fault", "sha256"]]
     part = audit_page.render_findings(root, findings, kept)
     assert part.count("<section") == len(audit_page.FINDING_KINDS) and "<html" not in part
     assert audit_page.render_findings(root, [], kept).count("<section") == 0
@@ -150,6 +151,7 @@ def many(root, count, photo):
             "split": "train",
             "label": [str(i % 2) for i in range(count)],
             "fault": "",
+            "sha256": hashlib.sha256((root / "a.jpg").read_bytes()).hexdigest(),
         }
     )
     pairs = [

@@ -201,7 +201,7 @@ def test_an_error_of_one_process_ends_both_with_one_line(here, programs, line):
 
 
 def test_an_error_before_any_training_ends_those_that_wait(here):
-    pair = Pair(["train", "nowhere", "--recipe", "mine.toml"])
+    pair = Pair(["train", "nowhere", "--recipe", "mine.toml", "--weights", "none"])
     (first, said), second = pair.end()
     assert (first, len(said)) == (1, 1)
     assert "there is no such file or folder" in said[0]
