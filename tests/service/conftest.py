@@ -1,5 +1,6 @@
 import io
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,14 @@ CAR_WORDS = AboutSettings(
     accent="#0b5cad",
     ru=AboutWords(title="Что за машина?", noun="машина", plural="машины"),
 )
+
+
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """What a test starts is ended by SIGHUP, also if the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

@@ -412,6 +412,7 @@ def test_a_log_that_nobody_reads_holds_nothing_up(service: Callable[..., Service
     assert "Traceback" not in running.written()[1]
 
 
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_closed_terminal_stops_it_as_a_signal_does(service: Callable[..., Service], workers: str) -> None:
     before = {*Path("/dev/shm").glob("fovsfe-*")}

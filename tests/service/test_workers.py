@@ -160,6 +160,7 @@ def test_the_shared_folder_does_not_grow_and_counts_go_on(tmp_path: Path) -> Non
     assert first[1:] == last[1:]
 
 
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize(("ignored", "code"), [(False, 0), (True, -9)])
 def test_a_closed_terminal_stops_all_but_not_under_nohup(tmp_path: Path, ignored: bool, code: int) -> None:
     body = "(folder / 'folder').write_text(os.environ['PROMETHEUS_MULTIPROC_DIR'])"
