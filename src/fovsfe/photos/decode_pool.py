@@ -143,7 +143,8 @@ class DecodePool:
         with nullcontext(turn) if turn else self._turns.take() as turn:
             answer = self._ask(self._fork_server, turn, job, data)
             if isinstance(answer, int):
-                self._turns.enlarge(turn, answer)
+                # Beside what it needs for its pixels, the new process has to read its header.
+                self._turns.enlarge(turn, answer + SMALL)
                 answer = self._ask(self._fork_server, turn, job, data)
             assert isinstance(answer, DecodedPhoto)  # it has what it has asked for
             return answer
