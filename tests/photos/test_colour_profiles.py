@@ -9,6 +9,7 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from tests.photos.images import encoded
 
 from fovsfe.photos import colour_profiles
 from fovsfe.photos.colour_profiles import to_srgb
@@ -117,12 +118,6 @@ def srgb_of_lab(lab):
     f = (lab[..., 0] + 16) / 116
     f = np.stack([f + lab[..., 1] / 500, f, f - lab[..., 2] / 200], -1)
     return srgb(D50 * np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)))
-
-
-def encoded(image, kind, **options):
-    file = io.BytesIO()
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
-    return file.getvalue()
 
 
 def difference(pixels, expected):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tests.photos.images import encoded, turned
 
 from fovsfe.photos import containers
 from fovsfe.photos.decode import BadPhoto, decode, image_pixels, load_photo, read_header
@@ -17,18 +18,6 @@ HEIGHT, WIDTH = 48, 64
 DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH]
 SCENE = np.stack([ACROSS * 4, DOWN * 5, ACROSS + DOWN], -1).astype(np.uint8)
 GREY = (ACROSS * 4).astype(np.uint8)
-
-
-def encoded(image, kind, **options):
-    file = io.BytesIO()
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
-    return file.getvalue()
-
-
-def turned(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif.tobytes()
 
 
 # ---- JPEG

@@ -1,6 +1,5 @@
 """photos.decode: every kind of file comes out as the right uint8 RGB, or as a BadPhoto with its reason."""
 
-import io
 import struct
 import zlib
 
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin
+from tests.photos.images import encoded, turned
 
 from fovsfe.photos.decode import (
     FORMATS,
@@ -26,18 +26,6 @@ HEIGHT, WIDTH = 96, 128
 DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH]
 SCENE = np.stack([ACROSS * 2, DOWN * 2, ACROSS + DOWN], -1).astype(np.uint8)  # no two corners are alike
 GREY = (ACROSS * 2).astype(np.uint8)
-
-
-def encoded(image, kind, **options):
-    file = io.BytesIO()
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
-    return file.getvalue()
-
-
-def turned(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif.tobytes()  # bytes, because pillow-heif turns only those into HEIF's own rotation
 
 
 def difference(pixels, expected):

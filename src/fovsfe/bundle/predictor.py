@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ class Predictor:
         _check_pixels(photo)
         return self.inputs([resize_photo(photo, size, mode) for size, mode in self.sizes])
 
-    @property
+    @cached_property
     def sizes(self) -> list[tuple[tuple[int, int], str]]:
         """The sizes, (height, width), and resize modes in which the members take a photo; each once."""
         return list(dict.fromkeys((member.size, member.resize_mode) for member in self.bundle.members))

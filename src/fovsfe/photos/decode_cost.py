@@ -44,6 +44,18 @@ def memory_needed(data: bytes, header: ImageHeader, side: int) -> int:
     return 6 * pixels + len(data)  # of a PNG, there is a copy without its metadata
 
 
+def result_memory(data: bytes, header: ImageHeader, side: int, *, is_resized: bool) -> int:
+    """Returns the bytes that are taken by what is made of the decoded photo, beside `memory_needed`.
+
+    `side` is the longest side that is wanted; without `is_resized`, the photo stays as it was decoded.
+    """
+    if is_resized:
+        return 13 * side * side
+    if data.startswith(_JPEG_START):  # whose pixels are counted in full by `memory_needed`
+        return 0
+    return 6 * header.width * header.height  # two copies of the pixels, as an array
+
+
 def seconds_allowed(data: bytes, header: ImageHeader | None = None) -> float:
     """Returns the CPU seconds that reading the header of a photo may take or, with the header, decoding it.
 

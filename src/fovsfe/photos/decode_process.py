@@ -1,7 +1,8 @@
 """The processes that decode photos for decode_pool.py, each under hard limits of memory and CPU time.
 
 A fork server imports what decoding needs, once, and forks the processes: so they start within milliseconds
-and share its memory. A process gets photos over its connection, and leaves their pixels in a file in memory.
+and share its memory. A process is told of photos over its connection; they and their pixels pass through a
+file in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from PIL import Image
 
 from fovsfe.arrays import Pixels
 from fovsfe.photos.decode import BadPhoto, load_photo_sizes, read_header, use_one_thread
-from fovsfe.photos.decode_cost import memory_needed, seconds_allowed, seconds_needed
+from fovsfe.photos.decode_cost import memory_needed, result_memory, seconds_allowed, seconds_needed
 from fovsfe.photos.decode_pool import ANSWER, FORK, KEPT_BYTES, REQUEST, TOO_SLOW, DecodeJob, write_all
 from fovsfe.photos.decode_turns import OUT_OF_MEMORY
 
@@ -114,11 +115,7 @@ def _decode(message: dict[str, Any], photo: bytes, file: int) -> dict[str, Any]:
     _limit_cpu_seconds(allowed)
     wanted = [size for size, _ in sizes] or [at_least or (header.height, header.width)]
     side = max(max(size) for size in wanted)
-    needed = memory_needed(photo, header, side)
-    if sizes:
-        needed += 13 * side * side  # for a resized photo
-    elif not photo.startswith(b"\xff\xd8"):
-        needed += 6 * header.width * header.height  # for two copies of the pixels, as an array
+    needed = memory_needed(photo, header, side) + result_memory(photo, header, side, is_resized=bool(sizes))
     if needed > message["memory"]:
         return {"needed": needed}
     photos = job.run(photo)
@@ -170,14 +167,8 @@ def _limit_cpu_seconds(seconds: float) -> None:
 def _set_limit(kind: int, limit: int) -> None:
     """Sets a limit, within the one that this process was started with."""
     most = resource.getrlimit(kind)[1]
-    inside = (
-        limit
-        if most == resource.RLIM_INFINITY
-        else most
-        if limit == resource.RLIM_INFINITY
-        else min(limit, most)
-    )
-    resource.setrlimit(kind, (inside, most))
+    finite = [bound for bound in (limit, most) if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(kind, (min(finite, default=resource.RLIM_INFINITY), most))
 
 
 def _cpu_seconds() -> float:

@@ -52,7 +52,7 @@ class Turn:
         self.granted = threading.Event()
         """set when it need not wait any longer; without memory then, it has been refused"""
         self.give_up: Callable[[], None] = lambda: None
-        """ends the decoding, which has taken too long"""
+        """ends the decoding"""
 
 
 class DecodeTurns:
@@ -99,9 +99,9 @@ class DecodeTurns:
         """Gives the place of a slow photo away, if there is room beside the places."""
         with self._lock:
             turn.is_slow = True
-            aside = [other for other in self._turns if not other.has_place]
-            has_room = sum(other.memory for other in aside) + turn.memory + SMALL <= self._limits.memory
-            if has_room and sum(other.is_slow for other in aside) < MAX_SLOW:
+            slow_aside = sum(other.is_slow and not other.has_place for other in self._turns)
+            has_room = self._taken_aside() + turn.memory + SMALL <= self._limits.memory
+            if has_room and slow_aside < MAX_SLOW:
                 turn.has_place = False
                 self._grant()
 
