@@ -3,8 +3,8 @@
     python -m benchmarks cluster
 
 Trains on drawn photos, in about five minutes on two cores. The result is a ratio within one run: the seconds
-of round 1, from the submission of the networks to Ray until the last one is back, including the start of the
-workers (goal: 0.6 or less). Each machine is a raylet with one CPU. Both runs must end with the same figures.
+of round 1, from the submission of the networks to Ray until the last one is back, with the start of its
+processes (goal: 0.6 or less). Each machine is a raylet with one CPU. Both runs must have the same figures.
 """
 
 import argparse

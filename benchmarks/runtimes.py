@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.paths import RESULTS, SCRATCH
 from benchmarks.results import describe_machine, markdown_table
 from fovsfe.bundle.format import Bundle, BundleMember, load_bundle, write_bundle
-from fovsfe.bundle.runtime import VARIABLE
+from fovsfe.bundle.runtime import RUNTIME_VARIABLE
 from fovsfe.ensemble.blend import Blend
 from fovsfe.files import write_json
 from fovsfe.photos.decode import SUFFIXES
@@ -37,9 +37,9 @@ def compile_model(core, file, device, settings):
 openvino.Core.compile_model = compile_model
 """
 RUNTIMES = {  # name -> variables of the process; the last one differs only if the processor has bf16
-    "onnxruntime": {VARIABLE: "onnxruntime"},
-    "openvino": {VARIABLE: "openvino"},
-    "openvino, bf16": {VARIABLE: "openvino", "SETUP": USE_BF16},
+    "onnxruntime": {RUNTIME_VARIABLE: "onnxruntime"},
+    "openvino": {RUNTIME_VARIABLE: "openvino"},
+    "openvino, bf16": {RUNTIME_VARIABLE: "openvino", "SETUP": USE_BF16},
 }
 PROGRAM = """
 import json, os, sys, time

@@ -48,7 +48,7 @@ BARE_LOOP = """
 import itertools, json, sys, time
 from pathlib import Path
 import onnxruntime
-from fovsfe.photos.decode import load_photo
+from fovsfe.photos.decode import decode_to_size
 graph, seconds, *files = sys.argv[1:]
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -59,7 +59,7 @@ for data in itertools.cycle(photos):
     start = time.perf_counter()
     if start > end:
         break
-    session.run(["logits"], {"photos": load_photo(data, (224, 224), "squash")[None]})
+    session.run(["logits"], {"photos": decode_to_size(data, (224, 224), "squash")[None]})
     responses.append([200, time.perf_counter() - start, start])
 print(json.dumps([responses, time.process_time() - cpu]))
 """

@@ -18,7 +18,7 @@ from fovsfe.bundle.quantize import quantize_int8
 from fovsfe.ensemble.blend import Blend
 from fovsfe.files import write_json
 from fovsfe.networks.network import Network, build_network
-from fovsfe.photos.decode import load_photo
+from fovsfe.photos.decode import decode_to_size
 from fovsfe.recipe import MemberSettings, load_recipe
 from fovsfe.synthetic.cars import MODELS
 from fovsfe.synthetic.dataset import draw_photo
@@ -38,7 +38,9 @@ def build_served_models(weights: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = build_network(BACKBONE, SIZE, "linear", len(CLASS_NAMES), str(weights)).eval()
-    photos = np.stack([load_photo(draw_photo(model, Random(model.name)), SIZE, "squash") for model in MODELS])
+    photos = np.stack(
+        [decode_to_size(draw_photo(model, Random(model.name)), SIZE, "squash") for model in MODELS]
+    )
     _save_weights(network, folder / "network.safetensors")
     member = MemberSettings(backbone=BACKBONE, size=SIZE)
     inputs = ExportInputs(

@@ -70,16 +70,16 @@ class RunPredictions:
         """The seconds of the whole run."""
         return self.run.stopwatch.seconds
 
-    def members(self, round_index: int) -> Floats:
+    def member_probabilities(self, round_index: int) -> Floats:
         """Returns the members' out-of-fold probabilities in a round: (members, n, classes)."""
         files = _prediction_files(self.run, round_index).values()
         return stack_predictions([read_predictions(file) for file in files])
 
-    def members_by_tta(self) -> dict[str, Floats]:
+    def member_probabilities_by_tta(self) -> dict[str, Floats]:
         """Returns the members' probabilities (members, n, classes) in round 1 by test-time variant."""
-        variants, members = ("plain", *TTA_VARIANTS), self.member_names
-        probabilities = np.empty((len(variants), len(members), len(self.y_true), len(self.class_names)))
-        for m, name in enumerate(members):
+        variants, names = ("plain", *TTA_VARIANTS), self.member_names
+        probabilities = np.empty((len(variants), len(names), len(self.y_true), len(self.class_names)))
+        for m, name in enumerate(names):
             for fold in np.unique(self.folds).tolist():
                 with np.load(self.run.fold_folder(1, name, fold) / "predictions.npz") as saved:
                     probabilities[:, m, self.folds == fold] = saved["val"]
@@ -87,15 +87,15 @@ class RunPredictions:
 
     def blended(self, kind: BlendKind) -> Floats:
         """Returns a blend of all members (n, classes), in five folds: no fit has seen the photo."""
-        members = self.members(1)
-        probabilities = np.empty(members.shape[1:])
+        probabilities = self.member_probabilities(1)
+        blended = np.empty(probabilities.shape[1:])
         folds = StratifiedKFold(5, shuffle=True, random_state=0)
         for fit_idx, held_out_idx in folds.split(self.y_true, self.y_true):
             blend = fit_blend(
-                kind, self.member_names, members[:, fit_idx], self.y_true[fit_idx], REGULARIZATION
+                kind, self.member_names, probabilities[:, fit_idx], self.y_true[fit_idx], REGULARIZATION
             )
-            probabilities[held_out_idx] = blend.apply(members[:, held_out_idx])
-        return probabilities
+            blended[held_out_idx] = blend.apply(probabilities[:, held_out_idx])
+        return blended
 
     def row(
         self,
@@ -134,24 +134,26 @@ def variation_rows(
 ) -> Iterator[TechniqueRow]:
     """Yields the rows of a variation: of the mean of the members, unless members or blends are compared."""
     technique, description, seconds = variation.technique, variation.description, result.seconds
-    base_mean = base.members(1).mean(0)
+    base_mean = base.member_probabilities(1).mean(0)
     if technique == ROUND_2_TECHNIQUE:
-        first, second = result.members(1).mean(0), result.members(2).mean(0)
+        first, second = result.member_probabilities(1).mean(0), result.member_probabilities(2).mean(0)
         yield result.row(technique, description, second, ("its round 1", first), seconds)
     elif technique == TTA_TECHNIQUE:
-        by_tta = result.members_by_tta()
+        by_tta = result.member_probabilities_by_tta()
         plain = by_tta["plain"].mean(0)
         for names in TTA_SETS:
             averaged = np.stack([by_tta[name] for name in ("plain", *names)]).mean((0, 1))
             yield result.row(technique, "plain, " + ", ".join(names), averaged, ("plain", plain))
     elif result is base:
         yield base.row("", description, base_mean, seconds=seconds)
-        for name, probabilities in zip(base.member_names, base.members(1), strict=True):
+        for name, probabilities in zip(base.member_names, base.member_probabilities(1), strict=True):
             yield base.row("blend", f"{name} alone", probabilities, ("mean", base_mean))
         for kind in BLEND_KINDS[1:]:
             yield base.row("blend", kind, base.blended(kind), ("mean", base_mean))
     else:
-        yield result.row(technique, description, result.members(1).mean(0), ("base", base_mean), seconds)
+        yield result.row(
+            technique, description, result.member_probabilities(1).mean(0), ("base", base_mean), seconds
+        )
 
 
 def _prediction_files(run: Run, round_index: int) -> dict[str, Path]:

@@ -73,7 +73,7 @@ def test_positions_are_of_readable_photos(context):
 
 def test_a_photo_keeps_its_shard_whatever_else_is_unreadable(context):
     every = assign_shards(list(context.manifest["id"]), list(context.manifest["split"]))
-    shards = context.resized(context.recipe.members[0]).shards
+    shards = context.resized_photos(context.recipe.members[0]).shards
     assert shards.tolist() == every[[0, 1, 3, 4, 5]].tolist()
 
 
@@ -86,7 +86,7 @@ def test_without_test_photos_there_is_one_round(context):
 def test_a_blend_gets_its_members_in_its_order(context):
     probabilities = np.arange(8.0).reshape(2, 2, 2)
     blend = Blend(kind="mean", members=("test_b", "test_a"))
-    assert context.members_of(blend, probabilities).tolist() == probabilities[::-1].tolist()
+    assert context.select_members(blend, probabilities).tolist() == probabilities[::-1].tolist()
 
 
 @pytest.mark.parametrize("name", ["dataset.json", "photos.csv", "arguments.json"])

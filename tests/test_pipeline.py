@@ -65,7 +65,7 @@ def recipe(**changes):
 
 
 CONFIDENT = 0.7  # about two answers of three
-HELD_OUT, FOLDED = (
+HOLDOUT, FOLDED = (
     recipe(),
     recipe(split={"folds": 2}, pseudo_labels={"keep": "confident", "confidence": CONFIDENT}),
 )
@@ -159,8 +159,8 @@ def train(photos, folder, settings):
 
 
 @pytest.fixture(scope="module")
-def held_out(photos, tmp_path_factory):
-    return train(photos, tmp_path_factory.mktemp("held-out") / "run", HELD_OUT)
+def holdout(photos, tmp_path_factory):
+    return train(photos, tmp_path_factory.mktemp("holdout") / "run", HOLDOUT)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def folded(photos, tmp_path_factory):
     return train(photos, tmp_path_factory.mktemp("folded") / "run", FOLDED)
 
 
-@pytest.fixture(params=["held_out", "folded"])
+@pytest.fixture(params=["holdout", "folded"])
 def trained(request):
     return request.getfixturevalue(request.param)
 
@@ -242,7 +242,7 @@ def test_the_bundle_is_of_the_selected_blend(trained):
 
 def test_seconds_and_memory_of_every_step(trained):
     spent = trained.metrics["steps"]
-    steps = {"audit", "decode", "blend round 1", "blend round 2"}
+    steps = {"audit", "cache photos", "blend round 1", "blend round 2"}
     steps |= {f"train {member} round {round_index}" for member in MEMBERS for round_index in (1, 2)}
     assert steps <= set(spent)
     assert all(step["seconds"] >= 0 and step["peak_mb"] > 100 for step in spent.values())
@@ -419,7 +419,7 @@ def test_pseudo_labels_of_a_fold_come_from_its_own_networks(trained):
             answers = answers[answers.max(axis=1) >= CONFIDENT]
         mine = pseudo[pseudo["fold"] == fold].set_index("id")
         assert list(mine.index) == list(answers.index)
-        assert len(mine) == 19 if trained.recipe is HELD_OUT else 5 < len(mine) < 19
+        assert len(mine) == 19 if trained.recipe is HOLDOUT else 5 < len(mine) < 19
         np.testing.assert_allclose(mine[columns].to_numpy(), answers.to_numpy(), rtol=1e-6)
         assert list(mine["label"]) == [class_names[i] for i in answers.to_numpy().argmax(1)]
         trainings = [
@@ -512,25 +512,25 @@ def snapshot(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_folder_that_is_not_empty_is_refused(held_out, photos, tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(holdout, photos, tmp_path):
     screen = Screen(Console(file=io.StringIO()))
-    before = snapshot(held_out.run.root)
-    with pytest.raises(FovsfeError, match=f"fovsfe resume {held_out.run.root}"):
-        pipeline.train(HELD_OUT, arguments(photos), str(held_out.run.root), screen)
-    assert snapshot(held_out.run.root) == before
+    before = snapshot(holdout.run.root)
+    with pytest.raises(FovsfeError, match=f"fovsfe resume {holdout.run.root}"):
+        pipeline.train(HOLDOUT, arguments(photos), str(holdout.run.root), screen)
+    assert snapshot(holdout.run.root) == before
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FovsfeError, match="not empty; choose another --out"):
-        pipeline.train(HELD_OUT, arguments(photos), str(tmp_path), screen)
+        pipeline.train(HOLDOUT, arguments(photos), str(tmp_path), screen)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_complete_run_is_left_as_it_is(held_out, fovsfe):
-    before = snapshot(held_out.run.root)
-    ended = fovsfe("resume", held_out.run.root)
+def test_a_complete_run_is_left_as_it_is(holdout, fovsfe):
+    before = snapshot(holdout.run.root)
+    ended = fovsfe("resume", holdout.run.root)
     assert ended.code == 0
     assert "is complete" in ended.out
-    assert f"accuracy {held_out.metrics['selected']['accuracy']:.3f}" in ended.out
-    assert snapshot(held_out.run.root) == before
+    assert f"accuracy {holdout.metrics['selected']['accuracy']:.3f}" in ended.out
+    assert snapshot(holdout.run.root) == before
 
 
 # ---- killed
@@ -545,10 +545,10 @@ def same(root, other):
     assert not Run(root).cache_folder.exists()
 
 
-def test_what_a_kill_left_half_done_is_no_obstacle(held_out, tmp_path, fovsfe):
+def test_what_a_kill_left_half_done_is_no_obstacle(holdout, tmp_path, fovsfe):
     """Killed while the bundle is exported and the log is written."""
     root = tmp_path / "run"
-    shutil.copytree(held_out.run.root, root)
+    shutil.copytree(holdout.run.root, root)
     run = Run(root)
     run.metrics_file.unlink()
     shutil.rmtree(run.bundle_folder)
@@ -559,8 +559,8 @@ def test_what_a_kill_left_half_done_is_no_obstacle(held_out, tmp_path, fovsfe):
     with (root / "log.jsonl").open("a") as log:
         log.write('{"time": "2026-')
     assert fovsfe("resume", root).code == 0
-    same(root, held_out.run.root)
-    assert Predictor(run.bundle_folder).bundle.blend.name == held_out.metrics["selected"]["blend"]
+    same(root, holdout.run.root)
+    assert Predictor(run.bundle_folder).bundle.blend.name == holdout.metrics["selected"]["blend"]
 
 
 def test_a_run_killed_at_its_very_start_can_be_started_again(photos, tmp_path, fovsfe):
@@ -617,7 +617,7 @@ def kill_and_resume(photos, folder, kills, seconds, seed):
     """Kills a run `kills` times, each at a random moment within so many seconds of its work; returns how
     often it was still alive. The seconds are the processor's, as a clock's depend on how busy it is."""
     random, killed = Random(seed), 0
-    (folder / "mine.toml").write_text(to_toml(HELD_OUT))
+    (folder / "mine.toml").write_text(to_toml(HOLDOUT))
     run = Run(folder / "run")
     train = ["train", photos, "--recipe", folder / "mine.toml", "--weights", "none", "--out", run.root]
     for _ in range(kills):
@@ -636,16 +636,16 @@ def kill_and_resume(photos, folder, kills, seconds, seed):
     return killed
 
 
-def test_killed_and_resumed_a_run_ends_the_same(held_out, photos, tmp_path):
-    assert kill_and_resume(photos, tmp_path, 2, held_out.cpu_seconds / 2, seed=1) == 2
-    same(tmp_path / "run", held_out.run.root)
+def test_killed_and_resumed_a_run_ends_the_same(holdout, photos, tmp_path):
+    assert kill_and_resume(photos, tmp_path, 2, holdout.cpu_seconds / 2, seed=1) == 2
+    same(tmp_path / "run", holdout.run.root)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_ten_times_a_run_ends_the_same(held_out, photos, tmp_path, seed):
-    assert kill_and_resume(photos, tmp_path, 10, held_out.cpu_seconds / 8, seed) >= 5
-    same(tmp_path / "run", held_out.run.root)
+def test_killed_ten_times_a_run_ends_the_same(holdout, photos, tmp_path, seed):
+    assert kill_and_resume(photos, tmp_path, 10, holdout.cpu_seconds / 8, seed) >= 5
+    same(tmp_path / "run", holdout.run.root)
 
 
 # ---- disks
@@ -681,8 +681,8 @@ def assert_whole(root):
             torch.load(path, weights_only=True)
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_room(held_out, photos, tmp_path, fovsfe):
-    (tmp_path / "mine.toml").write_text(to_toml(HELD_OUT))
+def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_room(holdout, photos, tmp_path, fovsfe):
+    (tmp_path / "mine.toml").write_text(to_toml(HOLDOUT))
     with disk(tmp_path / "disk", "16k") as remount:
         run = Run(tmp_path / "disk" / "run")
         command = [
@@ -706,13 +706,13 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_room(held_out, ph
             remount(f"size={size}")
         remount("size=100m")
         assert fovsfe(*command).code == 0
-        same(run.root, held_out.run.root)
+        same(run.root, holdout.run.root)
 
 
-def test_a_folder_that_can_only_be_read(held_out, photos, tmp_path, fovsfe):
+def test_a_folder_that_can_only_be_read(holdout, photos, tmp_path, fovsfe):
     with disk(tmp_path / "disk", "60m") as remount:
         root = tmp_path / "disk" / "run"
-        shutil.copytree(held_out.run.root, root)
+        shutil.copytree(holdout.run.root, root)
         (root / "metrics.json").unlink()
         remount("ro")
         before, plain = snapshot(root), ["--recipe", "demo", "--weights", "none"]

@@ -33,10 +33,10 @@ from fovsfe.training.task import NetworkKey
 A_SHARD = 6
 
 
-def recipe(tmp_path, workers=0, epochs=1, cache_gb=0.0):
-    file = tmp_path / f"recipe-{workers}-{epochs}-{cache_gb}.toml"
+def recipe(tmp_path, num_workers=0, epochs=1, cache_gb=0.0):
+    file = tmp_path / f"recipe-{num_workers}-{epochs}-{cache_gb}.toml"
     file.write_text(
-        f"[photos]\nloader_workers = {workers}\ncache_gb = {cache_gb}\n[training]\nstages = [0, 1.0]\n"
+        f"[photos]\nnum_workers = {num_workers}\ncache_gb = {cache_gb}\n[training]\nstages = [0, 1.0]\n"
         f'head_epochs = 5\nepochs = {epochs}\nbatch_size = 8\nprecision = "fp32"\n'
         '[[members]]\nbackbone = "test_resnet"\nsize = [48, 64]\n'
     )
@@ -59,11 +59,11 @@ def folder(tmp_path_factory):
     return root
 
 
-def first_epoch(photos, workers, folder):
+def first_epoch(photos, num_workers, folder):
     """The ids in the order of the first epoch, its loss, and predictions for the test photos."""
     member = MemberSettings(backbone="test_resnet", size=(48, 64))
     recipe = Recipe(
-        photos=PhotoSettings(loader_workers=workers, cache_gb=0),
+        photos=PhotoSettings(num_workers=num_workers, cache_gb=0),
         training=TrainingSettings(stages=(1.0,), epochs=1, batch_size=8, precision="fp32"),
         members=(member,),
     )
@@ -93,9 +93,9 @@ def test_the_same_photos_in_the_same_order_and_the_same_loss_from_everywhere(
     ids, loss, answers = first_epoch(folder, 0, tmp_path / "plain")
     assert len(set(ids)) == len(ids) == 33
     for index, photos in enumerate(places):
-        for workers in (1, 4):
-            seen = first_epoch(photos, workers, tmp_path / f"{index}-{workers}")
-            assert seen == (ids, loss, answers), (photos, workers)
+        for num_workers in (1, 4):
+            seen = first_epoch(photos, num_workers, tmp_path / f"{index}-{num_workers}")
+            assert seen == (ids, loss, answers), (photos, num_workers)
 
 
 @pytest.mark.parametrize("choice", ["refuse", "skip"])

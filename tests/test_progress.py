@@ -130,7 +130,7 @@ def several(screen):
     screen.start_networks(2, 2, 4, "the cluster")
     for name, where in (("one, round 2", "a-host"), ("two, round 2", "b-host")):
         screen.on_network_event(name, {"type": "begin", "machine": where})
-        screen.on_network_event(name, {"type": "decoding", "done": 1, "total": 2})
+        screen.on_network_event(name, {"type": "caching", "done": 1, "total": 2})
         screen.on_network_event(name, {"type": "features", "done": 1, "total": 4})
     screen.on_network_event("one, round 2", step())
     screen.on_network_event("one, round 2", epoch())

@@ -82,7 +82,7 @@ TABLES = {
         "max_pixels": st.integers(10_000, 10**9),
         "cache_gb": numbers(0, 1e308),
         "damaged_shards": some("refuse", "skip"),
-        "loader_workers": st.integers(0, 64) | st.just("auto"),
+        "num_workers": st.integers(0, 64) | st.just("auto"),
     },
     "split": {"holdout": numbers(0.05, 0.5), "folds": some(0, 2, 20), "given": some("keep", "pool")},
     "augment": {
@@ -241,7 +241,7 @@ def test_changes_are_python_values_and_stay_as_they_are(file):
             ['photos.resize_mode = "stretch"', 'must be "pad", "squash" or "crop"'],
         ),
         ("photos.cache_gb=inf", ["photos.cache_gb = Infinity", "must be a finite number of at least 0"]),
-        ("photos.loader_workers=x", ['must be a whole number from 0 to 64 or "auto"']),
+        ("photos.num_workers=x", ['must be a whole number from 0 to 64 or "auto"']),
         ("training.epochs=0", ["training.epochs = 0: must be a whole number from 1 to 1000"]),
         ("training.epochs=many", ['training.epochs = "many": must be a whole number from 1 to 1000']),
         ("training.stages=[1, 0.5]", ["training", "stages must grow"]),

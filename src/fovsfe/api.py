@@ -141,10 +141,10 @@ class Model:
             return str(error)
 
     def _answer(self, photo: Photo, prediction: Prediction) -> Answer:
-        best = int(prediction.probabilities.argmax())
+        most_likely = int(prediction.probabilities.argmax())
         return Answer(
-            label=self._predictor.bundle.class_names[best],
-            probability=float(prediction.probabilities[best]),
+            label=self._predictor.bundle.class_names[most_likely],
+            probability=float(prediction.probabilities[most_likely]),
             known=prediction.known,
             probabilities=prediction.probabilities,
             _bundle=self._predictor.bundle,

@@ -20,7 +20,7 @@ from fovsfe.run import Run
 
 if TYPE_CHECKING:
     from fovsfe.ensemble.selection import (
-        BlendSelection,  # takes scikit-learn, which a worker of a cluster needs not
+        BlendSelection,  # takes scikit-learn, which the machines of a cluster need not have
     )
 
 
@@ -71,7 +71,7 @@ class RunContext:
 
     @property
     def folds(self) -> range:
-        """The folds that are trained: one if photos are held out."""
+        """The folds that are trained: only one with a hold-out."""
         return range(int(self.readable["fold"].max()) + 1)
 
     @property
@@ -96,7 +96,7 @@ class RunContext:
         """Returns the ids of photos."""
         return list(self.readable["id"].iloc[positions])
 
-    def resized(self, member: MemberSettings) -> ResizedPhotos:
+    def resized_photos(self, member: MemberSettings) -> ResizedPhotos:
         """Returns the readable photos at a member's size."""
         settings = self.recipe.photos
         return ResizedPhotos(
@@ -107,7 +107,7 @@ class RunContext:
             settings.max_pixels,
             shards=self._shards,
             sha256=list(self.readable["sha256"]),
-            workers=settings.loader_workers,
+            num_workers=settings.num_workers,
         )
 
     @cached_property
@@ -119,7 +119,7 @@ class RunContext:
         shards = assign_shards(list(self.manifest["id"]), list(self.manifest["split"]))
         return shards[self.positions(self.manifest["fault"] == "")]
 
-    def members_of(self, blend: Blend, probabilities: Floats) -> Floats:
+    def select_members(self, blend: Blend, probabilities: Floats) -> Floats:
         """Returns the rows of (members, n, classes) probabilities that a blend takes, in its order."""
         names = self.member_names
         return probabilities[[names.index(name) for name in blend.members]]

@@ -29,12 +29,12 @@ def first_process() -> Iterator["ProcessGroup | None"]:
     if not is_launched():
         yield None
         return
-    from fovsfe.executors.local import run_worker
+    from fovsfe.executors.local import run_other_rank
     from fovsfe.training.distributed import joined_process_group
 
     with joined_process_group() as process_group:
         if process_group is None or process_group.is_first:
             yield process_group
             return
-        run_worker(process_group)
+        run_other_rank(process_group)
     raise SystemExit(0)

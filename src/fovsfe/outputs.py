@@ -33,7 +33,7 @@ LIBRARIES = (
     "numpy",
 )
 
-BAR = (
+RULE = (
     "the rule: whatever is optional takes the place of the simple default, the mean of all members in round 1"
     " without test-time augmentation, only if its gain is above the noise bar, which the luckiest of all"
     " candidates without merit stays below in 95 of 100 cases"
@@ -82,19 +82,21 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
     """
     run = context.run
     val_idx, recipe = context.val_idx, context.recipe
-    best, reason, held_out = rounds[0], "there is one round", rounds[0].selection.out_of_fold
+    selected_round, reason = rounds[0], "there is one round"
+    held_out_predictions = selected_round.selection.out_of_fold
     if len(rounds) == 2:
         first, second = (each.selection.out_of_fold for each in rounds)
         y_true, groups = context.y_true(val_idx), context.groups(val_idx)
-        change = accept_change(first, second, y_true, groups, recipe.ensemble.metric, recipe.seed)
-        best, reason = rounds[int(change.accepted)], f"round 2 {change.reason}"
-        held_out = change.predictions
+        acceptance = accept_change(first, second, y_true, groups, recipe.ensemble.metric, recipe.seed)
+        selected_round, reason = rounds[int(acceptance.accepted)], f"round 2 {acceptance.reason}"
+        held_out_predictions = acceptance.predictions
     if (context.manifest["split"] == "test").any():
-        _write_submissions(context, rounds, best, notify)
+        _write_submissions(context, rounds, selected_round, notify)
     write_predictions(
-        run.held_out_file, predictions_frame(context.ids(val_idx), context.facts.class_names, held_out)
+        run.held_out_file,
+        predictions_frame(context.ids(val_idx), context.facts.class_names, held_out_predictions),
     )
-    metrics = _metrics(context, rounds, best, reason, held_out)
+    metrics = _metrics(context, rounds, selected_round, reason, held_out_predictions)
     if not (run.bundle_folder / BUNDLE_FILE).exists():
         notify("exporting the bundle")
         source = RunSource(
@@ -105,31 +107,31 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
 
 
 def _write_submissions(
-    context: RunContext, rounds: list[RoundResult], best: RoundResult, notify: Notify
+    context: RunContext, rounds: list[RoundResult], selected_round: RoundResult, notify: Notify
 ) -> None:
     """Writes a submission of every member and every blend of all members, of each round's selected blend, and
-    submission.csv, that of the best round."""
-    run, photos = context.run, context.manifest
-    most_frequent = str(photos.loc[photos["split"] == "train", "label"].mode()[0])
-    test_ids = list(photos.loc[photos["split"] == "test", "id"])
+    submission.csv, that of the selected round."""
+    run, manifest = context.run, context.manifest
+    most_frequent = str(manifest.loc[manifest["split"] == "train", "label"].mode()[0])
+    test_ids = list(manifest.loc[manifest["split"] == "test", "id"])
     row_of = {photo: row for row, photo in enumerate(test_ids)}
     readable_rows = [row_of[photo] for photo in context.ids(context.test_idx)]
 
     def write(file: Path, blend: Blend, result: RoundResult) -> list[str]:
         facts = context.facts
         probabilities = np.full((len(test_ids), len(facts.class_names)), np.nan)
-        probabilities[readable_rows] = blend.apply(_averaged_test(context, blend, result))
+        probabilities[readable_rows] = blend.apply(_test_probabilities(context, blend, result))
         return write_submission(
             file, facts.sample, test_ids, probabilities, facts.class_names, facts.label_ids, most_frequent
         )
 
     for each in rounds:
-        members = [Blend(kind="mean", members=(name,)) for name in context.member_names]
-        blends = {blend.name: blend for blend in members}
+        alone = [Blend(kind="mean", members=(name,)) for name in context.member_names]
+        blends = {blend.name: blend for blend in alone}
         blends |= {blend.kind: blend for blend in each.selection.fitted}
         for name, blend in (blends | {"selected": each.selection.blend}).items():
             write(run.named_submission_file(f"round-{each.round_index}-{name}"), blend, each)
-    filled = write(run.submission_file, best.selection.blend, best)
+    filled = write(run.submission_file, selected_round.selection.blend, selected_round)
     if filled:
         notify(
             f"warning: {len(filled)} test photos could not be read and got the most frequent class, "
@@ -138,34 +140,42 @@ def _write_submissions(
         run.log("filled", ids=filled, label=most_frequent)
 
 
-def _averaged_test(context: RunContext, blend: Blend, result: RoundResult) -> Floats:
+def _test_probabilities(context: RunContext, blend: Blend, result: RoundResult) -> Floats:
     """Returns what the blend takes: (members, test, classes), the mean over each member's folds."""
-    return context.members_of(blend, result.test.mean(1))
+    return context.select_members(blend, result.test.mean(1))
 
 
 def _metrics(
-    context: RunContext, rounds: list[RoundResult], best: RoundResult, reason: str, held_out: Floats
+    context: RunContext,
+    rounds: list[RoundResult],
+    selected_round: RoundResult,
+    reason: str,
+    held_out_predictions: Floats,
 ) -> dict[str, Any]:
-    photos, y_true = context.manifest, context.y_true(context.val_idx)
-    selection = best.selection
+    manifest, y_true = context.manifest, context.y_true(context.val_idx)
+    selection = selected_round.selection
     headline = headline_metrics(
-        held_out, y_true, context.facts.class_names, context.recipe.ensemble.metric, selection.blend.threshold
+        held_out_predictions,
+        y_true,
+        context.facts.class_names,
+        context.recipe.ensemble.metric,
+        selection.blend.threshold,
     )
     return {
         "measured_on": f"{len(y_true)} photos with true labels",
         "photos": {
-            "labelled": int((photos["split"] == "train").sum()),
+            "labelled": int((manifest["split"] == "train").sum()),
             "val": len(y_true),
-            "test": int((photos["split"] == "test").sum()),
-            "unreadable": int((photos["fault"] != "").sum()),
+            "test": int((manifest["split"] == "test").sum()),
+            "unreadable": int((manifest["fault"] != "").sum()),
         },
         "class_names": list(context.facts.class_names),
         "selected": {
-            "round": best.round_index,
+            "round": selected_round.round_index,
             "blend": selection.blend.name,
-            "tta": list(best.tta),
+            "tta": list(selected_round.tta),
             **headline.model_dump(mode="json"),
-            "reasons": [BAR, reason, *selection.reasons],
+            "reasons": [RULE, reason, *selection.reasons],
             "figures_of": figures_of(len(context.folds)),
         },
         "rounds": [_round_metrics(context, each) for each in rounds],
@@ -174,7 +184,7 @@ def _metrics(
 
 def _round_metrics(context: RunContext, result: RoundResult) -> dict[str, Any]:
     y_true, class_names = context.y_true(context.val_idx), context.facts.class_names
-    members = {
+    member_metrics = {
         name: {
             **compute_metrics(result.out_of_fold[m], y_true, class_names).model_dump(mode="json"),
             "networks": result.network_results[name],
@@ -187,7 +197,7 @@ def _round_metrics(context: RunContext, result: RoundResult) -> dict[str, Any]:
     }
     return {
         "round": result.round_index,
-        "members": members,
+        "members": member_metrics,
         "blends": blends,
         "selected": result.selection.blend.name,
         "tta": list(result.tta),

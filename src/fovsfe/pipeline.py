@@ -150,7 +150,7 @@ def _complete(
         if run.manifest_file.exists():
             _compare_photos(run, screen)
         else:
-            _read_photos(run, screen, listing)
+            _audit_and_split(run, screen, listing)
     context = RunContext.open(run)
     if listing is None:  # resumed, perhaps on another machine
         require_weights(_untrained_backbones(context), context.arguments.weights, screen.notify)
@@ -222,7 +222,7 @@ def _with_given_folds(recipe: Recipe, listing: PhotoListing) -> Recipe:
     return recipe.model_copy(update={"split": recipe.split.model_copy(update={"folds": folds})})
 
 
-def _read_photos(run: Run, screen: Screen, listing: PhotoListing | None) -> None:
+def _audit_and_split(run: Run, screen: Screen, listing: PhotoListing | None) -> None:
     """Audits and splits the photos, once; the manifest and the facts in dataset.json remember all that."""
     recipe = load_recipe(str(run.recipe_file))
     if listing is None:  # killed before they were written
@@ -330,7 +330,7 @@ def _pseudo_label(context: RunContext, first: RoundResult) -> None:
     ids, class_names = context.ids(context.test_idx), context.facts.class_names
     tables = []
     for fold in context.folds:
-        probabilities = blend.apply(context.members_of(blend, first.test[:, fold]))
+        probabilities = blend.apply(context.select_members(blend, first.test[:, fold]))
         table = pseudo_labels(
             probabilities, ids, class_names, settings.keep, settings.confidence, settings.soft
         )
@@ -387,10 +387,10 @@ def _write_round_predictions(
 def _read_network_predictions(context: RunContext, round_index: int) -> tuple[Floats, Floats]:
     """Returns all predictions of a round's networks: (tta, members, val, classes), each photo predicted by
     networks that were not trained on it, and (tta, members, folds, test, classes)."""
-    variants, members = 1 + len(context.recipe.ensemble.tta), len(context.recipe.members)
-    classes, manifest = len(context.facts.class_names), context.readable
-    val = np.zeros((variants, members, len(manifest), classes))
-    test = np.zeros((variants, members, len(context.folds), len(context.test_idx), classes))
+    num_variants, num_members = 1 + len(context.recipe.ensemble.tta), len(context.recipe.members)
+    num_classes, manifest = len(context.facts.class_names), context.readable
+    val = np.zeros((num_variants, num_members, len(manifest), num_classes))
+    test = np.zeros((num_variants, num_members, len(context.folds), len(context.test_idx), num_classes))
     for m, name in enumerate(context.member_names):
         for fold in context.folds:
             with np.load(context.run.fold_folder(round_index, name, fold) / PREDICTIONS) as saved:

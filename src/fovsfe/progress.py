@@ -98,8 +98,8 @@ class Screen:
                 self._started += 1
                 self._start_training(self._networks_done, self._total)
                 self.notify(f"training {name} ({self._networks_done + 1} of {self._total})")
-            case "decoding":
-                self.show_progress(f"decoding photos for {name}", event["done"], event["total"])
+            case "caching":
+                self.show_progress(f"caching photos for {name}", event["done"], event["total"])
             case "features":
                 self.show_progress(f"features of {name}", event["done"], event["total"])
             case "step":
@@ -126,7 +126,7 @@ class Screen:
             case "end":
                 self._fractions[name] = 1.0
                 self.notify(f"{name}: done")
-            case "decoding" | "features":
+            case "caching" | "features":
                 cells[0] = f"{event['type']} {event['done'] / event['total']:.0%}"
             case "step":
                 cells[0] = f"{event['layer_share']:.0%} of the layers, epoch {event['epoch'] + 1}"

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a run, read from TOML and checked.
+"""Recipe keys: everything that decides a run, read from TOML and checked.
 
 A new key is a field of one of the classes below; its constraints are also what error messages say.
 """
@@ -42,11 +42,11 @@ class PhotoSettings(RecipeSection):
     max_pixels: Annotated[int, Field(ge=10_000, le=1_000_000_000)] = 100_000_000
     cache_gb: NonNegative = 8.0
     damaged_shards: Literal["refuse", "skip"] = "refuse"
-    loader_workers: Annotated[int, Field(ge=0, le=64)] | Literal["auto"] = "auto"
+    num_workers: Annotated[int, Field(ge=0, le=64)] | Literal["auto"] = "auto"
 
 
 class SplitSettings(RecipeSection):
-    """`[split]`: the validation photos. `folds = 0` holds out the share `holdout`; k folds are k-fold
+    """`[split]`: the validation photos. `folds = 0` is a hold-out of the share `holdout`; k folds are k-fold
     cross-validation. `given` says whether a validation part, or folds, that come with the photos are kept
     instead of that, or whether all labelled photos are pooled and divided."""
 

@@ -19,7 +19,7 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.metrics import compute_metrics
 from fovsfe.files import write_json, write_text
 from fovsfe.networks.network import Network, build_network
-from fovsfe.photos.decode import load_photo
+from fovsfe.photos.decode import decode_to_size
 from fovsfe.photos.manifest import COLUMNS, ListingFacts, write_facts, write_manifest
 from fovsfe.photos.tta import apply_tta
 from fovsfe.recipe import Recipe, to_toml
@@ -58,7 +58,7 @@ PHOTOS = [jpeg(seed) for seed in range(6)]
 def resized(name: str) -> np.ndarray:
     """The photos as the member takes them."""
     member = next(member for member in RECIPE.members if member.unique_name == name)
-    return np.stack([load_photo(photo, member.size, "pad") for photo in PHOTOS])
+    return np.stack([decode_to_size(photo, member.size, "pad") for photo in PHOTOS])
 
 
 def network(name: str, seed: int) -> Network:
@@ -136,7 +136,7 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
         data, fold = jpeg(100 + index), index % 2
         for name, networks in made.networks.items():
             size = next(member.size for member in RECIPE.members if member.unique_name == name)
-            photo = load_photo(data, size, "pad")[None]
+            photo = decode_to_size(data, size, "pad")[None]
             both = np.concatenate([photo, apply_tta(photo, "flip")])
             with torch.no_grad():
                 logits = networks[fold % len(networks)](torch.from_numpy(both))

@@ -62,7 +62,7 @@ def test_the_parity_is_kept(made: Any, tmp_path: Path) -> None:
 def test_the_bundle_predicts_what_the_networks_do(made: Any) -> None:
     predictor = Predictor(made.folder)
     photos = [predictor.prepare(photo) for photo in made.photos]
-    members = []
+    probabilities = []
     for index, name in enumerate(made.blend.members):
         pixels = np.stack([photo[index] for photo in photos])
         with torch.no_grad():
@@ -71,8 +71,8 @@ def test_the_bundle_predicts_what_the_networks_do(made: Any) -> None:
                 for network in made.networks[name]
                 for name in ("plain", "flip")
             ]
-        members.append(np.mean(each, axis=0))
-    wanted = made.blend.apply(np.stack(members))
+        probabilities.append(np.mean(each, axis=0))
+    wanted = made.blend.apply(np.stack(probabilities))
     assert len(set(wanted.argmax(axis=1))) > 1
     exported = np.stack([each.probabilities for each in predictor.predict_inputs(photos)])
     np.testing.assert_allclose(exported, wanted, atol=1e-5)

@@ -14,7 +14,7 @@ from fovsfe.bundle.format import Bundle, write_bundle
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.dataset import ResizedPhotos
-from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, load_photo, resize_photo
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, decode, decode_to_size, resize_photo
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def predictor(made: Any) -> Predictor:
 def test_pixels_are_trainings_to_the_bit(predictor: Predictor, made: Any) -> None:
     for photo in made.photos:
         small, wide = predictor.prepare(photo)
-        np.testing.assert_array_equal(small, load_photo(photo, (48, 48), "pad"))
-        np.testing.assert_array_equal(wide, load_photo(photo, (64, 96), "pad"))
+        np.testing.assert_array_equal(small, decode_to_size(photo, (48, 48), "pad"))
+        np.testing.assert_array_equal(wide, decode_to_size(photo, (64, 96), "pad"))
 
 
 def _encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fovsfe.bundle.predictor import Predictor
-from fovsfe.photos.decode import load_photo
+from fovsfe.photos.decode import decode_to_size
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_predict_leaves_out_bad_files_and_resumes(fovsfe, bundle, photos, tmp_pa
 
     def prepare(self, data, max_pixels):
         prepared.append(data)
-        return (load_photo(data, (48, 64), "pad", max_pixels),)
+        return (decode_to_size(data, (48, 64), "pad", max_pixels),)
 
     monkeypatch.setattr(Predictor, "prepare", prepare)
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))

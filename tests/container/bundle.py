@@ -16,7 +16,7 @@ from fovsfe.arrays import Pixels
 from fovsfe.bundle.export import ExportInputs, export_bundle
 from fovsfe.ensemble.blend import Blend
 from fovsfe.networks.network import build_network
-from fovsfe.photos.decode import load_photo
+from fovsfe.photos.decode import decode_to_size
 from fovsfe.recipe import MemberSettings, load_recipe
 from fovsfe.synthetic.cars import MODELS
 from fovsfe.synthetic.dataset import CLASS_NAMES, draw_photo
@@ -31,7 +31,7 @@ def make_untrained_bundle(folder: Path) -> None:
 
     def resized_photos(name: str) -> Pixels:
         size = next(member.size for member in recipe.members if member.unique_name == name)
-        return np.stack([load_photo(photo, size, recipe.photos.resize_mode) for photo in photos])
+        return np.stack([decode_to_size(photo, size, recipe.photos.resize_mode) for photo in photos])
 
     with TemporaryDirectory() as scratch:
         networks = {}

@@ -31,19 +31,19 @@ def test_temperature_stays_within_bounds_when_every_answer_is_right() -> None:
 
 def test_pool_recovers_its_weights_and_bias() -> None:
     random = np.random.default_rng(0)
-    members = softmax(random.normal(size=(3, 30_000, 4)) * 2)
+    probabilities = softmax(random.normal(size=(3, 30_000, 4)) * 2)
     weights, bias = np.array([0.9, 0.3, 0.0]), np.array([0.5, 0.0, -0.5, 0.0])
-    pooled = np.tensordot(weights, log_probabilities(members), axes=1) + bias
+    pooled = np.tensordot(weights, log_probabilities(probabilities), axes=1) + bias
     y_true = (pooled + stats.gumbel_r.rvs(size=pooled.shape, random_state=random)).argmax(axis=1)
-    fitted_weights, fitted_bias = fit_pool(log_probabilities(members), y_true, regularization=1.0)
+    fitted_weights, fitted_bias = fit_pool(log_probabilities(probabilities), y_true, regularization=1.0)
     np.testing.assert_allclose(fitted_weights, weights, atol=0.03)
     np.testing.assert_allclose(fitted_bias - fitted_bias.mean(), bias, atol=0.06)
 
 
 def test_pool_held_back_hard_is_the_geometric_mean() -> None:
     _, y_true = calibrated(200, 4, seed=0)
-    members = softmax(np.random.default_rng(1).normal(size=(2, 200, 4)))
-    weights, bias = fit_pool(log_probabilities(members), y_true, regularization=1e9)
+    probabilities = softmax(np.random.default_rng(1).normal(size=(2, 200, 4)))
+    weights, bias = fit_pool(log_probabilities(probabilities), y_true, regularization=1e9)
     np.testing.assert_allclose(weights, 0.5, atol=1e-4)
     np.testing.assert_allclose(bias, 0, atol=1e-4)
 
@@ -61,11 +61,11 @@ def test_stacking_beats_its_members_on_fresh_photos() -> None:
     y_true = random.integers(0, 6, 4000)
     logits = random.normal(size=(3, 4000, 6))
     logits[:, np.arange(4000), y_true] += np.array([2.5, 2.0, 1.0])[:, None]
-    members = softmax(logits * 2.5)  # too sure of themselves
-    blend = fit_blend("stacking", ("a", "b", "c"), members[:, :300], y_true[:300], 10.0)
-    fresh = log_losses(blend.apply(members[:, 300:]), y_true[300:]).mean()
-    assert fresh < min(log_losses(member[300:], y_true[300:]).mean() for member in members) - 0.1
-    assert fresh < log_losses(members[:, 300:].mean(axis=0), y_true[300:]).mean()
+    probabilities = softmax(logits * 2.5)  # too sure of themselves
+    blend = fit_blend("stacking", ("a", "b", "c"), probabilities[:, :300], y_true[:300], 10.0)
+    fresh = log_losses(blend.apply(probabilities[:, 300:]), y_true[300:]).mean()
+    assert fresh < min(log_losses(member[300:], y_true[300:]).mean() for member in probabilities) - 0.1
+    assert fresh < log_losses(probabilities[:, 300:].mean(axis=0), y_true[300:]).mean()
 
 
 def test_precisions_are_shares_of_right_answers_drawn_towards_the_accuracy() -> None:

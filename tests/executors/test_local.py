@@ -1,4 +1,4 @@
-"""executors.local: networks are trained in turn; a worker builds the first process's task from the run."""
+"""executors.local: networks are trained in turn; all ranks build the same task from the run."""
 
 import json
 import re
@@ -12,7 +12,7 @@ import pytest
 from fovsfe.errors import FovsfeError
 from fovsfe.executors import local
 from fovsfe.executors.local import LocalExecutor
-from fovsfe.executors.tasks import build_task, is_trained, network_keys, network_name, with_decoded_photos
+from fovsfe.executors.tasks import build_task, is_trained, network_keys, network_name, with_cached_photos
 from fovsfe.training.task import NetworkKey
 
 
@@ -47,21 +47,21 @@ def test_networks_are_trained_in_turn_each_with_its_part_of_the_time(context, mo
     assert [task.time_share for task in trained] == pytest.approx([1 / 8, 1 / 7, 1 / 6, 1 / 5])
     assert all(task.photos.cache == task.photo_cache for task in trained)
     assert set(events) >= {(network_name(context, key), kind) for key in keys for kind in ("begin", "end")}
-    steps = {"decode", *(f"train {name} round 1" for name in context.member_names)}
+    steps = {"cache photos", *(f"train {name} round 1" for name in context.member_names)}
     assert steps <= set(context.run.stopwatch.read())
     assert executor.where == ""
 
 
 @pytest.mark.parametrize("round_index", [1, 2])
-def test_a_worker_builds_the_same_task_from_plain_data(context, round_index):
+def test_another_rank_builds_the_same_task_from_plain_data(context, round_index):
     task = replace(build(context, NetworkKey(context.run.root, round_index, 1, 0)), time_share=0.25)
-    for sent in (task, with_decoded_photos(task, lambda event: None)):
+    for sent in (task, with_cached_photos(task, lambda event: None)):
         message = json.loads(json.dumps(local._as_message(sent)))
         assert equal(local._from_message(message), sent)
 
 
 @pytest.mark.parametrize("missing", ["run", "photos"])
-def test_a_worker_says_what_keeps_it_from_a_task(context, tmp_path, monkeypatch, missing):
+def test_a_rank_says_what_keeps_it_from_a_task(context, tmp_path, monkeypatch, missing):
     """And trains only what it can read."""
     trained, replies = [], []
     monkeypatch.setattr(
@@ -85,7 +85,7 @@ def test_a_worker_says_what_keeps_it_from_a_task(context, tmp_path, monkeypatch,
 
     process_group = SimpleNamespace(receive=lambda: next(received), reply=reply)
     with pytest.raises(FovsfeError, match="the first process ended"):
-        local.run_worker(process_group)
+        local.run_other_rank(process_group)
     assert len(trained) == 1
     said = {
         "run": "does not see .* all nodes need one run folder",

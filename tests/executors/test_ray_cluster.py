@@ -80,7 +80,7 @@ def _crashes():
     raise ValueError("one\ntwo")
 
 
-def test_what_a_worker_raised_is_one_line(ray_cluster):
+def test_what_a_task_raised_is_one_line(ray_cluster):
     nodes, _ = ray_cluster(1)
     with connected(nodes.address):
         for work, error_class, text in (
@@ -88,7 +88,7 @@ def test_what_a_worker_raised_is_one_line(ray_cluster):
             (lambda: ray.remote(_misused).remote(), UsageError, "--top: too many"),
             (lambda: ray.remote(_Broken).remote().ask.remote(), FovsfeError, "bundle x: is damaged"),
             (lambda: ray.remote(_BrokenByUsage).remote().ask.remote(), UsageError, "--out: is a file"),
-            (lambda: ray.remote(_crashes).remote(), FovsfeError, "the cluster's worker failed: two"),
+            (lambda: ray.remote(_crashes).remote(), FovsfeError, "a task failed on the cluster: two"),
         ):
             with pytest.raises(ray.exceptions.RayError) as raised:
                 ray.get(work())

@@ -13,7 +13,7 @@ from tests.photos.images import encoded
 
 from fovsfe.photos import colour_profiles
 from fovsfe.photos.colour_profiles import to_srgb
-from fovsfe.photos.decode import decode, image_pixels, load_photo
+from fovsfe.photos.decode import decode, decode_to_size, image_pixels
 
 DOWN, ACROSS = np.mgrid[0:96, 0:128]
 SCENE = np.stack([ACROSS + 60, DOWN + 100, 240 - ACROSS], -1).astype(np.uint8)  # in the gamut of sRGB
@@ -161,7 +161,7 @@ def test_colours_mean_what_the_profile_says(name, kind, options):
     data = encoded(numbers, kind, icc_profile=icc, **options)
     assert difference(decode(data), SCENE) < 1.5
     assert difference(numbers, SCENE) > 4
-    assert difference(load_photo(data, SCENE.shape[:2], "squash"), SCENE) < 1.5
+    assert difference(decode_to_size(data, SCENE.shape[:2], "squash"), SCENE) < 1.5
     assert difference(image_pixels(Image.open(io.BytesIO(data))), SCENE) < 1.5
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.photos.images import encoded, turned
 
 from fovsfe.photos import containers
-from fovsfe.photos.decode import BadPhoto, decode, image_pixels, load_photo, read_header
+from fovsfe.photos.decode import BadPhoto, decode, decode_to_size, image_pixels, read_header
 
 HEIGHT, WIDTH = 48, 64
 DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -94,10 +94,10 @@ def test_a_lossless_jpeg_is_never_decoded_at_reduced_scale():
     assert np.array_equal(decode(data), SCENE)
     assert np.array_equal(decode(data, (6, 8)), SCENE)
     assert np.array_equal(
-        load_photo(data, (6, 8), "squash"), load_photo(encoded(SCENE, "PNG"), (6, 8), "squash")
+        decode_to_size(data, (6, 8), "squash"), decode_to_size(encoded(SCENE, "PNG"), (6, 8), "squash")
     )
     with pytest.raises(BadPhoto, match="64x48 pixels is over the limit"):
-        load_photo(data, (6, 8), "squash", max_pixels=1000)
+        decode_to_size(data, (6, 8), "squash", max_pixels=1000)
 
 
 def test_which_jpegs_are_held_as_a_whole():
@@ -114,7 +114,7 @@ def test_which_jpegs_are_held_as_a_whole():
 @given(st.binary(max_size=300))
 def test_any_bytes_after_the_start_of_a_jpeg(data):
     containers.read_jpeg_frame(b"\xff\xd8" + data)
-    containers.sound_jpeg(b"\xff\xd8" + data)
+    containers.stripped_jpeg(b"\xff\xd8" + data)
 
 
 # ---- PNG
@@ -228,7 +228,7 @@ def test_what_decides_the_pixels_must_be_right():
 
 @given(st.binary(max_size=300))
 def test_any_bytes_after_the_start_of_a_png(data):
-    containers.sound_png(b"\x89PNG\r\n\x1a\n" + data)
+    containers.stripped_png(b"\x89PNG\r\n\x1a\n" + data)
 
 
 # ---- BMP

@@ -15,9 +15,9 @@ from fovsfe.photos.decode import (
     PAD_COLOUR,
     BadPhoto,
     decode,
+    decode_to_size,
+    decode_to_sizes,
     image_pixels,
-    load_photo,
-    load_photo_sizes,
     read_header,
     resize_photo,
 )
@@ -268,7 +268,7 @@ def test_large_jpegs_are_decoded_at_reduced_scale(orientation):
 @pytest.mark.parametrize("size", [(64, 64), (48, 96), (299, 299), (1, 1)])
 def test_load_is_decode_and_resize(how, size):
     for data in FAITHFUL.values():
-        pixels = load_photo(data, size, how)
+        pixels = decode_to_size(data, size, how)
         assert pixels.shape == (*size, 3) and pixels.dtype == np.uint8
         assert np.array_equal(pixels, resize_photo(decode(data, size), size, how))
 
@@ -277,7 +277,7 @@ def test_several_sizes_are_each_as_if_alone():
     big = encoded(np.kron(SCENE, np.ones((8, 8, 1), np.uint8)), "JPEG", exif=turned(6))
     wanted = [((48, 48), "pad"), ((299, 299), "pad"), ((300, 300), "crop"), ((48, 48), "squash")]
     for data in (big, *FAITHFUL.values()):
-        for pixels, (size, how) in zip(load_photo_sizes(data, wanted), wanted, strict=True):
+        for pixels, (size, how) in zip(decode_to_sizes(data, wanted), wanted, strict=True):
             assert np.array_equal(pixels, resize_photo(decode(data, size), size, how))
 
 
@@ -288,7 +288,7 @@ def test_several_sizes_of_one_scale_are_decoded_once(monkeypatch):
         JpegImagePlugin.JpegImageFile, "load", lambda image: decoded.append(image) or load_pixels(image)
     )
     big = encoded(np.kron(SCENE, np.ones((8, 8, 1), np.uint8)), "JPEG")
-    load_photo_sizes(big, [((90, 90), "pad"), ((95, 120), "pad"), ((299, 299), "pad")])
+    decode_to_sizes(big, [((90, 90), "pad"), ((95, 120), "pad"), ((299, 299), "pad")])
     images = {id(image): image for image in decoded}  # one is asked several times
     assert [image.size for image in images.values()] == [(128, 96), (512, 384)]
 
@@ -368,7 +368,7 @@ def test_another_resize_mode():
     ],
 )
 def test_reasons(data, reason):
-    for look in (decode, lambda data: load_photo(data, (8, 8), "pad")):
+    for look in (decode, lambda data: decode_to_size(data, (8, 8), "pad")):
         with pytest.raises(BadPhoto) as refused:
             look(data)
         assert str(refused.value) == reason
@@ -429,15 +429,15 @@ def test_a_jpeg_over_the_limit_is_decoded_smaller_than_asked_for():
     """So that what the audit lets pass is read at every size."""
     data = encoded(BIG, "JPEG")
     for size in [(8, 8), (96, 96), (384, 512), (768, 1024), (900, 900)]:
-        assert load_photo(data, size, "pad", max_pixels=20_000).shape == (*size, 3)
+        assert decode_to_size(data, size, "pad", max_pixels=20_000).shape == (*size, 3)
         assert decode(data, size, max_pixels=20_000).shape == SCENE.shape
     assert decode(data, (768, 1024), max_pixels=768 * 1024 // 4).shape == (384, 512, 3)
 
 
 def test_a_jpeg_that_is_held_as_a_whole_counts_as_a_whole():
     data = encoded(BIG, "JPEG", progressive=True)
-    assert load_photo(data, (96, 96), "pad", max_pixels=768 * 1024).shape == (96, 96, 3)
-    for look in (read_header, lambda *arguments: load_photo(arguments[0], (96, 96), "pad", arguments[1])):
+    assert decode_to_size(data, (96, 96), "pad", max_pixels=768 * 1024).shape == (96, 96, 3)
+    for look in (read_header, lambda *arguments: decode_to_size(arguments[0], (96, 96), "pad", arguments[1])):
         with pytest.raises(BadPhoto, match="1024x768 pixels is over the limit"):
             look(data, 768 * 1024 - 1)
 
@@ -460,7 +460,7 @@ def test_whatever_the_bytes_are(data):
         photo[data.draw(st.integers(0, min(reach, len(photo)) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(photo) // 4))
     try:
-        pixels = load_photo(bytes(photo[: len(photo) - cut]), (24, 32), "pad", max_pixels=1_000_000)
+        pixels = decode_to_size(bytes(photo[: len(photo) - cut]), (24, 32), "pad", max_pixels=1_000_000)
     except BadPhoto as reason:
         assert 0 < len(str(reason)) < 100 and "\n" not in str(reason)
     else:
@@ -482,7 +482,7 @@ def test_a_heic_is_made_smaller_while_it_is_decoded(size):
     assert whole.shape == (size[1], size[0], 3)
     assert decode(data, (100, 100)).shape == (-(-size[1] // 2), -(-size[0] // 2), 3)
     for resize_mode in ("pad", "squash", "crop"):
-        small = load_photo(data, (75, 100), resize_mode)
+        small = decode_to_size(data, (75, 100), resize_mode)
         assert difference(small, resize_photo(whole, (75, 100), resize_mode)) < 1
 
 
@@ -491,4 +491,4 @@ def test_a_transparent_heic_is_on_white_at_any_scale():
     picture = Image.fromarray(SCENE).convert("RGBA").resize((1200, 900))
     picture.putalpha(Image.new("L", picture.size, 0))
     data = encoded(picture, "HEIF", quality=90)
-    assert (load_photo(data, (75, 100), "squash") == 255).all()
+    assert (decode_to_size(data, (75, 100), "squash") == 255).all()

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fovsfe.photos.decode import ImageHeader, read_header
-from fovsfe.photos.decode_cost import memory_needed, seconds_allowed, seconds_needed
+from fovsfe.photos.decode_cost import cpu_seconds_allowed, cpu_seconds_needed, memory_needed
 from fovsfe.photos.decode_turns import SMALL
 from fovsfe.service.settings import MIB, Settings
 
@@ -70,17 +70,17 @@ def test_transparent_and_deep_photos_need_more() -> None:
 
 
 def test_more_time_is_allowed_for_more_pixels_and_bytes() -> None:
-    header = seconds_allowed(bytes(1000))
-    assert header < seconds_allowed(bytes(1000), ImageHeader(4000, 3000, ())) < 5
-    assert header < seconds_allowed(bytes(2**24)) < 2
+    header = cpu_seconds_allowed(bytes(1000))
+    assert header < cpu_seconds_allowed(bytes(1000), ImageHeader(4000, 3000, ())) < 5
+    assert header < cpu_seconds_allowed(bytes(2**24)) < 2
 
 
 def test_thousands_of_scans_take_too_long() -> None:
     stream = io.BytesIO()
     Image.new("RGB", (3000, 2000)).save(stream, "JPEG", progressive=True)
     progressive = stream.getvalue()
-    assert seconds_needed(progressive, read_header(progressive)) < 0.2
+    assert cpu_seconds_needed(progressive, read_header(progressive)) < 0.2
     last = progressive.rindex(b"\xff\xda")
     scans = progressive[:last] + 1000 * progressive[last:-2] + progressive[-2:]
-    assert seconds_needed(scans, read_header(scans)) > 5
-    assert seconds_needed(b"\x89PNG" + scans, ImageHeader(3000, 2000, ())) == 0
+    assert cpu_seconds_needed(scans, read_header(scans)) > 5
+    assert cpu_seconds_needed(b"\x89PNG" + scans, ImageHeader(3000, 2000, ())) == 0

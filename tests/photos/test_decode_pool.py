@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 from tests.container.hostile import encode, hostile_photos, png_with_texts
 
-from fovsfe.photos.decode import FORMATS, BadPhoto, decode, load_photo_sizes, read_header
+from fovsfe.photos.decode import FORMATS, BadPhoto, decode, decode_to_sizes, read_header
 from fovsfe.photos.decode_pool import TOO_SLOW, DecodePool, shared_pool
 from fovsfe.photos.decode_turns import MIB, OUT_OF_MEMORY, DecodeBusy, DecodeLimits
 
 LIMITS = DecodeLimits(
-    processes=2, memory=128 * MIB, cpu_time_factor=1, seconds=60, wait_seconds=60, yields=True
+    processes=2, memory=128 * MIB, cpu_seconds_factor=1, decode_seconds=60, wait_seconds=60, yields=True
 )
 SIZES = [((48, 64), "pad"), ((32, 32), "crop")]
 PHOTO = encode("JPEG")
@@ -39,13 +39,15 @@ def pool() -> Iterator[DecodePool]:
 
 def fault(pool: DecodePool, data: bytes) -> str:
     with pytest.raises(BadPhoto) as caught:
-        pool.load(data, SIZES)
+        pool.decode_to_sizes(data, SIZES)
     assert_works(pool)
     return str(caught.value)
 
 
 def assert_works(pool: DecodePool) -> None:
-    for pixels, expected in zip(pool.load(PHOTO, SIZES).pixels, load_photo_sizes(PHOTO, SIZES), strict=True):
+    for pixels, expected in zip(
+        pool.decode_to_sizes(PHOTO, SIZES).pixels, decode_to_sizes(PHOTO, SIZES), strict=True
+    ):
         np.testing.assert_array_equal(pixels, expected)
 
 
@@ -54,9 +56,9 @@ def test_pixels_and_header_are_those_of_decode(pool: DecodePool, kind: str) -> N
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encode(kind) if kind in ("GIF", "BMP") else encode(kind, exif=exif.tobytes())
-    photo = pool.load(data, SIZES)
+    photo = pool.decode_to_sizes(data, SIZES)
     assert photo.header == read_header(data)
-    for pixels, expected in zip(photo.pixels, load_photo_sizes(data, SIZES), strict=True):
+    for pixels, expected in zip(photo.pixels, decode_to_sizes(data, SIZES), strict=True):
         np.testing.assert_array_equal(pixels, expected)
     for at_least in (None, (32, 32)):
         np.testing.assert_array_equal(pool.decode(data, at_least).pixels[0], decode(data, at_least))
@@ -65,13 +67,13 @@ def test_pixels_and_header_are_those_of_decode(pool: DecodePool, kind: str) -> N
 @pytest.mark.parametrize("data", [b"", b"no photo", PHOTO[:600]])
 def test_faults_are_those_of_decode(pool: DecodePool, data: bytes) -> None:
     with pytest.raises(BadPhoto) as here:
-        load_photo_sizes(data, SIZES)
+        decode_to_sizes(data, SIZES)
     assert fault(pool, data) == str(here.value)
 
 
 def test_the_pixel_limit(pool: DecodePool) -> None:
     with pytest.raises(BadPhoto, match="over the limit"):
-        pool.load(PHOTO, SIZES, max_pixels=1000)
+        pool.decode_to_sizes(PHOTO, SIZES, max_pixels=1000)
 
 
 def test_a_photo_larger_than_small(pool: DecodePool) -> None:
@@ -86,8 +88,8 @@ def test_a_hostile_photo_is_a_bad_one(pool: DecodePool, name: str) -> None:
 
 
 def test_texts_of_a_png_take_no_memory(pool: DecodePool) -> None:
-    photo = pool.load(png_with_texts(), SIZES)
-    np.testing.assert_array_equal(photo.pixels[0], pool.load(encode("PNG"), SIZES).pixels[0])
+    photo = pool.decode_to_sizes(png_with_texts(), SIZES)
+    np.testing.assert_array_equal(photo.pixels[0], pool.decode_to_sizes(encode("PNG"), SIZES).pixels[0])
 
 
 def test_what_takes_too_long_is_a_bad_photo(pool: DecodePool) -> None:
@@ -95,9 +97,9 @@ def test_what_takes_too_long_is_a_bad_photo(pool: DecodePool) -> None:
 
 
 def test_a_slow_photo_holds_up_nobody() -> None:
-    pool = DecodePool(replace(LIMITS, processes=1, cpu_time_factor=60))
+    pool = DecodePool(replace(LIMITS, processes=1, cpu_seconds_factor=60))
     with ThreadPoolExecutor(1) as threads:
-        slow = threads.submit(pool.load, ENDLESS, SIZES)
+        slow = threads.submit(pool.decode_to_sizes, ENDLESS, SIZES)
         while not any(turn.is_slow for turn in pool._turns._turns):
             assert not slow.done()
             time.sleep(0.01)
@@ -123,7 +125,7 @@ def test_a_fork_server_that_is_killed_is_replaced() -> None:
     pool._fork_server._process.kill()
     pool._fork_server._process.wait()
     with pytest.raises(BadPhoto):  # its process lives on, and what it dies of cannot be told
-        pool.load(HOSTILE["progressive JPEG"], SIZES, max_pixels=1)
+        pool.decode_to_sizes(HOSTILE["progressive JPEG"], SIZES, max_pixels=1)
     pool._idle.clear()
     assert_works(pool)
     pool.close()
@@ -152,14 +154,14 @@ def test_a_closed_pool_starts_nothing(pool: DecodePool) -> None:
     with other.turn() as turn:
         other.close()
         with pytest.raises(DecodeBusy):
-            other.load(PHOTO, SIZES, turn=turn)
+            other.decode_to_sizes(PHOTO, SIZES, turn=turn)
     assert not other._idle
 
 
 def test_several_threads_share_a_pool(pool: DecodePool) -> None:
     with ThreadPoolExecutor(8) as threads:
-        for photo in threads.map(lambda _: pool.load(PHOTO, SIZES), range(100)):
-            np.testing.assert_array_equal(photo.pixels[0], load_photo_sizes(PHOTO, SIZES)[0])
+        for photo in threads.map(lambda _: pool.decode_to_sizes(PHOTO, SIZES), range(100)):
+            np.testing.assert_array_equal(photo.pixels[0], decode_to_sizes(PHOTO, SIZES)[0])
     assert len(pool._idle) <= LIMITS.processes
 
 
@@ -167,7 +169,7 @@ def test_a_closed_pool_is_busy() -> None:
     pool = DecodePool(LIMITS)
     pool.close()
     with pytest.raises(DecodeBusy):
-        pool.load(PHOTO, SIZES)
+        pool.decode_to_sizes(PHOTO, SIZES)
 
 
 def test_a_forked_process_has_a_pool_of_its_own() -> None:

@@ -11,7 +11,7 @@ from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_turns import MAX_SLOW, SMALL, DecodeBusy, DecodeLimits, DecodeTurns
 
 LIMITS = DecodeLimits(
-    processes=2, memory=10 * SMALL, cpu_time_factor=1, seconds=1, wait_seconds=10, yields=True
+    processes=2, memory=10 * SMALL, cpu_seconds_factor=1, decode_seconds=1, wait_seconds=10, yields=True
 )
 AT_ONCE = replace(LIMITS, wait_seconds=0)
 
@@ -85,7 +85,7 @@ def test_what_there_never_is_is_refused_at_once() -> None:
     with turns.take() as turn:
         with pytest.raises(BadPhoto, match="memory"):
             turns.enlarge(turn, LIMITS.memory)
-        assert turn.has_place
+        assert turn.has_slot
 
 
 def test_a_large_photo_waits_until_there_is_memory() -> None:
@@ -114,12 +114,12 @@ def test_small_photos_come_one_by_one_while_a_large_one_waits() -> None:
     with ExitStack() as stack, turns.take() as first:
         turns.enlarge(first, 5 * SMALL)
         with turns.take():
-            assert turns._has_place()
+            assert turns._has_free_slot()
             stack.enter_context(in_background(decode))
             while not turns._waiting_large:
                 pass
-            assert not turns._has_place()
-        assert turns._has_place()
+            assert not turns._has_free_slot()
+        assert turns._has_free_slot()
 
 
 def test_a_slow_photo_gives_its_place_to_another() -> None:
@@ -137,7 +137,7 @@ def test_of_too_many_slow_photos_the_last_keeps_its_place() -> None:
             turns.set_aside(stack.enter_context(turns.take()))
         last = stack.enter_context(turns.take())
         turns.set_aside(last)
-        assert last.has_place
+        assert last.has_slot
         assert refuses(turns)
 
 
@@ -148,7 +148,7 @@ def test_slow_photos_leave_memory_for_others() -> None:
         for _ in range(3):
             slow.append(stack.enter_context(turns.take()))
             turns.set_aside(slow[-1])
-        assert [turn.has_place for turn in slow] == [False, False, True]
+        assert [turn.has_slot for turn in slow] == [False, False, True]
         assert refuses(turns)
 
 

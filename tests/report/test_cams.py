@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from fovsfe.bundle.export import ExportInputs, export_bundle
 from fovsfe.ensemble.blend import Blend
 from fovsfe.files import write_json, write_text
-from fovsfe.photos.decode import load_photo
+from fovsfe.photos.decode import decode_to_size
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.report import cams
 from fovsfe.report.cams import cams_for_photos
@@ -63,7 +63,7 @@ def make(root, members, make_network):
             backbone, head = MEMBERS[name]
             trained = make_network(backbone, SIZE, head, len(LABELS), seed=fold)
             save_file({key: value.contiguous() for key, value in trained.state_dict().items()}, file)
-    parity_photos = np.stack([load_photo((photos / "0.jpg").read_bytes(), SIZE, "pad")])
+    parity_photos = np.stack([decode_to_size((photos / "0.jpg").read_bytes(), SIZE, "pad")])
     inputs = ExportInputs(
         networks=files,
         recipe=recipe,
@@ -142,7 +142,7 @@ def test_members_of_both_kinds_share_one_picture(tmp_path, make_network):
 def test_grad_cam_of_a_linear_head_is_the_class_activation_map(linear, make_network):
     """Selvaraju et al. 2017, section 3.1: equal but for the scale, which is made equal here."""
     trained = make_network("test_resnet", SIZE, "linear", len(LABELS), seed=0)
-    pixels = load_photo((linear.root / "0.jpg").read_bytes(), SIZE, "pad")
+    pixels = decode_to_size((linear.root / "0.jpg").read_bytes(), SIZE, "pad")
     activation = cams._class_activation(linear.run.bundle_folder / "members/linear-0.onnx", 3)(pixels, 0)
     for label in range(len(LABELS)):
         cam = grad_cam(trained, SIZE, len(LABELS))(pixels, label)

@@ -2,16 +2,20 @@ import io
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fovsfe.bundle.format import Bundle, BundleMember, write_bundle
 from fovsfe.ensemble.blend import Blend
 from fovsfe.recipe import AboutSettings, AboutWords
+from fovsfe.service.app import create_app
+from fovsfe.service.settings import Settings
 
 # One of each kind that could be shown wrongly, and the colour that the bundle knows it by.
 COLOURS = {
@@ -121,6 +125,22 @@ def colour_bundle(
         ),
     )
     return folder
+
+
+@pytest.fixture
+def opened(colours: Path) -> Iterator[Callable[..., TestClient]]:
+    """Opens a client of an application with these settings."""
+    clients: list[TestClient] = []
+
+    def client(address: str = "127.0.0.1", **settings: Any) -> TestClient:
+        app = create_app(colours, Settings(**({"threads": 1} | settings)))
+        client = TestClient(app, raise_server_exceptions=False, client=(address, 50000))
+        clients.append(client.__enter__())
+        return clients[-1]
+
+    yield client
+    for one in clients:
+        one.__exit__()
 
 
 @pytest.fixture(scope="session")

@@ -1,59 +1,24 @@
 import asyncio
-import base64
-import hashlib
-import io
 import json
 import random
-import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
+from tests.service.exchanges import files, slug
 
 from fovsfe.bundle.predictor import BATCH, Predictor
 from fovsfe.errors import FovsfeError
-from fovsfe.service import app, engine
+from fovsfe.service import app, routes
 from fovsfe.service.app import create_app
 from fovsfe.service.problems import Problem, busy
-from fovsfe.service.schemas import ModelInfo, PredictResponse, ProblemDocument
 from fovsfe.service.settings import Settings
 
 Photo = Callable[..., bytes]
-KEY = "open sesame"
-
-
-@pytest.fixture
-def opened(colours: Path) -> Iterator[Callable[..., TestClient]]:
-    """Opens a client of an application with these settings."""
-    clients: list[TestClient] = []
-
-    def client(address: str = "127.0.0.1", **settings: Any) -> TestClient:
-        app = create_app(colours, Settings(**({"threads": 1} | settings)))
-        client = TestClient(app, raise_server_exceptions=False, client=(address, 50000))
-        clients.append(client.__enter__())
-        return clients[-1]
-
-    yield client
-    for one in clients:
-        one.__exit__()
-
-
-def files(*photos: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
-    return [("photo", ("a.jpg", data, "image/jpeg")) for data in photos]
-
-
-def slug(response: Any) -> str:
-    assert response.headers["content-type"] == "application/problem+json"
-    document = ProblemDocument.model_validate_json(response.content)
-    assert document.status == response.status_code
-    assert document.request == response.headers["x-request-id"]
-    return document.type.removeprefix("/problems/")
 
 
 def test_a_refused_upload_is_not_kept_while_the_answer_is_sent(
@@ -74,7 +39,7 @@ def test_a_refused_upload_is_not_kept_while_the_answer_is_sent(
             raise Problem("too-slow", "") from None
         yield []
 
-    monkeypatch.setattr(app, "read_photos", refused)
+    monkeypatch.setattr(routes, "receive_photos", refused)
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -86,78 +51,6 @@ def test_a_refused_upload_is_not_kept_while_the_answer_is_sent(
     scope = {"type": "http", "method": "POST", "path": "/api/predict", "query_string": b"", "headers": []}
     asyncio.run(app.create_app(colours, Settings(threads=1))(scope, receive, send))
     assert sent[0] == (408, None)
-
-
-def test_a_form_and_a_body_get_the_predictors_answer(
-    opened: Callable[..., TestClient], colours: Path, photo: Photo
-) -> None:
-    client, data = opened(), photo("Red car")
-    wanted = Predictor(colours).predict([data])[0].probabilities
-    for response in (
-        client.post("/api/predict?top=6", files=files(data)),
-        client.post("/api/predict?top=6", content=data),
-        client.post("/api/predict?top=6", content=data, headers={"content-type": "text/plain"}),
-    ):
-        assert response.status_code == 200
-        answer = PredictResponse.model_validate_json(response.content).photos[0].model_dump()
-        assert (answer["label"], answer["name"], answer["known"]) == ("Red car", "Red car", True)
-        assert answer["heatmap"] is None
-        probabilities = [likely["probability"] for likely in answer["top"]]
-        np.testing.assert_allclose(probabilities, np.sort(wanted)[::-1], atol=1e-6)
-
-
-def test_several_photos_a_bad_one_among_them(opened: Callable[..., TestClient], photo: Photo) -> None:
-    response = opened().post("/api/predict?top=1", files=files(photo("Black"), b"no", photo((128, 128, 128))))
-    first, second, third = response.json()["photos"]
-    assert response.status_code == 200
-    assert (first["label"], len(first["top"])) == ("Black", 1)
-    assert second["problem"]["type"] == "/problems/not-an-image"
-    assert third["known"] is False
-    PredictResponse.model_validate_json(response.content)
-
-
-def test_a_heat_map(opened: Callable[..., TestClient], photo: Photo) -> None:
-    response = opened().post("/api/predict?heatmap=1", content=photo("Red car", (640, 320)))
-    head, _, picture = response.json()["photos"][0]["heatmap"].partition(",")
-    assert head == "data:image/png;base64"
-    assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (320, 160)
-
-
-def test_names_come_in_the_language_asked_for(opened: Callable[..., TestClient], photo: Photo) -> None:
-    client = opened()
-    russian = {"accept-language": "ru-RU,ru;q=0.9,en;q=0.8"}
-    answer = client.post("/api/predict", content=photo("Red car"), headers=russian).json()["photos"][0]
-    assert (answer["label"], answer["name"]) == ("Red car", "Красная машина")
-    class_names = client.get("/api/model", headers=russian).json()["labels"]
-    assert class_names[0] == {"label": "Red car", "name": "Красная машина"}
-
-
-def test_the_model(opened: Callable[..., TestClient], colours: Path, photo: Photo) -> None:
-    client = opened()
-    response = client.get("/api/model")
-    model = ModelInfo.model_validate_json(response.content)
-    assert model.members[0].size == (48, 64)
-    assert model.metrics["accuracy"] == 0.9125
-    assert hashlib.sha256((colours / "bundle.json").read_bytes()).hexdigest().startswith(model.model)
-    assert client.post("/api/predict", content=photo("Black")).json()["model"] == model.model
-
-
-def test_health(opened: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
-    client = opened()
-    assert client.get("/healthz").json() == {"status": "alive"}
-    assert client.get("/readyz").json() == {"status": "ready"}
-    state = client.app.state  # type: ignore[attr-defined]
-    with monkeypatch.context() as patched:
-        patched.setattr(engine, "BATCH_SECONDS", -1.0)
-        state.engine._busy_since["a thread that hangs"] = time.monotonic()
-        response = client.get("/readyz")
-        assert (response.status_code, slug(response)) == (503, "not-ready")
-        del state.engine._busy_since["a thread that hangs"]
-    assert client.get("/readyz").status_code == 200
-    state.stopping = True
-    assert client.get("/healthz").headers["connection"] == "close"
-    response = client.get("/readyz")
-    assert (response.status_code, slug(response)) == (503, "not-ready")
 
 
 def test_the_networks_have_answered_before_it_is_ready(
@@ -341,21 +234,6 @@ def test_a_full_queue_is_told_before_anything_else(
     assert client.get("/cars/").status_code == 200
 
 
-def test_keys_are_for_the_api_and_the_metrics(opened: Callable[..., TestClient], photo: Photo) -> None:
-    client, data = opened(api_keys=(hashlib.sha256(KEY.encode()).hexdigest(),)), photo("Black")
-    assert slug(client.get("/api/model")) == slug(client.get("/metrics")) == "no-key"
-    response = client.post("/api/predict", content=data, headers={"authorization": "Bearer wrong"})
-    assert (response.status_code, slug(response)) == (401, "no-key")
-    assert response.headers["www-authenticate"] == "Bearer"
-    allowed = {"authorization": f"Bearer {KEY}"}
-    assert client.post("/api/predict", content=data, headers=allowed).status_code == 200
-    assert client.get("/metrics", headers=allowed).status_code == 200
-    assert client.get("/").status_code == client.get("/readyz").status_code == 200
-    paths = client.get("/openapi.json").json()["paths"]
-    secured = {path for path in paths if any("security" in operation for operation in paths[path].values())}
-    assert secured == {"/api/predict", "/api/model", "/metrics"}
-
-
 def test_clients_behind_a_trusted_proxy_are_told_apart(
     opened: Callable[..., TestClient], photo: Photo
 ) -> None:
@@ -388,20 +266,6 @@ def test_every_answer_is_guarded(opened: Callable[..., TestClient]) -> None:
         assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
         assert headers["x-content-type-options"] == "nosniff"
-
-
-def test_what_is_counted(opened: Callable[..., TestClient], photo: Photo) -> None:
-    client = opened()
-    client.post("/api/predict", files=files(photo("Black"), photo((128, 128, 128))))
-    client.get("/nowhere/at?all")
-    text = client.get("/metrics").text
-    assert 'fovsfe_requests_total{method="POST",route="/api/predict",status="200"} 1.0' in text
-    assert 'fovsfe_requests_total{method="GET",route="other",status="404"} 1.0' in text
-    assert 'fovsfe_answers_total{label="Black"} 1.0' in text
-    assert "fovsfe_unknown_answers_total 1.0" in text
-    assert "nowhere" not in text
-    for phase in ("read", "queue", "decode", "infer"):
-        assert f'fovsfe_phase_seconds_count{{phase="{phase}"}} 0.0' not in text
 
 
 def test_a_damaged_bundle_is_refused_at_start(colours: Path, tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_a_photo_that_takes_too_much_memory(colours: Path, photo: Photo, metrics
     predictor = Predictor(colours, threads=1)
     found = played(predictor, lambda engine: engine.predict_all(photos), metrics, decode_memory=24 * MIB)
     assert isinstance(found[0], Problem)
-    assert found[0].slug == "too-many-pixels"
+    assert found[0].slug == "too-much-memory"
     assert isinstance(found[1], PhotoResult)  # decoded at an eighth of its size
 
 
@@ -252,7 +252,7 @@ def test_a_failure_while_decoding_is_answered_as_well(
 
     async def story(engine: Engine) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(engine._pool, "load", fail)
+            patched.setattr(engine._pool, "decode_to_sizes", fail)
             with pytest.raises(Problem) as caught:
                 await engine.predict_all([photo("Black")])
             assert caught.value.slug == "internal"

@@ -38,6 +38,7 @@ def test_types_that_clients_know_stay() -> None:
         "not-an-image": 415,
         "damaged-photo": 422,
         "too-many-pixels": 422,
+        "too-much-memory": 422,
         "bad-parameter": 422,
         "rate-limited": 429,
         "long-header": 431,

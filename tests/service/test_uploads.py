@@ -13,7 +13,7 @@ from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import Problem
 from fovsfe.service.rate_limit import RateLimit
 from fovsfe.service.settings import Settings
-from fovsfe.service.uploads import _Form, read_photos
+from fovsfe.service.uploads import _Form, receive_photos
 
 SETTINGS = Settings(max_content_length=5000, max_photos=3)
 FORM = {"content-type": "multipart/form-data; boundary=XX"}
@@ -41,7 +41,7 @@ def read(
     settings: Settings = SETTINGS,
     admission: Admission | None = None,
 ) -> list[bytes]:
-    """What `read_photos` makes of a body that comes in chunks; after an empty last one the sender leaves."""
+    """What `receive_photos` makes of a body in chunks; after an empty last one the sender leaves."""
     waiting = [*chunks]
 
     async def receive() -> dict[str, Any]:
@@ -63,7 +63,7 @@ def read(
     }
 
     async def photos() -> list[bytes]:
-        async with read_photos(Request(scope, receive), settings) as found:
+        async with receive_photos(Request(scope, receive), settings) as found:
             return found
 
     return asyncio.run(photos())
@@ -190,12 +190,12 @@ def test_memory_is_held_until_the_answer() -> None:
         app = SimpleNamespace(state=SimpleNamespace(admission=admission, metrics=METRICS))
         headers = [(b"content-length", b"600")]
         request = Request({"type": "http", "method": "POST", "headers": headers, "app": app}, receive)
-        async with read_photos(request, SETTINGS):
+        async with receive_photos(request, SETTINGS):
             with pytest.raises(Problem) as caught:
-                async with read_photos(request, SETTINGS):
+                async with receive_photos(request, SETTINGS):
                     raise AssertionError("there was no room for it")
             assert caught.value.slug == "busy"
-        async with read_photos(request, SETTINGS) as photos:
+        async with receive_photos(request, SETTINGS) as photos:
             assert photos == [b"x" * 600]
 
     asyncio.run(story())

@@ -47,7 +47,7 @@ def test_a_state_comes_back_whole(tmp_path):
         state.history,
     )
     assert (again.stage_loss, again.best_loss, again.best_layer_share) == (0.7, 0.7, 0.5)
-    assert all(torch.equal(again.best[name], value) for name, value in layer.state_dict().items())
+    assert all(torch.equal(again.best_weights[name], value) for name, value in layer.state_dict().items())
     saved, original = again.state_dicts["optimizer"], optimizer.state_dict()
     assert saved["param_groups"] == original["param_groups"]
     assert torch.equal(saved["state"][0]["exp_avg"], original["state"][0]["exp_avg"])
@@ -62,7 +62,7 @@ def test_the_best_network_is_kept_as_it_was():
     current["w"] += 1
     state.record_epoch(row(0.6, 1.0), current, 0.0)
     assert (state.best_loss, state.best_layer_share) == (0.5, 0.5)
-    assert torch.equal(state.best["w"], weights(2)["w"])
+    assert torch.equal(state.best_weights["w"], weights(2)["w"])
     assert [each["log_loss"] for each in state.history] == [0.9, 0.5, 0.6]
 
 
@@ -94,23 +94,23 @@ def test_a_stage_starts_to_count_anew_but_the_best_stays():
     )
     state.record_epoch(row(0.5), weights(2), 0.0)
     assert (state.epochs_without_improvement, state.best_loss) == (0, 0.4)
-    assert torch.equal(state.best["w"], weights(1)["w"])
+    assert torch.equal(state.best_weights["w"], weights(1)["w"])
 
 
 def test_an_epoch_that_came_to_nothing_is_replaced_by_any_other():
     state = TrainingState()
     state.record_epoch(row(math.nan), weights(1), 0.0)
-    assert state.best
+    assert state.best_weights
     state.record_epoch(row(2.0), weights(2), 0.0)
     state.record_epoch(row(math.nan), weights(3), 0.0)
     assert state.best_loss == 2.0
-    assert torch.equal(state.best["w"], weights(2)["w"])
+    assert torch.equal(state.best_weights["w"], weights(2)["w"])
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
 def test_a_damaged_file_is_named(tmp_path, damage):
     file = tmp_path / "checkpoint.pt"
-    checkpoint.save_checkpoint(file, TrainingState(best=weights(1)))
+    checkpoint.save_checkpoint(file, TrainingState(best_weights=weights(1)))
     file.write_bytes(file.read_bytes()[:300] if damage is None else damage)
     with pytest.raises(FovsfeError, match=r"checkpoint\.pt is damaged") as caught:
         checkpoint.load_checkpoint(file)

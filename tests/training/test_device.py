@@ -46,7 +46,7 @@ def test_photos_are_loaded_beside_a_device_that_leaves_cores(
     monkeypatch.setenv("PJRT_DEVICE", pjrt)
     device = device_of(kind, type_)
     assert device.loader_options(coloured)["num_workers"] == (min(os.cpu_count(), 16) if beside else 0)
-    options = device.loader_options(replace(coloured, workers=3))
+    options = device.loader_options(replace(coloured, num_workers=3))
     assert options["num_workers"] == 3
     context = options.get("multiprocessing_context")
     assert (context and context.get_start_method()) == start

@@ -158,7 +158,7 @@ def test_two_processes_count_no_photo_twice(here):
     fold = context.run.fold_folder(1, member.unique_name, 0)
     network = build_network(member.backbone, member.size, member.head, 2, "none").eval()
     network.load_state_dict(load_file(fold / "network.safetensors"))
-    photos = context.resized(member)
+    photos = context.resized_photos(member)
     pixels = torch.from_numpy(np.stack([photos[int(i)] for i in context.val_idx]))
     with torch.no_grad():
         expected = torch.stack([network(pixels), network(pixels.flip(2))]).softmax(-1).numpy()

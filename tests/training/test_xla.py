@@ -174,7 +174,7 @@ def test_processes_load_the_same_photos(make_task, coloured):
     """They start clean, whatever threads the head stage and the device have left in this process."""
     options = {"epochs": 1, "augment": {"strength": "light", "cutmix": 1.0}}
     alone = train(make_task("alone", **options))  # "auto" takes no processes beside XLA's CPU device
-    helped = train(make_task("helped", photos=replace(coloured, workers=2), **options))
+    helped = train(make_task("helped", photos=replace(coloured, num_workers=2), **options))
     assert history(helped) == history(alone)
     assert np.array_equal(answers(helped)[0], answers(alone)[0])
 

@@ -51,13 +51,13 @@ def predict_stream(
                 yield photo, inputs if isinstance(inputs, str) else next(predictions)
 
 
-def read_photo(file: str, load: Callable[[bytes], T]) -> T | str:
-    """Returns what `load` makes of a file's bytes or, in words, why it cannot be read.
+def read_photo(file: str, decode: Callable[[bytes], T]) -> T | str:
+    """Returns what `decode` makes of a file's bytes or, in words, why it cannot be read.
 
-    `load` may raise BadPhoto. The file may be at a URL or in an archive.
+    `decode` may raise BadPhoto. The file may be at a URL or in an archive.
     """
     try:
-        return load(read_encoded(file))
+        return decode(read_encoded(file))
     except BadPhoto as error:
         return str(error)
     except OSError as error:

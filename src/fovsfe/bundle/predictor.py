@@ -12,7 +12,7 @@ from fovsfe.arrays import Float32s, Floats, Pixels
 from fovsfe.bundle.format import Bundle, load_bundle
 from fovsfe.bundle.runtime import Outputs, open_graph
 from fovsfe.ensemble.blend import softmax
-from fovsfe.photos.decode import MAX_PIXELS, resize_photo
+from fovsfe.photos.decode import MAX_PIXELS, InputSize, resize_photo
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.tta import apply_tta
 
@@ -72,19 +72,19 @@ class Predictor:
             ValueError: an array has another shape or dtype.
         """
         if isinstance(photo, bytes):
-            return self.inputs(shared_pool().load(photo, self.sizes, max_pixels).pixels)
+            return self.inputs(shared_pool().decode_to_sizes(photo, self.input_sizes, max_pixels).pixels)
         _check_pixels(photo)
-        return self.inputs([resize_photo(photo, size, mode) for size, mode in self.sizes])
+        return self.inputs([resize_photo(photo, size, mode) for size, mode in self.input_sizes])
 
     @cached_property
-    def sizes(self) -> list[tuple[tuple[int, int], str]]:
-        """The sizes, (height, width), and resize modes in which the members take a photo; each once."""
+    def input_sizes(self) -> list[InputSize]:
+        """The input sizes of the members, each once."""
         return list(dict.fromkeys((member.size, member.resize_mode) for member in self.bundle.members))
 
     def inputs(self, resized: Sequence[Pixels]) -> ModelInputs:
-        """Returns a photo as each member takes it; `resized` is the photo in each of `sizes`."""
-        by_size = dict(zip(self.sizes, resized, strict=True))
-        return tuple(by_size[member.size, member.resize_mode] for member in self.bundle.members)
+        """Returns a photo as each member takes it; `resized` is the photo in each of `input_sizes`."""
+        resized_to = dict(zip(self.input_sizes, resized, strict=True))
+        return tuple(resized_to[member.size, member.resize_mode] for member in self.bundle.members)
 
     def predict(self, photos: Iterable[bytes | Pixels]) -> list[Prediction]:
         """Returns the predictions for photos that `prepare` takes, in their order; raises what it raises."""
@@ -102,8 +102,8 @@ class Predictor:
         return np.concatenate([self._run_networks(batch, tta)[0] for batch in _batches(photos)], axis=1)
 
     def _predict_batch(self, photos: Sequence[ModelInputs]) -> Iterator[Prediction]:
-        members, cams = self._run_networks(photos, self.bundle.tta)
-        blended = self.bundle.blend.apply(members)
+        probabilities, cams = self._run_networks(photos, self.bundle.tta)
+        blended = self.bundle.blend.apply(probabilities)
         known = self.bundle.blend.is_known(blended)
         for i in range(len(photos)):
             photo_cams = tuple(None if member_cams is None else member_cams[i] for member_cams in cams)

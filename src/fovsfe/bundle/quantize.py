@@ -55,12 +55,12 @@ def quantize_bundle(folder: Path, bundle: Bundle, data: QuantizationData) -> Qua
                 quantize_int8(folder / path, data.calibration_photos(member.name, fold))
             else:
                 _to_half(folder / path, data.kind)
-            run = open_graph(folder / path, 1 + member.has_cam, len(bundle.class_names), 1)
+            session = open_graph(folder / path, 1 + member.has_cam, len(bundle.class_names), 1)
             rows = np.flatnonzero(data.folds == fold)
             for start in range(0, len(rows), BATCH):
                 batch = rows[start : start + BATCH]
                 photos = data.validation_photos(member.name, batch)
-                logits = np.stack([run(apply_tta(photos, name))[0] for name in bundle.tta])
+                logits = np.stack([session(apply_tta(photos, name))[0] for name in bundle.tta])
                 quantized[index, batch] = softmax(logits.astype(np.float64)).mean(axis=0)
     before = accuracy(bundle.blend.apply(data.trained), data.y_true)
     after = accuracy(bundle.blend.apply(quantized), data.y_true)

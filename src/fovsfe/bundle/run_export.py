@@ -103,13 +103,13 @@ class RunSource:
         size = next(member.size for member in self.recipe.members if member.unique_name == name)
         settings, root = self.recipe.photos, self.facts.location
         pixels = np.empty((len(positions), *size, 3), np.uint8)
-        photos = self.readable[["path", "sha256"]].iloc[positions].itertuples(index=False)
-        for i, (path, sha256) in enumerate(photos):
+        input_sizes = [(size, settings.resize_mode)]
+        rows = self.readable[["path", "sha256"]].iloc[positions].itertuples(index=False)
+        for i, (path, sha256) in enumerate(rows):
             try:
                 data = read_unchanged(root, path, sha256)
-                pixels[i] = (
-                    shared_pool().load(data, [(size, settings.resize_mode)], settings.max_pixels).pixels[0]
-                )
+                photo = shared_pool().decode_to_sizes(data, input_sizes, settings.max_pixels)
+                pixels[i] = photo.pixels[0]
             except (OSError, BadPhoto) as error:
                 raise FovsfeError(
                     f"{root / path}: {error}; its bundle is checked on some photos of the run: put it back"

@@ -14,7 +14,7 @@ import onnxruntime as ort
 from fovsfe.arrays import Float32s, Pixels
 from fovsfe.errors import FovsfeError
 
-VARIABLE = "FOVSFE_RUNTIME"
+RUNTIME_VARIABLE = "FOVSFE_RUNTIME"
 
 Outputs = list[Float32s]
 GraphSession = Callable[[Pixels], Outputs]
@@ -37,14 +37,16 @@ def open_graph(file: Path, outputs: int, num_classes: int, threads: int) -> Grap
     Raises:
         FovsfeError: there is no such runtime, it refuses the graph, or the graph is for another bundle.
     """
-    name = os.environ.get(VARIABLE) or "onnxruntime"
+    name = os.environ.get(RUNTIME_VARIABLE) or "onnxruntime"
     runtimes = {"onnxruntime": _onnxruntime, "openvino": _openvino}
     if name not in runtimes:
-        raise FovsfeError(f"{VARIABLE}={name}: it must be {' or '.join(runtimes)}")
+        raise FovsfeError(f"{RUNTIME_VARIABLE}={name}: it must be {' or '.join(runtimes)}")
     try:
         network, last_axes = runtimes[name](file, threads)
     except ImportError as error:
-        raise FovsfeError(f"{VARIABLE}={name}: it is not installed: pip install 'fovsfe[{name}]'") from error
+        raise FovsfeError(
+            f"{RUNTIME_VARIABLE}={name}: it is not installed: pip install 'fovsfe[{name}]'"
+        ) from error
     except Exception as error:  # the runtimes' exceptions have no common class
         reason = " ".join(str(error).split())[:200]
         raise FovsfeError(f"{name} {sys.modules[name].__version__} cannot load {file}: {reason}") from error

@@ -1,4 +1,4 @@
-"""The command line. Each module registers the commands of one subject with `app`; they are in this order in
+"""Commands. Each module registers those of one subject with `app`; they are in this order in
 `fovsfe --help`."""
 
 # isort: off

@@ -18,7 +18,7 @@ from fovsfe.recipe import MetricName
 
 CONFIDENCE = 0.95  # how often candidates of no merit stay below the bar, all together
 BOOTSTRAP_DRAWS = 4000
-JUDGING_FOLDS = 10
+OUTER_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Choice:
     """(candidates,), by how much the mean log loss is lower"""
     bars: Floats
     """(candidates,), what the gain had to be above"""
-    best: int
-    """the candidate with the largest gain among those that do not lower the metric; 0 if there is none"""
+    largest_gain: int
+    """which candidate gains most of those that do not lower the metric; 0 if there is none"""
 
 
 def choose(evidence: Evidence, seed: int) -> Choice:
@@ -92,8 +92,8 @@ def choose(evidence: Evidence, seed: int) -> Choice:
     scores = evidence.scores
     allowed = np.flatnonzero((gains > 0) & (scores >= scores[0]))
     passed = allowed[gains[allowed] > bars[allowed]]
-    index, best = (int(each[gains[each].argmax()]) if len(each) else 0 for each in (passed, allowed))
-    return Choice(index, gains, bars, best)
+    index, largest_gain = (int(each[gains[each].argmax()]) if len(each) else 0 for each in (passed, allowed))
+    return Choice(index, gains, bars, largest_gain)
 
 
 def untouched_predictions(
@@ -117,7 +117,7 @@ def untouched_predictions(
 
 
 @dataclass(frozen=True)
-class Change:
+class Acceptance:
     """Whether something optional is accepted."""
 
     accepted: bool
@@ -129,7 +129,7 @@ class Change:
 
 def accept_change(
     baseline: Floats, candidate: Floats, y_true: Ints, groups: Ints, metric: MetricName, seed: int
-) -> Change:
+) -> Acceptance:
     """Decides about one change by the one rule.
 
     `baseline` and `candidate` are (n, classes), of the same photos; the rest is as for `Evidence`.
@@ -137,11 +137,11 @@ def accept_change(
     both, evidence = (baseline, candidate), Evidence.of((baseline, candidate), y_true, groups, metric)
     choice, scores, losses = choose(evidence, seed), evidence.scores, evidence.losses.mean(axis=1)
     accepted = choice.index == 1
-    folds = group_folds(y_true, groups, seed, JUDGING_FOLDS)
+    folds = group_folds(y_true, groups, seed, OUTER_FOLDS)
     figures = f"log loss {losses[0]:.4f} -> {losses[1]:.4f}"
     if metric != "logloss":
         figures += f", {METRIC_WORDS[metric]} {scores[0]:.4f} -> {scores[1]:.4f}"
-    return Change(
+    return Acceptance(
         accepted=accepted,
         reason=(
             f"{'accepted' if accepted else 'not accepted'}: {figures} on {len(y_true)} photos with true"

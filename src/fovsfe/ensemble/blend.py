@@ -1,4 +1,4 @@
-"""What a blend is and how it is applied: the members' probabilities made one. Needs numpy and pydantic only.
+"""Blends: how the members' probabilities become one. Needs numpy and pydantic only.
 
 A new kind of blend is a name in `BlendKind` and in `recipe.RESERVED_NAMES`, a branch in `Blend.apply` and,
 if it has something to fit, one in `fitting.fit_blend`.
@@ -70,16 +70,18 @@ class Blend(BaseModel):
             raise ValueError(
                 f"the shape {probabilities.shape} is not (members, n, classes) of {self.members}"
             )
-        members = np.asarray(probabilities, dtype=np.float64)
+        probabilities = np.asarray(probabilities, dtype=np.float64)
         if self.kind == "mean":
-            blended = members.mean(axis=0)
+            blended = probabilities.mean(axis=0)
         elif self.kind == "maximum":
-            blended = members.max(axis=0)
+            blended = probabilities.max(axis=0)
         elif self.kind == "precision_weighted":
-            blended = (members * self._parameters(self.precisions, members)[:, None, :]).sum(axis=0)
+            blended = (probabilities * self._parameters(self.precisions, probabilities)[:, None, :]).sum(
+                axis=0
+            )
         elif self.kind == "stacking":
-            pooled = np.tensordot(np.asarray(self.weights), log_probabilities(members), axes=1)
-            blended = softmax(pooled + self._parameters(self.bias, members))
+            pooled = np.tensordot(np.asarray(self.weights), log_probabilities(probabilities), axes=1)
+            blended = softmax(pooled + self._parameters(self.bias, probabilities))
         else:
             assert_never(self.kind)
         return at_temperature(blended / blended.sum(axis=1, keepdims=True), self.temperature)
@@ -89,11 +91,13 @@ class Blend(BaseModel):
         return np.asarray(probabilities.max(axis=1) >= self.threshold)
 
     @staticmethod
-    def _parameters(values: tuple[float, ...] | tuple[tuple[float, ...], ...], members: Floats) -> Floats:
+    def _parameters(
+        values: tuple[float, ...] | tuple[tuple[float, ...], ...], probabilities: Floats
+    ) -> Floats:
         parameters = np.asarray(values)
-        if parameters.shape[-1] != members.shape[-1]:
+        if parameters.shape[-1] != probabilities.shape[-1]:
             raise ValueError(
-                f"a blend of {parameters.shape[-1]} classes got probabilities of {members.shape[-1]}"
+                f"a blend of {parameters.shape[-1]} classes got probabilities of {probabilities.shape[-1]}"
             )
         return parameters
 

@@ -72,31 +72,31 @@ def fit_pool(
         with_bias: False leaves the bias out; it is then empty.
         photo_weights: (n,), what each photo's log loss is multiplied by; None for 1.
     """
-    members, photos, num_classes = logs.shape
-    start = np.concatenate([np.full(members, 1 / members), np.zeros(num_classes if with_bias else 0)])
+    num_members, num_photos, num_classes = logs.shape
+    start = np.concatenate([np.full(num_members, 1 / num_members), np.zeros(num_classes if with_bias else 0)])
     # labels before photos: sums over a long last axis are several times as fast as over a short one
-    flat = np.ascontiguousarray(logs.transpose(0, 2, 1)).reshape(members, -1)
-    true_cells = y_true, np.arange(photos)
-    counts = np.ones(photos) if photo_weights is None else photo_weights
+    flat = np.ascontiguousarray(logs.transpose(0, 2, 1)).reshape(num_members, -1)
+    true_cells = y_true, np.arange(num_photos)
+    counts = np.ones(num_photos) if photo_weights is None else photo_weights
 
     def objective(parameters: Floats) -> tuple[float, Floats]:
-        logits = (parameters[:members] @ flat).reshape(num_classes, photos)
+        logits = (parameters[:num_members] @ flat).reshape(num_classes, num_photos)
         if with_bias:
-            logits += parameters[members:, None]
+            logits += parameters[num_members:, None]
         residuals = softmax(logits, labels_axis=0)
         loss = -(counts * log_probabilities(residuals[true_cells])).sum()
         residuals[true_cells] -= 1  # probabilities less targets: the gradient of the loss by the logits
         residuals *= counts
         distance = parameters - start
         gradient = regularization * distance
-        gradient[:members] += flat @ residuals.ravel()
+        gradient[:num_members] += flat @ residuals.ravel()
         if with_bias:
-            gradient[members:] += residuals.sum(axis=1)
-        return (loss + regularization / 2 * distance @ distance) / photos, gradient / photos
+            gradient[num_members:] += residuals.sum(axis=1)
+        return (loss + regularization / 2 * distance @ distance) / num_photos, gradient / num_photos
 
-    bounds = [(0, None)] * members + [(None, None)] * (len(start) - members)
+    bounds = [(0, None)] * num_members + [(None, None)] * (len(start) - num_members)
     fitted = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return fitted[:members], fitted[members:]
+    return fitted[:num_members], fitted[num_members:]
 
 
 def fit_temperature(probabilities: Floats, y_true: Ints) -> float:

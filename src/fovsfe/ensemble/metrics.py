@@ -16,7 +16,7 @@ NORMAL_95 = float(stats.norm.ppf(0.975))
 """95% of a normal distribution lies within this many standard deviations."""
 
 BINS = 15  # of confidence, for the calibration error
-MAX_RECORD_BINS, RECORD_PHOTOS = 10, 30  # at most so many bins, of about so many answers or more
+MAX_CONFIDENCE_BINS, PHOTOS_PER_BIN = 10, 30  # at most so many bins, of about so many answers or more
 
 
 class Metrics(BaseModel):
@@ -102,8 +102,8 @@ def compute_metrics(probabilities: Floats, y_true: Ints, class_names: Sequence[s
 def headline_metrics(
     probabilities: Floats, y_true: Ints, class_names: Sequence[str], metric: MetricName, threshold: float
 ) -> HeadlineMetrics:
-    """Returns what `compute_metrics` does, with the value of `metric`, the baselines, and a record by
-    confidence.
+    """Returns what `compute_metrics` does, with the value of `metric`, the baselines, and how often
+    answers were right, by confidence.
 
     The photos must have had no part in any choice. A photo whose highest probability is below `threshold` is
     "none of these". Raises ValueError as `compute_metrics` does.
@@ -138,12 +138,12 @@ def score(metric: MetricName, predicted: Ints, losses: Floats, y_true: Ints) -> 
         return -float(losses.mean())
     labels = int(max(predicted.max(), y_true.max())) + 1
     hits = np.bincount(y_true[predicted == y_true], minlength=labels)
-    photos, predictions = (np.bincount(each, minlength=labels) for each in (y_true, predicted))
-    there = photos > 0
+    true_counts, predicted_counts = (np.bincount(each, minlength=labels) for each in (y_true, predicted))
+    there = true_counts > 0
     if metric == "balanced":
-        return float((hits[there] / photos[there]).mean())
+        return float((hits[there] / true_counts[there]).mean())
     if metric == "f1":
-        return float((2 * hits[there] / (photos + predictions)[there]).mean())
+        return float((2 * hits[there] / (true_counts + predicted_counts)[there]).mean())
     assert_never(metric)
 
 
@@ -155,8 +155,8 @@ def photo_weights(metric: MetricName, y_true: Ints) -> Floats:
     """
     if metric in ("accuracy", "logloss"):
         return np.ones(len(y_true))
-    photos = np.bincount(y_true)
-    return np.asarray(len(y_true) / (np.count_nonzero(photos) * photos[y_true]))
+    counts = np.bincount(y_true)
+    return np.asarray(len(y_true) / (np.count_nonzero(counts) * counts[y_true]))
 
 
 def _confidence_bins(probabilities: Floats, y_true: Ints, threshold: float) -> tuple[ConfidenceBin, ...]:
@@ -165,7 +165,7 @@ def _confidence_bins(probabilities: Floats, y_true: Ints, threshold: float) -> t
     confidence, right = confidence[known], (probabilities.argmax(axis=1) == y_true)[known]
     if not len(confidence):
         return ()
-    count = int(np.clip(len(confidence) // RECORD_PHOTOS, 1, MAX_RECORD_BINS))
+    count = int(np.clip(len(confidence) // PHOTOS_PER_BIN, 1, MAX_CONFIDENCE_BINS))
     lows = np.unique(np.quantile(confidence, np.arange(count) / count, method="lower"))
     position = np.searchsorted(lows, confidence, side="right") - 1
     photos, hits = (np.bincount(position, weights, len(lows)) for weights in (None, right))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.acceptance import (
-    JUDGING_FOLDS,
+    OUTER_FOLDS,
     Choice,
     Evidence,
     choose,
@@ -98,7 +98,7 @@ class _Candidate:
 def select_blend(
     probabilities: Floats,
     y_true: Ints,
-    members: Sequence[str],
+    member_names: Sequence[str],
     class_names: Sequence[str],
     groups: Ints,
     seed: int,
@@ -114,16 +114,16 @@ def select_blend(
     Args:
         probabilities: (members, n, classes), of photos that the members were not trained on.
         y_true: (n,), positions of true labels.
-        members: their names.
+        member_names: the members' names.
         groups: (n,); photos of one group (near-duplicates) are never on both sides of a fold.
         metric: what may not get worse; see `acceptance.choose`.
         with_tta: the same as `probabilities` with test-time augmentation, which is then a candidate too.
     """
-    names = tuple(members)
+    names = tuple(member_names)
     all_members = tuple(range(len(names)))
     folds = group_folds(y_true, groups, seed, FOLDS)
-    judging_folds = group_folds(y_true, groups, seed + 1, JUDGING_FOLDS)
-    if folds is None or judging_folds is None:
+    outer_folds = group_folds(y_true, groups, seed + 1, OUTER_FOLDS)
+    if folds is None or outer_folds is None:
         return _default_selection(probabilities, y_true, names, class_names, metric)
     inputs = (probabilities,) if with_tta is None else (probabilities, with_tta)
     data = [_CrossValidationData(each, y_true, folds, metric) for each in inputs]
@@ -160,7 +160,7 @@ def select_blend(
     evidence = Evidence(np.stack(losses), np.stack(predicted), y_true, groups, metric)
     choice = choose(evidence, seed)
     chosen, figures = candidates[choice.index], evaluated[choice.index]
-    untouched = untouched_predictions(evidence, judging_folds, seed, out_of_fold)
+    untouched = untouched_predictions(evidence, outer_folds, seed, out_of_fold)
     alike = [index for index, each in enumerate(candidates) if each.has_tta == chosen.has_tta]
 
     chosen_data = data[chosen.has_tta]
@@ -278,14 +278,14 @@ def _cross_validate(
     regularizations: dict[int, float],
 ) -> tuple[Floats, bool]:
     """Returns predictions (n, classes) by fits without the photo's fold, and if they have a temperature."""
-    members = data.probabilities[list(subset)]
-    plain = np.empty(members.shape[1:])
+    probabilities = data.probabilities[list(subset)]
+    plain = np.empty(probabilities.shape[1:])
     calibrated = np.empty_like(plain)
     for fold, regularization in regularizations.items():
         held_out, y_true = data.folds == fold, data.y_true[data.folds != fold]
-        rest = members[:, ~held_out]
+        rest = probabilities[:, ~held_out]
         blend = _fit(kind, tuple(names[i] for i in subset), rest, y_true, regularization, data.metric)
-        plain[held_out] = blend.apply(members[:, held_out])
+        plain[held_out] = blend.apply(probabilities[:, held_out])
         if kind != "stacking":  # its weights are a temperature already
             temperature = fit_temperature(blend.apply(rest), y_true)
             calibrated[held_out] = at_temperature(plain[held_out], temperature)
@@ -333,10 +333,10 @@ def _choice_reason(choice: Choice, evidence: Evidence, names: list[str]) -> str:
             f"{names[choice.index]}: {figures(choice.index)}, against {figures(0)} of {names[0]};"
             f" {gain_in_words(choice, choice.index)} among {tried}"
         )
-    if choice.best:
+    if choice.largest_gain:
         return (
-            f"{names[0]}: of {tried}, {names[choice.best]} lowers the log loss of {losses[0]:.4f} most, but"
-            f" {gain_in_words(choice, choice.best)}"
+            f"{names[0]}: of {tried}, {names[choice.largest_gain]} lowers the log loss of {losses[0]:.4f}"
+            f" most, but {gain_in_words(choice, choice.largest_gain)}"
         )
     metric = METRIC_WORDS[evidence.metric]
     return f"{names[0]}: none of the {tried} has a lower log loss without a lower {metric}"
@@ -352,15 +352,17 @@ def _single_member_reason(
     """Compares the selected blend with its best rival that needs one network only, by the same bar."""
     has_tta = candidates[chosen].has_tta
     single = [i for i, each in enumerate(candidates) if len(each.subset) == 1 and each.has_tta == has_tta]
-    best = min(single, key=lambda i: evaluated[i].metrics.log_loss)
-    if best == chosen:
+    best_single = min(single, key=lambda i: evaluated[i].metrics.log_loss)
+    if best_single == chosen:
         return []
     pair = replace(
-        evidence, losses=evidence.losses[[best, chosen]], predicted=evidence.predicted[[best, chosen]]
+        evidence,
+        losses=evidence.losses[[best_single, chosen]],
+        predicted=evidence.predicted[[best_single, chosen]],
     )
     return [
-        f"against the best member alone, {evaluated[best].name}, with a log loss of"
-        f" {evaluated[best].metrics.log_loss:.4f}: {gain_in_words(choose(pair, seed), 1)}"
+        f"against the best member alone, {evaluated[best_single].name}, with a log loss of"
+        f" {evaluated[best_single].metrics.log_loss:.4f}: {gain_in_words(choose(pair, seed), 1)}"
     ]
 
 

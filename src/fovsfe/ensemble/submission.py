@@ -50,8 +50,8 @@ def write_submission(
     found = [next((predicted[photo] for photo in meant[name] if photo in predicted), None) for name in rows]
     columns = probability_columns(list(frame.columns), dict(label_ids))
     if columns is None:
-        best = [most_frequent if row is None else class_names[int(row.argmax())] for row in found]
-        frame[frame.columns[1]] = [label_ids[label] for label in best]
+        most_likely = [most_frequent if row is None else class_names[int(row.argmax())] for row in found]
+        frame[frame.columns[1]] = [label_ids[label] for label in most_likely]
     else:
         same = np.full(len(class_names), 1 / len(class_names))
         filled = np.array([same if row is None else row for row in found]).reshape(-1, len(class_names))

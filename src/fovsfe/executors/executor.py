@@ -1,4 +1,4 @@
-"""The interface of all executors, and which one a command asks for."""
+"""Executors: the interface of all, and which one a command asks for."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

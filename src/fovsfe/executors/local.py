@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fovsfe.context import RunContext
 from fovsfe.errors import FovsfeError
-from fovsfe.executors.tasks import build_task, time_weights, with_decoded_photos
+from fovsfe.executors.tasks import build_task, time_weights, with_cached_photos
 from fovsfe.machine import keep_freed_memory
 from fovsfe.recipe import MemberSettings
 from fovsfe.run import Run
@@ -45,8 +45,8 @@ class LocalExecutor:
             task = build_task(context, key, precisions[key.member_index])
             tell = partial(on_event, task.name)
             tell({"type": "begin"})
-            with stopwatch.step("decode"):
-                task = with_decoded_photos(replace(task, time_share=share), tell)
+            with stopwatch.step("cache photos"):
+                task = with_cached_photos(replace(task, time_share=share), tell)
             with stopwatch.step(f"train {task.member.unique_name} round {task.key.round_index}"):
                 if self._process_group is not None:
                     self._process_group.send(_as_message(task))
@@ -57,7 +57,7 @@ class LocalExecutor:
         """Does nothing: all that is kept is in the run folder."""
 
 
-def run_worker(process_group: ProcessGroup) -> None:
+def run_other_rank(process_group: ProcessGroup) -> None:
     """Trains along with the first process of the group until that one ends.
 
     Raises:
@@ -75,14 +75,14 @@ def run_worker(process_group: ProcessGroup) -> None:
 
 
 def _as_message(task: TrainingTask) -> Message:
-    """What a worker needs to know of a task; the rest is in the run folder."""
+    """What another rank needs to know of a task; the rest is in the run folder."""
     return {
         "run": str(task.key.run),
         "network": [task.key.round_index, task.key.member_index, task.key.fold],
         "precision": task.precision,
         "deadline": task.deadline,
         "time_share": task.time_share,
-        "is_decoded": task.photos.cache is not None,
+        "is_cached": task.photos.cache is not None,
     }
 
 
@@ -96,7 +96,7 @@ def _from_message(message: Message) -> TrainingTask:
         )
     key = NetworkKey(run.root, *message["network"])
     task = build_task(_opened_context(run), key, message["precision"])
-    if message["is_decoded"]:
+    if message["is_cached"]:
         task = replace(task, photos=replace(task.photos, cache=task.photo_cache))
     try:
         task.photos[0]
@@ -107,5 +107,5 @@ def _from_message(message: Message) -> TrainingTask:
 
 @lru_cache(maxsize=1)
 def _opened_context(run: Run) -> RunContext:
-    """A worker gets the networks of one run, and opens it once."""
+    """Another rank gets the networks of one run, and opens it once."""
     return RunContext.open(run)

@@ -63,7 +63,7 @@ def _check_reachable(address: str) -> None:
 
 
 @dataclass(frozen=True)
-class WorkerResources:
+class TaskResources:
     """The resources that each of several equal tasks gets, and how many of the tasks run at a time."""
 
     cpus: int
@@ -76,7 +76,7 @@ class WorkerResources:
         return {"num_cpus": self.cpus, "num_gpus": self.gpus}
 
 
-def worker_resources(tasks: int) -> WorkerResources:
+def task_resources(tasks: int) -> TaskResources:
     """Returns what each of `tasks` equal tasks gets of the cluster, as `split_resources` divides it.
 
     Raises FovsfeError if no machine of the cluster has a CPU.
@@ -87,7 +87,7 @@ def worker_resources(tasks: int) -> WorkerResources:
     return split_resources(machines, tasks)
 
 
-def split_resources(machines: Sequence[dict[str, float]], tasks: int) -> WorkerResources:
+def split_resources(machines: Sequence[dict[str, float]], tasks: int) -> TaskResources:
     """Returns what each of `tasks` equal tasks gets of some machines.
 
     If a machine has a GPU, it is one GPU and the CPUs that go with it. Otherwise it is as many CPUs as all
@@ -99,10 +99,10 @@ def split_resources(machines: Sequence[dict[str, float]], tasks: int) -> WorkerR
     """
     if gpu_machines := [machine for machine in machines if machine.get("GPU", 0) >= 1]:
         cpus = max(min(int(machine.get("CPU", 0) // machine["GPU"]) for machine in gpu_machines), 1)
-        return WorkerResources(cpus, 1, sum(int(machine["GPU"]) for machine in gpu_machines))
+        return TaskResources(cpus, 1, sum(int(machine["GPU"]) for machine in gpu_machines))
     cores = [int(machine["CPU"]) for machine in machines if machine.get("CPU", 0) >= 1]
     cpus = max(min(sum(cores) // max(tasks, 1), max(cores, default=1)), 1)
-    return WorkerResources(cpus, 0, max(sum(count // cpus for count in cores), 1))
+    return TaskResources(cpus, 0, max(sum(count // cpus for count in cores), 1))
 
 
 def cores() -> int:
@@ -140,7 +140,7 @@ def file_lock(file: Path) -> FileLock:
 
 
 def as_fovsfe_error(error: RayError) -> FovsfeError:
-    """Returns the FovsfeError or UsageError that a worker raised, or any other failure of it in one line."""
+    """Returns the FovsfeError or UsageError that a task raised, or any other failure of it in one line."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, FovsfeError):
         return type(error.cause)(str(error.cause))
     text = str(error)
@@ -151,4 +151,4 @@ def as_fovsfe_error(error: RayError) -> FovsfeError:
                 return error_class(message)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = lines[-1] if isinstance(error, RayTaskError) and lines else " ".join(lines)
-    return FovsfeError(f"the cluster's worker failed: {last[:300]}; the same command resumes")
+    return FovsfeError(f"a task failed on the cluster: {last[:300]}; the same command resumes")

@@ -17,16 +17,16 @@ from ray.exceptions import RayError
 from fovsfe.context import RunContext
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.ray_cluster import (
-    WorkerResources,
+    TaskResources,
     as_fovsfe_error,
     connected,
     file_lock,
     on_each_machine,
     on_this_machine,
     shared_folder,
-    worker_resources,
+    task_resources,
 )
-from fovsfe.executors.tasks import build_task, network_folder, time_weights, with_decoded_photos
+from fovsfe.executors.tasks import build_task, network_folder, time_weights, with_cached_photos
 from fovsfe.files import atomic_path
 from fovsfe.machine import keep_freed_memory
 from fovsfe.recipe import MemberSettings
@@ -53,7 +53,7 @@ class RayExecutor:
 
     def fastest_precision(self, member: MemberSettings) -> str:
         """See `Executor`."""
-        remote = ray.remote(fastest_precision).options(**worker_resources(1).options)
+        remote = ray.remote(fastest_precision).options(**task_resources(1).options)
         try:
             return str(ray.get(remote.remote(member)))
         except RayError as error:
@@ -71,7 +71,7 @@ class RayExecutor:
         lost too often."""
         # A member's first fold makes the features that all of its folds use.
         keys = sorted(keys, key=lambda key: key.fold)
-        resources = worker_resources(len(keys))
+        resources = task_resources(len(keys))
         shares = time_shares(time_weights(context, keys), later_time_weights, resources.slots)
         with context.run.stopwatch.step(f"train round {keys[0].round_index}"):
             events = _EventQueue(on_event)
@@ -98,7 +98,7 @@ class RayExecutor:
                     raise as_fovsfe_error(error) from error
                 raise
 
-    def _submit(self, task: TrainingTask, resources: WorkerResources, events: "_EventQueue") -> Any:
+    def _submit(self, task: TrainingTask, resources: TaskResources, events: "_EventQueue") -> Any:
         """Starts a training; returns its reference in Ray."""
         remote = ray.remote(_train).options(name=task.name, max_retries=RETRIES, **resources.options)
         folder = f"{self.location}/{task.folder.relative_to(task.key.run).as_posix()}"
@@ -185,7 +185,7 @@ def _train(remote: _RemoteTask, threads: int, events: Any) -> None:
 
     def on_event(event: Event) -> None:
         nonlocal last_sent
-        if event["type"] in ("step", "features", "decoding"):
+        if event["type"] in ("step", "features", "caching"):
             if time.monotonic() < last_sent + SECONDS_BETWEEN_STEPS:
                 return
             last_sent = time.monotonic()
@@ -196,15 +196,15 @@ def _train(remote: _RemoteTask, threads: int, events: Any) -> None:
 
     on_event({"type": "begin", "machine": socket.gethostname()})
     _check_visible(remote)
-    node = shared_folder(remote.run)
-    # A worker that was taken for lost may still be at it here.
-    with file_lock(node / sha256(remote.location.encode()).hexdigest()[:16]):
+    machine_folder = shared_folder(remote.run)
+    # A task that was taken for lost may still run here.
+    with file_lock(machine_folder / sha256(remote.location.encode()).hexdigest()[:16]):
         with synced_folder(
             remote.location, lambda text: on_event({"type": "message", "text": text})
         ) as folder:
             task = replace(remote.task, folder=folder)
-            if not task.result.exists():  # of a worker that was lost at its very end
-                train_network(_prepared(remote, task, node, on_event), on_event)
+            if not task.result.exists():  # of a task that was lost at its very end
+                train_network(_prepared(remote, task, machine_folder, on_event), on_event)
         if is_url(remote.location):
             shutil.rmtree(folder)
     # Waiting for this one means that all before it have come in.
@@ -221,16 +221,18 @@ def _check_visible(remote: _RemoteTask) -> None:
         )
 
 
-def _prepared(remote: _RemoteTask, task: TrainingTask, node: Path, on_event: OnEvent) -> TrainingTask:
+def _prepared(
+    remote: _RemoteTask, task: TrainingTask, machine_folder: Path, on_event: OnEvent
+) -> TrainingTask:
     """Returns the task with its caches on this machine, where they are made but once for all networks."""
     task = replace(
         task,
-        photo_cache=node / task.photo_cache.name,
-        feature_cache=node / task.feature_cache.name,
+        photo_cache=machine_folder / task.photo_cache.name,
+        feature_cache=machine_folder / task.feature_cache.name,
         deadline=_to_monotonic_clock(remote.deadline),
     )
     with file_lock(task.photo_cache):
-        task = with_decoded_photos(task, on_event)
+        task = with_cached_photos(task, on_event)
     with file_lock(task.feature_cache):
         cache_features(task, on_event)
     return task

@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,12 @@ from fovsfe.bundle.predictor import Prediction, Predictor
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.part_files import PartWriter
 from fovsfe.executors.ray_cluster import as_fovsfe_error, cores, file_lock, shared_folder
+from fovsfe.photos.decode import InputSize
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.storage.folders import downloaded
 from fovsfe.storage.locations import is_url
 
 Batch = dict[str, npt.NDArray[Any]]
-InputFormats = list[tuple[tuple[int, int], str]]
-"""(height, width) and how a photo is resized: each of the formats in which the members take photos"""
 
 NAMES_PER_SET = 1_000_000  # how many names of photos are in memory at a time
 PHOTOS_PER_TASK = 256  # at most; if a task is lost, its photos are decoded again
@@ -103,26 +102,24 @@ def _results(
         names: the photos.
         positions: which of them to predict, as positions in `names`.
     """
-    formats: InputFormats = list(
-        dict.fromkeys((member.size, member.resize_mode) for member in bundle.members)
-    )
-    format_of_member = [formats.index((member.size, member.resize_mode)) for member in bundle.members]
+    input_sizes = list(dict.fromkeys((member.size, member.resize_mode) for member in bundle.members))
+    input_of_member = [input_sizes.index((member.size, member.resize_mode)) for member in bundle.members]
     count = max(cores(), 1)
     per_task = min(max(len(positions) // (4 * count), PHOTOS_PER_BATCH), PHOTOS_PER_TASK)
     tables = []
     for chunk in np.split(positions, range(per_task, len(positions), per_task)):
-        photos = [os.fsencode(_absolute(names[position])) for position in chunk]
-        tables.append(pa.table({"position": chunk, "photo": pa.array(photos, pa.binary())}))
+        paths = [os.fsencode(_absolute(names[position])) for position in chunk]
+        tables.append(pa.table({"position": chunk, "path": pa.array(paths, pa.binary())}))
     _silence_ray_data()
     decoded = ray.data.from_arrow(tables).map_batches(
-        partial(_decode_batch, formats=formats),
+        partial(_decode_batch, input_sizes=input_sizes),
         batch_size=PHOTOS_PER_BATCH,
         batch_format="numpy",
         num_cpus=DECODE_CPUS,
     )
     predicted = decoded.map_batches(
         _PredictActor,
-        fn_constructor_args=(source, format_of_member),
+        fn_constructor_args=(source, input_of_member),
         batch_size=PHOTOS_PER_BATCH,
         batch_format="numpy",
         num_cpus=PREDICT_CPUS,
@@ -154,28 +151,30 @@ def _silence_ray_data() -> None:
 # ---- on a machine of the cluster
 
 
-def _decode_batch(batch: Batch, formats: InputFormats) -> Batch:
-    """Decodes photos into each format: uint8 (n, height, width, 3), zeros for those that cannot be read."""
-    count = len(batch["photo"])
-    photos = [np.zeros((count, *size, 3), np.uint8) for size, _ in formats]
+def _decode_batch(batch: Batch, input_sizes: Sequence[InputSize]) -> Batch:
+    """Decodes photos to each input size: uint8 (n, height, width, 3), zeros for those that cannot be read."""
+    count = len(batch["path"])
+    by_size = [np.zeros((count, *size, 3), np.uint8) for size, _ in input_sizes]
     faults = [""] * count
-    for row, name in enumerate(batch["photo"]):
-        resized = read_photo(os.fsdecode(name), lambda data: shared_pool().load(data, formats).pixels)
+    for row, path in enumerate(batch["path"]):
+        resized = read_photo(
+            os.fsdecode(path), lambda data: shared_pool().decode_to_sizes(data, input_sizes).pixels
+        )
         if isinstance(resized, str):
             faults[row] = resized.encode("utf-8", "backslashreplace").decode()
             continue
-        for target, pixels in zip(photos, resized, strict=True):
-            target[row] = pixels
-    columns = {f"photos {index}": pixels for index, pixels in enumerate(photos)}
+        for photos, pixels in zip(by_size, resized, strict=True):
+            photos[row] = pixels
+    columns = {f"photos {index}": photos for index, photos in enumerate(by_size)}
     return {"position": batch["position"], "fault": np.array(faults, object), **columns}
 
 
 class _PredictActor:
     """Holds a loaded bundle and predicts batches of decoded photos, with one thread."""
 
-    def __init__(self, source: tuple[str, str], format_of_member: list[int]) -> None:
+    def __init__(self, source: tuple[str, str], input_of_member: list[int]) -> None:
         self._predictor = Predictor(_local_bundle(*source), threads=1)
-        self._format_of_member = format_of_member
+        self._input_of_member = input_of_member
 
     def __call__(self, batch: Batch) -> Batch:
         """Returns the batch with `known` and `probabilities`, (n, classes), in place of the photos."""
@@ -183,7 +182,7 @@ class _PredictActor:
         known = np.zeros(len(batch["position"]), np.bool_)
         probabilities = np.zeros((len(known), num_classes))
         good = [row for row, fault in enumerate(batch["fault"]) if not fault]
-        inputs = [tuple(batch[f"photos {index}"][row] for index in self._format_of_member) for row in good]
+        inputs = [tuple(batch[f"photos {index}"][row] for index in self._input_of_member) for row in good]
         for row, prediction in zip(good, self._predictor.predict_inputs(inputs), strict=True):
             known[row], probabilities[row] = prediction.known, prediction.probabilities
         return {

@@ -14,9 +14,9 @@ from fovsfe.training.task import RESULT, NetworkKey, OnEvent, TrainingTask
 
 def network_keys(context: RunContext, round_index: int) -> list[NetworkKey]:
     """Returns the networks of a round: every fold of the first member, then of the next."""
-    members = range(len(context.recipe.members))
+    member_indices = range(len(context.recipe.members))
     root = context.run.root
-    return [NetworkKey(root, round_index, member, fold) for member in members for fold in context.folds]
+    return [NetworkKey(root, round_index, index, fold) for index in member_indices for fold in context.folds]
 
 
 def network_name(context: RunContext, key: NetworkKey) -> str:
@@ -62,7 +62,7 @@ def build_task(context: RunContext, key: NetworkKey, precision: str) -> Training
         recipe=context.recipe,
         weights=context.arguments.weights,
         num_classes=len(class_names),
-        photos=context.resized(member),
+        photos=context.resized_photos(member),
         train_idx=train_idx,
         targets=targets,
         val_idx=val_idx,
@@ -95,11 +95,11 @@ def _pseudo_targets(context: RunContext, fold: int) -> tuple[Ints, Float32s]:
     return positions, np.eye(len(class_names), dtype=np.float32)[labels]
 
 
-def with_decoded_photos(task: TrainingTask, on_event: OnEvent) -> TrainingTask:
-    """Returns the task with its photos decoded into its photo cache, unless they are too large for it."""
+def with_cached_photos(task: TrainingTask, on_event: OnEvent) -> TrainingTask:
+    """Returns the task with its photos, resized, in its photo cache, unless they are too large for it."""
 
     def progress(done: int, total: int) -> None:
-        on_event({"type": "decoding", "done": done, "total": total})
+        on_event({"type": "caching", "done": done, "total": total})
 
     limit = task.recipe.photos.cache_gb * 1e9
     return replace(task, photos=task.photos.cached(task.photo_cache, limit, progress))

@@ -1,4 +1,4 @@
-"""The network: normalisation, a timm backbone and a head. It takes uint8 photos and returns logits.
+"""Heads, and the network that has them: normalisation, a timm backbone, a head. uint8 photos to logits.
 
 A new head is a case in `_head`, and a value of `head` in recipe.MemberSettings.
 """

@@ -92,7 +92,7 @@ class _Inspection:
 
 
 def audit_photos(
-    photos: PhotoListing,
+    listing: PhotoListing,
     max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> AuditResult:
@@ -102,20 +102,20 @@ def audit_photos(
     from: only their checksums are verified.
 
     Args:
-        photos: what `layouts.find_photos` has found.
+        listing: what `layouts.find_photos` has found.
         max_pixels: photos with more pixels count as unreadable.
         progress: called after each photo.
 
     Raises:
         FovsfeError: a URL cannot be reached or refuses access.
     """
-    if photos.layout == "shards":
-        return _audit_shards(photos, max_pixels, progress)
+    if listing.layout == "shards":
+        return _audit_shards(listing, max_pixels, progress)
     inspections = []
-    for inspection in _inspect_all(photos, max_pixels):
+    for inspection in _inspect_all(listing, max_pixels):
         inspections.append(inspection)
-        progress(len(inspections), len(photos.table))
-    table = photos.table.copy()
+        progress(len(inspections), len(listing.table))
+    table = listing.table.copy()
     table["width"] = np.array([inspection.width for inspection in inspections], np.int64)
     table["height"] = np.array([inspection.height for inspection in inspections], np.int64)
     table["bytes"] = np.array([inspection.size for inspection in inspections], np.int64)
@@ -134,33 +134,33 @@ def audit_photos(
         *_possible_groups(table),
         *_tiny(table),
         *_notes(table, inspections),
-        *_passed_over(photos.passed_over),
-        *_balance(table, photos.class_names),
+        *_passed_over(listing.passed_over),
+        *_balance(table, listing.class_names),
     ]
     return AuditResult(table, findings)
 
 
-def _audit_shards(photos: PhotoListing, max_pixels: int, progress: Progress) -> AuditResult:
+def _audit_shards(listing: PhotoListing, max_pixels: int, progress: Progress) -> AuditResult:
     """Returns the audit that the shards carry, with faults added for damaged shards and too large photos."""
-    index, table = shards.read_shards(photos.root)
+    index, table = shards.read_shards(listing.root)
     table = table.assign(bytes=0)
-    findings = [Finding(**{**row, "ids": tuple(row["ids"])}) for row in shards.read_findings(photos.root)]
+    findings = [Finding(**{**row, "ids": tuple(row["ids"])}) for row in shards.read_findings(listing.root)]
     archives = table["path"].str.partition("/")[0]
-    for name, fault in shards.find_damaged_shards(photos.root, index, progress).items():
+    for name, fault in shards.find_damaged_shards(listing.root, index, progress).items():
         lost = (archives == name) & (table["fault"] == NO_FAULT)
         table.loc[lost, "fault"] = f"in shard {name}, which {fault}"
         findings.append(Finding(DAMAGED_SHARD, "error", tuple(table["id"][lost]), f"{name} {fault}"))
     large = (table["width"] * table["height"] > max_pixels) & (table["fault"] == NO_FAULT)
     for row in table.index[large]:  # of a JPEG, fewer pixels may be decoded
-        table.loc[row, "fault"] = _inspect(photos.root, max_pixels, table["path"][row]).fault
+        table.loc[row, "fault"] = _inspect(listing.root, max_pixels, table["path"][row]).fault
     findings.extend(_faults(table[large]))
     return AuditResult(table, findings)
 
 
-def _inspect_all(photos: PhotoListing, max_pixels: int) -> Iterator[_Inspection]:
+def _inspect_all(listing: PhotoListing, max_pixels: int) -> Iterator[_Inspection]:
     # Threads are enough: decoding has its processes, reading and hashing release the interpreter lock.
     with ThreadPoolExecutor(machine.cores()) as pool:
-        yield from pool.map(partial(_inspect, photos.root, max_pixels), photos.table["path"])
+        yield from pool.map(partial(_inspect, listing.root, max_pixels), listing.table["path"])
 
 
 def _inspect(root: AnyPath, max_pixels: int, path: str) -> _Inspection:

@@ -60,7 +60,7 @@ def heif_scale(size: tuple[int, int], at_least: tuple[int, int]) -> int:
     return jpeg_scale(size, (3 * at_least[0], 3 * at_least[1]))
 
 
-def sound_jpeg(data: bytes) -> bytes:
+def stripped_jpeg(data: bytes) -> bytes:
     """Returns a JPEG without its comments and without segments of applications that decide neither colours
     nor orientation or are too short for what they begin."""
     kept = [data[:2]]
@@ -104,7 +104,7 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _PNG_TRANSPARENCY = {0: range(2, 2**31), 2: range(6, 2**31), 3: range(1, 257)}  # colour type: valid lengths
 
 
-def sound_png(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+def stripped_png(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     """Returns a PNG without the chunks that do not decide its pixels, and its "icc_profile" and "exif".
 
     Those are read wherever they are, and only if their checksum is right. What says that the image is

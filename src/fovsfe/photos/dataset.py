@@ -48,8 +48,8 @@ class ResizedPhotos:
     """(n,): the shard of each photo, from `sampler.assign_shards`; by default all are in one"""
     sha256: Sequence[str] = ()
     """of each photo, in hexadecimal: one whose content is another is refused; empty: any content will do"""
-    workers: int | str = "auto"
-    """how many processes load photos for a network; "auto" decides by the device"""
+    num_workers: int | str = "auto"
+    """how many DataLoader workers load photos for a network; "auto" decides by the device"""
 
     def __post_init__(self) -> None:
         if not len(self.shards):
@@ -72,7 +72,8 @@ class ResizedPhotos:
                 data = read_unchanged(self.root, path, self.sha256[index])
             else:
                 data = read_bytes(self.root, path)
-            return shared_pool().load(data, [(self.size, self.resize_mode)], self.max_pixels).pixels[0]
+            input_sizes = [(self.size, self.resize_mode)]
+            return shared_pool().decode_to_sizes(data, input_sizes, self.max_pixels).pixels[0]
         except (OSError, BadPhoto) as error:
             raise FovsfeError(
                 f"{self.root / path}: could be read when the run started, but not now: {error}; put it back"
@@ -102,13 +103,13 @@ class ResizedPhotos:
         """Returns the positions 0 to n - 1 in `indices` (n,), ordered so that each shard is read once."""
         return np.argsort(self.shards[indices], kind="stable")
 
-    def loader_workers(self, on_cpu: bool) -> int:
-        """Returns how many processes load photos: `workers`, or for "auto" one for each core, at most 16.
+    def num_workers_on(self, on_cpu: bool) -> int:
+        """Returns `num_workers` or, for "auto", one for each core, at most 16.
 
         On a CPU "auto" means none, because the network itself needs every core.
         """
-        if isinstance(self.workers, int):
-            return self.workers
+        if isinstance(self.num_workers, int):
+            return self.num_workers
         return 0 if on_cpu else min(machine.cores(), 16)
 
     def prefetch(self, indices: Ints) -> None:
@@ -135,7 +136,7 @@ class TrainDataset(Dataset[tuple[Tensor, Tensor]]):
     """Augmented photos and their targets for one epoch: uint8 (height, width, 3) and float32 (classes,).
 
     The augmentation of a photo depends only on the epoch's `seed` and on the photo, not on the number of
-    workers. `indices` (n,) are positions in `photos`, `targets` is (n, classes).
+    DataLoader workers. `indices` (n,) are positions in `photos`, `targets` is (n, classes).
     """
 
     def __init__(

@@ -62,6 +62,10 @@ _UNSUPPORTED = (
 )
 
 
+InputSize = tuple[tuple[int, int], str]
+"""how a network takes photos: (height, width) in pixels, and the resize mode that `resize_photo` takes"""
+
+
 class BadPhoto(Exception):
     """These bytes are not a readable photo; the message is the reason in a few words."""
 
@@ -174,21 +178,23 @@ def resize_boxes(
     return (0, 0, photo_width, photo_height), (x, y, x + inner_width, y + inner_height)
 
 
-def load_photo(data: bytes, size: tuple[int, int], resize_mode: str, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode_to_size(
+    data: bytes, size: tuple[int, int], resize_mode: str, max_pixels: int = MAX_PIXELS
+) -> Pixels:
     """Decodes a photo, at a reduced scale if possible, and resizes it: uint8 (*size, 3). Raises BadPhoto."""
-    return load_photo_sizes(data, [(size, resize_mode)], max_pixels)[0]
+    return decode_to_sizes(data, [(size, resize_mode)], max_pixels)[0]
 
 
-def load_photo_sizes(
-    data: bytes, sizes: Sequence[tuple[tuple[int, int], str]], max_pixels: int = MAX_PIXELS
+def decode_to_sizes(
+    data: bytes, input_sizes: Sequence[InputSize], max_pixels: int = MAX_PIXELS
 ) -> list[Pixels]:
-    """Does `load_photo` for several sizes, each with a resize mode, decoding once for each scale needed.
+    """Does `decode_to_size` for several input sizes, decoding once for each scale needed.
 
     Raises BadPhoto.
     """
     decoded: dict[tuple[int, int], Image.Image] = {}
     photos = []
-    for size, resize_mode in sizes:
+    for size, resize_mode in input_sizes:
         with _bad_photos():
             image = _open_scaled(data, size, max_pixels)
             scale = image.size  # taken before decoding, which may turn the photo
@@ -255,8 +261,8 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
             continue
         source, info = _Source(data), dict[str, bytes]()
         if name == "PNG":
-            sound, info = containers.sound_png(data)
-            source = _Source(sound)
+            stripped, info = containers.stripped_png(data)
+            source = _Source(stripped)
         try:
             image = _open_as(name, source)
             image.info.update(info)
@@ -283,7 +289,7 @@ def _open_as(name: str, source: _Source) -> ImageFile.ImageFile:
     try:
         return JpegImagePlugin.JpegImageFile(source, "")
     except Exception:
-        return JpegImagePlugin.JpegImageFile(_Source(containers.sound_jpeg(source.getvalue())), "")
+        return JpegImagePlugin.JpegImageFile(_Source(containers.stripped_jpeg(source.getvalue())), "")
 
 
 def _open_scaled(data: bytes, at_least: tuple[int, int] | None, max_pixels: int) -> ImageFile.ImageFile:

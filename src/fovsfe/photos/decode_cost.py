@@ -6,18 +6,18 @@ from fovsfe.photos.decode import ImageHeader
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # a file with another one may be AVIF
 _HEIC_MEMORY = 10 * 1024 * 1024  # bytes that its decoder takes for any photo
 _JPEG_START, _SCAN_START = b"\xff\xd8", b"\xff\xda"
-_SCAN_SECONDS = 1.5e-9  # that each scan of a JPEG takes, for each pixel of the photo
+_CPU_SECONDS_PER_SCANNED_PIXEL = 1.5e-9  # of each scan of a JPEG
 
 # A core of 2020 takes up to 0.1 microseconds a pixel, for a PNG of 16 bits or a HEIC.
-_SECONDS, _SECONDS_PER_BYTE, _SECONDS_PER_PIXEL = 0.5, 50e-9, 300e-9
+_CPU_SECONDS, _CPU_SECONDS_PER_BYTE, _CPU_SECONDS_PER_PIXEL = 0.5, 50e-9, 300e-9
 
 
 def memory_needed(data: bytes, header: ImageHeader, side: int) -> int:
     """Returns the bytes that decoding the photo `data` takes at its peak, without what is made of it then.
 
-    `side` is the longest side in pixels that is wanted of it. The figures are rounded up from the address
+    `side` is the longest side in pixels of what it becomes. The figures are rounded up from the address
     space that Pillow 13 took for photos of 1 to 27 megapixels of each format. A JPEG is decoded at the
-    scale that is wanted, but for one in several scans libjpeg keeps the coefficients of every pixel
+    scale that this needs, but for one in several scans libjpeg keeps the coefficients of every pixel
     meanwhile, of 2 bytes each.
     """
     pixels, notes = header.width * header.height, set(header.notes) - {"first of several frames"}
@@ -47,7 +47,7 @@ def memory_needed(data: bytes, header: ImageHeader, side: int) -> int:
 def result_memory(data: bytes, header: ImageHeader, side: int, *, is_resized: bool) -> int:
     """Returns the bytes that are taken by what is made of the decoded photo, beside `memory_needed`.
 
-    `side` is the longest side that is wanted; without `is_resized`, the photo stays as it was decoded.
+    `side` is the longest side of what it becomes; without `is_resized`, the photo stays as it was decoded.
     """
     if is_resized:
         return 13 * side * side
@@ -56,20 +56,20 @@ def result_memory(data: bytes, header: ImageHeader, side: int, *, is_resized: bo
     return 6 * header.width * header.height  # two copies of the pixels, as an array
 
 
-def seconds_allowed(data: bytes, header: ImageHeader | None = None) -> float:
+def cpu_seconds_allowed(data: bytes, header: ImageHeader | None = None) -> float:
     """Returns the CPU seconds that reading the header of a photo may take or, with the header, decoding it.
 
     That is several times what an honest photo of so many bytes and pixels takes.
     """
     pixels = header.width * header.height if header else 0
-    return _SECONDS + _SECONDS_PER_BYTE * len(data) + _SECONDS_PER_PIXEL * pixels
+    return _CPU_SECONDS + _CPU_SECONDS_PER_BYTE * len(data) + _CPU_SECONDS_PER_PIXEL * pixels
 
 
-def seconds_needed(data: bytes, header: ImageHeader) -> float:
+def cpu_seconds_needed(data: bytes, header: ImageHeader) -> float:
     """Returns a lower bound of the CPU seconds that the photo takes, where its file shows that they are many.
 
     Each scan of a JPEG goes over the whole photo, and a file has room for thousands of them.
     """
     if not data.startswith(_JPEG_START):
         return 0.0
-    return _SCAN_SECONDS * header.width * header.height * data.count(_SCAN_START)
+    return _CPU_SECONDS_PER_SCANNED_PIXEL * header.width * header.height * data.count(_SCAN_START)

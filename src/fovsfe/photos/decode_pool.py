@@ -1,8 +1,8 @@
 """Decodes photos in processes of their own, so that no photo takes more than its share.
 
 What a file says about itself is no bound: a photo of a hundred bytes can take half a gigabyte, or minutes.
-Here each photo is decoded in a process (decode_process.py) that is ended when it takes more memory or CPU
-time than it may. That is then the photo's fault, like any other damage.
+Here each photo is decoded in a process (decode_process.py) that the system refuses more memory than it may
+have, and ends after more CPU time. That is then the photo's fault, like any other damage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ import numpy as np
 
 from fovsfe import machine
 from fovsfe.arrays import Pixels
-from fovsfe.photos.decode import MAX_PIXELS, BadPhoto, ImageHeader, decode, load_photo_sizes, read_header
+from fovsfe.photos.decode import (
+    MAX_PIXELS,
+    BadPhoto,
+    ImageHeader,
+    InputSize,
+    decode,
+    decode_to_sizes,
+    read_header,
+)
 from fovsfe.photos.decode_turns import MIB, OUT_OF_MEMORY, SMALL, DecodeBusy, DecodeLimits, DecodeTurns, Turn
 
 CAN_FORK = hasattr(os, "fork")
@@ -38,9 +46,9 @@ PROCESS_MEMORY = 4 * MIB
 """bytes that a process takes beside what it shares with the fork server, and beside its photo"""
 LARGE = 64 * MIB
 """bytes; a process that had more for a photo is replaced after it"""
-SLOW_SECONDS = 0.1  # of CPU time, after which a photo counts as slow
+SLOW_CPU_SECONDS = 0.1  # after which a photo counts as slow
 SLOW_NICENESS = 10
-CHECK_SECONDS = 0.05  # between two looks at the CPU time that a photo has taken
+CHECK_SECONDS = 0.05  # between two looks at the CPU seconds that a photo has used
 KEPT_BYTES = 4 * MIB  # bytes of the memory shared with a process that are kept until its next photo
 LONGEST_ANSWER = 64 * 1024  # bytes
 
@@ -67,22 +75,22 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """What is wanted of a photo: `decode.load_photo_sizes` of `sizes` or, without any, `decode.decode`."""
+    """What to do with a photo: `decode.decode_to_sizes` or, without `input_sizes`, `decode.decode`."""
 
-    sizes: Sequence[tuple[tuple[int, int], str]]
+    input_sizes: Sequence[InputSize]
     at_least: tuple[int, int] | None
     max_pixels: int
 
     def run(self, data: bytes) -> list[Pixels]:
         """Decodes the encoded photo `data` in this process. Raises BadPhoto."""
-        if self.sizes:
-            return load_photo_sizes(data, self.sizes, self.max_pixels)
+        if self.input_sizes:
+            return decode_to_sizes(data, self.input_sizes, self.max_pixels)
         return [decode(data, self.at_least, self.max_pixels)]
 
 
 @dataclass(frozen=True)
 class DecodedPhoto:
-    """A photo's header, and its pixels in each size asked for: uint8 (height, width, 3)."""
+    """A photo's header and its pixels: uint8 (height, width, 3), one for each input size asked for."""
 
     header: ImageHeader
     pixels: list[Pixels]
@@ -105,14 +113,14 @@ class DecodePool:
         """Waits for the turn of another photo, which ends with the context. Raises DecodeBusy."""
         return self._turns.take()
 
-    def load(
+    def decode_to_sizes(
         self,
         data: bytes,
-        sizes: Sequence[tuple[tuple[int, int], str]],
+        input_sizes: Sequence[InputSize],
         max_pixels: int = MAX_PIXELS,
         turn: Turn | None = None,
     ) -> DecodedPhoto:
-        """Does `decode.load_photo_sizes`.
+        """Does `decode.decode_to_sizes`.
 
         With a `turn` that has been taken before, no other photo comes until the caller ends it.
 
@@ -120,12 +128,12 @@ class DecodePool:
             BadPhoto: the photo cannot be read, or takes too much memory or time.
             DecodeBusy: it has waited too long.
         """
-        return self._run(DecodeJob(sizes, None, max_pixels), data, turn)
+        return self._run(DecodeJob(input_sizes, None, max_pixels), data, turn)
 
     def decode(
         self, data: bytes, at_least: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
     ) -> DecodedPhoto:
-        """Does `decode.decode`. Raises as `load` does."""
+        """Does `decode.decode`. Raises as `decode_to_sizes` does."""
         return self._run(DecodeJob((), at_least, max_pixels), data)
 
     def close(self) -> None:
@@ -154,7 +162,7 @@ class DecodePool:
         process = self._take_process(fork_server)
         turn.give_up = process.give_up
         try:
-            process.send(job, data, turn.memory, self._limits.cpu_time_factor)
+            process.send(job, data, turn.memory, self._limits.cpu_seconds_factor)
             answer = self._wait(process, turn)
             process.is_ready = True
             if "needed" in answer:
@@ -186,11 +194,11 @@ class DecodePool:
 
     def _wait(self, process: _Process, turn: Turn) -> dict[str, Any]:
         """Returns the answer of a process. Raises BadPhoto if it has died, or takes too long."""
-        deadline = time.monotonic() + self._limits.seconds
+        deadline = time.monotonic() + self._limits.decode_seconds
         while not process.connection.poll(CHECK_SECONDS):
             if time.monotonic() > deadline:
                 process.give_up()
-            elif self._limits.yields and turn.has_place and process.has_taken(SLOW_SECONDS):
+            elif self._limits.yields and turn.has_slot and process.has_used(SLOW_CPU_SECONDS):
                 machine.make_nicer(process.pid, SLOW_NICENESS)
                 self._turns.set_aside(turn)
         return process.receive()
@@ -208,8 +216,8 @@ def shared_pool() -> DecodePool:
             limits = DecodeLimits(
                 processes=machine.cores(),
                 memory=max((machine.memory() or 4096 * MIB) // 2, 2 * SMALL),
-                cpu_time_factor=10,
-                seconds=600,
+                cpu_seconds_factor=10,
+                decode_seconds=600,
                 wait_seconds=3600,
                 yields=False,
             )
@@ -243,7 +251,7 @@ class ForkServer:
         atexit.register(self.close)
 
     def fork(self, descriptors: Sequence[int]) -> int:
-        """Starts a process with the file descriptors of its connection and its memory; returns its id.
+        """Starts a process that gets two file descriptors, its connection and `_shared_file`; returns its id.
 
         Raises DecodeBusy if this is closed, and OSError if no process can be started.
         """
@@ -321,24 +329,24 @@ class _Process:
 
     def __init__(self, fork_server: ForkServer) -> None:
         self._fork_server = fork_server
-        self._file = _memory_file()
+        self._shared_file = _open_shared_file()
         ours, theirs = socket.socketpair()
         with theirs:
-            self.pid = fork_server.fork([theirs.fileno(), self._file.fileno()])
+            self.pid = fork_server.fork([theirs.fileno(), self._shared_file.fileno()])
         self.connection = Connection(ours.detach())
         self.cpu_seconds = 0.0
-        """of CPU time that it had used when it last answered"""
+        """that it had used when it last answered"""
         self.is_ready = False
         """for another photo"""
         self._lock = threading.Lock()
         self._fault = ""
         self._code: int | None = None
 
-    def send(self, job: DecodeJob, photo: bytes, memory: int, cpu_time_factor: float) -> None:
-        """Sends a photo with what is wanted of it, and its limits. If it has died, `receive` says so."""
+    def send(self, job: DecodeJob, photo: bytes, memory: int, cpu_seconds_factor: float) -> None:
+        """Sends a photo with what to do with it, and its limits. If it has died, `receive` says so."""
         self.is_ready = False
-        write_all(self._file.fileno(), photo, 0)
-        limits = {"bytes": len(photo), "memory": memory, "cpu_time_factor": cpu_time_factor}
+        write_all(self._shared_file.fileno(), photo, 0)
+        limits = {"bytes": len(photo), "memory": memory, "cpu_seconds_factor": cpu_seconds_factor}
         with suppress(OSError):
             self.connection.send_bytes(json.dumps(vars(job) | limits).encode())
 
@@ -356,9 +364,9 @@ class _Process:
         self.cpu_seconds = answer["cpu_seconds"]
         return answer
 
-    def has_taken(self, seconds: float) -> bool:
-        """Returns whether its photo has taken so many seconds of CPU time; False if that is not known."""
-        return machine.cpu_seconds(self.pid) - self.cpu_seconds > seconds
+    def has_used(self, cpu_seconds: float) -> bool:
+        """Returns whether its photo has used so many CPU seconds; False if that is not known."""
+        return machine.cpu_seconds(self.pid) - self.cpu_seconds > cpu_seconds
 
     def read_pixels(self, shapes: Sequence[tuple[int, int, int]]) -> list[Pixels]:
         """Returns the photos that it has written, uint8 arrays of these shapes."""
@@ -367,14 +375,14 @@ class _Process:
             photo = np.empty(shape, np.uint8)
             read = 0
             while read < photo.nbytes:
-                count = os.preadv(self._file.fileno(), [photo.reshape(-1)[read:].data], offset + read)
+                count = os.preadv(self._shared_file.fileno(), [photo.reshape(-1)[read:].data], offset + read)
                 if not count:
                     raise BadPhoto(CRASHED)
                 read += count
             offset += read
             photos.append(photo)
         if offset > KEPT_BYTES:
-            self._file.truncate(0)
+            self._shared_file.truncate(0)
         return photos
 
     def give_up(self) -> None:
@@ -392,7 +400,7 @@ class _Process:
                 with suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGKILL)  # it may be in the middle of a photo
                 self._code = self._fork_server.wait(self.pid)
-        self._file.close()
+        self._shared_file.close()
 
 
 def write_all(file: int, data: memoryview | bytes, offset: int) -> int:
@@ -404,7 +412,7 @@ def write_all(file: int, data: memoryview | bytes, offset: int) -> int:
     return offset
 
 
-def _memory_file() -> IO[bytes]:
+def _open_shared_file() -> IO[bytes]:
     """Returns a file in memory, on systems other than Linux perhaps on disk, that no one else can open."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("fovsfe-photo"), "rb+", buffering=0)

@@ -24,12 +24,12 @@ from typing import Any
 from PIL import Image
 
 from fovsfe.arrays import Pixels
-from fovsfe.photos.decode import BadPhoto, load_photo_sizes, read_header, use_one_thread
-from fovsfe.photos.decode_cost import memory_needed, result_memory, seconds_allowed, seconds_needed
+from fovsfe.photos.decode import BadPhoto, decode_to_sizes, read_header, use_one_thread
+from fovsfe.photos.decode_cost import cpu_seconds_allowed, cpu_seconds_needed, memory_needed, result_memory
 from fovsfe.photos.decode_pool import ANSWER, FORK, KEPT_BYTES, REQUEST, TOO_SLOW, DecodeJob, write_all
 from fovsfe.photos.decode_turns import OUT_OF_MEMORY
 
-_MEMORY = Path("/proc/self/statm")  # its first figure: the pages of address space; Linux only
+_STATM_FILE = Path("/proc/self/statm")  # its first figure: the pages of address space; Linux only
 
 
 def serve_forks(control: int) -> None:
@@ -37,7 +37,7 @@ def serve_forks(control: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process whose photos these are
     requests = socket.socket(fileno=control)
     use_one_thread()
-    _touch_codecs()
+    _warm_up_codecs()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes a line for each row that it dislikes
     gc.freeze()  # searching for garbage would copy the pages that are shared
     while message := (received := socket.recv_fds(requests, REQUEST.size, 2))[0]:
@@ -71,11 +71,11 @@ def _wait(pid: int) -> int:
         return -signal.SIGKILL
 
 
-def _touch_codecs() -> None:
+def _warm_up_codecs() -> None:
     """Decodes a small photo, so that what this allocates is shared."""
     stream = io.BytesIO()
     Image.new("RGB", (64, 64)).save(stream, "JPEG")
-    load_photo_sizes(stream.getvalue(), [((32, 32), "pad")])
+    decode_to_sizes(stream.getvalue(), [((32, 32), "pad")])
 
 
 def _serve_photos(connection: Connection, file: int) -> None:
@@ -90,7 +90,7 @@ def _serve_photos(connection: Connection, file: int) -> None:
         except EOFError:
             return
         photo = _read(message["bytes"], file)
-        _limit_cpu_seconds(message["cpu_time_factor"] * seconds_allowed(photo))
+        _limit_cpu_seconds(message["cpu_seconds_factor"] * cpu_seconds_allowed(photo))
         _limit_memory(message["memory"])
         try:
             answer = _decode(message, photo, file)
@@ -105,17 +105,19 @@ def _serve_photos(connection: Connection, file: int) -> None:
 
 def _decode(message: dict[str, Any], photo: bytes, file: int) -> dict[str, Any]:
     """Decodes a photo and returns the answer. Raises BadPhoto and MemoryError."""
-    sizes = [((height, width), resize_mode) for (height, width), resize_mode in message["sizes"]]
+    input_sizes = [((height, width), resize_mode) for (height, width), resize_mode in message["input_sizes"]]
     at_least = message["at_least"] and tuple(message["at_least"])
-    job = DecodeJob(sizes, at_least, message["max_pixels"])
+    job = DecodeJob(input_sizes, at_least, message["max_pixels"])
     header = read_header(photo, job.max_pixels)
-    allowed = message["cpu_time_factor"] * seconds_allowed(photo, header)
-    if seconds_needed(photo, header) > allowed:
+    allowed = message["cpu_seconds_factor"] * cpu_seconds_allowed(photo, header)
+    if cpu_seconds_needed(photo, header) > allowed:
         raise BadPhoto(TOO_SLOW)
     _limit_cpu_seconds(allowed)
-    wanted = [size for size, _ in sizes] or [at_least or (header.height, header.width)]
-    side = max(max(size) for size in wanted)
-    needed = memory_needed(photo, header, side) + result_memory(photo, header, side, is_resized=bool(sizes))
+    results = [size for size, _ in input_sizes] or [at_least or (header.height, header.width)]
+    side = max(max(size) for size in results)
+    needed = memory_needed(photo, header, side) + result_memory(
+        photo, header, side, is_resized=bool(input_sizes)
+    )
     if needed > message["memory"]:
         return {"needed": needed}
     photos = job.run(photo)
@@ -149,18 +151,18 @@ def _write(photos: Sequence[Pixels], file: int) -> None:
 def _limit_memory(size: int | None) -> None:
     """Sets how many bytes of address space this process may take from now on; None for no limit."""
     limit = resource.RLIM_INFINITY
-    if size is not None and _MEMORY.exists():
-        limit = int(_MEMORY.read_text().split()[0]) * resource.getpagesize() + size
+    if size is not None and _STATM_FILE.exists():
+        limit = int(_STATM_FILE.read_text().split()[0]) * resource.getpagesize() + size
     _set_limit(resource.RLIMIT_AS, limit)
 
 
-def _limit_cpu_seconds(seconds: float) -> None:
-    """Has the system end this process after so many more seconds of CPU time.
+def _limit_cpu_seconds(cpu_seconds: float) -> None:
+    """Has the system end this process after so many more CPU seconds.
 
     It does so by a timer and, should that be turned off, by a limit of whole seconds.
     """
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    limit = math.ceil(_cpu_seconds() + seconds) + 1
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    limit = math.ceil(_cpu_seconds() + cpu_seconds) + 1
     _set_limit(resource.RLIMIT_CPU, limit)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.lists import Columns, Row, read_rows
-from fovsfe.photos.names import Part, PhotoNames, first_few, fold, plain_path
+from fovsfe.photos.names import Part, PhotoNames, case_folded, first_few, plain_path
 from fovsfe.photos.passed_over import LEADS_OUT, PassedOver
 from fovsfe.photos.places import Placed
 from fovsfe.photos.reader import leads_out, local_path
@@ -93,7 +93,7 @@ class Lists:
         return self._photos if of_row and not inside else inside
 
     def _in_folder_of_label(self, paths: tuple[str, ...], row: Row) -> tuple[str, ...]:
-        labelled = [path for path in paths if fold(row.label) in fold(path).split("/")[:-1]]
+        labelled = [path for path in paths if case_folded(row.label) in case_folded(path).split("/")[:-1]]
         return tuple(labelled) if len(paths) > 1 and len(labelled) == 1 else paths
 
     def _is_elsewhere(self, written: str, each: PhotoList) -> bool:

@@ -1,4 +1,4 @@
-"""Finds the photos of a folder or a bucket, in whichever of the usual layouts they are, and says how."""
+"""Layouts of photos: finds the photos of a folder or a bucket, in whichever usual layout they are."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def find_photos(
         raise FovsfeError(
             f"{root} is not a folder; give the folder of the photos, a zip or tar, or a CSV of them"
         )
-    return _Reading(folder, layout, follow_links).listing(pattern)
+    return _ListingBuilder(folder, layout, follow_links).listing(pattern)
 
 
 @dataclass
@@ -162,8 +162,8 @@ class _Folder:
         return self._read[path]
 
 
-class _Reading:
-    """One reading of a folder, from where its photos lie to the table of them."""
+class _ListingBuilder:
+    """Makes the table of photos of a folder, from where they lie and what lists say of them."""
 
     def __init__(self, folder: _Folder, layout: str | None, follow_links: bool) -> None:
         self._folder, self._layout, self._follow_links = folder, layout, follow_links
@@ -407,18 +407,18 @@ class _Reading:
         ambiguously.
         """
         names = PhotoNames(photo.path for photo in photos if photo.path)
-        best: tuple[int, str, pd.DataFrame, Mapping[str, tuple[str, ...]]] | None = None
+        best_sample: tuple[int, str, pd.DataFrame, Mapping[str, tuple[str, ...]]] | None = None
         for path in [path for folder in self._levels for path in self._tables_in(folder)]:
             if not is_sample_name(PurePosixPath(path).name) or (table := self._folder.table(path)) is None:
                 continue
             found = names.find_all([name for name in table.iloc[:, 0] if name.strip()])
             count = sum(map(bool, found.values()))
-            if best is None or count > best[0]:
-                best = count, path, table, found
+            if best_sample is None or count > best_sample[0]:
+                best_sample = count, path, table, found
         is_test_part = any(photo.part == "test" for photo in photos)
-        if best is None or (not best[0] and not is_test_part):
+        if best_sample is None or (not best_sample[0] and not is_test_part):
             return None, {}
-        count, path, table, found = best
+        count, path, table, found = best_sample
         file = self._root / path
         self._used.add(path)
         self._sample_file = path

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.names import Part, PhotoNames, first_few, fold, nfc, part_of
+from fovsfe.photos.names import Part, PhotoNames, case_folded, first_few, nfc, part_of
 from fovsfe.photos.passed_over import ENCODING, GUESSED_ENCODING, POSSIBLE_GROUPS, PassedOver
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
@@ -204,9 +204,10 @@ def probability_columns(columns: Sequence[str], label_ids: dict[str, str]) -> di
 
     Raises FovsfeError, without the file's name, if only some of the labels have a column.
     """
-    by_name = {fold(column): column for column in columns[1:]}
+    by_name = {case_folded(column): column for column in columns[1:]}
     found = {
-        label: by_name.get(fold(written), by_name.get(fold(label))) for label, written in label_ids.items()
+        label: by_name.get(case_folded(written), by_name.get(case_folded(label)))
+        for label, written in label_ids.items()
     }
     having = {label: column for label, column in found.items() if column is not None}
     if len(columns) < 3 or not having:

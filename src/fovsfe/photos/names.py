@@ -82,8 +82,8 @@ class PhotoNames:
             name = PurePosixPath(name).name[mark.end() :]
             candidates = self._near.get(_stem_key(name))
         ranks = {path: _distance(name, path) for path in candidates or ()}
-        best = min(ranks.values(), default=None)
-        return best is not None and best[0] == 2, [path for path, rank in ranks.items() if rank == best]
+        lowest = min(ranks.values(), default=None)
+        return lowest is not None and lowest[0] == 2, [path for path, rank in ranks.items() if rank == lowest]
 
 
 def plain_path(written: str) -> str:
@@ -101,7 +101,7 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def fold(text: str) -> str:
+def case_folded(text: str) -> str:
     """Returns a text without the difference of capitals and of Unicode forms."""
     return nfc(nfc(text).casefold())
 
@@ -124,7 +124,7 @@ def _distance(written: str, path: str) -> tuple[int, int, int, int]:
     First whether the folders are the same (0), the one path is the end of the other (1) or they differ (2),
     and how many of the last folders are the same; then capitals and form, then the suffix.
     """
-    one, other = fold(written).split("/")[-2::-1], fold(path).split("/")[-2::-1]
+    one, other = case_folded(written).split("/")[-2::-1], case_folded(path).split("/")[-2::-1]
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
     folders = 0 if one == other else 1 if common == min(len(one), len(other)) else 2
     (stem, suffix), (other_stem, other_suffix) = _split_suffix(written), _split_suffix(path)
@@ -137,7 +137,7 @@ def _distance(written: str, path: str) -> tuple[int, int, int, int]:
 
 
 def _stem_key(path: str) -> str:
-    return fold(_split_suffix(path)[0])
+    return case_folded(_split_suffix(path)[0])
 
 
 def _split_suffix(path: str) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from fovsfe.storage.transfer import upload
 
 
 def pack_shards(
-    photos: PhotoListing,
+    listing: PhotoListing,
     table: pd.DataFrame,
     findings: Sequence[dict[str, Any]],
     shard_of: Ints,
@@ -44,7 +44,7 @@ def pack_shards(
     NUMBER is its row in the table.
 
     Args:
-        photos: what `layouts.find_photos` has found.
+        listing: what `layouts.find_photos` has found.
         table: the table of the audit.
         findings: the findings of the audit.
         shard_of: the shard of every row, int64 (n,).
@@ -58,7 +58,7 @@ def pack_shards(
     if exists(out / INDEX):
         raise FovsfeError(f"{out} has shards already; choose another --out")
     table = table.reset_index(drop=True)
-    paths, packed = [""] * len(table), []
+    paths, packed_shards = [""] * len(table), []
     rows_of: dict[int, list[int]] = {}
     for row, shard in enumerate(shard_of):
         rows_of.setdefault(int(shard), []).append(row)
@@ -68,24 +68,24 @@ def pack_shards(
         split = str(table["split"].iloc[rows[0]])
         name = f"{split}-{count[split]:06d}.tar"
         count[split] += 1
-        packed.append(_pack_shard(photos.root, table, rows, out, name, paths))
+        packed_shards.append(_pack_shard(listing.root, table, rows, out, name, paths))
         progress(done + 1, len(rows_of))
     labelled = Counter(table["label"][table["split"] == "train"])
     index = ShardIndex(
         format=FORMAT,
-        layout=photos.layout,
-        class_names=list(photos.class_names),
-        label_ids=photos.label_ids,
-        photos_of_label={label: labelled[label] for label in photos.class_names},
-        shards=packed,
+        layout=listing.layout,
+        class_names=list(listing.class_names),
+        label_ids=listing.label_ids,
+        photos_of_label={label: labelled[label] for label in listing.class_names},
+        shards=packed_shards,
     )
     manifest = table.assign(path=np.array(paths, object))[COLUMNS]
     _put_text(out, MANIFEST, manifest.to_csv(index=False, lineterminator="\n"))
     _put_text(out, FINDINGS, json.dumps(list(findings), ensure_ascii=False, indent=1) + "\n")
-    if photos.sample is not None:
-        _put_text(out, SAMPLE, photos.sample.to_csv(index=False, lineterminator="\n"))
+    if listing.sample is not None:
+        _put_text(out, SAMPLE, listing.sample.to_csv(index=False, lineterminator="\n"))
     _put_text(out, INDEX, index.model_dump_json(indent=1) + "\n")
-    _remove_leftovers(out, {shard.name for shard in packed})
+    _remove_leftovers(out, {shard.name for shard in packed_shards})
     return index
 
 
@@ -111,10 +111,10 @@ def _pack_shard(
     root: AnyPath, table: pd.DataFrame, rows: Sequence[int], out: AnyPath, name: str, paths: list[str]
 ) -> Shard:
     """Packs one shard, unless it is finished already; writes the new paths of its photos into `paths`."""
-    photos = table.iloc[list(rows)]
-    listed = photos[["id", "label", "sha256"]].to_csv(header=False, lineterminator="\n")
+    packed = table.iloc[list(rows)]
+    listed = packed[["id", "label", "sha256"]].to_csv(header=False, lineterminator="\n")
     content = hashlib.sha256(listed.encode()).hexdigest()
-    for row, path, fault in zip(rows, photos["path"], photos["fault"], strict=True):
+    for row, path, fault in zip(rows, packed["path"], packed["fault"], strict=True):
         if fault != "missing":
             suffix = PurePosixPath(path).suffix.lower()
             # Programs tell by the suffix what an entry is: a photo that was told by its content needs one.
@@ -124,7 +124,7 @@ def _pack_shard(
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as folder:
         file = Path(folder) / name
         with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for entry, data in _entries(root, photos, paths):
+            for entry, data in _entries(root, packed, paths):
                 header = tarfile.TarInfo(entry)
                 header.size = len(data)
                 tar.addfile(header, io.BytesIO(data))
@@ -136,9 +136,9 @@ def _pack_shard(
     return shard
 
 
-def _entries(root: AnyPath, photos: pd.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def _entries(root: AnyPath, packed: pd.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yields the entries of a shard: names and contents."""
-    for row, photo in zip(photos.index, photos.to_dict("records"), strict=True):
+    for row, photo in zip(packed.index, packed.to_dict("records"), strict=True):
         if not paths[row]:
             continue
         try:

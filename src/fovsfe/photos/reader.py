@@ -29,7 +29,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 OPEN_ARCHIVES = 64  # in one process: more than the shards whose photos are shuffled together
 MAX_BYTES = 256 * 2**20  # of one encoded photo: only uncompressed ones of 85 million pixels have as many
 CACHE_GB = 20.0
-LIMIT = "FOVSFE_CACHE_GB"
+CACHE_VARIABLE = "FOVSFE_CACHE_GB"
 
 # What changes in a file system's facts about a file when the file changes.
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "mtime", "LastModified", "last_modified", "created")
@@ -334,13 +334,14 @@ def _make_room(folder: Path, size: int, url: str) -> None:
 
 def _no_room(name: str, size: int, limit: float) -> FovsfeError:
     return FovsfeError(
-        f"{name}: {size / 1e9:.3g} GB do not fit into the cache; set {LIMIT}, now {limit / 1e9:g}, to more"
+        f"{name}: {size / 1e9:.3g} GB do not fit into the cache; set {CACHE_VARIABLE}, now {limit / 1e9:g},"
+        " to more"
     )
 
 
 def _limit() -> float:
-    text = os.environ.get(LIMIT) or str(CACHE_GB)
+    text = os.environ.get(CACHE_VARIABLE) or str(CACHE_GB)
     try:
         return 1e9 * float(text)
     except ValueError:
-        raise UsageError(f"{LIMIT}={text}: give a number of gigabytes") from None
+        raise UsageError(f"{CACHE_VARIABLE}={text}: give a number of gigabytes") from None

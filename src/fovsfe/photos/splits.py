@@ -32,7 +32,7 @@ def assign_folds(
 
     Args:
         table: the photos with label, split, fault, given_fold and group, as the audit returns it.
-        holdout: the share of each label, 0 to 1, that is held out as fold 0 if `folds` is 0 or 1.
+        holdout: the share of each label, 0 to 1, that is the hold-out, fold 0, if `folds` is 0 or 1.
         folds: k for k-fold cross-validation: every labelled photo gets a fold from 0 to k - 1.
         seed: the same seed gives the same folds.
         is_given_kept: False to divide all labelled photos, whatever they come with.
@@ -55,7 +55,7 @@ def assign_folds(
         _check_readable(table, names)
         _check_labels(names, labels, groups, folds)
         result[usable] = (
-            _k_folds(labels, groups, folds, seed) if folds > 1 else _hold_out(labels, groups, holdout, seed)
+            _k_folds(labels, groups, folds, seed) if folds > 1 else _holdout(labels, groups, holdout, seed)
         )
     for fold in range(max(folds, 1)):
         for label, name in enumerate(names):
@@ -105,8 +105,8 @@ def _k_folds(labels: Ints, groups: Ints, folds: int, seed: int) -> Ints:
     return result
 
 
-def _hold_out(labels: Ints, groups: Ints, holdout: float, seed: int) -> Ints:
-    """Returns 0 for held-out photos and -1 for training photos: int64 (n,).
+def _holdout(labels: Ints, groups: Ints, holdout: float, seed: int) -> Ints:
+    """Returns 0 for photos of the hold-out and -1 for training photos: int64 (n,).
 
     Groups go to the hold-out in random order, as long as each of their labels has room there: first groups of
     several photos, each with the probability `holdout`, then single photos, which fill the room exactly.
@@ -122,8 +122,8 @@ def _hold_out(labels: Ints, groups: Ints, holdout: float, seed: int) -> Ints:
     last = [group for group, is_drawn in zip(several, drawn, strict=True) if not is_drawn]
     result = np.full(len(labels), -1, np.int64)
     for group in [*first, *(photos_by_group[i] for i in order if len(photos_by_group[i]) == 1), *last]:
-        wanted = np.bincount(labels[group], minlength=len(counts))
-        if (wanted <= room).all():
-            room -= wanted
+        taken = np.bincount(labels[group], minlength=len(counts))
+        if (taken <= room).all():
+            room -= taken
             result[group] = 0
     return result

@@ -1,4 +1,4 @@
-"""Augmentations of training photos, made of torchvision.transforms.v2.
+"""Augmentations of training photos: transforms of torchvision.transforms.v2.
 
 A new augmentation is a transform in `build_augmentation`; one that mixes photos goes into `build_mixup`.
 """

@@ -138,13 +138,13 @@ def leave_one_out(probabilities: Floats, y_true: Ints) -> list[LeaveOneOut]:
         probabilities: float64 (members, n, classes).
         y_true: int64 (n,), the positions of the true labels.
     """
-    members = len(probabilities)
+    num_members = len(probabilities)
     total = probabilities.sum(axis=0)
     right = probabilities.argmax(axis=2) == y_true
-    log_loss_of_all, accuracy_of_all = log_losses(total / members, y_true).mean(), accuracy(total, y_true)
+    log_loss_of_all, accuracy_of_all = log_losses(total / num_members, y_true).mean(), accuracy(total, y_true)
     result = []
-    for member in range(members):
-        others = (total - probabilities[member]) / (members - 1)
+    for member in range(num_members):
+        others = (total - probabilities[member]) / (num_members - 1)
         only_right = right[member] & (right.sum(axis=0) == 1)
         result.append(
             LeaveOneOut(

@@ -28,7 +28,7 @@ from fovsfe.training.task import WEIGHTS
 
 @dataclass(frozen=True)
 class _ReadablePhoto:
-    """A photo that can be read, and the position of the label whose map is wanted."""
+    """A photo that can be read, and the position of the label that its map is for."""
 
     path: str
     sha256: str
@@ -72,18 +72,20 @@ def cams_for_photos(
     if not (run.bundle_folder / BUNDLE_FILE).exists():
         return [None] * len(photos)
     source = _CamSource(run, root, load_recipe(str(run.recipe_file)), load_bundle(run.bundle_folder))
-    wanted = [
-        _read_photo(source, str(path), str(sha256), int(fold), label)
+    found = [
+        _find_readable(source, str(path), str(sha256), int(fold), label)
         for path, sha256, fold, label in zip(
             photos["path"], photos["sha256"], photos["fold"], labels, strict=True
         )
     ]
-    readable = [photo for photo in wanted if photo is not None]
+    readable = [photo for photo in found if photo is not None]
     overlays = _overlays(source, readable)
-    return [None if photo is None else next(overlays) for photo in wanted]
+    return [None if photo is None else next(overlays) for photo in found]
 
 
-def _read_photo(source: _CamSource, path: str, sha256: str, fold: int, label: str) -> _ReadablePhoto | None:
+def _find_readable(
+    source: _CamSource, path: str, sha256: str, fold: int, label: str
+) -> _ReadablePhoto | None:
     max_pixels = source.recipe.photos.max_pixels
     try:
         data = read_unchanged(source.root, path, sha256)
@@ -122,7 +124,7 @@ def _member_cams(
         for i in positions:
             data = read_unchanged(source.root, photos[i].path, photos[i].sha256)
             max_pixels = source.recipe.photos.max_pixels
-            photo = shared_pool().load(data, [(member.size, member.resize_mode)], max_pixels)
+            photo = shared_pool().decode_to_sizes(data, [(member.size, member.resize_mode)], max_pixels)
             cams[i].append(cam_function(photo.pixels[0], photos[i].label))
     return [np.mean(of_photo, axis=0) if of_photo else None for of_photo in cams]
 

@@ -91,17 +91,17 @@ def learning_curves_chart(name: str, title: str, curves: Sequence[LearningCurve]
 
 
 def _draw_curve(upper: Axes, lower: Axes, curve: LearningCurve, opacity: float, in_legend: bool) -> None:
-    epochs, best = curve.epochs, curve.best_epoch
+    epochs, best_epoch = curve.epochs, curve.best_epoch
     step = np.arange(1, len(epochs) + 1)
     style: Any = {"alpha": opacity, "marker": "." if len(epochs) == 1 else None}
     for values, colour, text in (("loss", VERMILION, "train"), ("log_loss", BLUE, "validation")):
         upper.plot(step, epochs[values], color=colour, label=text if in_legend else None, **style)
     lower.plot(step, epochs["accuracy"], color=BLUE, **style)
-    if best is not None:
+    if best_epoch is not None:
         ring: Any = {"marker": "o", "s": 42, "facecolor": "none", "edgecolor": INK, "zorder": 3}
         text_of_ring = "best epoch" if in_legend else None
-        upper.scatter(best + 1, epochs["log_loss"].iloc[best], label=text_of_ring, **ring)
-        lower.scatter(best + 1, epochs["accuracy"].iloc[best], **ring)
+        upper.scatter(best_epoch + 1, epochs["log_loss"].iloc[best_epoch], label=text_of_ring, **ring)
+        lower.scatter(best_epoch + 1, epochs["accuracy"].iloc[best_epoch], **ring)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The queue of photos: processes decode them, and worker threads predict them in small batches."""
+"""The queue of photos: processes decode them, and inference threads predict them in small batches."""
 
 import asyncio
 import queue
@@ -21,7 +21,7 @@ from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import HOW_TO_SEND, Problem, busy
 from fovsfe.service.settings import Settings
 
-BATCH_SECONDS = 60.0  # a worker thread that is busy with one batch for longer hangs
+BATCH_SECONDS = 60.0  # an inference thread that is busy with one batch for longer hangs
 NICENESS = 5  # of what computes; the event loop keeps 0, so that it can refuse without delay
 DECODE_THREADS = 64  # that wait for decode processes, if so many photos are in the queue
 
@@ -36,8 +36,8 @@ class PhotoResult:
 
 
 class _QueuedPhoto:
-    """A photo in the queue. It is decoded there; then either a worker thread claims it or, when it has waited
-    too long, its request."""
+    """A photo in the queue. It is decoded there; then either an inference thread claims it or, when it has
+    waited too long, its request."""
 
     def __init__(self, data: bytes, result: "asyncio.Future[PhotoResult | Problem]") -> None:
         self.data = data
@@ -51,7 +51,7 @@ class _QueuedPhoto:
 
 
 class Engine:
-    """Predicts what photos show in `settings.threads` worker threads, each on one core.
+    """Predicts what photos show in `settings.threads` inference threads, each on one core.
 
     The coroutines must run in the event loop that `start` was called in.
     """
@@ -67,8 +67,8 @@ class Engine:
         limits = DecodeLimits(
             processes=settings.threads,
             memory=settings.decode_memory,
-            cpu_time_factor=1,
-            seconds=settings.queue_seconds,
+            cpu_seconds_factor=1,
+            decode_seconds=settings.queue_seconds,
             wait_seconds=settings.queue_seconds,
             yields=True,
         )
@@ -84,15 +84,15 @@ class Engine:
         self._drawing = ThreadPoolExecutor(1, "drawing")
 
     def start(self) -> None:
-        """Starts the worker threads."""
+        """Starts the inference threads."""
         self._loop = asyncio.get_running_loop()
         count = self._settings.threads
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        self._threads = [threading.Thread(target=self._predict_batches, daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Lets the worker threads finish their batches and end; waits no longer than a second for them."""
+        """Lets the inference threads finish their batches and end; waits no longer than a second for them."""
         self._pool.close()
         for _ in self._threads:
             self._ready.put(None)
@@ -109,10 +109,10 @@ class Engine:
             raise busy(wait)
 
     def check_threads(self) -> None:
-        """Raises Problem if a worker thread has ended, or hangs."""
+        """Raises Problem if an inference thread has ended, or hangs."""
         latest = time.monotonic() - BATCH_SECONDS
         if not all(thread.is_alive() for thread in self._threads):
-            raise Problem("not-ready", "A worker thread has ended; restart the service.")
+            raise Problem("not-ready", "An inference thread has ended; restart the service.")
         if any(since < latest for since in [*self._busy_since.values()]):
             raise Problem("not-ready", f"A batch has taken more than {BATCH_SECONDS:.0f} s.")
 
@@ -156,15 +156,16 @@ class Engine:
     async def resize(self, data: bytes, size: tuple[int, int]) -> Pixels:
         """Returns a photo that was predicted, at another size (height, width). Raises Problem."""
 
-        def load() -> Pixels:
+        def decode() -> Pixels:
             try:
-                return self._pool.load(data, [(size, "squash")], self._settings.max_pixels).pixels[0]
+                input_sizes, max_pixels = [(size, "squash")], self._settings.max_pixels
+                return self._pool.decode_to_sizes(data, input_sizes, max_pixels).pixels[0]
             except BadPhoto as error:
                 raise _unreadable(str(error)) from None
             except DecodeBusy:
                 raise _long_wait() from None
 
-        return await self._loop.run_in_executor(self._decoding, load)
+        return await self._loop.run_in_executor(self._decoding, decode)
 
     def _put(self, photo: _QueuedPhoto) -> None:
         with self._lock:
@@ -184,7 +185,7 @@ class Engine:
             return True
 
     def _decode(self, photo: _QueuedPhoto) -> None:
-        """Makes a photo ready for the worker threads, in a thread that waits for a decode process."""
+        """Makes a photo ready for the inference threads, in a thread that waits for a decode process."""
         try:
             with self._pool.turn() as turn:
                 if photo.claimed:
@@ -192,8 +193,8 @@ class Engine:
                 started = time.perf_counter()
                 self._metrics.queue.observe(started - photo.since)
                 try:
-                    decoded = self._pool.load(
-                        photo.data, self._predictor.sizes, self._settings.max_pixels, turn
+                    decoded = self._pool.decode_to_sizes(
+                        photo.data, self._predictor.input_sizes, self._settings.max_pixels, turn
                     )
                 finally:
                     seconds = time.perf_counter() - started
@@ -215,8 +216,8 @@ class Engine:
         if self._claim(photo):
             self._deliver([photo], [problem])
 
-    def _work(self) -> None:
-        """Runs in each worker thread."""
+    def _predict_batches(self) -> None:
+        """Predicts batches until the engine stops; runs in each inference thread."""
         if sys.platform == "linux":  # where a thread can have another niceness than its process
             machine.make_nicer(threading.get_native_id(), NICENESS)
         while (first := self._ready.get()) is not None:
@@ -292,7 +293,7 @@ def _unreadable(reason: str) -> Problem:
         return Problem("not-an-image", f"This is not an image in a supported format. {HOW_TO_SEND}")
     if reason == OUT_OF_MEMORY:
         return Problem(
-            "too-many-pixels", "Decoding the photo takes more memory than is available; make it smaller."
+            "too-much-memory", "Decoding the photo takes more memory than is available; make it smaller."
         )
     if "the limit of" in reason:
         return Problem("too-many-pixels", f"The photo has too many pixels: {reason}.")

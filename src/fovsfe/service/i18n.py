@@ -1,4 +1,4 @@
-"""The words of the pages in each language, and how each writes its numbers.
+"""Translations: the words of the pages in each language, and how each writes its numbers.
 
 To add a language, make a `Translation` like `_ENGLISH` and put it into `TRANSLATIONS` under its code: the
 pages then offer it, and the tests name any text that it lacks. For a recipe's words in it, `AboutSettings` in
@@ -183,6 +183,10 @@ _ENGLISH = Translation(
             "photo.",
         ),
         "too-many-pixels": ("The photo has too many pixels", "Scale it down, or send another one."),
+        "too-much-memory": (
+            "Decoding the photo takes too much memory",
+            "Scale it down, or send another one.",
+        ),
         "bad-parameter": (
             "The address contains a wrong value",
             "Reload the page and send the photo from there.",
@@ -338,6 +342,10 @@ _RUSSIAN = Translation(
             "Файл повреждён или неполон. Откройте его у себя и сохраните заново или отправьте другое фото.",
         ),
         "too-many-pixels": ("В фото слишком много пикселей", "Уменьшите его или отправьте другое."),
+        "too-much-memory": (
+            "Для декодирования фото нужно слишком много памяти",
+            "Уменьшите его или отправьте другое.",
+        ),
         "bad-parameter": ("В адресе неверное значение", "Обновите страницу и отправьте фото с неё."),
         "rate-limited": ("Вы отправили слишком много фото", "Подождите минуту и отправьте следующее."),
         "long-header": ("Запрос слишком длинный", "Удалите файлы cookie этого сайта и обновите страницу."),

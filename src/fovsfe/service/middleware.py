@@ -50,13 +50,13 @@ class RequestMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, state: State, on_error: ErrorHandler, share: Callable[[ASGIApp], ASGIApp]
+        self, app: ASGIApp, state: State, on_error: ErrorHandler, with_cors: Callable[[ASGIApp], ASGIApp]
     ) -> None:
-        """`on_error` makes the response for what `app` raises; `share` adds the headers that let pages of
+        """`on_error` makes the response for what `app` raises; `with_cors` adds the headers that let pages of
         other sites read the responses of an application. While `state.stopping`, every response closes its
         connection."""
-        self._app = share(app)
-        self._share = share
+        self._app = with_cors(app)
+        self._with_cors = with_cors
         self._state = state
         self._metrics: ServiceMetrics = state.metrics
         self._root: str = state.settings.app_root
@@ -87,7 +87,7 @@ class RequestMiddleware:
                 logs.exception(error, request=context.id)
             if not context.status:
                 response = await self._on_error(Request(scope), error)
-                await self._share(response)(scope, context.receive, context.send)
+                await self._with_cors(response)(scope, context.receive, context.send)
         finally:
             self._record(scope, method, context, time.perf_counter() - started)
 

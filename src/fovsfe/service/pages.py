@@ -1,4 +1,4 @@
-"""The pages: a form for photos, which works without JavaScript, its results, and the model card."""
+"""Routes of the pages: a form for photos, which works without JavaScript, its results, and the model card."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from fovsfe.service.i18n import TRANSLATIONS, Language, format_percent, language
 from fovsfe.service.problems import PROBLEM_TYPES, Problem
 from fovsfe.service.settings import Settings
 from fovsfe.service.static_files import YEAR, StaticFiles
-from fovsfe.service.uploads import read_photos
+from fovsfe.service.uploads import receive_photos
 from fovsfe.service.views import (
     TOP,
     PhotoCard,
@@ -47,7 +47,7 @@ async def submit_form(request: Request) -> Response:
     """The start page with the results for the photos of the form. Raises Problem."""
     state, language = request.app.state, language_for(request)
     messages = TRANSLATIONS[language].messages
-    async with read_photos(request, state.settings) as photos:
+    async with receive_photos(request, state.settings) as photos:
         results = await state.engine.predict_all(photos)
         if len(results) == 1 and isinstance(results[0], Problem):
             raise results[0]

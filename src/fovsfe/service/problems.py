@@ -27,6 +27,7 @@ PROBLEM_TYPES = {
     "not-an-image": ProblemType(415, "This is not a photo"),
     "damaged-photo": ProblemType(422, "The photo cannot be read"),
     "too-many-pixels": ProblemType(422, "The photo has too many pixels"),
+    "too-much-memory": ProblemType(422, "Decoding the photo takes too much memory"),
     "bad-parameter": ProblemType(422, "A parameter has a wrong value"),
     "rate-limited": ProblemType(429, "Too many requests"),
     "long-header": ProblemType(431, "The header of the request is too long"),

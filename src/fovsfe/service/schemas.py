@@ -157,6 +157,7 @@ UPLOAD_PROBLEMS = (
     "not-an-image",
     "damaged-photo",
     "too-many-pixels",
+    "too-much-memory",
     "rate-limited",
     "busy",
     "long-wait",

@@ -24,7 +24,7 @@ from fovsfe.service.settings import Settings
 from fovsfe.service.workers import Supervisor, Workers, stop_signals
 
 LAST_REQUEST_SECONDS = 1.0  # for one more request on the connections that are open when the service stops
-ENGINE_STOP_SECONDS = 1.5  # of STOP_SECONDS: for the worker threads, which finish their batches at the end
+ENGINE_STOP_SECONDS = 1.5  # of STOP_SECONDS: for the inference threads, which finish their batches at the end
 
 
 def serve(folder: Path, settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:

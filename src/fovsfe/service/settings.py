@@ -1,4 +1,4 @@
-"""The settings of the service, read from the environment and checked when it starts."""
+"""Settings of the service, read from the environment and checked when it starts."""
 
 import ipaddress
 import re
@@ -98,7 +98,7 @@ class Settings(BaseModel):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """worker processes, each with its own copy of the networks"""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """worker threads of a process, each on one core; 0: as many as fit, see `with_threads`"""
+    """inference threads of a worker, each on one core; 0: as many as fit, see `with_threads`"""
     rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """uploads per minute from one client; 0: no limit"""
     api_keys: Annotated[tuple[Annotated[str, AfterValidator(_digest)], ...], CommaSeparated] = ()

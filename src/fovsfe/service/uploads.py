@@ -18,7 +18,7 @@ MAX_OTHER_FIELDS = 20  # fields of a form that are not photos, and are skipped
 
 
 @asynccontextmanager
-async def read_photos(request: Request, settings: Settings) -> AsyncIterator[list[bytes]]:
+async def receive_photos(request: Request, settings: Settings) -> AsyncIterator[list[bytes]]:
     """Admits an upload, reads it and gives its encoded photos in their order, at least one.
 
     They are the form's fields `photo`, or the body itself. The memory for them is reserved until the context

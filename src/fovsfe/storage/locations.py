@@ -1,4 +1,7 @@
-"""Paths of this machine and URLs, through one interface."""
+"""Storage back-ends: paths of this machine and URLs, through the one interface of fsspec.
+
+A new back-end is a scheme, with the extra to install for it, in `_EXTRAS`.
+"""
 
 import os
 from collections.abc import Callable

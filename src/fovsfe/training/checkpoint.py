@@ -33,7 +33,7 @@ class TrainingState:
     """the lowest of all stages"""
     best_layer_share: float = 0.0
     """the share of the layers that the stage trains which reached it"""
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
     """the weights that reached it"""
     state_dicts: dict[str, Any] = field(default_factory=dict)
     """the states of the network, its EMA and the optimizer in the middle of a stage"""
@@ -48,10 +48,10 @@ class TrainingState:
         gained = row["log_loss"] < self.stage_loss - min_delta
         self.epochs_without_improvement = 0 if gained else self.epochs_without_improvement + 1
         self.stage_loss = min(self.stage_loss, row["log_loss"])
-        if row["log_loss"] < self.best_loss or not self.best:
+        if row["log_loss"] < self.best_loss or not self.best_weights:
             # min: a first epoch without a finite loss must not outdo all that follow
             self.best_loss, self.best_layer_share = min(self.best_loss, row["log_loss"]), row["layer_share"]
-            self.best = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+            self.best_weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
 
     def end_stage(self) -> None:
         """Moves on to the next stage."""

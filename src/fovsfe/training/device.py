@@ -146,7 +146,7 @@ class Device:
 
     def loader_options(self, photos: ResizedPhotos) -> dict[str, Any]:
         """What a DataLoader is told of the processes that load photos: how many, and how they start."""
-        return {"num_workers": photos.loader_workers(self.fabric.device.type == "cpu")}
+        return {"num_workers": photos.num_workers_on(self.fabric.device.type == "cpu")}
 
     def batches(
         self, loader: DataLoader[Batch], prepare: Callable[[Tensor, Tensor], Batch]

@@ -1,7 +1,7 @@
 """The processes that torchrun or SLURM started, which train one network together.
 
-The first process runs the whole pipeline, so audit, blends, export and report happen once. The others are its
-workers: between trainings they wait at the launcher's store, which costs nothing and has no time limit; in a
+The first process, rank 0, runs the whole pipeline, so audit, blends, export and report happen once. Between
+trainings, the other ranks wait at the launcher's store, which costs nothing and has no time limit; in a
 training all of them meet in the collectives of torch.distributed.
 """
 
@@ -92,14 +92,14 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process runs the pipeline; the others are its workers."""
+        """Whether this process runs the pipeline; the other ranks only train along."""
         return bool(self.rank == 0)
 
     def send(self, message: Message) -> None:
-        """Sends a message from the first process to its workers, and waits until each of them has replied.
+        """Sends a message from the first process to the other ranks, and waits until each has replied.
 
         Raises:
-            FovsfeError: with the words of a worker that cannot do what the message asks for.
+            FovsfeError: with the words of a rank that cannot do what the message asks for.
         """
         key = f"message {self._messages}"
         self._store.set(key, json.dumps(message))
@@ -110,12 +110,12 @@ class ProcessGroup:
         self._messages += 1
 
     def receive(self) -> Message | None:
-        """Returns the next message for this worker; None if there will be no more. Answer it with `reply`."""
+        """Returns the next message for this rank; None if there will be no more. Answer it with `reply`."""
         message: Message | None = json.loads(self._wait_for(f"message {self._messages}"))
         return message
 
     def reply(self, objection: str = "") -> None:
-        """Tells the first process what keeps this worker from the message's work, if anything.
+        """Tells the first process what keeps this rank from the message's work, if anything.
 
         Returns once all of them can begin."""
         key = f"message {self._messages}"
@@ -138,7 +138,7 @@ class ProcessGroup:
             raise
 
     def leave(self, error: BaseException | None) -> None:
-        """Leaves the group. The first process tells of an error, whoever has it: a worker has SystemExit."""
+        """Leaves the group. The first process tells of an error, whoever has it; another rank exits."""
         if error is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # launchers send a second one
         with suppress(RuntimeError):  # without a store there is nobody to tell

@@ -79,8 +79,8 @@ def _train(device: Device, task: TrainingTask, on_event: OnEvent) -> None:
     stages = task.recipe.training.stages
     deadline: float | None = None
     for stage_index in range(state.stage_index, len(stages)):
-        if state.best:
-            network.load_state_dict(state.best)
+        if state.best_weights:
+            network.load_state_dict(state.best_weights)
         features = _frozen_features(device, task, network, on_event) if stages[stage_index] == 0 else None
         deadline = deadline or _training_deadline(device, task, network)
         stage_deadline = share_deadline(1 / (len(stages) - stage_index), deadline)
@@ -98,7 +98,7 @@ def _train(device: Device, task: TrainingTask, on_event: OnEvent) -> None:
             f"{task.folder}: the training diverged, no epoch has a finite log loss; delete this folder, lower"
             " training.lr or training.head_lr and start again"
         )
-    network.load_state_dict(state.best)
+    network.load_state_dict(state.best_weights)
     write_results(training)
     device.barrier()
 
@@ -143,7 +143,7 @@ def _step_seconds(network: Network, photos: Tensor, precision: str, device: Devi
     network, photos = network.to(torch_device), photos.to(torch_device)
     unfreeze_layers(network, 1.0)
     set_train_mode(network)
-    best = float("inf")
+    fastest = float("inf")
     with torch.random.fork_rng():
         for _ in range(3):
             start = time.perf_counter()
@@ -152,6 +152,6 @@ def _step_seconds(network: Network, photos: Tensor, precision: str, device: Devi
                 loss = nn.functional.cross_entropy(network(photos), labels)
             loss.backward()  # type: ignore[no-untyped-call]
             loss.item()  # waits for the device
-            best = min(best, time.perf_counter() - start)
+            fastest = min(fastest, time.perf_counter() - start)
     network.zero_grad()
-    return best
+    return fastest

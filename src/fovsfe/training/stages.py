@@ -66,7 +66,7 @@ def train_head(training: NetworkTraining, features: Features, deadline: float | 
             _feature_batches(task, features, steps, generator), epoch * steps
         ):
             done = progress.at(step)
-            if done >= 1 and (state.best or losses):
+            if done >= 1 and (state.best_weights or losses):
                 break
             training.device.set_lr(optimizer, lr_factor(done, settings.warmup))
             loss = _loss(head(inputs.to(device)), targets.to(device), settings.label_smoothing)
@@ -168,7 +168,7 @@ class _Stepper:
         batches = training.device.batches(loader, self._mixed)
         for step, (photos, targets) in enumerate(batches, state.epoch * len(loader)):
             done = self.progress.at(step)
-            if done >= 1 and (state.best or losses):
+            if done >= 1 and (state.best_weights or losses):
                 break
             losses.append(self._step(photos, targets, step, lr_factor(done, settings.warmup)))
             whole = (state.stage_index + done) / len(settings.stages)

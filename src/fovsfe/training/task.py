@@ -24,7 +24,7 @@ OnEvent = Callable[[Event], None]
 
 OnNetworkEvent = Callable[[str, Event], None]
 """is told a network's name and its events: those above, {"type": "begin"} (from a cluster with "machine"),
-{"type": "decoding", "done", "total"} and {"type": "end"}"""
+{"type": "caching", "done", "total"} and {"type": "end"}"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TrainingTask:
     test_idx: Ints
     """positions of the test photos, to predict"""
     photo_cache: Path
-    """the file for the decoded photos of the member's size"""
+    """the file for the photos, resized to the member's size"""
     feature_cache: Path
     """the file for the frozen backbone's features, which all folds and rounds of the member share"""
     precision: str

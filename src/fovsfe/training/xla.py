@@ -53,8 +53,11 @@ class XlaDevice(Device):
 
     def loader_options(self, photos: ResizedPhotos) -> dict[str, Any]:
         """The loading processes start clean: forked amid the threads of XLA, they may hang."""
-        workers = photos.loader_workers(_is_on_host())
-        return {"num_workers": workers, "multiprocessing_context": _clean_processes() if workers else None}
+        num_workers = photos.num_workers_on(_is_on_host())
+        return {
+            "num_workers": num_workers,
+            "multiprocessing_context": _clean_processes() if num_workers else None,
+        }
 
     def batches(
         self, loader: DataLoader[Batch], prepare: Callable[[Tensor, Tensor], Batch]

@@ -52,12 +52,12 @@ def _round_changes(run_data: RunData) -> Iterator[Section]:
 def _change(before: Floats, after: Floats, held_out: HeldOutPredictions, run_data: RunData) -> Section:
     y_true, class_names, recipe = held_out.y_true, run_data.class_names, run_data.recipe
     groups = run_data.manifest["group"].to_numpy(np.int64)[held_out.val_idx]
-    change = accept_change(before, after, y_true, groups, recipe.ensemble.metric, recipe.seed)
+    acceptance = accept_change(before, after, y_true, groups, recipe.ensemble.metric, recipe.seed)
     return {
         "before": compute_metrics(before, y_true, class_names),
         "after": compute_metrics(after, y_true, class_names),
         "mcnemar": mcnemar(before, after, y_true),
-        "is_better": change.accepted,
+        "is_better": acceptance.accepted,
     }
 
 

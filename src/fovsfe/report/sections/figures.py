@@ -31,7 +31,7 @@ def learning_curves_section(run_data: RunData) -> list[Section]:
             "round": each.round_index,
             "member": name,
             "chart": learning_curves_chart(f"curves-{each.round_index}-{position}", name, curves),
-            "best": [
+            "best_epochs": [
                 {
                     "fold": curve.fold,
                     "layer_share": float(curve.epochs["layer_share"].iloc[curve.best_epoch]),

@@ -1,4 +1,4 @@
-"""All sections of the report by name, and those at its beginning and end."""
+"""Sections of the report: all of them by name, and those at its beginning and end."""
 
 import shlex
 
