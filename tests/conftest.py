@@ -79,6 +79,21 @@ def clouds() -> Callable[..., Image.Image]:
     return draw
 
 
+@pytest.fixture(scope="session")
+def packed_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of weights for the two tiniest backbones: random ones, as good as any for tinted photos."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("weights")
+    for seed, name in enumerate(("test_resnet", "test_efficientnet")):
+        torch.manual_seed(seed)
+        save_file(timm.create_model(name, num_classes=0).state_dict(), folder / f"{name}.safetensors")
+        (folder / f"{name}.json").write_text('{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}')
+    return folder
+
+
 @pytest.fixture
 def fovsfe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Runs a command of the program, in this process."""

@@ -12,8 +12,8 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, SimpleNamespace
-from typing import Any
+from types import FrameType, SimpleNamespace, UnionType
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import onnx
@@ -71,14 +71,22 @@ def _section(text: str, title: str) -> str:
 
 
 def _keys(model: type[BaseModel]) -> set[str]:
-    tables = {name: field.annotation for name, field in model.model_fields.items()}
     keys = set()
-    for name, kind in tables.items():
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys |= _keys(kind)
-        elif name != "members":
+    for name, field in model.model_fields.items():
+        tables = [kind for kind in _alternatives(field.annotation) if _is_table(kind)]
+        for table in tables:
+            keys |= _keys(table)
+        if not tables and name != "members":
             keys.add(name)
     return keys
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) is UnionType else (kind,)
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def test_every_recipe_key_is_documented_and_nothing_else() -> None:

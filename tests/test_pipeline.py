@@ -31,9 +31,13 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.executors import local
 from fovsfe.files import write_json
+from fovsfe.networks import weights
 from fovsfe.progress import Screen
-from fovsfe.recipe import MemberSettings, Recipe, to_toml
+from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.run import Run
+from fovsfe.search import plan
+from fovsfe.search import search as searching
+from fovsfe.search.probing import Prober
 from fovsfe.synthetic.dataset import CLASS_NAMES, draw_dataset
 from fovsfe.training.launch import train_network
 from fovsfe.training.task import TrainingTask
@@ -505,6 +509,166 @@ def test_class_folders_without_a_test_split(tmp_path):
     assert Predictor(trained.run.bundle_folder).bundle.class_names == ("а", "б")
 
 
+# ---- members that are searched for
+
+
+def search_and_train(photos, folder, packed, minutes=None):
+    """A run of recipe auto."""
+    settings = load_recipe("auto")
+    given = RunArguments(photos=str(photos), weights=str(packed), minutes=minutes)
+    screen = Screen(Console(file=io.StringIO(), width=200))
+    run = pipeline.train(settings, given, str(folder), screen)
+    return Trained(run, load_recipe(str(run.recipe_file)), [], screen.console.file.getvalue(), 0.0)
+
+
+@pytest.fixture(scope="module")
+def heads_alone():
+    """As where there is no time to train backbones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Prober, "step_seconds", lambda *given: 1e9)
+        yield
+
+
+@pytest.fixture(scope="module")
+def automatic(photos, packed_weights, heads_alone, tmp_path_factory):
+    return search_and_train(photos, tmp_path_factory.mktemp("auto") / "run", packed_weights)
+
+
+def test_members_that_were_found_are_in_the_run_s_recipe(automatic):
+    members = automatic.recipe.members
+    assert members and all(automatic.recipe.is_refitted(member) for member in members)
+    found = json.loads(automatic.run.search_file.read_text())
+    assert {member.unique_name for member in members} <= {each["name"] for each in found["probes"]}
+    assert f"plan: {found['plan']}" in automatic.said
+    assert set(automatic.metrics["rounds"][0]["members"]) == {member.unique_name for member in members}
+    assert "search" in automatic.metrics["steps"]
+    for member in members:
+        for fold in range(3):
+            folder = automatic.run.fold_folder(1, member.unique_name, fold)
+            assert (folder / "result.json").exists() and (folder / "network.safetensors").exists()
+            assert (folder / "refitted.safetensors").exists() == (fold == 0)
+    assert automatic.metrics["selected"]["accuracy"] > 0.6
+    assert not automatic.run.cache_folder.exists()
+
+
+def test_members_predict_photos_that_their_heads_have_not_seen(automatic):
+    """What is refitted to all photos has no part in figures."""
+    y_true = automatic.y_true()
+    for name, figures in automatic.metrics["rounds"][0]["members"].items():
+        table = automatic.of_member(1, name, "out_of_fold.csv").to_numpy()
+        assert figures["accuracy"] == pytest.approx((table.argmax(1) == y_true).mean())
+        for fold in range(3):
+            with np.load(automatic.run.fold_folder(1, name, fold) / "predictions.npz") as saved:
+                tta = len(automatic.metrics["rounds"][0]["tta"])
+                rows = (automatic.val["fold"] == fold).to_numpy()
+                np.testing.assert_allclose(saved["val"][:tta].mean(0), table[rows], atol=1e-6)
+
+
+def test_the_bundle_of_refitted_members_gives_the_submission(automatic, photos):
+    predictor = Predictor(automatic.run.bundle_folder, threads=1)
+    bundle = predictor.bundle
+    assert [len(member.networks) for member in bundle.members] == [1] * len(bundle.blend.members)
+    assert bundle.parity.greatest_difference < 1e-3
+    members = {name: automatic.of_member(1, name, "test.csv") for name in bundle.blend.members}
+    ids = list(next(iter(members.values())).index)
+    expected = bundle.blend.apply(np.stack([table.to_numpy() for table in members.values()]))
+    for row, photo in zip(expected, ids, strict=True):
+        (prediction,) = predictor.predict([(photos / "test_upload" / photo).read_bytes()])
+        np.testing.assert_allclose(prediction.probabilities, row, atol=2e-3)
+    submission = pd.read_csv(automatic.run.submission_file, dtype=str).set_index("Id")["Category"]
+    assert list(submission[ids]) == [str(label) for label in expected.argmax(1)]
+
+
+def test_within_minutes_backbones_are_trained_too(photos, packed_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "MAX_TUNED", 1)
+    monkeypatch.setattr(plan, "FEWEST_EPOCHS", 1)
+    monkeypatch.setattr(plan, "MOST_EPOCHS", 1)
+    monkeypatch.setattr(Prober, "step_seconds", lambda *given: 1e-3)
+    done = search_and_train(photos, tmp_path / "run", packed_weights, minutes=20.0)
+    *frozen, tuned = done.recipe.members
+    assert frozen and all(done.recipe.is_frozen(member) for member in frozen)
+    assert (tuned.stages, done.recipe.training.epochs) == ((0, 1), 1)
+    for fold in range(3):
+        folder = done.run.fold_folder(1, tuned.unique_name, fold)
+        assert set(pd.read_csv(folder / "history.csv")["layer_share"]) == {0, 1}
+        assert not (folder / "refitted.safetensors").exists()
+    for member in Predictor(done.run.bundle_folder).bundle.members:
+        assert len(member.networks) == (3 if member.name == tuned.unique_name else 1)
+
+
+def test_photos_with_a_validation_part_are_searched_with_that(tmp_path, packed_weights, heads_alone):
+    random = np.random.default_rng(0)
+    for index in range(40):
+        file = tmp_path / "photos" / ("valid" if index >= 30 else "train") / "ab"[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (72, 96, 3), dtype=np.uint8)).save(file)
+    done = search_and_train(tmp_path / "photos", tmp_path / "run", packed_weights)
+    assert len(done.val) == 10
+    assert json.loads(done.run.search_file.read_text())["plan"].endswith("on one hold-out")
+    for member in done.recipe.members:
+        folds = done.run.member_folder(1, member.unique_name)
+        assert {path.name for path in folds.iterdir() if path.is_dir()} == {"fold-0"}
+    assert all(len(member.networks) == 1 for member in Predictor(done.run.bundle_folder).bundle.members)
+
+
+@pytest.mark.parametrize("moment", ["in the search", "after it", "in the training"])
+def test_killed_and_resumed_it_finds_the_same(
+    automatic, photos, packed_weights, heads_alone, tmp_path, monkeypatch, fovsfe, moment
+):
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if moment == "in the search":
+            patch.setattr(searching, "make_plan", stop)
+        elif moment == "after it":
+            patch.setattr(pipeline, "to_toml", lambda recipe: stop() if recipe.members else to_toml(recipe))
+        else:
+            patch.setattr(local, "train_network", stop)
+        with pytest.raises(KeyboardInterrupt):
+            search_and_train(photos, tmp_path / "run", packed_weights)
+    run = Run(tmp_path / "run")
+    assert bool(load_recipe(str(run.recipe_file)).members) == (moment == "in the training")
+    if moment == "in the training":
+        monkeypatch.setattr(pipeline, "search", lambda *given: pytest.fail("it was searched again"))
+    assert fovsfe("resume", run.root).code == 0
+    assert load_recipe(str(run.recipe_file)).members == automatic.recipe.members
+    same(run.root, automatic.run.root)
+
+
+def test_without_weights_there_is_nothing_to_search_among(photos, tmp_path, fovsfe):
+    ended = fovsfe("train", photos, "--recipe", "auto", "--weights", "none", "--out", tmp_path / "run")
+    assert ended.code == 2
+    assert "give --weights hub or a folder" in ended.line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_backbones_leaves_no_run(photos, tmp_path, fovsfe):
+    (tmp_path / "weights").mkdir()
+    where = ["--weights", tmp_path / "weights", "--out", tmp_path / "run"]
+    ended = fovsfe("train", photos, "--recipe", "auto", *where)
+    assert ended.code == 1
+    assert "has no backbones that timm knows" in ended.line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hub_that_cannot_be_reached_leaves_no_run(photos, tmp_path, fovsfe, monkeypatch):
+    monkeypatch.setattr(weights, "_is_downloaded", lambda backbone: False)
+    monkeypatch.setattr(weights, "_is_reachable", lambda address: False)
+    ended = fovsfe("train", photos, "--recipe", "auto", "--out", tmp_path / "run")
+    assert ended.code == 1
+    assert "cannot reach" in ended.line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_without_members_and_search_is_refused(photos, tmp_path, fovsfe):
+    (tmp_path / "mine.toml").write_text("rounds = 1\n")
+    ended = fovsfe("train", photos, "--recipe", tmp_path / "mine.toml", "--out", tmp_path / "run")
+    assert ended.code == 2
+    assert "give at least one of [[members]], or [search]" in ended.line
+    assert not (tmp_path / "run").exists()
+
+
 # ---- where something is there already
 
 
@@ -826,6 +990,14 @@ def test_what_follows_is_estimated_from_what_was_measured(stopped, monkeypatch):
     steps = {"audit": {"seconds": 1.2, "peak_mb": 1.0}, "blend round 1": {"seconds": 7.0, "peak_mb": 1.0}}
     write_json(run.stopwatch.path, steps)
     assert outputs.closing_seconds(context, 1) == pytest.approx(once + 7.0)
+
+
+def test_a_refitted_member_is_exported_once_whatever_the_folds(automatic, monkeypatch):
+    context, seconds = RunContext.open(automatic.run), []
+    for of_export in (0.0, 1000.0):
+        monkeypatch.setattr(outputs, "export_seconds", lambda *given, each=of_export: (each, 0.0))
+        seconds.append(outputs.closing_seconds(context, 1))
+    assert seconds[1] - seconds[0] == pytest.approx(1000 * len(context.recipe.members))
 
 
 @pytest.mark.parametrize("head", ["linear", "hidden"])

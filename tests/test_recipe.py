@@ -4,13 +4,13 @@ import tomllib
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fovsfe import recipe
 from fovsfe.ensemble.blend import BLEND_KINDS
 from fovsfe.errors import FovsfeError
-from fovsfe.recipe import RESERVED_NAMES, MemberSettings, Recipe
+from fovsfe.recipe import RESERVED_NAMES, MemberSettings, Recipe, SearchSettings
 
 TOML = """
 seed = 3
@@ -61,6 +61,7 @@ def names(alphabet, **options):
     return st.text(alphabet, max_size=20, **options)
 
 
+STAGES = st.lists(numbers(0, 1), min_size=1, max_size=6, unique=True).map(sorted)
 MEMBERS = st.lists(
     st.builds(
         MemberSettings,
@@ -70,11 +71,13 @@ MEMBERS = st.lists(
         head=some("linear", "hidden"),
         seed=st.integers(0, 2**31 - 1),
         batch_size=st.none() | st.integers(2, 4096),
+        time_weight=numbers(0, 1000, exclude_min=True),
+        stages=st.none() | STAGES,
     ),
-    min_size=1,
     max_size=4,
     unique_by=lambda member: member.unique_name,
 )
+SEARCH = {"licence": some("permissive", "any")}
 WORDS = {"title": st.text(max_size=80), "noun": st.text(max_size=40), "plural": st.text(max_size=40)}
 TABLES = {
     "photos": {
@@ -92,7 +95,7 @@ TABLES = {
         "measure_robustness": st.booleans(),
     },
     "training": {
-        "stages": st.lists(numbers(0, 1), min_size=1, max_size=6, unique=True).map(sorted),
+        "stages": STAGES,
         "head_epochs": st.integers(1, 1000),
         "epochs": st.integers(1, 1000),
         "batch_size": st.integers(2, 4096),
@@ -126,12 +129,14 @@ TABLES = {
 @settings(max_examples=50, deadline=None)
 @given(
     tables=st.fixed_dictionaries({name: st.fixed_dictionaries(keys) for name, keys in TABLES.items()}),
+    search=st.none() | st.fixed_dictionaries(SEARCH),
     members=MEMBERS,
     seed=st.integers(0, 2**31 - 1),
     rounds=st.integers(1, 2),
 )
-def test_a_recipe_survives_toml(tmp_path_factory, tables, members, seed, rounds):
-    first = Recipe(**tables, members=tuple(members), seed=seed, rounds=rounds)
+def test_a_recipe_survives_toml(tmp_path_factory, tables, search, members, seed, rounds):
+    assume(members or search)
+    first = Recipe(**tables, search=search, members=tuple(members), seed=seed, rounds=rounds)
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_text(recipe.to_toml(first), encoding="utf-8")
     assert recipe.load_recipe(str(file)) == first
@@ -140,11 +145,13 @@ def test_a_recipe_survives_toml(tmp_path_factory, tables, members, seed, rounds)
 def test_the_tables_above_leave_no_key_out():
     for name, keys in TABLES.items():
         assert list(keys) == list(Recipe.model_fields[name].annotation.model_fields)
+    assert list(SEARCH) == list(SearchSettings.model_fields)
+    assert TABLES.keys() | {"search", "members", "seed", "rounds"} == Recipe.model_fields.keys()
 
 
 def test_toml_spells_out_every_key(file):
     raw = tomllib.loads(recipe.to_toml(recipe.load_recipe(file)))
-    assert set(raw) == set(Recipe.model_fields)
+    assert set(raw) == set(Recipe.model_fields) - {"search"}  # there is none
     assert raw["training"]["lr"] == 3e-4
     assert set(raw["about"]["ru"]) == {"title", "noun", "plural"}
 
@@ -187,6 +194,8 @@ def test_a_members_unique_name_is_its_name_or_the_end_of_its_backbone(file):
         ("members.1.size.0=64", (64, 96)),
         ("members.1.name=second", "second"),
         ("members.0.batch_size=8", 8),
+        ("members.0.stages=[0]", (0.0,)),
+        ("search.licence=any", "any"),
     ],
 )
 def test_set_changes_a_key(file, change, value):
@@ -258,7 +267,17 @@ def test_changes_are_python_values_and_stay_as_they_are(file):
         ("rounds=3", ["rounds = 3: must be a whole number from 1 to 2"]),
         ("training=5", ["training = 5: must be a table"]),
         ("ensemble.tta=flip", ['ensemble.tta = "flip"', "must be a list of entries, each"]),
-        ("members=[]", ["members = []", "at least 1"]),
+        ("members=[]", ["recipe ", "give at least one of [[members]], or [search]"]),
+        ("members.0.stages=[]", ["members.0.stages = []", "at least 1 entry, each a number from 0 to 1"]),
+        ("members.0.stages=[1, 0.5]", ["members.0.stages: stages must grow"]),
+        ("members.0.stages=[2]", ["members.0.stages.0 = 2: must be a number from 0 to 1"]),
+        ("search.licence=gpl", ['search.licence = "gpl"', 'must be "permissive" or "any"']),
+        (
+            "search.license=any",
+            ['unknown key "search.license"', 'did you mean "licence"? allowed are licence'],
+        ),
+        ("licence=any", ['unknown key "licence"', 'did you mean "search.licence"?']),
+        ("search=1", ["search = 1: must be a table"]),
         ("members.0.size=[64]", ["members.0.size.1 is missing", "a whole number from 32 to 2048"]),
         ("members.0.size=[16, 64]", ["members.0.size.0 = 16", "a whole number from 32 to 2048"]),
         ("members.0.name=..", ['members.0.name = ".."', "not ending in a dot"]),
@@ -314,7 +333,9 @@ def test_several_faults_stand_in_one_line(file):
 
 def test_a_recipe_needs_members(tmp_path):
     (tmp_path / "empty.toml").write_text("")
-    assert "members is missing" in error_line(str(tmp_path / "empty.toml"))
+    assert "give at least one of [[members]], or [search]" in error_line(str(tmp_path / "empty.toml"))
+    (tmp_path / "search.toml").write_text("[search]\n")
+    assert recipe.load_recipe(str(tmp_path / "search.toml")).members == ()
 
 
 def test_broken_toml_is_named_with_its_place(tmp_path):
@@ -361,6 +382,23 @@ def test_no_change_ends_in_a_traceback(tmp_path_factory, key, value):
     file.write_text(TOML, encoding="utf-8")
     with suppress(FovsfeError):
         recipe.load_recipe(str(file), recipe.parse_changes([f"{key}={value}"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "frozen", "refitted"),
+    [
+        ({"members.0.stages": [0]}, True, True),
+        ({"training.stages": [0]}, True, True),
+        ({"training.stages": [0], "members.0.stages": [0, 1]}, False, False),
+        ({}, False, False),
+        ({"members.0.stages": [0], "members.0.head": "hidden"}, False, False),
+        ({"members.0.stages": [0], "rounds": 2}, True, False),  # which would learn from its labels
+    ],
+)
+def test_a_member_of_a_head_alone_is_frozen(file, changes, frozen, refitted):
+    read = recipe.load_recipe(file, changes)
+    assert read.is_frozen(read.members[0]) == frozen
+    assert read.is_refitted(read.members[0]) == refitted
 
 
 def test_no_member_can_be_named_like_a_blend():

@@ -18,11 +18,18 @@ class Leaf(BaseModel):
     free: str = ""
 
 
+class Moss(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    sizes: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
+
+
 class Tree(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     leaf: Leaf = Leaf()
     leaves: tuple[Leaf, ...] = ()
+    moss: Moss | None = None
 
 
 def explanations(**raw):
@@ -47,6 +54,12 @@ def explanations(**raw):
         ({"leaf": {"cuont": 1}}, 'unknown key "leaf.cuont": did you mean "count"? allowed are count, ratio,'),
         ({"raito": 1}, 'unknown key "raito": did you mean "leaf.ratio"? allowed are leaf, leaves'),
         ({"zzz": 1}, 'unknown key "zzz": allowed are leaf, leaves'),
+        # of tables and lists that need not be there
+        ({"moss": 1}, "moss = 1: must be a table"),
+        ({"moss": {"size": 1}}, 'unknown key "moss.size": did you mean "sizes"? allowed are sizes'),
+        ({"sizes": 1}, 'unknown key "sizes": did you mean "moss.sizes"? allowed are leaf, leaves, moss'),
+        ({"moss": {"sizes": []}}, "moss.sizes = []: must be a list of at least 1 entry, each a whole"),
+        ({"moss": {"sizes": [1, "x"]}}, 'moss.sizes.1 = "x": must be a whole number'),
     ],
 )
 def test_a_fault_is_one_plain_text(raw, text):

@@ -1,7 +1,9 @@
 """What every step of a run needs: what was asked for, and what the run remembers of its photos."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,6 +111,17 @@ class RunContext:
             sha256=list(self.readable["sha256"]),
             num_workers=settings.num_workers,
         )
+
+    def photo_cache(self, member: MemberSettings) -> Path:
+        """Returns the file for the decoded photos of a member's size."""
+        height, width = member.size
+        return self.run.cache_folder / f"{height}x{width}.bin"
+
+    def feature_cache(self, member: MemberSettings) -> Path:
+        """Returns the file for a frozen backbone's features, which all members that are alike in it share."""
+        height, width = member.size
+        name = re.sub(r"[^\w.+-]", "_", member.backbone)
+        return self.run.cache_folder / f"{name}-{height}x{width}-{member.seed}.features"
 
     @cached_property
     def _shards(self) -> Ints:

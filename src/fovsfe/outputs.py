@@ -69,7 +69,8 @@ def closing_seconds(context: RunContext, round_index: int) -> float:
         seconds += REPORTED_PHOTOS * steps["audit"]["seconds"] / len(context.manifest)
     for member in members:
         of_export, of_photo = export_seconds(member, len(context.facts.class_names))
-        seconds += folds * of_export + MAX_MISTAKES * of_photo
+        networks = 1 if context.recipe.is_refitted(member) else folds
+        seconds += networks * of_export + MAX_MISTAKES * of_photo
     return seconds
 
 

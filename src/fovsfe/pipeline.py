@@ -34,11 +34,15 @@ from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.report.report import write_report
 from fovsfe.run import Run
+from fovsfe.search.candidates import find_candidates
+from fovsfe.search.search import search
 from fovsfe.storage.folders import Expected, synced_folder
 from fovsfe.storage.locations import as_path
 from fovsfe.tables import write_csv
 from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.task import PREDICTIONS, RESULT, Event, NetworkKey, OnNetworkEvent
+
+CLOSING_SHARE = 0.1  # of the minutes, about, for what follows the last training
 
 
 def train(
@@ -119,6 +123,9 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) ->
         )
         raise FovsfeError(f"{run.root} is not empty; {hint}")
     # First: what cannot be done leaves no run behind.
+    if recipe.search is not None:
+        best, *_ = find_candidates(arguments.weights, recipe.search.licence)
+        require_weights([best.backbone], arguments.weights)
     require_weights([member.backbone for member in recipe.members], arguments.weights, screen.notify)
     listing = _find_photos(arguments)
     for member in recipe.members:
@@ -152,6 +159,9 @@ def _complete(
         else:
             _audit_and_split(run, screen, listing)
     context = RunContext.open(run)
+    if not context.recipe.members:
+        with run.stopwatch.step("search"):
+            context = _search(context, screen, started)
     if listing is None:  # resumed, perhaps on another machine
         require_weights(_untrained_backbones(context), context.arguments.weights, screen.notify)
     rounds = [_round(context, executor, screen, 1, started)]
@@ -258,6 +268,16 @@ def _describe(finding: Finding) -> str:
 
 
 # ---- networks
+
+
+def _search(context: RunContext, screen: Screen, started: float) -> RunContext:
+    """Finds the members of the ensemble; from then on the run's recipe has them."""
+    minutes = context.arguments.minutes
+    deadline = None if minutes is None else started + 60 * minutes * (1 - CLOSING_SHARE)
+    recipe, facts = search(context, deadline, screen)
+    write_json(context.run.search_file, facts)
+    write_text(context.run.recipe_file, to_toml(recipe))
+    return RunContext.open(context.run)
 
 
 def _round(
@@ -392,10 +412,11 @@ def _read_network_predictions(context: RunContext, round_index: int) -> tuple[Fl
     val = np.zeros((num_variants, num_members, len(manifest), num_classes))
     test = np.zeros((num_variants, num_members, len(context.folds), len(context.test_idx), num_classes))
     for m, name in enumerate(context.member_names):
+        is_refitted = context.recipe.is_refitted(context.recipe.members[m])
         for fold in context.folds:
             with np.load(context.run.fold_folder(round_index, name, fold) / PREDICTIONS) as saved:
                 val[:, m, context.positions(manifest["fold"] == fold)] = saved["val"]
-                test[:, m, fold] = saved["test"]
+                test[:, m, fold] = saved["test"] if fold == 0 or not is_refitted else test[:, m, 0]
     return val[:, :, context.val_idx], test
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fovsfe.errors import UsageError
 from fovsfe.texts import decode_unicode
@@ -22,10 +22,19 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 MIN_SIDE, MAX_SIDE = 32, 2048  # of photos, in pixels
 PixelSide = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LicenceChoice = Literal["permissive", "any"]
 MetricName = Literal["accuracy", "balanced", "f1", "logloss"]
 RESERVED_NAMES = {"blends", "blend.json", "selected", "mean", "maximum", "precision_weighted", "stacking"}
 """names of files and folders that every run has beside those of its members"""
 
+
+def _growing(stages: tuple[float, ...]) -> tuple[float, ...]:
+    if list(stages) != sorted(set(stages)):
+        raise ValueError("stages must grow, as in [0, 0.25, 0.5, 0.75, 1.0]")
+    return stages
+
+
+Stages = Annotated[tuple[Fraction, ...], Field(min_length=1), AfterValidator(_growing)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # the seeds derived from it fit into the 64 bits of torch
 
 
@@ -33,6 +42,13 @@ class RecipeSection(BaseModel):
     """A table of a recipe: unknown keys are refused, and nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SearchSettings(RecipeSection):
+    """`[search]`: the members are searched for, among the backbones whose weights are at hand and whose
+    `licence` is "permissive", which allows commercial use, or "any"."""
+
+    licence: LicenceChoice = "permissive"
 
 
 class PhotoSettings(RecipeSection):
@@ -73,7 +89,7 @@ class AugmentSettings(RecipeSection):
 class TrainingSettings(RecipeSection):
     """`[training]`: stages, epochs and the optimiser."""
 
-    stages: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    stages: Stages = (0.0, 0.25, 0.5, 0.75, 1.0)
     head_epochs: Annotated[int, Field(ge=1, le=1000)] = 30
     epochs: Annotated[int, Field(ge=1, le=1000)] = 5
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
@@ -89,12 +105,6 @@ class TrainingSettings(RecipeSection):
     min_delta: NonNegative = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     tensorboard: bool = False
-
-    @model_validator(mode="after")
-    def _check_stages(self) -> Self:
-        if list(self.stages) != sorted(set(self.stages)):
-            raise ValueError("stages must grow, as in [0, 0.25, 0.5, 0.75, 1.0]")
-        return self
 
 
 class EnsembleSettings(RecipeSection):
@@ -138,7 +148,8 @@ class AboutSettings(AboutWords):
 class MemberSettings(RecipeSection):
     """One of `[[members]]`: a network of the ensemble.
 
-    `size` is height and width in pixels; `time_weight` weighs the network's share of `--minutes`.
+    `size` is height and width in pixels; `time_weight` weighs the network's share of `--minutes`. `stages`
+    takes the place of the recipe's: with (0,), the backbone stays as it is.
     """
 
     # The name is that of a folder: therefore neither may be "." or "..", nor end in a dot.
@@ -162,6 +173,7 @@ class MemberSettings(RecipeSection):
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None
     time_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    stages: Stages | None = None
 
     @property
     def unique_name(self) -> str:
@@ -191,7 +203,27 @@ class Recipe(RecipeSection):
     ensemble: EnsembleSettings = EnsembleSettings()
     pseudo_labels: PseudoLabelSettings = PseudoLabelSettings()
     about: AboutSettings = AboutSettings()
-    members: Annotated[tuple[MemberSettings, ...], Field(min_length=1)]
+    search: SearchSettings | None = None
+    members: tuple[MemberSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        if not self.members and self.search is None:
+            raise ValueError("give at least one of [[members]], or [search] to have them searched for")
+        return self
+
+    def stages_of(self, member: MemberSettings) -> tuple[float, ...]:
+        """Returns the shares of a member's layers that are trained one after the other."""
+        return member.stages or self.training.stages
+
+    def is_frozen(self, member: MemberSettings) -> bool:
+        """Returns whether nothing of a member is ever trained but a linear head."""
+        return self.stages_of(member) == (0.0,) and member.head == "linear"
+
+    def is_refitted(self, member: MemberSettings) -> bool:
+        """Returns whether a member's head is fitted once more, to all labelled photos, for the submission and
+        the bundle: if the backbone is frozen, and no round 2 learns from what the head then knows."""
+        return self.is_frozen(member) and self.rounds == 1
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

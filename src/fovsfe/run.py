@@ -44,6 +44,11 @@ class Run:
         return self.root / "audit.json"
 
     @property
+    def search_file(self) -> Path:
+        """What recipe `auto` probed, and its plan."""
+        return self.root / "search.json"
+
+    @property
     def metrics_file(self) -> Path:
         """The figures of every member, blend and round. A run that has this file is complete."""
         return self.root / "metrics.json"

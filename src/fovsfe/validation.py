@@ -103,8 +103,15 @@ def _is_model(hint: Any) -> bool:
 
 
 def _plain(hint: Any) -> Any:
-    """Returns a type without its constraints."""
+    """Returns a type without its constraints, and without None as an alternative."""
+    hint = _required(hint)
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _required(hint: Any) -> Any:
+    """Returns the type of what is there, of a type that may also be None."""
+    parts = [part for part in get_args(hint) if part is not NoneType]
+    return parts[0] if get_origin(hint) in (Union, UnionType) and len(parts) == 1 else hint
 
 
 # ---- values
@@ -117,6 +124,7 @@ def _shown(value: Any) -> str:
 
 def _allowed(hint: Any) -> str:
     """Returns which values a type allows, as in "a whole number from 1 to 1000"."""
+    hint = _required(hint)
     plain, limits = _plain(hint), _limits(hint)
     if "description" in limits:
         return str(limits["description"])

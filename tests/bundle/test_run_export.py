@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from fovsfe.bundle import quantize
 from fovsfe.bundle.format import QuantizationKind, load_bundle
@@ -14,8 +16,10 @@ from fovsfe.bundle.run_export import RunSource, export_run, read_translations
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
-from fovsfe.files import read_json
+from fovsfe.files import read_json, write_text
+from fovsfe.photos.decode import load_photo
 from fovsfe.photos.manifest import read_facts, write_facts
+from fovsfe.recipe import load_recipe, to_toml
 from fovsfe.run import Run
 
 NAMES = ("Волга", "Нива", "Ока")
@@ -59,6 +63,45 @@ def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: 
         assert bundle.metrics["log_loss"] < bundle.metrics["members"]["test_resnet"]["log_loss"]
     else:
         assert bundle.blend.model_copy(update={"threshold": 0.0}) == plain
+
+
+@pytest.fixture
+def refitted(run: Run, made: Any, tmp_path: Path) -> Run:
+    """The same run, but test_resnet's backbone is frozen and its head refitted."""
+    copy = Run(Path(shutil.copytree(run.root, tmp_path / "refitted")))
+    changes = {"members.0.stages": [0]}
+    write_text(copy.recipe_file, to_toml(load_recipe(str(copy.recipe_file), changes)))
+    network = made.networks["test_resnet"][0]
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    state["head.bias"] += torch.tensor([0.5, -0.5, 1.0])
+    save_file(state, copy.fold_folder(1, "test_resnet", 0) / "refitted.safetensors")
+    return copy
+
+
+def test_a_refitted_member_has_one_network(refitted: Run, tmp_path: Path, made: Any) -> None:
+    bundle = export_run(RunSource.read(refitted), tmp_path / "bundle")
+    assert {member.name: len(member.networks) for member in bundle.members} == {"small": 2, "test_resnet": 1}
+    assert bundle.parity.greatest_difference < 1e-5
+    photo = made.photos[0]
+    export_run(RunSource.read(refitted), tmp_path / "alone", member="test_resnet")
+    predictor = Predictor(tmp_path / "alone", threads=1)
+    exported = predictor.member_probabilities([predictor.prepare(photo)], ("plain",))[0]
+    pixels = torch.from_numpy(load_photo(photo, (64, 96), "pad")[None])
+    with torch.no_grad():
+        logits = made.networks["test_resnet"][0](pixels) + torch.tensor([0.5, -0.5, 1.0])
+    np.testing.assert_allclose(exported, logits.softmax(-1), atol=1e-4)
+
+
+def test_what_is_quantized_are_the_networks_of_the_folds(refitted: Run, tmp_path: Path) -> None:
+    """On the photos that they have not seen it is measured what that costs."""
+    bundle = export_run(RunSource.read(refitted), tmp_path / "bundle", quantization="fp16")
+    assert [len(member.networks) for member in bundle.members] == [2, 2]
+
+
+def test_a_second_round_has_the_networks_of_the_folds(refitted: Run, tmp_path: Path) -> None:
+    write_text(refitted.recipe_file, to_toml(load_recipe(str(refitted.recipe_file), {"rounds": 2})))
+    bundle = export_run(RunSource.read(refitted), tmp_path / "bundle")
+    assert [len(member.networks) for member in bundle.members] == [2, 2]
 
 
 def test_in_8_bits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,8 +36,8 @@ class Made:
     photos: pd.DataFrame
 
 
-def make(root, members, make_network):
-    """A run with these members (of MEMBERS)."""
+def make(root, members, make_network, networks=2):
+    """A run with these members (of MEMBERS), each with so many networks in the bundle."""
     photos = root / "photos"
     photos.mkdir()
     for index in range(4):
@@ -57,7 +57,7 @@ def make(root, members, make_network):
     write_text(run.recipe_file, to_toml(recipe))
     files = {}
     for name in members:
-        files[name] = [run.fold_folder(2, name, fold) / "network.safetensors" for fold in range(2)]
+        files[name] = [run.fold_folder(2, name, fold) / "network.safetensors" for fold in range(networks)]
         for fold, file in enumerate(files[name]):
             file.parent.mkdir(parents=True)
             backbone, head = MEMBERS[name]
@@ -132,6 +132,13 @@ def test_a_photo_is_given_to_the_networks_that_were_not_trained_on_it(head, requ
         if networks == 1:
             expected = made.run.bundle_folder / f"members/linear-{fold}.onnx" if head == "linear" else fold
             assert used == [str(expected) if head == "linear" else fold]
+
+
+def test_an_only_network_is_given_every_photo(tmp_path, make_network):
+    """As that of a frozen member, which is refitted to the photos of all folds."""
+    made = make(tmp_path, ["linear"], make_network, networks=1)
+    pictures = cams_for_photos(made.run, made.root, made.photos, ["Нива"] * 4)
+    assert all(pictures) and len(set(pictures)) == 4
 
 
 def test_members_of_both_kinds_share_one_picture(tmp_path, make_network):

@@ -37,6 +37,7 @@ def make_task(coloured: ResizedPhotos, tmp_path: Path) -> Callable[..., Training
         head: str = "linear",
         augment: dict[str, Any] | None = None,
         val: int = 15,
+        rounds: int = 1,
         **training: Any,
     ) -> TrainingTask:
         settings = {
@@ -51,6 +52,7 @@ def make_task(coloured: ResizedPhotos, tmp_path: Path) -> Callable[..., Training
         }
         recipe = Recipe.model_validate(
             {
+                "rounds": rounds,
                 "augment": {"strength": "none"} | (augment or {}),
                 "training": settings | training,
                 "members": [{"backbone": "test_resnet", "size": SIZE, "head": head}],

@@ -14,7 +14,13 @@ from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.photos.tta import TTA_NAMES, apply_tta
 from fovsfe.training import features
 from fovsfe.training.device import PREDICTION_BATCH, Device
-from fovsfe.training.features import frozen_features, predict_logits, predict_tta
+from fovsfe.training.features import (
+    frozen_features,
+    head_logits,
+    photo_features,
+    predict_logits,
+    predict_tta,
+)
 
 READS: Counter[int] = Counter()
 
@@ -120,6 +126,43 @@ def test_features_are_computed_once_then_read_from_the_file(device, network, cou
     assert file.stat().st_size == len(counted) * 2 * first.width * 4
     assert frozen_features(device, network, counted, file) == first
     assert set(READS.values()) == {1}
+
+
+def test_features_of_some_photos_are_those_of_all(device, network, coloured, tmp_path):
+    cached = frozen_features(device, network, coloured, tmp_path / "features.bin")
+    indices = np.random.default_rng(0).permutation(len(coloured))[: PREDICTION_BATCH + 1]
+    calls = []
+    found = photo_features(device, network, coloured, indices, lambda *call: calls.append(call))
+    assert found.shape == (len(indices), 2, cached.width)
+    for flip in (False, True):
+        np.testing.assert_allclose(
+            found[:, int(flip)], cached.rows(indices, np.full(len(indices), flip)), rtol=1e-4, atol=1e-5
+        )
+    assert calls[-1] == (len(indices), len(indices))
+
+
+@pytest.mark.parametrize("count", [0, 1, PREDICTION_BATCH + 1])
+def test_a_head_s_logits_of_cached_features_are_the_network_s(device, network, coloured, tmp_path, count):
+    cached = frozen_features(device, network, coloured, tmp_path / "features.bin")
+    indices = np.random.default_rng(0).permutation(len(coloured))[:count]
+    for variant, is_mirrored in (("plain", False), ("flip", True)):
+        logits = head_logits(network.head.train(), cached, indices, is_mirrored)
+        assert logits.shape == (count, 3) and not network.head.training
+        if count:
+            expected = predict_logits(device, network, coloured, indices, variant)
+            np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_what_cached_features_tell_is_not_computed_again(device, network, counted, tmp_path):
+    cached = frozen_features(device, network, counted, tmp_path / "features.bin")
+    indices = np.array([40, 3, 8])
+    tta = ("plain", "zoom", "flip", "zoom-flip")
+    computed = predict_tta(device, network, counted, indices, tta)
+    READS.clear()
+    np.testing.assert_allclose(
+        predict_tta(device, network, counted, indices, tta, cached), computed, atol=1e-5
+    )
+    assert dict(READS) == dict.fromkeys(indices, 2)  # for the two variants that are not cached
 
 
 def test_a_full_disk_is_told_in_a_line(device, network, coloured, tmp_path, monkeypatch):

@@ -18,8 +18,9 @@ from fovsfe.networks.layers import unfreeze_layers
 from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.recipe import MemberSettings
-from fovsfe.training import launch, schedule, stages
+from fovsfe.training import discriminant, launch, schedule, stages
 from fovsfe.training.device import FABRIC_PRECISION, Device
+from fovsfe.training.discriminant import SHRINKAGES
 from fovsfe.training.launch import fastest_precision, train_network
 
 
@@ -49,12 +50,12 @@ def result(task):
     return json.loads((task.folder / "result.json").read_text())
 
 
-def direct(task, indices):
+def direct(task, indices, file="network.safetensors"):
     """What the network that was left gives these photos, plain and mirrored: (2, n, labels)."""
     network = build_network(
         task.member.backbone, task.member.size, task.member.head, task.num_classes, "none"
     ).eval()
-    network.load_state_dict(load_file(task.folder / "network.safetensors"))
+    network.load_state_dict(load_file(task.folder / file))
     photos = torch.from_numpy(np.stack([task.photos[int(i)] for i in indices]))
     with torch.no_grad():
         return torch.stack([network(photos), network(photos.flip(2))]).softmax(-1).numpy()
@@ -148,11 +149,140 @@ def test_without_photos_to_answer_for(make_task):
 
 def test_other_folds_of_a_member_share_its_features(make_task):
     """Where weights are none, too: the head learns on features of the network that it is the head of."""
-    first = train(make_task(stages=[0]))
+    first = train(make_task(stages=[0], head="hidden"))
     other = replace(first, folder=first.folder.with_name("other"), seed=first.seed + 104_729)
     train(other)
     val, _ = answers(other)
     assert log_loss(val[0], other.y_true) == pytest.approx(result(other)["log_loss"], abs=5e-3)
+
+
+# ---- a backbone that stays as it is
+
+
+def test_a_frozen_network_leaves_a_head_of_the_training_photos_and_one_of_all(make_task):
+    task = train(make_task(stages=[0]))
+    assert sorted(file.name for file in task.folder.iterdir()) == [
+        "features.bin",
+        "history.csv",
+        "network.safetensors",
+        "predictions.npz",
+        "refitted.safetensors",
+        "result.json",
+    ]
+    val, test = answers(task)
+    assert val.shape == (2, 15, 3)
+    assert test.shape == (2, 12, 3)
+    assert accuracy(val[0], task.y_true) >= 0.9
+    assert accuracy(test[0], task.test_idx % 3) >= 0.9
+    np.testing.assert_allclose(val, direct(task, task.val_idx), atol=1e-4)
+    np.testing.assert_allclose(test, direct(task, task.test_idx, "refitted.safetensors"), atol=1e-4)
+    own, other = (load_file(task.folder / f"{name}.safetensors") for name in ("network", "refitted"))
+    assert {name for name in own if not torch.equal(own[name], other[name])} == {"head.weight", "head.bias"}
+    rows = history(task)
+    assert [(row["layer_share"], row["epoch"]) for row in rows] == [(0, e) for e in range(len(SHRINKAGES))]
+    best = min(rows, key=lambda row: row["log_loss"])
+    assert result(task) == {"layer_share": 0.0, "log_loss": pytest.approx(best["log_loss"])}
+    assert log_loss(val[0], task.y_true) == pytest.approx(best["log_loss"], abs=1e-4)
+    assert accuracy(val[0], task.y_true) == pytest.approx(best["accuracy"])
+
+
+def test_validation_photos_are_predicted_by_a_head_that_has_not_seen_them(make_task, monkeypatch):
+    """Not even through their labels; but the head for the test photos has."""
+    monkeypatch.setattr(discriminant, "SHRINKAGES", (0.4,))  # which are chosen by the validation photos,
+    monkeypatch.setattr(discriminant, "TEMPERATURES", (8.0,))  # and nothing else is
+    one = train(make_task("one", stages=[0]))
+    other = make_task("other", stages=[0])
+    train(replace(other, y_true=(other.y_true + 1) % 3))
+    (val, test), (other_val, other_test) = answers(one), answers(other)
+    np.testing.assert_array_equal(val, other_val)
+    assert np.abs(test - other_test).max() > 0.1
+    for file, is_same in (("network.safetensors", True), ("refitted.safetensors", False)):
+        first, second = (load_file(task.folder / file)["head.weight"] for task in (one, other))
+        assert torch.equal(first, second) == is_same
+
+
+def test_the_refitted_head_is_that_of_all_labelled_photos(make_task, monkeypatch):
+    """It is the head of a network that has them all to train on."""
+    monkeypatch.setattr(discriminant, "SHRINKAGES", (0.4,))
+    monkeypatch.setattr(discriminant, "TEMPERATURES", (8.0,))
+    task = train(make_task(stages=[0]))
+    whole = make_task("whole", stages=[0])
+    targets = np.eye(3, dtype=np.float32)[np.arange(69) % 3]
+    train(replace(whole, train_idx=np.arange(69), targets=targets))
+    refitted = load_file(task.folder / "refitted.safetensors")
+    expected = load_file(whole.folder / "network.safetensors")
+    for name, tensor in refitted.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("why", ["round 2 learns from the test photos", "another layer is trained"])
+def test_otherwise_test_photos_are_predicted_by_the_network_itself(make_task, why):
+    settings = {"rounds": 2, "stages": [0]} if why.startswith("round") else {"stages": [0, 1], "epochs": 1}
+    task = train(make_task(**settings))
+    assert not (task.folder / "refitted.safetensors").exists()
+    np.testing.assert_allclose(answers(task)[1], direct(task, task.test_idx), atol=1e-4)
+
+
+def test_the_refitted_network_is_kept_once(make_task):
+    task = make_task(stages=[0])
+    task = train(replace(task, key=replace(task.key, fold=1)))
+    assert not (task.folder / "refitted.safetensors").exists()
+    first = train(make_task("first", stages=[0]))
+    np.testing.assert_allclose(
+        answers(task)[1], direct(first, task.test_idx, "refitted.safetensors"), atol=1e-4
+    )
+
+
+def test_a_member_s_own_stages_are_trained(make_task):
+    task = make_task(stages=[0, 1.0], epochs=1)
+    member = task.member.model_copy(update={"stages": (0.0,)})
+    recipe = task.recipe.model_copy(update={"members": (member,)})
+    train(replace(task, member=member, recipe=recipe))
+    assert {row["layer_share"] for row in history(task)} == {0}
+    assert (task.folder / "refitted.safetensors").exists()
+
+
+def test_without_photos_to_answer_for_a_head_is_fitted_all_the_same(make_task):
+    task = train(replace(make_task(stages=[0]), test_idx=np.arange(0)))
+    assert answers(task)[1].shape == (2, 0, 3)
+    assert (task.folder / "refitted.safetensors").exists()
+
+
+def test_photos_are_read_once_for_features_predictions_and_heads(make_task, coloured):
+    photos = CountedPhotos(**vars(coloured))
+    READS.clear()
+    train(make_task(stages=[0], photos=photos))
+    assert dict.fromkeys(range(len(coloured)), 1) == READS
+
+
+def test_features_in_parts_give_the_same_head(make_task, monkeypatch):
+    one = train(make_task("one", stages=[0]))
+    monkeypatch.setattr(stages, "FEATURE_BYTES", 3000)
+    other = train(make_task("other", stages=[0]))
+    for first, second in zip(answers(one), answers(other), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-3)
+
+
+@pytest.mark.parametrize("event", ["features", "epoch"])
+def test_a_frozen_network_that_was_interrupted_ends_the_same(make_task, event):
+    undisturbed, task = train(make_task("undisturbed", stages=[0])), make_task(stages=[0])
+
+    def stop(told):
+        if told["type"] == event:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(task, stop)
+    assert not (task.folder / "result.json").exists()
+    train(task)
+    same(task, undisturbed)
+    one, other = (load_file(each.folder / "refitted.safetensors") for each in (task, undisturbed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_frozen_network_needs_no_time(make_task):
+    late, undisturbed = make_task("late", stages=[0], deadline=time.monotonic() - 100), make_task(stages=[0])
+    same(train(late), train(undisturbed))
 
 
 # ---- choices of a recipe
@@ -234,7 +364,7 @@ def test_the_head_stage_reads_each_photo_once_whatever_the_number_of_epochs(make
             during.update(READS)
             READS.clear()
 
-    train(make_task(stages=[0], head_epochs=20, photos=photos), show)
+    train(make_task(stages=[0], head="hidden", head_epochs=20, photos=photos), show)
     assert during == dict.fromkeys(range(len(coloured)), 1)
 
 
@@ -356,8 +486,9 @@ def test_a_deadline_in_the_past_still_leaves_a_result(make_task):
 
 
 def test_the_head_stage_keeps_to_its_share_of_the_time(make_task):
-    train(make_task(stages=[0], head_epochs=1))  # features and libraries are there
-    task = make_task(stages=[0], head_epochs=1000, patience=1000, deadline=time.monotonic() + 2)
+    train(make_task(stages=[0], head="hidden", head_epochs=1))  # features and libraries are there
+    settings = {"stages": [0], "head": "hidden", "head_epochs": 1000, "patience": 1000}
+    task = make_task(**settings, deadline=time.monotonic() + 2)
     before = time.monotonic()
     train(task)
     assert time.monotonic() - before < 10

@@ -28,7 +28,7 @@ from fovsfe.photos.reader import read_unchanged
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.run import Run
 from fovsfe.texts import decode_unicode
-from fovsfe.training.task import WEIGHTS
+from fovsfe.training.task import REFITTED, WEIGHTS
 
 PARITY_PHOTOS = 8  # that go through every exported network beside the trained one
 CALIBRATION_PHOTOS = 48  # that show which activations a network has, for int8
@@ -145,7 +145,7 @@ def export_run(
     else:
         blend, metrics = _blend_of_one(source, member)
     inputs = ExportInputs(
-        networks={name: _network_files(source, name) for name in blend.members},
+        networks={name: _network_files(source, name, quantization) for name in blend.members},
         recipe=source.recipe,
         blend=blend,
         class_names=source.facts.class_names,
@@ -182,8 +182,13 @@ def read_translations(file: Path, class_names: Sequence[str]) -> Translations:
     return raw
 
 
-def _network_files(source: RunSource, name: str) -> list[Path]:
+def _network_files(source: RunSource, name: str, quantization: QuantizationKind) -> list[Path]:
+    """Returns the networks of a member: that of each fold, or the one that is refitted on all photos, unless
+    it will be quantized: what that costs is measured on photos that a network has not seen."""
+    member = next(each for each in source.recipe.members if each.unique_name == name)
     folders = [source.run.fold_folder(source.round, name, fold) for fold in source.folds]
+    if source.recipe.is_refitted(member) and quantization == "fp32":
+        return [folders[0] / REFITTED]
     return [folder / WEIGHTS for folder in folders]
 
 

@@ -53,7 +53,6 @@ def build_task(context: RunContext, key: NetworkKey, precision: str) -> Training
         pseudo_idx, pseudo_targets = _pseudo_targets(context, key.fold)
         train_idx = np.concatenate([train_idx, pseudo_idx])
         targets = np.concatenate([targets, pseudo_targets])
-    height, width = member.size
     return TrainingTask(
         key=key,
         name=network_name(context, key),
@@ -68,8 +67,8 @@ def build_task(context: RunContext, key: NetworkKey, precision: str) -> Training
         val_idx=val_idx,
         y_true=context.y_true(val_idx),
         test_idx=context.test_idx,
-        photo_cache=context.run.cache_folder / f"{height}x{width}.bin",
-        feature_cache=context.run.cache_folder / f"{member.unique_name}.features",
+        photo_cache=context.photo_cache(member),
+        feature_cache=context.feature_cache(member),
         precision=precision,
         seed=context.recipe.seed + 7919 * member.seed + 104_729 * key.fold + 1_299_709 * key.round_index,
         deadline=context.deadline,

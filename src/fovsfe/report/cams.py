@@ -54,7 +54,7 @@ def cams_for_photos(
 
     The maps of a member with a linear head are the class activation maps that the bundle's graphs compute;
     those of another member are Grad-CAM. A photo that was held out is given to the networks that were not
-    trained on it, another one to the networks of every fold.
+    trained on it, another one to the networks of every fold; the only network of a member is given them all.
 
     Args:
         run: a finished run.
@@ -111,7 +111,8 @@ def _member_cams(
     """Returns a member's maps of each photo, float32 (rows, columns, classes), the mean over its networks."""
     cams: list[list[Cams]] = [[] for _ in photos]
     for fold, path in enumerate(member.networks):
-        positions = [i for i, photo in enumerate(photos) if photo.fold in (fold, -1)]
+        is_only = len(member.networks) == 1
+        positions = [i for i, photo in enumerate(photos) if is_only or photo.fold in (fold, -1)]
         if not positions:
             continue
         cam_function = (

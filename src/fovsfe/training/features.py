@@ -1,8 +1,10 @@
 """What a network makes of photos: a frozen backbone's features, cached in a file, and probabilities."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from fovsfe.networks.network import Network
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.photos.tta import apply_tta
 from fovsfe.training.device import PREDICTION_BATCH, Device
+
+CACHED_VARIANTS = ("plain", "flip")  # of photos, in a cache of features
 
 
 class _TtaDataset(Dataset[Tensor]):
@@ -94,14 +98,6 @@ def predict_logits(
     return device.merge_rows(rows, positions, len(indices))
 
 
-def predict_tta(
-    device: Device, network: Network, photos: ResizedPhotos, indices: Ints, tta: tuple[str, ...]
-) -> Float32s:
-    """Returns the network's probabilities (tta, n, classes), one row of photos for each test-time variant."""
-    logits = [predict_logits(device, network, photos, indices, variant) for variant in tta]
-    return torch.from_numpy(np.stack(logits)).softmax(-1).numpy()
-
-
 @dataclass(frozen=True)
 class Features:
     """A frozen backbone's features of all photos, plain and mirrored, in a file: float32 (photos, 2, width).
@@ -122,6 +118,23 @@ class Features:
         return torch.from_numpy(rows)
 
 
+def photo_features(
+    device: Device, network: Network, photos: ResizedPhotos, indices: Ints, progress: Progress = no_progress
+) -> Float32s:
+    """Returns the backbone's features of the photos at `indices`, plain and mirrored: (n, 2, width)."""
+    dataset = _TtaDataset(photos, indices, "plain")
+    batches = _predict_batches(device, network, partial(_plain_and_mirrored, network), dataset, progress)
+    parts = list(batches)
+    positions = np.concatenate([where for where, _ in parts])
+    rows = np.concatenate([values for _, values in parts])
+    return device.merge_rows(rows, positions, len(indices)).reshape(len(indices), 2, -1)
+
+
+def _plain_and_mirrored(network: Network, batch: Tensor) -> Tensor:
+    """Returns (n, 2 * width) features; so a photo is read once for both."""
+    return torch.cat([network.features(batch), network.features(batch.flip(2))], dim=1)
+
+
 def frozen_features(
     device: Device, network: Network, photos: ResizedPhotos, file: Path, progress: Progress = no_progress
 ) -> Features:
@@ -134,10 +147,6 @@ def frozen_features(
     """
     backbone: Any = network.backbone
     width: int = backbone.head_hidden_size
-
-    def plain_and_mirrored(batch: Tensor) -> Tensor:  # so that a photo is read once
-        return torch.cat([network.features(batch), network.features(batch.flip(2))], dim=1)
-
     if not device.broadcast(file.exists()):  # the first process decides: another may see an older folder
         dataset = _TtaDataset(photos, np.arange(len(photos)), "plain")
         with atomic_path(file) if device.is_first else nullcontext(file) as temporary:
@@ -147,7 +156,7 @@ def frozen_features(
             device.barrier()  # each process writes its own rows of the first one's file
             with shared.open("r+b") as out:
                 for positions, rows in _predict_batches(
-                    device, network, plain_and_mirrored, dataset, progress
+                    device, network, partial(_plain_and_mirrored, network), dataset, progress
                 ):
                     for position, row in zip(positions, rows, strict=True):
                         out.seek(int(position) * row.nbytes)
@@ -155,3 +164,34 @@ def frozen_features(
             device.barrier()
         device.barrier()
     return Features(file, width)
+
+
+def predict_tta(
+    device: Device,
+    network: Network,
+    photos: ResizedPhotos,
+    indices: Ints,
+    tta: tuple[str, ...],
+    features: Features | None = None,
+) -> Float32s:
+    """Returns the network's probabilities (tta, n, classes), one row of photos for each test-time variant.
+
+    What `features` of its backbone tell need not be computed again.
+    """
+    logits = [
+        predict_logits(device, network, photos, indices, variant)
+        if features is None or variant not in CACHED_VARIANTS
+        else head_logits(network.head, features, indices, variant == "flip").numpy()
+        for variant in tta
+    ]
+    return torch.from_numpy(np.stack(logits)).softmax(-1).numpy()
+
+
+@torch.no_grad()
+def head_logits(head: nn.Module, features: Features, indices: Ints, is_mirrored: bool = False) -> Tensor:
+    """Returns a head's logits (n, classes) for cached features of the photos at `indices`, on the CPU."""
+    head.eval()
+    device = next(head.parameters()).device
+    parts = np.array_split(indices, math.ceil(len(indices) / PREDICTION_BATCH) or 1)
+    rows = [features.rows(part, np.full(len(part), is_mirrored)).to(device) for part in parts]
+    return torch.cat([head(part).cpu() for part in rows])

@@ -19,7 +19,7 @@ from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.features import Features, frozen_features, predict_logits
 from fovsfe.training.results import write_results
 from fovsfe.training.schedule import share_deadline
-from fovsfe.training.stages import NetworkTraining, train_head, train_layers
+from fovsfe.training.stages import NetworkTraining, fit_head, train_head, train_layers
 from fovsfe.training.task import Event, OnEvent, TrainingTask
 
 HEAD_SECONDS = 2.0  # that a head is trained also when time is up: untrained, it would spoil every blend
@@ -49,7 +49,7 @@ def train_network(task: TrainingTask, on_event: OnEvent, process_group: ProcessG
 
 def cache_features(task: TrainingTask, on_event: OnEvent) -> None:
     """Writes the feature cache that `train_network` would write, unless the training is past it."""
-    if 0 in task.recipe.training.stages and not task.checkpoint.exists():
+    if 0 in task.stages and not task.checkpoint.exists():
         device = best_device(task.precision)
         _frozen_features(device, task, _build(device, task), on_event)
 
@@ -76,7 +76,10 @@ def _train(device: Device, task: TrainingTask, on_event: OnEvent) -> None:
     network = _build(device, task)
     state = load_checkpoint(task.checkpoint)
     training = NetworkTraining(device, task, network, state, on_event)
-    stages = task.recipe.training.stages
+    if task.is_frozen:
+        _fit(training)
+        return
+    stages = task.stages
     deadline: float | None = None
     for stage_index in range(state.stage_index, len(stages)):
         if state.best_weights:
@@ -100,6 +103,16 @@ def _train(device: Device, task: TrainingTask, on_event: OnEvent) -> None:
         )
     network.load_state_dict(state.best_weights)
     write_results(training)
+    device.barrier()
+
+
+def _fit(training: NetworkTraining) -> None:
+    """What there is to do for a network whose backbone stays as it is; it takes seconds."""
+    device, task, network = training.device, training.task, training.network
+    features = _frozen_features(device, task, network, training.on_event)
+    refitted = fit_head(training, features)
+    network.load_state_dict(training.state.best_weights)
+    write_results(training, features, refitted if task.recipe.is_refitted(task.member) else None)
     device.barrier()
 
 

@@ -13,7 +13,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fovsfe.arrays import Ints
+from fovsfe.arrays import Float32s, Ints
 from fovsfe.networks.layers import head_parameter_groups, parameter_groups, set_train_mode, unfreeze_layers
 from fovsfe.networks.network import Network
 from fovsfe.photos.dataset import TrainDataset
@@ -21,10 +21,13 @@ from fovsfe.photos.sampler import ShardSampler
 from fovsfe.photos.transforms import build_augmentation, build_mixup
 from fovsfe.recipe import TrainingSettings
 from fovsfe.training.checkpoint import HistoryRow, TrainingState, save_checkpoint
-from fovsfe.training.device import FEWEST_AT_ONCE, PREDICTION_BATCH, Batch, Device
-from fovsfe.training.features import Features, predict_logits
+from fovsfe.training.device import FEWEST_AT_ONCE, Batch, Device
+from fovsfe.training.discriminant import LinearHead, best_temperature, fit_heads
+from fovsfe.training.features import Features, head_logits, predict_logits
 from fovsfe.training.schedule import StageProgress, lr_factor
 from fovsfe.training.task import OnEvent, TrainingTask
+
+FEATURE_BYTES = 256 * 1024 * 1024  # of features that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,44 @@ class NetworkTraining:
 
 
 # ---- the head alone
+
+
+def fit_head(training: NetworkTraining, features: Features) -> LinearHead:
+    """Fits a linear head to the frozen backbone's features, with the shrinkage and the temperature that have
+    the lowest log loss on the validation photos; every process does the same.
+
+    Returns the head that is fitted to the validation photos, too.
+    """
+    task, state = training.task, training.state
+    device = training.device.head_device()
+    head = training.network.head.to(device)
+    y_true = torch.from_numpy(task.y_true)
+    temperatures: list[float] = []
+    for index, fitted in enumerate(fit_heads(_whole(features, task.train_idx, task.targets, device))):
+        started = time.monotonic()
+        head.load_state_dict(fitted.state)
+        logits = head_logits(head, features, task.val_idx)
+        temperature, loss = best_temperature(logits, y_true)
+        temperatures.append(temperature)
+        head.load_state_dict(fitted.at(temperature).state)
+        row = _history_row(0.0, index, loss, logits / temperature, task.y_true, started)
+        state.record_epoch(row, training.network.state_dict(), 0.0)
+        training.on_event({"type": "epoch", **row})
+    best = min(range(len(state.history)), key=lambda index: state.history[index]["log_loss"])
+    labelled_idx = np.concatenate([task.train_idx, task.val_idx])
+    targets = np.concatenate([task.targets, np.eye(task.num_classes, dtype=np.float32)[task.y_true]])
+    refitted = list(fit_heads(_whole(features, labelled_idx, targets, device)))[best]
+    head.to(training.device.fabric.device)
+    return refitted.at(temperatures[best])
+
+
+def _whole(features: Features, positions: Ints, targets: Float32s, device: torch.device) -> Iterator[Batch]:
+    """Yields the features of photos, plain and mirrored, and their targets, as many at once as fit."""
+    parts = math.ceil(2 * len(positions) * features.width * 4 / FEATURE_BYTES)
+    for rows in np.array_split(np.arange(len(positions)), parts):
+        mirrored = np.repeat([False, True], len(rows))
+        values = features.rows(np.tile(positions[rows], 2), mirrored)
+        yield values.to(device), torch.from_numpy(np.tile(targets[rows], (2, 1))).to(device)
 
 
 def train_head(training: NetworkTraining, features: Features, deadline: float | None) -> None:
@@ -77,7 +118,7 @@ def train_head(training: NetworkTraining, features: Features, deadline: float | 
             losses.append(loss.item())
         if not losses:
             break  # time is up
-        logits = _head_logits(task, ema.module, features)
+        logits = head_logits(ema.module, features, task.val_idx)
         ema_state = {f"head.{name}": value for name, value in ema.module.state_dict().items()}
         row = _history_row(0.0, epoch, float(np.mean(losses)), logits, task.y_true, started)
         state.record_epoch(row, training.network.state_dict() | ema_state, settings.min_delta)
@@ -97,23 +138,13 @@ def _feature_batches(
         yield features.rows(task.train_idx[rows], mirrored[rows]), torch.from_numpy(task.targets[rows])
 
 
-@torch.no_grad()
-def _head_logits(task: TrainingTask, head: nn.Module, features: Features) -> Tensor:
-    """Returns (val, classes) logits on the CPU, of a head for the plain validation photos."""
-    head.eval()
-    device = next(head.parameters()).device
-    batches = np.array_split(task.val_idx, math.ceil(len(task.val_idx) / PREDICTION_BATCH))
-    plain = np.zeros(PREDICTION_BATCH, np.bool_)
-    return torch.cat([head(features.rows(batch, plain[: len(batch)]).to(device)).cpu() for batch in batches])
-
-
 # ---- the head and layers of the backbone
 
 
 def train_layers(training: NetworkTraining, deadline: float | None) -> None:
     """Trains the head and the stage's share of the backbone's layers, counted from the output."""
     device, task, settings, state = training.device, training.task, training.settings, training.state
-    layer_share = settings.stages[state.stage_index]
+    layer_share = task.stages[state.stage_index]
     unfreeze_layers(training.network, layer_share)
     groups = parameter_groups(training.network, settings.lr, settings.layer_decay, settings.weight_decay)
     wrapped, optimizer = device.fabric.setup(
@@ -171,7 +202,7 @@ class _Stepper:
             if done >= 1 and (state.best_weights or losses):
                 break
             losses.append(self._step(photos, targets, step, lr_factor(done, settings.warmup)))
-            whole = (state.stage_index + done) / len(settings.stages)
+            whole = (state.stage_index + done) / len(training.task.stages)
             event = {"type": "step", "layer_share": layer_share, "epoch": state.epoch}
             training.on_event({**event, "progress": done, "network_progress": whole})
         training.device.share_buffers(self.ema.module)

@@ -12,6 +12,7 @@ from fovsfe.recipe import MemberSettings, Recipe
 # In the folder of a network:
 CHECKPOINT = "checkpoint.pt"  # only while it is trained
 WEIGHTS = "network.safetensors"
+REFITTED = "refitted.safetensors"  # of the first fold: the network with a head fitted to all labelled photos
 PREDICTIONS = "predictions.npz"
 RESULT = "result.json"  # written last
 
@@ -78,6 +79,16 @@ class TrainingTask:
     def tta(self) -> tuple[str, ...]:
         """The test-time variants of a photo that are predicted, the plain one first."""
         return ("plain", *self.recipe.ensemble.tta)
+
+    @property
+    def stages(self) -> tuple[float, ...]:
+        """The shares of the layers that are trained one after the other."""
+        return self.recipe.stages_of(self.member)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing is trained but a linear head."""
+        return self.recipe.is_frozen(self.member)
 
     @property
     def batch_size(self) -> int:

@@ -1,0 +1,122 @@
+"""Which backbones a search may choose from, and at which sizes each of them may take the photos."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+from timm.models import PretrainedCfg
+
+from fovsfe.callbacks import Notify, no_notification
+from fovsfe.errors import FovsfeError, UsageError
+from fovsfe.networks.backbones import find_backbone, known_backbones
+from fovsfe.recipe import LicenceChoice
+
+PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause")
+SCALES = (1.0, math.sqrt(2))  # of the side that a backbone was made for: details help
+MULTIPLE = 32  # of the sides of photos: the strides of most networks
+MIN_SIDE = 64
+MAX_ASPECT = 2.0
+DEFAULT_TOP1, DEFAULT_GMACS = 75.0, 4.0  # of a backbone that the table does not have
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A backbone to choose."""
+
+    backbone: str
+    side: int
+    """the height and width that its weights were made for"""
+    has_fixed_size: bool
+    """whether it takes no other"""
+    top1: float
+    """the accuracy on ImageNet, in percent: what is known before the photos are looked at"""
+    gmacs: float
+    """multiply-adds of a photo of its own size, in 10^9; a guess, if the table does not have the backbone"""
+
+    def sizes(self, photo_size: tuple[float, float]) -> list[tuple[int, int]]:
+        """Returns heights and widths, the smallest first, in the shape of photos of `photo_size`."""
+        if self.has_fixed_size:
+            return [(self.side, self.side)]
+        height, width = photo_size
+        aspect = min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT)
+        sides = [min(self.side * scale, 2 * math.sqrt(height * width)) for scale in SCALES]
+        sizes = [(_rounded(side / math.sqrt(aspect)), _rounded(side * math.sqrt(aspect))) for side in sides]
+        return list(dict.fromkeys(sizes))
+
+
+def find_candidates(
+    weights: str, licence: LicenceChoice, notify: Notify = no_notification
+) -> list[Candidate]:
+    """Returns the backbones whose weights are at hand and may be used, the most accurate on ImageNet first.
+
+    Args:
+        weights: "hub" for those of the table, or a folder of weights for what lies there.
+        licence: "permissive", or "any".
+        notify: is told what is left out.
+
+    Raises:
+        UsageError: `weights` is "none": there is nothing to choose by.
+        FovsfeError: no backbone is left; the line says why.
+    """
+    if weights == "none":
+        raise UsageError(
+            "recipe auto chooses among pretrained backbones: give --weights hub or a folder, or a recipe that"
+            " trains from scratch"
+        )
+    names = list(known_backbones()) if weights == "hub" else _packed(Path(weights))
+    if not names:
+        raise FovsfeError(
+            f"--weights {weights} has no backbones that timm knows; where there is a network:"
+            f" fovsfe weights NAME --out {weights}"
+        )
+    allowed = [name for name in names if licence == "any" or _is_permissive(name)]
+    if not allowed:
+        raise FovsfeError(
+            f"--weights {weights}: no licence of {', '.join(names)} is known to allow commercial use; to use"
+            " them all the same: --set search.licence=any"
+        )
+    if left_out := sorted(set(names) - set(allowed)):
+        notify(
+            f"left out, as no licence is known to allow commercial use: {', '.join(left_out)}; to use"
+            " them: --set search.licence=any"
+        )
+    return sorted(map(_candidate, allowed), key=lambda each: (-each.top1, each.backbone))
+
+
+def _packed(folder: Path) -> list[str]:
+    files = sorted(folder.glob("*.safetensors"))
+    return [f.stem for f in files if f.with_suffix(".json").is_file() and _config(f.stem) is not None]
+
+
+def _config(name: str) -> PretrainedCfg | None:
+    """Returns what timm says of a backbone's weights; None if it does not know them."""
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError:  # of a tag that it does not know
+        return None
+
+
+def _is_permissive(name: str) -> bool:
+    row = find_backbone(name)
+    if row is not None:
+        return row.commercial
+    config = _config(name)
+    return config is not None and config.license in PERMISSIVE
+
+
+def _candidate(name: str) -> Candidate:
+    row, config = find_backbone(name), _config(name)
+    assert config is not None
+    _, *own = config.test_input_size or config.input_size
+    return Candidate(
+        backbone=name,
+        side=row.input_size if row else own[0],
+        has_fixed_size=bool(config.fixed_input_size),
+        top1=(row.imagenet_top1 if row else None) or DEFAULT_TOP1,
+        gmacs=row.gmacs if row else DEFAULT_GMACS,
+    )
+
+
+def _rounded(side: float) -> int:
+    return max(MULTIPLE * round(side / MULTIPLE), MIN_SIDE)

@@ -1,0 +1,182 @@
+"""The search of recipe `auto`: probes backbones at several sizes, then plans what is trained."""
+
+import math
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fovsfe.arrays import Ints
+from fovsfe.context import RunContext
+from fovsfe.errors import FovsfeError
+from fovsfe.networks.weights import require_weights
+from fovsfe.progress import Screen
+from fovsfe.recipe import MemberSettings, Recipe
+from fovsfe.search.candidates import find_candidates
+from fovsfe.search.plan import best_ensemble, make_plan
+from fovsfe.search.probing import Probe, Prober
+from fovsfe.training.launch import best_device
+
+FIRST_SHARE = 0.2  # of the time, for a first look at the candidates
+PROBING_SHARE = (
+    0.6  # for that and the probes, which are members; the rest is for training backbones, if it will do
+)
+FEWEST_PHOTOS = 100  # that a first look takes
+MOST_OF_THE_PHOTOS = 1 / 2  # that it takes; it has to tell what is worth looking at, no more
+DEAREST_SHARE = 1 / 6  # of the time that one probe at a backbone's own size may take
+MOST_CANDIDATES = 8  # the best of them, by what is known before
+SECONDS_WITHOUT_LIMIT = 1800.0  # where the time is not limited
+
+
+def search(context: RunContext, deadline: float | None, screen: Screen) -> tuple[Recipe, dict[str, Any]]:
+    """Finds the members of the ensemble, and how they are trained.
+
+    Args:
+        deadline: when the last network must be trained, in seconds of time.monotonic; None: no limit.
+
+    Returns:
+        The recipe with its members, and what search.json says of the search.
+
+    Raises:
+        FovsfeError: no backbone is at hand, or there is no time for even one probe.
+    """
+    prober = Prober(context, best_device("fp32"), context.positions(context.readable["split"] == "train"))
+    searching = _Search(prober, deadline or time.monotonic() + SECONDS_WITHOUT_LIMIT, screen)
+    order = searching.first_look()
+    searching.probe(order, PROBING_SHARE)
+    plan = make_plan(context, prober, searching.probes, searching.seconds_left())
+    if not plan.epochs:
+        searching.probe(order, 1.0)
+        plan = make_plan(context, prober, searching.probes, searching.seconds_left())
+    screen.notify(f"plan: {plan.described}")
+    return plan.applied_to(context.recipe), {
+        "probes": [_facts(each) for each in searching.probes],
+        "plan": plan.described,
+    }
+
+
+class _Search:
+    """Probes members within a time."""
+
+    def __init__(self, prober: Prober, deadline: float, screen: Screen) -> None:
+        self.probes: list[Probe] = []
+        """those on all labelled photos"""
+        self._prober, self._screen = prober, screen
+        self._started, self._deadline = time.monotonic(), deadline
+
+    def seconds_left(self, share: float = 1.0) -> float:
+        """Returns how much of a share of the time, 0 to 1, is left."""
+        return self._started + share * (self._deadline - self._started) - time.monotonic()
+
+    def first_look(self) -> list[Probe]:
+        """Returns probes of all candidates at their own sizes, and of the best ones at larger sizes, on some
+        of the photos; in the order in which they make an ensemble better."""
+        prober = self._prober
+        sizes = _sizes(prober, self.seconds_left(FIRST_SHARE), self._screen)
+        require_weights(list(sizes), prober.context.arguments.weights, self._screen.notify)
+        costs = {name: prober.forward_seconds(_member(name, of[0])) for name, of in sizes.items()}
+        labelled = prober.positions
+        by_cost = sorted(costs, key=lambda name: costs[name])
+        limit = DEAREST_SHARE * self.seconds_left() / (2 * len(prober.context.readable))
+        for name in by_cost[:0:-1]:  # from the dearest on; the cheapest stays
+            if costs[name] > limit or self._count(costs, sizes) < min(FEWEST_PHOTOS, len(labelled)):
+                del costs[name]
+        count = self._count(costs, sizes)
+        first = replace(prober, positions=_some(prober.context, labelled, count))
+        probes = [self._look(first, _member(name, sizes[name][0])) for name in costs]
+        for each in best_ensemble(probes, len(probes)):
+            for size in sizes[each.member.backbone][1:]:
+                if 2 * count * _seconds_at(each, size) + each.head_seconds < self.seconds_left(FIRST_SHARE):
+                    probes.append(self._look(first, _member(each.member.backbone, size)))
+        if count == len(labelled):
+            self.probes = probes
+        return best_ensemble(probes, len(probes), min_gain=-math.inf)
+
+    def probe(self, order: list[Probe], share: float) -> None:
+        """Probes members on all photos, in this order, while a share of the time lasts; at least one.
+
+        Raises FovsfeError if there is no time for even one.
+        """
+        photos = len(self._prober.context.readable)
+        done = {each.member.unique_name for each in self.probes}
+        for each in order:
+            seconds = 2 * photos * each.seconds + each.head_seconds
+            if each.member.unique_name not in done and seconds < self.seconds_left(share):
+                self.probes.append(self._look(self._prober, each.member))
+        if not self.probes:
+            cheapest = min(order, key=lambda each: each.seconds)
+            seconds = 2 * photos * cheapest.seconds
+            if seconds > self.seconds_left():
+                raise FovsfeError(
+                    f"{photos} photos are too many for the time: {cheapest.member.unique_name} alone needs"
+                    f" {seconds / 60:.1f} minutes for them; give more --minutes"
+                )
+            self.probes.append(self._look(self._prober, cheapest.member))
+
+    def _count(self, costs: dict[str, float], sizes: dict[str, list[tuple[int, int]]]) -> int:
+        """Returns how many photos a first look at some backbones, at all their sizes, can take."""
+        pixels = {name: [height * width for height, width in sizes[name]] for name in costs}
+        seconds = sum(cost * sum(pixels[name]) / pixels[name][0] for name, cost in costs.items())
+        affordable = int(self.seconds_left(FIRST_SHARE) / (2 * seconds))
+        labelled = len(self._prober.positions)
+        return min(affordable, max(int(MOST_OF_THE_PHOTOS * labelled), FEWEST_PHOTOS), labelled)
+
+    def _look(self, prober: Prober, member: MemberSettings) -> Probe:
+        found = prober.probe(member, partial(self._screen.show_progress, f"features of {member.unique_name}"))
+        self._screen.notify(
+            f"{member.unique_name}, frozen: accuracy {found.accuracy:.3f}, log loss {found.log_loss:.3f} on"
+            f" {len(found.y_true)} photos; {1000 * found.seconds:.0f} ms a photo"
+        )
+        return found
+
+
+def _sizes(prober: Prober, seconds: float, screen: Screen) -> dict[str, list[tuple[int, int]]]:
+    """Returns the sizes of the best candidates, by what is known before the photos are looked at, of those
+    that can be probed in time on this device."""
+    context = prober.context
+    settings, readable = context.recipe.search, context.readable
+    assert settings is not None
+    photo_size = float(readable["height"].median()), float(readable["width"].median())
+    candidates = find_candidates(context.arguments.weights, settings.licence, screen.notify)
+    smallest = min(candidates, key=lambda each: each.gmacs)
+    member = _member(smallest.backbone, smallest.sizes(photo_size)[0])
+    seconds_of_gmac = prober.forward_seconds(member) / smallest.gmacs
+    affordable = [
+        each
+        for each in candidates
+        if each is smallest or 2 * FEWEST_PHOTOS * each.gmacs * seconds_of_gmac < seconds / 2
+    ]
+    return {each.backbone: each.sizes(photo_size) for each in affordable[:MOST_CANDIDATES]}
+
+
+def _some(context: RunContext, labelled: Ints, count: int) -> Ints:
+    """Returns about `count` of the photos, every so many of each label."""
+    labels = context.y_true(labelled)
+    order = np.argsort(labels, kind="stable")
+    every = max(len(labelled) / max(count, 1), 1.0)
+    return np.sort(labelled[order[(np.arange(int(len(labelled) / every)) * every).astype(np.int64)]])
+
+
+def _seconds_at(probe: Probe, size: tuple[int, int]) -> float:
+    """Returns about how long a photo of another size will take."""
+    (height, width), (own_height, own_width) = size, probe.member.size
+    return probe.seconds * height * width / (own_height * own_width)
+
+
+def _facts(probe: Probe) -> dict[str, Any]:
+    return {
+        "name": probe.member.unique_name,
+        "backbone": probe.member.backbone,
+        "size": list(probe.member.size),
+        "accuracy": probe.accuracy,
+        "log_loss": probe.log_loss,
+        "ms_per_photo": round(1000 * probe.seconds, 2),
+    }
+
+
+def _member(backbone: str, size: tuple[int, int]) -> MemberSettings:
+    height, width = size
+    name = f"{backbone.rsplit('/', 1)[-1]}-{height}x{width}"
+    return MemberSettings(backbone=backbone, size=size, name=name, stages=(0,), time_weight=0.01)

@@ -1,0 +1,173 @@
+"""search.search: a first look, probes and a plan within the time, whatever the photos and the minutes."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fovsfe.errors import FovsfeError
+from fovsfe.search import search as searching
+from fovsfe.search.probing import Prober
+from fovsfe.search.search import search
+
+MINUTE = 60.0
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """The name, the number of photos and the labels of each probe."""
+    seen = []
+    original = Prober.probe
+
+    def note(prober, member, *others):
+        labels = set(prober.context.readable["label"].iloc[prober.positions])
+        seen.append((member.unique_name, len(prober.positions), labels))
+        return original(prober, member, *others)
+
+    monkeypatch.setattr(Prober, "probe", note)
+    return seen
+
+
+def frozen_only(monkeypatch):
+    """As where a step takes too long."""
+    monkeypatch.setattr(Prober, "step_seconds", lambda *given: 1e9)
+
+
+def said(screen):
+    return screen.console.file.getvalue()
+
+
+# ---- what it finds
+
+
+def test_it_finds_members_for_the_photos(make_context, screen):
+    context = make_context()
+    recipe, facts = search(context, None, screen)
+    assert recipe.members
+    assert {each.backbone for each in recipe.members} <= {"test_resnet", "test_efficientnet"}
+    assert recipe.model_copy(update={"members": (), "training": context.recipe.training}) == context.recipe
+    probed = {each["name"]: each for each in facts["probes"]}
+    for member in recipe.members:
+        assert member.size[1] > member.size[0]  # the shape of the photos
+        name = member.unique_name.removesuffix("-tuned")
+        assert probed[name]["backbone"] == member.backbone
+        assert probed[name]["size"] == list(member.size)
+    for each in probed.values():
+        assert 0 <= each["accuracy"] <= 1 and each["log_loss"] >= 0 and each["ms_per_photo"] >= 0
+    assert max(each["accuracy"] for each in probed.values()) > 0.9
+    assert f"plan: {facts['plan']}" in said(screen)
+    assert "frozen: accuracy" in said(screen)
+
+
+def test_every_member_that_is_kept_is_probed_on_all_photos_and_has_its_features(
+    make_context, screen, looks, monkeypatch
+):
+    frozen_only(monkeypatch)
+    context = make_context()
+    recipe, facts = search(context, None, screen)
+    labelled = int((context.readable["split"] == "train").sum())
+    whole = [name for name, count, _ in looks if count == labelled]
+    assert {each["name"] for each in facts["probes"]} <= set(whole)
+    for member in recipe.members:
+        assert recipe.is_frozen(member)
+        assert context.feature_cache(member).exists()
+    assert recipe.training.epochs == 1  # of nothing
+
+
+def test_backbones_are_trained_where_there_is_time(make_context, screen, monkeypatch):
+    monkeypatch.setattr(Prober, "step_seconds", lambda *given: 1e-3)
+    recipe, facts = search(make_context(), None, screen)
+    tuned = [member for member in recipe.members if not recipe.is_frozen(member)]
+    assert {member.backbone for member in tuned} == {"test_resnet", "test_efficientnet"}
+    assert all(member.stages == (0, 1) for member in tuned)
+    assert recipe.training.epochs == 20
+    assert "20 epochs of" in facts["plan"]
+
+
+# ---- the first look
+
+
+def test_the_first_look_is_on_some_photos_of_every_label(make_context, screen, looks, monkeypatch):
+    monkeypatch.setattr(searching, "FEWEST_PHOTOS", 9)
+    context = make_context()
+    search(context, None, screen)
+    labelled = int((context.readable["split"] == "train").sum())
+    first = [(count, labels) for _, count, labels in looks if count < labelled]
+    assert len(first) >= 2
+    for count, labels in first:
+        assert 9 <= count <= labelled / 2
+        assert labels == set(context.facts.class_names)
+    later = [count for _, count, _ in looks[len(first) :]]
+    assert set(later) == {labelled}
+
+
+@pytest.mark.parametrize("count", [3, 5, 10, 41, 42])
+def test_some_photos_are_of_every_label(make_context, count):
+    context = make_context()
+    labelled = context.positions(context.readable["split"] == "train")
+    some = searching._some(context, labelled, count)
+    assert abs(len(some) - count) <= 1
+    assert set(some) <= set(labelled) and len(set(some)) == len(some)
+    assert list(some) == sorted(some)
+    photos = np.bincount(context.y_true(some), minlength=3)
+    assert photos.min() >= 1 and photos.max() - photos.min() <= 1
+
+
+def test_where_time_is_short_the_dear_ones_are_not_looked_at(make_context, screen, looks, monkeypatch):
+    costs = {"test_resnet": 10.0, "test_efficientnet": 1e-4}
+    monkeypatch.setattr(Prober, "forward_seconds", lambda prober, member: costs[member.backbone])
+    frozen_only(monkeypatch)
+    recipe, _ = search(make_context(), time.monotonic() + 10 * MINUTE, screen)
+    assert {name.rpartition("-")[0] for name, _, _ in looks} == {"test_efficientnet"}
+    assert {member.backbone for member in recipe.members} == {"test_efficientnet"}
+
+
+def test_no_more_than_the_best_candidates_are_looked_at(make_context, screen, looks, monkeypatch):
+    monkeypatch.setattr(searching, "MOST_CANDIDATES", 1)
+    frozen_only(monkeypatch)
+    search(make_context(), None, screen)
+    assert len({name.rpartition("-")[0] for name, _, _ in looks}) == 1
+
+
+# ---- the time
+
+
+def test_a_probe_that_would_take_too_long_is_not_begun(make_context, screen, looks, monkeypatch):
+    monkeypatch.setattr(searching, "FEWEST_PHOTOS", 9)
+    frozen_only(monkeypatch)
+    original = Prober.probe
+
+    def as_if(prober, member, *others):
+        slow = member.backbone == "test_efficientnet"
+        return replace(original(prober, member, *others), seconds=1e6 if slow else 1e-3)
+
+    monkeypatch.setattr(Prober, "probe", as_if)
+    recipe, facts = search(make_context(), time.monotonic() + 10 * MINUTE, screen)
+    whole = {name.rpartition("-")[0] for name, count, _ in looks if count == 42}
+    assert whole == {each["backbone"] for each in facts["probes"]} == {"test_resnet"}
+    assert {member.backbone for member in recipe.members} == {"test_resnet"}
+
+
+@pytest.mark.parametrize("seconds", [-100.0, 1e-3])
+def test_too_many_photos_for_the_time_are_one_line(make_context, screen, seconds):
+    with pytest.raises(FovsfeError, match=r"46 photos are too many for the time: .* give more --minutes"):
+        search(make_context(), time.monotonic() + seconds, screen)
+
+
+def test_a_given_validation_part_is_what_the_first_look_is_judged_by(make_context, screen, monkeypatch):
+    monkeypatch.setattr(searching, "FEWEST_PHOTOS", 9)
+    frozen_only(monkeypatch)
+    recipe, facts = search(make_context(split={"holdout": 0.3}), None, screen)
+    assert facts["plan"].endswith("on one hold-out")
+    assert recipe.members and all(np.isfinite(each["log_loss"]) for each in facts["probes"])
+
+
+def test_what_was_probed_before_a_kill_is_not_computed_again(make_context, screen, monkeypatch):
+    frozen_only(monkeypatch)
+    context = make_context()
+    first, _ = search(context, None, screen)
+    before = {file: file.stat().st_mtime_ns for file in context.run.cache_folder.iterdir()}
+    second, _ = search(context, None, screen)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert first.members == second.members
