@@ -137,7 +137,7 @@ def test_killed_on_one_machine_a_run_ends_the_same_on_another(fovsfe, folder, bu
     assert not system.exists(f"{url}/metrics.json")
     shutil.rmtree(tmp_path / "fovsfe-cache")
     monkeypatch.setenv("FOVSFE_CACHE", str(tmp_path / "another machine"))
-    assert fovsfe("train", photos, "--recipe", mine, "--out", url).line.endswith(f"fovsfe resume {url}")
+    assert fovsfe(*command, url).line.endswith(f"fovsfe resume {url}")
     ended = fovsfe("resume", url)
     assert ended.code == 0, ended.err
     assert f"run folder: {url}" in ended.out

@@ -1,6 +1,7 @@
 """The cores and memory that this process may use, in its machine or container, and how it saves memory."""
 
 import ctypes
+import errno
 import math
 import os
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
+_EXHAUSTED = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT}
 
 
 def cores() -> int:
@@ -28,6 +30,11 @@ def memory() -> int | None:
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(limits, default=None)
+
+
+def is_exhausted(error: OSError) -> bool:
+    """Returns whether an error says that memory, disk or open files are used up: it is no file's fault."""
+    return error.errno in _EXHAUSTED
 
 
 def process_memory(pid: int | None = None) -> int:

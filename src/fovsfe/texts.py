@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fovsfe.errors import FovsfeError
@@ -23,12 +24,23 @@ _CANDIDATES = (
 )  # fmt: skip
 BROKEN = "\ufffd"
 _DETECTED_BYTES = 2**18  # of which an encoding is told: more does not make it more certain
-_WORD = re.compile(r"(?:[^\W\d_]|[¢£€¥§©®™°¹²³·•×¡¿])+|[^\x00-\x7f]")  # "£ada" is one, and is no word
+_ENOUGH_BYTES = 2**11
+_WORD = re.compile(  # "£ada" and "K„fer" are each one, and are no words
+    r"[^\W\d_]+[„‚“«»][^\W\d_]+|(?:[^\W\d_]|[¢£€¥§©®™°¹²³·•×¡¿])+|[^\x00-\x7f]"
+)
 _SIGNS = re.compile("[№«»„“”‘’‚–—…\xa0¢£€¥§©®™°¹²³·•×¡¿]+")
 _AFTER_A_WORD = "®™°²³"
 _LIKELY = 0.9  # of the words with other letters than ASCII's, that must be words in an encoding
 _WHOLE = 4  # valid characters for each broken byte, from which a text is UTF-8 that was damaged
 _EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "FULLWIDTH", "IDEOGRAPHIC"}
+# The standard that has the characters of daily use of an encoding, and with which first bytes. Letters of
+# other scripts, misread as East Asian characters, give any of twenty thousand.
+_COMMON = {
+    "cp932": ("shift_jis", range(0x81, 0x98)),
+    "gb18030": ("gb2312", range(0xA1, 0xD8)),
+    "big5": ("big5", range(0xA1, 0xC7)),
+    "cp949": ("euc_kr", range(0xB0, 0xC9)),
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,8 @@ def decode_text(data: bytes, encoding: str = "") -> Decoded:
     if not broken:
         return Decoded(text, "utf-8")
     if sum(not letter.isascii() for letter in text) - broken >= _WHOLE * broken:
-        return Decoded(text, "utf-8", f"all of it is UTF-8, except in {broken} places")
-    return _detected(data)
+        return Decoded(text, "utf-8", f"it is UTF-8, but for broken bytes: {broken}")
+    return detect(data)
 
 
 def _decode_utf16(data: bytes) -> Decoded:
@@ -91,9 +103,19 @@ def _decode_utf16(data: bytes) -> Decoded:
         raise FovsfeError("is no text: it has bytes of zero, and is not UTF-16") from error
 
 
-def _detected(data: bytes) -> Decoded:
-    beginning = data[:_DETECTED_BYTES].rpartition(b"\n")[0] or data
-    words = {name: _words(beginning, name) for name in _CANDIDATES}
+def detect(data: bytes, candidates: Sequence[str] = _CANDIDATES) -> Decoded:
+    """Returns a text that is not Unicode, in the likeliest of the encodings that come into question.
+
+    Args:
+        data: the text, of which the first quarter of a megabyte tells the encoding.
+        candidates: names of encodings, the common before the rare.
+
+    Raises FovsfeError, without the file's name, if none fits.
+    """
+    beginning = data
+    if len(data) > _DETECTED_BYTES:  # not in the middle of a letter
+        beginning = data[:_DETECTED_BYTES].rpartition(b"\n")[0] or data
+    words = {name: _words(beginning, name) for name in candidates}
     likely = {
         name: found
         for name, found in words.items()
@@ -101,15 +123,19 @@ def _detected(data: bytes) -> Decoded:
     }
     from charset_normalizer import from_bytes  # few files need it, and it takes a while to load
 
-    # What the detector thinks of each, the best first; it leaves out those that read like a better one.
-    ranked = [match.encoding for match in from_bytes(beginning, cp_isolation=list(likely))] if likely else []
-    order = sorted(likely, key=lambda name: ranked.index(name) if name in ranked else len(ranked))
+    # What the detector thinks of each, the best first; it leaves out those that read like a better one. Of a
+    # few bytes it thinks alike in all of them.
+    enough = beginning * (1 + _ENOUGH_BYTES // max(len(beginning), 1))
+    ranked = [match.encoding for match in from_bytes(enough, cp_isolation=list(likely))] if likely else []
+    places = {name: ranked.index(name) if name in ranked else len(ranked) for name in likely}
+    order = sorted(likely, key=lambda name: (_is_rare(likely[name], name), places[name]))
     for name in order:
         try:
             text = data.decode(name)
         except UnicodeDecodeError:  # further on
             continue
-        same = next(each for each in _CANDIDATES if words[each] == words[name])
+        alike = [each for each in candidates if words[each] == words[name]]
+        same = next(each for each in alike if data.decode(each, errors="replace") == text)
         others = [each for each in likely if likely[each] != likely[name]]
         unlike = next((each for each in others if each in order), None)
         doubt = ""
@@ -129,6 +155,16 @@ def _words(data: bytes, encoding: str) -> list[str]:
     except UnicodeDecodeError:
         return []
     return list(dict.fromkeys(word for word in found if not word.isascii()))
+
+
+def _is_rare(words: list[str], encoding: str) -> bool:
+    """Returns whether half of the characters of words are not in daily use, in an East Asian encoding."""
+    if encoding not in _COMMON:
+        return False
+    standard, common = _COMMON[encoding]
+    letters = [letter for letter in "".join(words) if not letter.isascii()]
+    firsts = [letter.encode(standard, errors="replace")[0] for letter in letters]
+    return 2 * sum(first in common for first in firsts) <= len(letters)
 
 
 def _is_word(word: str) -> bool:

@@ -1,6 +1,9 @@
 """fovsfe train and fovsfe resume: what they ask the pipeline for, and how they fail."""
 
 import json
+import os
+import subprocess
+import sys
 import webbrowser
 
 import pandas as pd
@@ -21,9 +24,9 @@ def test_failures_are_one_line(fovsfe, photos, tmp_path):
     for arguments, words in [
         (["train", tmp_path / "nowhere", *plain, "--out", run], "nowhere"),
         (["train", tmp_path / "empty", *plain, "--out", run.with_name("run2")], "empty"),
-        (["train", photos, "--out", tmp_path / "full"], "is not empty"),
+        (["train", photos, "--out", tmp_path / "full", *plain], "is not empty"),
         (["train", photos, "--recipe", "quik", "--out", run], "quik"),
-        (["train", photos, "--out", photos / "Нива" / "1.png"], "1.png"),
+        (["train", photos, "--out", photos / "Нива" / "1.png", *plain], "1.png"),
         (["train", photos, "--out", photos / "Нива" / "1.png" / "run", *plain], "1.png"),
         (["resume", tmp_path / "nowhere"], "is not a run"),
         (["resume", tmp_path / "full"], "is not a run"),
@@ -69,6 +72,30 @@ def test_what_cannot_be_trained_leaves_no_run(fovsfe, photos, tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
+def test_missing_weights_are_told_before_most_libraries_are_loaded(photos, tmp_path):
+    program = (
+        "import sys\n"
+        "from fovsfe.cli import app\n"
+        "from fovsfe.errors import FovsfeError\n"
+        "try:\n"
+        "    app(sys.argv[1:], standalone_mode=False)\n"
+        "except FovsfeError as error:\n"
+        "    print(error, 'fovsfe.pipeline' in sys.modules)\n"
+    )
+    arguments = ["train", photos, "--recipe", "demo", "--out", tmp_path / "run"]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line = ended.stdout.splitlines()[-1]
+    assert line.startswith("cannot reach huggingface.co") and line.endswith(
+        "--weights none to train from scratch False"
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -98,7 +125,9 @@ def test_ctrl_c_says_how_to_resume(fovsfe, photos, tmp_path, monkeypatch, comman
 
     monkeypatch.setattr(pipeline, command, interrupt)
     run = tmp_path / "run"
-    ended = fovsfe(*(["train", photos, "--out", run] if command == "train" else ["resume", run]))
+    ended = fovsfe(
+        *(["train", photos, "--weights", "none", "--out", run] if command == "train" else ["resume", run])
+    )
     assert ended.code == 1
     assert f"fovsfe resume {run}" in ended.line
 
@@ -111,6 +140,7 @@ def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch)
         raise FovsfeError("enough")
 
     monkeypatch.setattr(pipeline, "train", train)
+    monkeypatch.setattr(weights, "require_weights", lambda backbones, source: None)
     monkeypatch.chdir(tmp_path)
     ended = fovsfe(
         "train", "photos", "--set", "training.epochs=3", "--set", "seed=4", "--weights", "w",
@@ -223,7 +253,7 @@ def test_the_metric_is_that_of_the_recipe_or_of_the_option(fovsfe, photos, tmp_p
 
     monkeypatch.setattr(pipeline, "train", train)
     for options in ([], ["--metric", "balanced"], ["--set", "ensemble.metric=f1"]):
-        fovsfe("train", photos, *options, "--out", tmp_path / "run")
+        fovsfe("train", photos, "--weights", "none", *options, "--out", tmp_path / "run")
     assert asked == ["accuracy", "balanced", "f1"]
     ended = fovsfe("train", photos, "--metric", "mean", "--out", tmp_path / "run")
     assert ended.code == 2

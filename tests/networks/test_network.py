@@ -109,6 +109,21 @@ def test_a_backbone_of_fixed_input_takes_the_size_it_is_asked_for():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("backbone", ["mobileone_s0", "repvgg_a0"])
+def test_a_convolution_that_onednn_fails_at_gets_its_channels_first(backbone):
+    network = build_network(backbone, (64, 64), "linear", 2, "none").train()
+    first = next(
+        module
+        for module in network.backbone.stem.modules()
+        if isinstance(module, torch.nn.Conv2d) and (module.kernel_size, module.stride) == ((1, 1), (2, 2))
+    )
+    strides = []
+    first.register_forward_pre_hook(lambda _, inputs: strides.append(inputs[0].stride()))
+    with torch.no_grad():
+        network(photos(2, (64, 64)))
+    assert strides == [(3 * 64 * 64, 64 * 64, 64, 1)]
+
+
 def test_half_precision_weights_of_a_folder_are_widened(trained, weights):
     made = build_network("test_resnet", SIZE, "linear", 4, str(weights))
     loaded, original = made.backbone.state_dict(), trained.state_dict()

@@ -1,6 +1,7 @@
 """photos.decode_pool: the same pixels as in this process, and no photo takes more than it may."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -17,8 +18,9 @@ import pytest
 from PIL import Image
 from tests.container.hostile import encode, hostile_photos, png_with_texts
 
+from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import FORMATS, BadPhoto, decode, decode_to_sizes, read_header
-from fovsfe.photos.decode_pool import TOO_SLOW, DecodePool, shared_pool
+from fovsfe.photos.decode_pool import TOO_SLOW, DecodePool, ForkServer, shared_pool
 from fovsfe.photos.decode_turns import MIB, OUT_OF_MEMORY, DecodeBusy, DecodeLimits
 
 LIMITS = DecodeLimits(
@@ -81,6 +83,11 @@ def test_a_photo_larger_than_small(pool: DecodePool) -> None:
     assert (pool.decode(large).pixels[0] == (9, 8, 7)).all()
 
 
+def test_a_photo_of_a_million_rows(pool: DecodePool) -> None:
+    high = encode("BMP", Image.new("1", (1, 1_200_000), 1))
+    assert (pool.decode_to_sizes(high, [((8, 8), "squash")]).pixels[0] == 255).all()
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_photo_is_a_bad_one(pool: DecodePool, name: str) -> None:
     reason = fault(pool, HOSTILE[name])
@@ -116,6 +123,30 @@ def test_a_process_that_dies_between_two_photos_is_replaced(pool: DecodePool) ->
         while not process.has_died():
             time.sleep(0.01)
     assert_works(pool)
+
+
+def test_no_room_for_the_pixels_is_no_fault_of_the_photo() -> None:
+    of_session = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(PHOTO), of_session[1]))  # also of files in memory
+    try:
+        fork_server = ForkServer()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, of_session)
+    pool = DecodePool(LIMITS, fork_server)
+    with pytest.raises(FovsfeError, match="this machine cannot decode photos now: File too large"):
+        pool.decode_to_sizes(PHOTO, [((400, 400), "pad")])
+    pool.close()
+
+
+def test_no_process_is_no_fault_of_the_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: ForkServer, descriptors: object) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    pool = DecodePool(LIMITS)
+    monkeypatch.setattr(ForkServer, "fork", refuse)
+    with pytest.raises(FovsfeError, match="cannot decode photos now: Resource temporarily unavailable"):
+        pool.decode_to_sizes(PHOTO, SIZES)
+    pool.close()
 
 
 def test_a_fork_server_that_is_killed_is_replaced() -> None:

@@ -797,3 +797,80 @@ def test_a_list_above_the_folder_that_has_the_parts(tmp_path):
     photos = find_photos(tmp_path)
     assert photos.layout == "parts" and list(labels_of(photos).values()) == ["0", "1", "0", "1"]
     assert photos.sample is not None and len(photos.table) == 8
+
+
+@pytest.mark.parametrize("name", ["cars.csv", "cars.tsv"])
+def test_a_list_without_a_header(tmp_path, name):
+    touch(tmp_path, *(f"p/{i}.jpg" for i in range(8)))
+    write(tmp_path / name, *((f"p/{i}.jpg", i % 2) for i in range(8)), separator=";")
+    assert list(labels_of(find_photos(tmp_path)).values()) == 4 * ["0", "1"]
+    write(tmp_path / name, *((f"p/{i}.jpg", i % 2 if i else "") for i in range(8)))
+    refused(tmp_path, "row 1 has no label")
+
+
+def test_a_list_whose_columns_have_unusual_names(tmp_path):
+    files = [f"{part}/{label}/{i}.jpg" for part in ("train", "valid") for label in "ab" for i in range(2)]
+    touch(tmp_path, *files)
+    rows = ((number, file, file.split("/")[1], file.split("/")[0]) for number, file in enumerate(files))
+    write(tmp_path / "birds.csv", ("class id", "filepaths", "labels", "data set"), *rows, separator="|")
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("a", "b") and list(photos.table["given_fold"]) == 4 * [""] + 4 * ["0"]
+    write(tmp_path / "birds.csv", ("number", "where"), *((number, file) for number, file in enumerate(files)))
+    assert find_photos(tmp_path).class_names == ("a", "b")
+
+
+def test_a_list_of_one_part_beside_the_folders_of_another(tmp_path):
+    touch(tmp_path, *(f"train/{label}/{i}.jpg" for label in "ab" for i in range(2)), "val/8.jpg", "val/9.jpg")
+    write(tmp_path / "val_labels.csv", ("id", "label"), (8, "a"), (9, "b"))
+    photos = find_photos(tmp_path)
+    assert dict(photos.table["label"].value_counts()) == {"a": 3, "b": 3}
+    assert "labels: from val_labels.csv (id, label) and the names of folders" in photos.reading
+    assert not photos.passed_over.counts
+
+
+def test_a_list_of_json_lines(tmp_path):
+    touch(tmp_path, *(f"train/{i}.jpg" for i in range(4)))
+    rows = [json.dumps({"file_name": f"{i}.jpg", "label": "ab"[i % 2]}) for i in range(4)]
+    (tmp_path / "train" / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+    assert list(labels_of(find_photos(tmp_path)).values()) == ["a", "b", "a", "b"]
+
+
+def test_a_refusal_names_the_list_that_could_not_be_read(tmp_path):
+    touch(tmp_path, *(f"p/{i}.jpg" for i in range(4)))
+    (tmp_path / "cars.csv").write_bytes(b"path,label\np/0.jpg,\xbc\xbb\xdd\n")
+    refused(tmp_path, "at least two are needed", "tables that cannot be read (1: cars.csv: is in an encoding")
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("cars_train", "cars_test"), ("ASL alphabet Train", "ASL alphabet Validation")]
+)
+def test_parts_that_say_what_is_in_them(tmp_path, train, test):
+    touch(tmp_path, *(f"{part}/{part}/{name}" for part in (train, test) for name in CLASSES))
+    photos = find_photos(tmp_path)
+    assert photos.layout == "parts" and photos.class_names == ("a", "b")
+    counts = photos.table["split"].value_counts()
+    assert counts["train"] == (4 if "test" in test else 8)
+
+
+def test_labels_that_are_called_like_parts(tmp_path):
+    touch(
+        tmp_path,
+        *(f"{label}/{i}.jpg" for label in ("steam train", "test tube", "old train") for i in range(2)),
+    )
+    assert find_photos(tmp_path).class_names == ("old train", "steam train", "test tube")
+
+
+def test_tables_in_zips_of_their_own(tmp_path):
+    for name, entries in {
+        "train.zip": {f"train/{i}.jpg": "x" for i in range(4)},
+        "test.zip": {"test/8.jpg": "x", "test/9.jpg": "x"},
+        "labels.csv.zip": {"labels.csv": "id,breed\n0,a\n1,b\n2,a\n3,b\n"},
+        "sample_submission.csv.zip": {"sample_submission.csv": "id,a,b\n9,0.5,0.5\n8,0.5,0.5\n"},
+    }.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for entry, content in entries.items():
+                archive.writestr(entry, content)
+    photos = find_photos(tmp_path)
+    assert list(labels_of(photos).values()) == ["a", "b", "a", "b"]
+    assert photos.sample is not None and list(photos.table["id"])[4:] == ["8", "9"]
+    assert not photos.passed_over.counts

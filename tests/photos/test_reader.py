@@ -1,5 +1,6 @@
 """photos.reader: the same bytes of a file, a zip or a tar, here or at a URL, and a cache with a limit."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -168,6 +169,26 @@ def test_an_entry_of_absurd_size_is_refused(tmp_path, monkeypatch, name):
     assert read_bytes(tmp_path, f"{name}/1.jpg") == b"x" * 10
     with pytest.raises(OSError, match="larger than the limit"):
         read_bytes(tmp_path, f"{name}/2.jpg")
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "a.zip/1.jpg"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO])
+def test_what_the_machine_lacks_is_no_fault_of_a_photo(tmp_path, monkeypatch, name, number):
+    (tmp_path / "1.jpg").touch()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("1.jpg", b"x")
+
+    def fail(file):
+        raise OSError(number, os.strerror(number))
+
+    for module in ("reader", "archives"):
+        monkeypatch.setattr(f"fovsfe.photos.{module}.open_regular", fail)
+    with pytest.raises(OSError if number == errno.EIO else FovsfeError) as raised:
+        read_bytes(tmp_path, name)
+    words = (
+        "Input/output error" if number == errno.EIO else f"{name}: cannot be read now: {os.strerror(number)}"
+    )
+    assert words in str(raised.value)
 
 
 def test_names_that_no_file_system_accepts(tmp_path):

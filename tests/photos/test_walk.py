@@ -1,6 +1,5 @@
 """photos.walk: what counts as a photo, here and in archives; everything else is counted with its reason."""
 
-import io
 import os
 import socket
 import tarfile
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.photos.images import encoded
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos import passed_over as reasons
@@ -19,14 +19,8 @@ from fovsfe.photos.reader import read_bytes
 from fovsfe.photos.walk import walk_photos
 from fovsfe.storage.locations import as_path
 
-
-def encoded(kind="JPEG"):
-    out = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(out, kind)
-    return out.getvalue()
-
-
-JPEG = encoded()
+TINY = Image.new("RGB", (8, 8))
+JPEG = encoded(TINY, "JPEG")
 
 
 def write(root, *names, data=JPEG):
@@ -68,10 +62,10 @@ NAMES = [
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
 def test_photos_are_told_by_their_content(tmp_path, kind):
-    write(tmp_path, *NAMES, data=encoded(kind))
+    write(tmp_path, *NAMES, data=encoded(TINY, kind))
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         for name in NAMES:
-            archive.writestr(name, encoded(kind))
+            archive.writestr(name, encoded(TINY, kind))
     with tarfile.open(tmp_path / "t.tar", "w") as archive:
         for name in NAMES:
             archive.add(tmp_path / name, name)
@@ -196,7 +190,7 @@ def test_few_names_are_kept_however_many_there_are():
     passed_over.add_all(others, "a")
     assert passed_over.counts == {reasons.HIDDEN: 1000}
     assert list(passed_over.described()) == [
-        (reasons.HIDDEN, f"1000 {reasons.HIDDEN} (a/.0, a/.1, a/.2, a/.3, a/.4, ...)")
+        (reasons.HIDDEN, f"{reasons.HIDDEN} (1000: a/.0, a/.1, a/.2, a/.3, a/.4, ...)")
     ]
     assert not passed_over.has_errors
     passed_over.add(reasons.LEADS_OUT, "../1.jpg")

@@ -90,9 +90,13 @@ def train(
     with interruptible(f"continue with: fovsfe resume {location}"), first_process() as process_group:
         to_change = parse_changes(changes or ())
         settings = load_recipe(recipe, to_change | ({"ensemble.metric": metric} if metric else {}))
-        from fovsfe import pipeline  # loads torch: a wrong recipe is refused before
-
         arguments = run_arguments(photos, weights, minutes, follow_links, layout, group_by, encoding)
+        from fovsfe.networks.weights import require_weights  # loads torch: a wrong recipe is refused before
+
+        # The pipeline asks again, but takes as long again to load.
+        require_weights([member.backbone for member in settings.members], arguments.weights)
+        from fovsfe import pipeline
+
         run = pipeline.train(settings, arguments, location, screen, cluster, process_group)
     print_outcome(run, location, as_json)
     if open_report:

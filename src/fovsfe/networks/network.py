@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from fovsfe.errors import FovsfeError
 
+ONEDNN_BLOCK = 16
+"""channels that oneDNN takes together, at most"""
+
 
 class Network(nn.Module):
     """A backbone with a head, for photos as `photos.decode` returns them.
@@ -64,6 +67,7 @@ def build_network(backbone: str, size: tuple[int, int], head: str, num_classes: 
     """
     require_backbone(backbone)
     model = _create(backbone, size, pretrained=weights == "hub")
+    _spare_onednn(model)
     mean, std = list(model.pretrained_cfg["mean"]), list(model.pretrained_cfg["std"])
     if weights not in ("hub", "none"):
         mean, std = _load_weights(model, backbone, Path(weights))
@@ -93,6 +97,27 @@ def _create(backbone: str, size: tuple[int, int], pretrained: bool) -> Any:
         raise FovsfeError(
             f"cannot create backbone {backbone} at {size[0]}x{size[1]}{source}: {reason}"
         ) from error
+
+
+def _spare_onednn(model: nn.Module) -> None:
+    """Keeps a backbone from what oneDNN, torch's library for CPUs, does wrong.
+
+    The gradients of a 1x1 convolution with a stride, of few channels that come last in memory, write past
+    their buffer: the process crashes, or they are wrong (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    FastViT, MobileOne and RepVGG begin with such a convolution.
+    """
+    for module in model.modules():
+        if (
+            isinstance(module, nn.Conv2d)
+            and module.kernel_size == (1, 1)
+            and max(module.stride) > 1
+            and module.in_channels // module.groups < ONEDNN_BLOCK
+        ):
+            module.register_forward_pre_hook(_channels_first)
+
+
+def _channels_first(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0].contiguous(),)
 
 
 def _load_weights(model: nn.Module, backbone: str, folder: Path) -> tuple[list[float], list[float]]:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 import struct
 import tarfile
-import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from fovsfe import machine
 from fovsfe.errors import FovsfeError
 from fovsfe.files import open_regular
 from fovsfe.photos.passed_over import GUESSED_NAMES, LEADS_OUT, LINKS, REPEATED, PassedOver
+from fovsfe.texts import detect
 
 MAX_ENTRIES = 1_000_000
 DIRECTORY_BYTES = 64 * 2**20
@@ -31,9 +31,9 @@ CHUNK = 2**18
 
 _UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
 _UNICODE_PATH = 0x7075  # the extra field in which Info-ZIP keeps a name in UTF-8
-_CYRILLIC = re.compile("[А-Яа-яЁё]+|[№«»–—]")
-_NOT_ASCII = re.compile(r"[^\W\d_]+|[^\x00-\x7f]")  # words, and whatever else is beyond ASCII
-_LIKELY = 0.9  # of the words of an archive, that must fit an encoding
+_CODE_PAGES = (
+    "cp866", "cp437", "cp850", "cp1251", "cp852", "cp932", "gb18030", "big5", "cp949",
+)  # fmt: skip
 
 
 class BadArchive(FovsfeError):
@@ -63,7 +63,8 @@ class Archive(Protocol):
 def open_archive(file: Path) -> Archive:
     """Opens a zip, or a tar that is not compressed.
 
-    Raises BadArchive if it cannot be read or has too many entries, and FileNotFoundError if there is none.
+    Raises BadArchive if it cannot be read or has too many entries, FileNotFoundError if there is none, and
+    OSError if this machine's memory or open files are used up.
     """
     try:
         archive: Archive = _Zip(file) if file.suffix.lower() == ".zip" else _Tar(file)
@@ -72,6 +73,8 @@ def open_archive(file: Path) -> Archive:
     except BadArchive as error:
         raise BadArchive(f"{file}: {error}") from error
     except Exception as error:  # with hostile bytes, both libraries raise every kind of exception
+        if isinstance(error, OSError) and machine.is_exhausted(error):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadArchive(f"{file}: cannot be read as an archive ({reason}); download it again") from error
     return archive
@@ -228,37 +231,14 @@ def _codec_of_names(names: Sequence[bytes]) -> tuple[str, bool]:
     Programs of Windows write names in the code page of its console, cp866 in Russia and cp437 or its like in
     the West, and do not say so; those of macOS write UTF-8 and do not say so.
     """
+    joined = b"\n".join(names)
     try:
-        for name in names:
-            name.decode()
+        joined.decode()
         return "utf-8", True
     except UnicodeDecodeError:
         pass
-    likely = [
-        codec
-        for codec, fits in (("cp866", _is_russian), ("cp1251", _is_russian), ("cp437", _is_western))
-        if _share_of_words(names, codec, fits) >= _LIKELY
-    ]
-    return (likely or ["cp437"])[0], len(likely) == 1
-
-
-def _share_of_words(names: Sequence[bytes], codec: str, fits: Callable[[str], bool]) -> float:
-    """Returns which part of the words with other characters than ASCII's a test accepts."""
     try:
-        texts = [name.decode(codec) for name in names]
-    except UnicodeDecodeError:
-        return 0.0
-    words = [word for text in texts for word in _NOT_ASCII.findall(text) if not word.isascii()]
-    return sum(map(fits, words)) / max(len(words), 1)
-
-
-def _is_russian(word: str) -> bool:
-    return _CYRILLIC.fullmatch(word) is not None
-
-
-def _is_western(word: str) -> bool:
-    """Returns whether a word has Latin letters only, and not more with accents than without."""
-    accented = sum(not letter.isascii() for letter in word)
-    return (len(word) == 1 or 2 * accented <= len(word)) and all(
-        unicodedata.name(letter, "").startswith("LATIN") for letter in word
-    )
+        decoded = detect(joined, _CODE_PAGES)
+    except FovsfeError:
+        return "cp437", False  # in which nothing is lost
+    return decoded.encoding, not decoded.doubt

@@ -5,6 +5,7 @@ from fovsfe.photos.decode import ImageHeader
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # a file with another one may be AVIF
 _HEIC_MEMORY = 10 * 1024 * 1024  # bytes that its decoder takes for any photo
+_ROW_MEMORY = 24  # bytes for each row of a photo, however short: Pillow points to it in every step
 _JPEG_START, _SCAN_START = b"\xff\xd8", b"\xff\xda"
 _CPU_SECONDS_PER_SCANNED_PIXEL = 1.5e-9  # of each scan of a JPEG
 
@@ -20,6 +21,10 @@ def memory_needed(data: bytes, header: ImageHeader, side: int) -> int:
     scale that this needs, but for one in several scans libjpeg keeps the coefficients of every pixel
     meanwhile, of 2 bytes each.
     """
+    return _ROW_MEMORY * header.height + _pixel_memory(data, header, side)
+
+
+def _pixel_memory(data: bytes, header: ImageHeader, side: int) -> int:
     pixels, notes = header.width * header.height, set(header.notes) - {"first of several frames"}
     if data.startswith(_JPEG_START):
         frame = read_jpeg_frame(data)

@@ -28,6 +28,7 @@ import numpy as np
 
 from fovsfe import machine
 from fovsfe.arrays import Pixels
+from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import (
     MAX_PIXELS,
     BadPhoto,
@@ -127,6 +128,7 @@ class DecodePool:
         Raises:
             BadPhoto: the photo cannot be read, or takes too much memory or time.
             DecodeBusy: it has waited too long.
+            FovsfeError: this machine can start no process, or has no room for the pixels.
         """
         return self._run(DecodeJob(input_sizes, None, max_pixels), data, turn)
 
@@ -149,11 +151,15 @@ class DecodePool:
             header = read_header(data, job.max_pixels)
             return DecodedPhoto(header, job.run(data))
         with nullcontext(turn) if turn else self._turns.take() as turn:
-            answer = self._ask(self._fork_server, turn, job, data)
-            if isinstance(answer, int):
-                # Beside what it needs for its pixels, the new process has to read its header.
-                self._turns.enlarge(turn, answer + SMALL)
+            try:
                 answer = self._ask(self._fork_server, turn, job, data)
+                if isinstance(answer, int):
+                    # Beside what it needs for its pixels, the new process has to read its header.
+                    self._turns.enlarge(turn, answer + SMALL)
+                    answer = self._ask(self._fork_server, turn, job, data)
+            except OSError as error:  # no photo is read here: it is not the photo's fault
+                reason = error.strerror or str(error)
+                raise FovsfeError(f"this machine cannot decode photos now: {reason}") from error
             assert isinstance(answer, DecodedPhoto)  # it has what it has asked for
             return answer
 
@@ -164,6 +170,8 @@ class DecodePool:
         try:
             process.send(job, data, turn.memory, self._limits.cpu_seconds_factor)
             answer = self._wait(process, turn)
+            if "errno" in answer:
+                raise OSError(answer["errno"], os.strerror(answer["errno"]))
             process.is_ready = True
             if "needed" in answer:
                 return int(answer["needed"])

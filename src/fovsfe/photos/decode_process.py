@@ -98,13 +98,15 @@ def _serve_photos(connection: Connection, file: int) -> None:
             answer = {"fault": str(error)}
         except MemoryError:
             answer = {"fault": OUT_OF_MEMORY}
+        except OSError as error:  # there is no room for its pixels
+            answer = {"errno": error.errno}
         _limit_memory(None)
         signal.setitimer(signal.ITIMER_PROF, 0)
         _send(connection, answer)
 
 
 def _decode(message: dict[str, Any], photo: bytes, file: int) -> dict[str, Any]:
-    """Decodes a photo and returns the answer. Raises BadPhoto and MemoryError."""
+    """Decodes a photo and returns the answer. Raises BadPhoto, MemoryError, and OSError of the machine."""
     input_sizes = [((height, width), resize_mode) for (height, width), resize_mode in message["input_sizes"]]
     at_least = message["at_least"] and tuple(message["at_least"])
     job = DecodeJob(input_sizes, at_least, message["max_pixels"])

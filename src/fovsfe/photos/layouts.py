@@ -92,7 +92,13 @@ def find_photos(
         raise FovsfeError(
             f"{root} is not a folder; give the folder of the photos, a zip or tar, or a CSV of them"
         )
-    return _ListingBuilder(folder, layout, follow_links).listing(pattern)
+    try:
+        return _ListingBuilder(folder, layout, follow_links).listing(pattern)
+    except UsageError:
+        raise
+    except FovsfeError as error:
+        lost = dict(folder.passed_over.described()).get(reasons.UNREADABLE_TABLES)
+        raise FovsfeError(f"{error}; {lost}" if lost else str(error)) from error
 
 
 @dataclass
@@ -137,7 +143,11 @@ class _Folder:
     def _archives_to_skip(self) -> dict[str, str]:
         entries = _entries(self.root)
         folders = {entry.name for entry in entries if entry.kind == "folder"}
-        archives = [e.name for e in entries if e.kind == "file" and is_archive_name(e.name)]
+        archives = [
+            entry.name
+            for entry in entries
+            if entry.kind == "file" and is_archive_name(entry.name) and not _is_packed_table(entry.name)
+        ]
         stems = {name: stem_of(name) for name in archives}
         if any(part_of(name) == "train" for name in (*folders, *stems.values())):
             parts = {stem for stem in stems.values() if part_of(stem)} - folders
@@ -174,7 +184,8 @@ class _ListingBuilder:
         may_have_parts = folder.given_list is None and layout != "folders"
         self._photos = place(folder.photos, self._prefix, may_have_parts)
         self._sample_file = ""
-        self._use_folders = True
+        self._labelled_tops = {photo.top for photo in self._photos}
+        """the parts in which folders are labels"""
 
     def listing(self, group_by: re.Pattern[str] | None) -> PhotoListing:
         """Returns the listing. Raises FovsfeError if no layout fits."""
@@ -278,7 +289,7 @@ class _ListingBuilder:
 
     def _tables_in(self, folder: str) -> list[str]:
         """Returns the tables directly in a folder, those with telling names first, at most MAX_TABLES."""
-        inside = [path for path in self._folder.tables if path.rpartition("/")[0] == folder.rstrip("/")]
+        inside = [path for path in self._folder.tables if _folder_of_table(path) == folder.rstrip("/")]
 
         def is_unnamed(path: str) -> bool:
             name = PurePosixPath(path).name
@@ -355,16 +366,19 @@ class _ListingBuilder:
     def _labelled(self) -> tuple[list[FoundPhoto], list[Placed]]:
         """Returns the labelled photos, and those without a label that are no test photos."""
         listed = [photo for photo in self._photos if photo.row and photo.row.label and photo.part != "test"]
-        if self._layout is not None or self._folder.given_list is not None:
-            self._use_folders = self._layout in ("folders", "parts")
+        is_given = self._layout is not None or self._folder.given_list is not None
+        if is_given:
+            use_folders = self._layout in ("folders", "parts")
         else:
-            self._use_folders = not listed or folders_are_labels(self._root, listed, self._names)
+            use_folders = not listed or folders_are_labels(self._root, listed, self._names)
+        if not use_folders:  # a list of one part says nothing of the folders of another
+            self._labelled_tops -= {photo.top for photo in self._photos if is_given or photo.row}
         photos, unlabelled = [], []
         for photo in self._photos:
             if photo.part == "test":
                 continue
             row, part = photo.row or NO_ROW, photo.part or "train"
-            if label := row.label or (photo.folder if self._use_folders else ""):
+            if label := row.label or (photo.folder if photo.top in self._labelled_tops else ""):
                 found = FoundPhoto(photo.path, part, photo.name, label, row.fold, row.group, photo.top)
                 photos.append(found)
             else:
@@ -507,8 +521,10 @@ class _ListingBuilder:
         parts = ", ".join(f"{folder}/ is {part}" for folder, part in tops)
         yield f"layout: {layout}{where}" + (f" ({parts})" if parts else "")
         listed = [f"{each.path} ({each.columns.described()})" for each in lists if each.columns.label]
-        has_folders = any(p.folder and not p.row and p.part != "test" for p in self._photos)
-        sources = [*listed, *(["the names of folders"] if self._use_folders and has_folders else [])]
+        has_folders = any(
+            p.folder and not p.row and p.part != "test" and p.top in self._labelled_tops for p in self._photos
+        )
+        sources = [*listed, *(["the names of folders"] if has_folders else [])]
         yield f"labels: from {' and '.join(sources)}"
         labelled = table[table["split"] == "train"]
         if (validating := int((labelled["given_fold"] != "").sum())) and validating < len(labelled):
@@ -555,6 +571,18 @@ def _compiled(group_by: str | None) -> re.Pattern[str] | None:
     if not pattern.groups:
         raise UsageError(f"--group-by {group_by}: has no group; put what photos share into parentheses")
     return pattern
+
+
+def _is_packed_table(name: str) -> bool:
+    """Returns whether a name is that of an archive of one table, such as "train.csv.zip"."""
+    return is_archive_name(name) and is_table_name(stem_of(name))
+
+
+def _folder_of_table(path: str) -> str:
+    """Returns the folder that a table is in; the archive of one table is none."""
+    folder = path.rpartition("/")[0]
+    above, _, last = folder.rpartition("/")
+    return above if _is_packed_table(last) else folder
 
 
 def _entries(folder: AnyPath) -> list[Entry]:

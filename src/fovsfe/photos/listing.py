@@ -102,7 +102,7 @@ def listing_table(
     if len(class_names) == 1:
         raise FovsfeError(
             f'{root}: only one label, "{class_names[0]}", with {counts[class_names[0]]} photos; '
-            "at least two are needed, each a folder directly under the one that you give"
+            "at least two are needed, each a folder directly under the one that you give, or named by a list"
         )
     untrained = [label for label in class_names if label not in trained]
     if untrained:

@@ -1,4 +1,4 @@
-"""Lists of photos, as people and programs write them: CSV in any encoding, and Label Studio's JSON."""
+"""Lists of photos, as people and programs write them: CSV of any encoding, Label Studio's JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from fovsfe.errors import FovsfeError
-from fovsfe.photos.names import Part, PhotoNames, case_folded, first_few, nfc, part_of
+from fovsfe.photos.decode import SUFFIXES
+from fovsfe.photos.names import Part, PhotoNames, case_folded, first_few, nfc, part_of, plain_path
 from fovsfe.photos.passed_over import ENCODING, GUESSED_ENCODING, POSSIBLE_GROUPS, PassedOver
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
@@ -22,16 +23,16 @@ from fovsfe.texts import BROKEN, decode_text
 
 # Names of columns without capitals, blanks and the like, the likelier before the others.
 _PATHS = (
-    "path", "filepath", "imagepath", "imgpath", "file", "filename", "image", "imagename", "imagefile",
-    "photo", "img", "imgname", "picture", "imageid", "imgid", "photoid", "fileid", "idcode", "isicid", "id",
-    "name", "fname",
+    "path", "filepath", "imagepath", "imgpath", "paths", "filepaths", "file", "filename", "filenames",
+    "image", "imagename", "imagefile", "photo", "img", "imgname", "picture", "imageid", "imgid", "photoid",
+    "fileid", "idcode", "isicid", "id", "name", "fname",
 )  # fmt: skip
 _LABELS = (
     "label", "class", "category", "labelname", "classname", "categoryname", "choice", "breed", "species",
     "target", "tag", "diagnosis", "dx", "type", "make", "model", "brand", "variety", "labels", "classes",
     "classlabel", "labelid", "classid", "categoryid", "level", "y", "name",
 )  # fmt: skip
-_SPLITS = ("split", "partition", "subset", "part", "set", "usage", "fold")
+_SPLITS = ("split", "partition", "subset", "part", "set", "dataset", "datasplit", "usage", "fold")
 _FLAGS = {  # column -> what it says of a photo if it is true, and if it is false
     "isvalid": ("val", "train"), "isval": ("val", "train"), "isvalidation": ("val", "train"),
     "istest": ("test", "train"), "istrain": ("train", "val"), "istraining": ("train", "val"),
@@ -90,7 +91,8 @@ def read_table(root: AnyPath, path: str, encoding: str, passed_over: PassedOver)
 
     Args:
         root: a folder or URL.
-        path: of a CSV, with commas, semicolons or tabs, or of Label Studio's JSON; it may lead into a zip.
+        path: of a CSV, with commas, semicolons, tabs or bars, also without a header; of Label Studio's JSON;
+            or of JSON lines. It may lead into a zip.
         encoding: the file's, "" to detect it.
         passed_over: is told of an encoding that is a guess.
 
@@ -110,7 +112,9 @@ def read_table(root: AnyPath, path: str, encoding: str, passed_over: PassedOver)
     elif decoded.encoding not in ("utf-8", "utf-8-sig") and not encoding:
         passed_over.add(ENCODING, f"{path}: {decoded.encoding}")
     try:
-        table = _from_json(decoded.text) if path.lower().endswith(".json") else _from_csv(decoded.text)
+        suffix = PurePosixPath(path).suffix.lower()
+        is_json = suffix in (".json", ".jsonl")
+        table = _from_json(decoded.text, suffix == ".jsonl") if is_json else _from_csv(decoded.text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise FovsfeError(f"{file}: cannot be read as a table ({reason}); repair it") from error
@@ -175,22 +179,23 @@ def read_rows(file: str, table: pd.DataFrame, columns: Columns, passed_over: Pas
     folds = _folds(columns.split, cells)
     groups = list(cells[columns.group]) if columns.group else [""] * len(cells)
     several = _one_hot_labels(table[list(columns.label)]) if len(columns.label) > 1 else None
-    may_lack_labels = several is not None or file.lower().endswith(".json")  # of photos not labelled yet
+    # Of photos that are not labelled yet.
+    may_lack_labels = several is not None or file.lower().endswith((".json", ".jsonl"))
     single = list(cells[columns.label[0]]) if len(columns.label) == 1 else [""] * len(cells)
     rows = []
     for at, (name, part) in enumerate(zip(names, parts, strict=True)):
-        label = (several or single)[at]
+        label, line = (several or single)[at], _line(table, at)
         if not name and not label:
             continue  # as spreadsheets leave at the end
         is_without_label = not label and bool(columns.label) and part != "test"
         if not name or (is_without_label and not may_lack_labels):
-            raise FovsfeError(f"{file}: row {at + 2} has no {'label' if name else 'path'}; fill it in")
+            raise FovsfeError(f"{file}: row {line} has no {'label' if name else 'path'}; fill it in")
         if BROKEN in f"{name}{label}{groups[at]}":
             raise FovsfeError(
-                f"{file}: row {at + 2}: {name} {label} has bytes that are no letters of its encoding; "
+                f"{file}: row {line}: {name} {label} has bytes that are no letters of its encoding; "
                 "correct it, or give --encoding"
             )
-        rows.append(Row(at + 2, name, label, part, folds[at], groups[at]))
+        rows.append(Row(line, name, label, part, folds[at], groups[at]))
     _hint_at_groups(table, columns, passed_over)
     return rows
 
@@ -259,23 +264,40 @@ def _from_csv(text: str) -> pd.DataFrame:
         separator, text = found[1], text[found.end() :]
     else:
         header = re.sub('"[^"]*"', "", re.split(r"\r|\n", text.lstrip("\r\n"), maxsplit=1)[0])
-        separator = max(",;\t", key=header.count)
-    return pd.read_csv(
-        io.StringIO(text),
-        sep=separator,
-        dtype=object,
-        na_filter=False,
-        index_col=False,
-        skipinitialspace=True,
-    )
+        separator = max(",;\t|", key=header.count)
+
+    def read(header: int | None) -> pd.DataFrame:
+        return pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            header=header,
+            dtype=object,
+            na_filter=False,
+            index_col=False,
+            skipinitialspace=True,
+        )
+
+    table = read(header=0)
+    if any(PurePosixPath(plain_path(str(name))).suffix.lower() in SUFFIXES for name in table.columns):
+        table = read(header=None)  # the first row names a photo
+        table.columns = pd.Index([f"column {at + 1}" for at in range(len(table.columns))])
+        table.index -= 1
+    return table
 
 
-def _from_json(text: str) -> pd.DataFrame:
+def _line(table: pd.DataFrame, at: int) -> int:
+    """Returns where a row of a table is in its file, as a spreadsheet counts rows, with the header as 1."""
+    return int(table.index[at]) + 2
+
+
+def _from_json(text: str, are_lines: bool) -> pd.DataFrame:
     """Returns Label Studio's JSON or JSON-MIN as a table of image and choice, other objects by their keys.
 
-    The table of JSON that is no list of objects is empty. Raises ValueError if it is no JSON.
+    JSON lines are as a list of their objects. The table of JSON that is no list of objects is empty. Raises
+    ValueError if it is no JSON.
     """
-    tasks = json.loads(text)
+    lines = filter(None, map(str.strip, text.split("\n")))
+    tasks = list(map(json.loads, lines)) if are_lines else json.loads(text)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         return pd.DataFrame()
     if not any(key in task for task in tasks for key in ("annotations", "choice")):
@@ -309,8 +331,8 @@ def _choices(annotation: dict[str, Any]) -> Iterable[str]:
 
 def _names_photos(column: pd.Series[Any], names: PhotoNames, most: bool = False) -> bool:
     written = [cell.strip() for cell in column[:_SAMPLE] if cell.strip()]
-    found = sum(bool(paths) for paths in names.find_all(written).values())
-    return found > len(set(written)) / 2 if most else found > 0
+    found = [len(paths) for paths in names.find_all(written).values()]
+    return found.count(1) > len(found) / 2 if most else any(found)
 
 
 def _is_split(name: str, column: pd.Series[Any]) -> bool:
@@ -339,7 +361,7 @@ def _parts(file: str, column: str | None, cells: pd.DataFrame) -> list[Part | No
     for at, (value, part) in enumerate(zip(values, parts, strict=True)):
         if part is None:
             raise FovsfeError(
-                f'{file}: row {at + 2}: "{value}" in the column {column} is no part; '
+                f'{file}: row {_line(cells, at)}: "{value}" in the column {column} is no part; '
                 "write train, val or test there, or rename the column"
             )
     return parts

@@ -31,10 +31,27 @@ _UPLOAD_MARK = re.compile("[0-9a-f]{8}-(?=.)")  # which Label Studio puts before
 
 def part_of(name: str) -> Part | None:
     """Returns the part of a data set that a name says, such as "Training", "valid" or "train_images"."""
+    part, subject = _part_and_subject(name)
+    return None if subject else part
+
+
+def parts_of_subject(names: Iterable[str]) -> dict[str, Part]:
+    """Returns the parts that names say of one thing, such as "cars_train" and "cars_test": name -> part."""
+    of_subjects: dict[tuple[str, ...], dict[str, Part]] = {}
+    for name in names:
+        part, subject = _part_and_subject(name)
+        if part is not None:
+            of_subjects.setdefault(subject, {})[name] = part
+    divided = [parts for parts in of_subjects.values() if {"train"} < set(parts.values())]
+    return divided[0] if len(divided) == 1 else {}
+
+
+def _part_and_subject(name: str) -> tuple[Part | None, tuple[str, ...]]:
+    """Returns the part that a name says, None if not a single one, and the words that say what is in it."""
     words = [word.lower() for word in _TOKEN.findall(name) if not word.isdigit()]
     parts = {_PART_OF_WORD[word] for word in words if word in _PART_OF_WORD}
-    others = [word for word in words if word not in _PART_OF_WORD]
-    return parts.pop() if len(parts) == 1 and all(word in _BESIDE_PART for word in others) else None
+    subject = tuple(word for word in words if word not in _PART_OF_WORD and word not in _BESIDE_PART)
+    return (parts.pop() if len(parts) == 1 else None), subject
 
 
 def is_storage(name: str) -> bool:

@@ -17,7 +17,7 @@ SPECIAL = "devices, pipes or sockets"
 LINKS = "links, devices or sparse files in archives"
 REPEATED = "entries of archives with the name of a later entry, which counts"
 GUESSED_NAMES = "names in zips whose letters are a guess: the zip does not say in which encoding they are"
-LEADS_OUT = "lead out of their folder, and are refused: --follow-links reads those of a list"
+LEADS_OUT = "names that lead out of their folder, and are refused: --follow-links reads those of a list"
 UNREADABLE = "folders that cannot be read: check their permissions"
 EMPTY = "no photo in"
 UNUSED_TABLES = "tables that are no lists of these photos, or beside the list that is used"
@@ -68,11 +68,11 @@ class PassedOver:
             self.counts[reason] += others.counts[reason] - len(names)
 
     def described(self) -> Iterator[tuple[str, str]]:
-        """Yields each reason with a line that has it, the number of names and some of them."""
+        """Yields each reason with a line that has it and then the number of names, and some of them."""
         for reason, count in self.counts.items():
             names = self.examples[reason]
             more = ", ..." if count > len(names) else ""
-            yield reason, f"{count} {reason} ({', '.join(names)}{more})"
+            yield reason, f"{reason} ({count}: {', '.join(names)}{more})"
 
     @property
     def has_errors(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fovsfe.photos.lists import Row
-from fovsfe.photos.names import Part, is_storage, nfc, part_of
+from fovsfe.photos.names import Part, is_storage, nfc, part_of, parts_of_subject
 from fovsfe.photos.reader import ARCHIVES
 
 
@@ -60,7 +60,11 @@ def place(paths: Iterable[str], prefix: str, may_have_parts: bool) -> list[Place
 
 def parts_among(folders: Iterable[str]) -> dict[str, Part]:
     """Returns those of the folders and archives that are parts by their names: name -> part."""
-    parts = {folder: part for folder in sorted(set(folders)) if (part := part_of(stem_of(folder)))}
+    names = sorted(set(folders))
+    parts = {folder: part for folder in names if (part := part_of(stem_of(folder)))}
+    if not parts:
+        of_stem = parts_of_subject(map(stem_of, names))
+        parts = {name: of_stem[stem_of(name)] for name in names if stem_of(name) in of_stem}
     # An archive beside the folder of the same name is what that was unpacked from.
     return {name: part for name, part in parts.items() if stem_of(name) == name or stem_of(name) not in parts}
 

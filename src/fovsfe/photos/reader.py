@@ -17,6 +17,7 @@ from threading import Lock
 from filelock import FileLock
 from upath import UPath
 
+from fovsfe import machine
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.files import GONE, atomic_path, file_stamp, open_regular
 from fovsfe.photos import archives
@@ -42,7 +43,8 @@ def read_bytes(root: AnyPath, path: str) -> bytes:
     Raises:
         OSError: there is no such photo, it cannot be read, it has over MAX_BYTES, or `path` leads out of
             `root`.
-        FovsfeError: a URL cannot be reached or refuses access.
+        FovsfeError: a URL cannot be reached or refuses access; or memory, disk or open files of this machine
+            are used up.
     """
     if not path:
         raise FileNotFoundError("the sample names a photo that is not there")
@@ -187,17 +189,21 @@ def local_copy(location: AnyPath) -> Path:
 
 def _read(path: str, at: Callable[[str], AnyPath]) -> bytes:
     """Reads a photo; `at` returns where the beginning of `path` is that may be an archive's."""
-    for found in _ARCHIVE_IN_PATH.finditer(path):
-        archive, entry = path[: found.end()], path[found.end() + 1 :]
-        if _is_file(at(archive)):
-            return _read_entry(at(archive), entry)
-    if is_archive_name(path) and _is_file(at(path)):
-        try:
+    try:
+        for found in _ARCHIVE_IN_PATH.finditer(path):
+            archive, entry = path[: found.end()], path[found.end() + 1 :]
+            if _is_file(at(archive)):
+                return _read_entry(at(archive), entry)
+        if is_archive_name(path) and _is_file(at(path)):
             open_archive(at(path))
-        except BadArchive as error:
-            raise OSError(_reason(error, at(path))) from error
-        raise OSError("an archive without photos")
-    return read_file(at(path), MAX_BYTES)
+            raise OSError("an archive without photos")
+        return read_file(at(path), MAX_BYTES)
+    except BadArchive as error:
+        raise OSError(_reason(error, at(path))) from error
+    except OSError as error:
+        if machine.is_exhausted(error):
+            raise FovsfeError(f"{path}: cannot be read now: {error.strerror} on this machine") from error
+        raise
 
 
 def _read_entry(location: AnyPath, entry: str) -> bytes:

@@ -25,13 +25,13 @@ _SYSTEM = {
 # Files that nobody takes for photos: they are not opened, which would cost a request each in a bucket. Raw
 # files of cameras begin like a TIFF, but hold one that is tiny.
 _OTHER_SUFFIXES = {
-    ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".md", ".rst", ".html",
+    ".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".toml", ".md", ".rst", ".html",
     ".htm", ".css", ".js", ".py", ".ipynb", ".log", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".npy",
     ".npz", ".pt", ".pth", ".pkl", ".h5", ".onnx", ".safetensors", ".parquet", ".mat", ".mp4", ".mov",
     ".avi", ".mkv", ".webm", ".mp3", ".wav", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw",
     ".orf", ".rw2", ".raf", ".pef", ".exe", ".dll", ".so", ".lnk", ".url",
 }  # fmt: skip
-TABLE_SUFFIXES = (".csv", ".tsv", ".json")
+TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
 _OTHER_ARCHIVES = (".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".tbz2", ".txz")
 
 
