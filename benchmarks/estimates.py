@@ -1,12 +1,15 @@
 """Are the figures of a run kinder than the truth? Bias and coverage of the headline where the truth is known.
 
     python -m benchmarks estimates
+    python -m benchmarks estimates --photos PHOTOS --weights WEIGHTS
 
 Draws members' predictions for photos, with correlated mistakes, of equal and unequal skill, for many
 settings; selects test-time augmentation, a blend and the round with the code that a run uses; and compares
 the headline and its 95% interval with the accuracy of what was selected on 60,000 fresh photos. "Before" is
 what is shown without correction: the accuracy of the selected candidate on the photos that it was selected
-on. Takes a few minutes.
+on. Then it draws runs with folds, for the accuracy that is to be expected of the mean of their networks.
+Takes a few minutes. With real photos instead, it compares the headline with the accuracy on a third of them
+that was kept aside, over many splits.
 """
 
 import argparse
@@ -14,21 +17,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from benchmarks import estimates_folds
 from benchmarks.paths import RESULTS, ROOT
 from benchmarks.results import markdown_table
 from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.acceptance import accept_change
-from fovsfe.ensemble.blend import softmax
-from fovsfe.ensemble.metrics import accuracy, wilson_interval
-from fovsfe.ensemble.selection import select_blend
-from fovsfe.files import write_json
+from fovsfe.ensemble.blend import Blend, softmax
+from fovsfe.ensemble.fitting import fit_temperature
+from fovsfe.ensemble.metrics import accuracy, log_losses, photo_weights, wilson_interval
+from fovsfe.ensemble.selection import BlendSelection, select_blend
+from fovsfe.files import read_json, write_json, write_text
+from fovsfe.recipe import MetricName
 
-PAGE, BEGIN, END = ROOT / "docs" / "how-it-decides.md", "<!-- estimates -->", "<!-- /estimates -->"
+PAGE, FILE = ROOT / "docs" / "how-it-decides.md", RESULTS / "estimates.json"
 FRESH = 60_000
 SHARED = 0.7  # of the variance of the logits' noise: what all members have in common
 
@@ -44,6 +51,30 @@ class Setting:
     rounds: int = 1
     gain: float = 0.0
     """what test-time augmentation and round 2 add to the skill; with 0, only noise"""
+    tta_averages: bool = True
+    """whether test-time augmentation is the mean of two variants, or else one that is as good as the plain"""
+    metric: MetricName = "accuracy"
+    rarity: float = 1.0
+    """how frequent the later half of the labels is, compared with the others"""
+    knows_frequencies: bool = True
+    """whether the members have learned how frequent the labels are"""
+
+    @property
+    def in_words(self) -> str:
+        """What it is besides its numbers of photos and labels and its skills."""
+        words = ["tta averages" if self.tta_averages else "tta is noise"]
+        words += ["round 2"] * (self.rounds == 2) + [f"gain {self.gain}"] * bool(self.gain)
+        if self.metric != "accuracy":
+            words.append(self.metric)
+        if self.rarity != 1:
+            words.append("half the labels rare" + ", which is not learned" * (not self.knows_frequencies))
+        return "; ".join(words)
+
+    @property
+    def frequencies(self) -> Floats:
+        """(labels,), how frequent each is; they sum to 1."""
+        counts = np.where(np.arange(self.labels) < self.labels / 2, 1.0, self.rarity)
+        return np.asarray(counts / counts.sum())
 
 
 SETTINGS = (
@@ -55,60 +86,96 @@ SETTINGS = (
     Setting(459, 5, (2.2, 1.6, 1.0), rounds=2, gain=0.15),
     Setting(1000, 10, (2.0, 2.0, 2.0)),
     Setting(2000, 3, (1.6, 1.6), rounds=2),
-    Setting(2000, 20, (2.6, 2.4), rounds=1, gain=0.15),
+    Setting(2000, 20, (2.6, 2.4), gain=0.15),
+    Setting(459, 10, (2.0, 2.0), rounds=2, tta_averages=False),
+    Setting(459, 6, (2.0, 2.0), tta_averages=False, metric="balanced"),
+    Setting(459, 6, (2.0, 2.0), tta_averages=False, metric="balanced", rarity=0.2),
+    Setting(459, 6, (2.0, 2.0), tta_averages=False, metric="f1", rarity=0.2),
+    Setting(459, 6, (2.0, 2.0), tta_averages=False, metric="balanced", rarity=0.2, knows_frequencies=False),
 )
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints bias and coverage of every setting, writes results/estimates.json and the table in the docs."""
+    """Prints what was found, and writes it into results/estimates.json and, as tables, into the docs."""
     parser = argparse.ArgumentParser("python -m benchmarks estimates", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300, help="of computing time")
+    parser.add_argument("--photos", type=Path, nargs="+", help="folders of labelled photos")
+    parser.add_argument("--weights", type=Path, help="the folder of pretrained weights, for --photos")
+    parser.add_argument("--splits", type=int, default=16, help="of each folder")
     options = parser.parse_args(argv)
+    if options.photos:
+        if options.weights is None:
+            parser.error("--photos needs --weights")
+        from benchmarks import estimates_photos  # takes torch
+
+        of_photos = [
+            estimates_photos.evaluate(each, options.weights, options.splits) for each in options.photos
+        ]
+        _write("photos", of_photos, estimates_photos.table(of_photos))
+        return
     start = time.process_time()
     results = [
         _evaluate(setting, index, start + options.seconds * (index + 1) / len(SETTINGS))
         for index, setting in enumerate(SETTINGS)
     ]
-    runs = sum(result["runs"] for result in results)
-    overall = {
-        key: sum(result[key] * result["runs"] for result in results) / runs
-        for key in ("bias", "bias_before", "coverage", "coverage_before", "replaced", "round_2")
-    }
-    for key in ("bias", "coverage", "bias_before", "coverage_before"):
-        errors = [result[f"{key}_error"] * result["runs"] / runs for result in results]
-        overall[f"{key}_error"] = float(np.sqrt(np.square(errors).sum()))
-    seconds = time.process_time() - start
-    text = table(results, overall | {"runs": runs})
+    results.append(_of_all(results))
+    _write("simulated", results, table(results))
+    runs = max(round(options.seconds), 3)
+    of_folds = [
+        estimates_folds.simulate(setting, runs, index)
+        for index, setting in enumerate(estimates_folds.SETTINGS)
+    ]
+    _write("folds", of_folds, estimates_folds.table(of_folds))
+
+
+def _write(part: str, results: list[dict[str, Any]], text: str) -> None:
+    """Prints a table, and puts it and its results in the place of those that are there."""
     print(text)
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", "utf-8")
-    write_json(
-        RESULTS / "estimates.json",
-        {"fresh": FRESH, "seconds": round(seconds), "settings": results, "all": overall | {"runs": runs}},
-    )
+    begin, end = f"<!-- estimates: {part} -->", f"<!-- /estimates: {part} -->"
+    before, _, rest = PAGE.read_text("utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    write_text(PAGE, f"{before}{begin}\n\n{text}\n{end}{after}")
+    write_json(FILE, (read_json(FILE) if FILE.exists() else {}) | {part: results})
 
 
-def table(results: Sequence[dict[str, Any]], overall: dict[str, Any]) -> str:
+def _of_all(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the means over all settings, each weighed by its runs."""
+    runs = sum(result["runs"] for result in results)
+    means: dict[str, Any] = {
+        key: sum(result[key] * result["runs"] for result in results) / runs
+        for key in ("bias", "bias_before", "coverage", "coverage_before")
+    }
+    for key in list(means):
+        errors = [result[f"{key}_error"] * result["runs"] / runs for result in results]
+        means[f"{key}_error"] = float(np.sqrt(np.square(errors).sum()))
+    return {"setting": "all", "runs": runs} | means
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
     """Returns the results as a Markdown table; biases are in percentage points."""
-    header = ["photos", "labels", "skills", "gain", "rounds", "runs", "bias", "coverage %"]
-    header += ["bias before", "coverage % before", "default replaced %", "round 2 accepted %"]
-    rows = []
-    for each in [*results, {"photos": "all", "labels": "", "skills": [], "gain": "", "rounds": ""} | overall]:
-        rows.append(
+    header = ["photos, labels", "skills", "setting", "runs", "bias", "coverage %", "bias before"]
+    header += ["coverage % before", "default replaced %", "wrongly %", "prior corrected %", "round 2 %"]
+
+    def share(result: dict[str, Any], key: str) -> str:
+        return f"{100 * result[key]:.1f}" if result.get(key) is not None else ""
+
+    return markdown_table(
+        header,
+        [
             (
-                *(str(each[key]) for key in ("photos", "labels")),
-                " ".join(map(str, each["skills"])),
-                *(str(each[key]) for key in ("gain", "rounds", "runs")),
+                f"{each['photos']}, {each['labels']}" if "photos" in each else "",
+                " ".join(map(str, each.get("skills", ()))),
+                each["setting"],
+                str(each["runs"]),
                 f"{100 * each['bias']:+.2f} ± {196 * each['bias_error']:.2f}",
                 f"{100 * each['coverage']:.1f} ± {196 * each['coverage_error']:.1f}",
                 f"{100 * each['bias_before']:+.2f} ± {196 * each['bias_before_error']:.2f}",
                 f"{100 * each['coverage_before']:.1f} ± {196 * each['coverage_before_error']:.1f}",
-                f"{100 * each['replaced']:.1f}",
-                f"{100 * each['round_2']:.1f}" if each["rounds"] != 1 else "",
+                *(share(each, key) for key in ("replaced", "wrongly", "prior_corrected", "round_2")),
             )
-        )
-    return markdown_table(header, rows)
+            for each in results
+        ],
+    )
 
 
 def _evaluate(setting: Setting, index: int, until: float) -> dict[str, Any]:
@@ -126,8 +193,12 @@ def _evaluate(setting: Setting, index: int, until: float) -> dict[str, Any]:
     for key in ("coverage", "coverage_before"):
         means[key], means[f"{key}_error"] = _without_luck(values[key], values["default_coverage"], expected)
     print(setting, len(runs), {key: round(each, 4) for key, each in means.items()}, flush=True)
+    shares: dict[str, float | None] = {
+        "round_2": means["round_2"] if setting.rounds == 2 else None,
+        "prior_corrected": means["prior_corrected"] if setting.metric != "accuracy" else None,
+    }
     facts = {"photos": setting.photos, "labels": setting.labels, "skills": list(setting.skills)}
-    return facts | {"gain": setting.gain, "rounds": setting.rounds, "runs": len(runs)} | means
+    return facts | {"setting": setting.in_words, "runs": len(runs)} | means | shares
 
 
 def _without_luck(values: Floats, of_default: Floats, expected: float) -> tuple[float, float]:
@@ -159,7 +230,8 @@ class Photos:
         """Draws photos. Members make mistakes in common; those of variants and rounds differ a little."""
         skills = np.asarray(setting.skills, np.float32)[:, None, None]
         shape = (len(skills), photos, setting.labels)
-        y_true = random.integers(0, setting.labels, photos)
+        y_true = random.choice(setting.labels, photos, p=setting.frequencies)
+        learned = np.log(setting.frequencies).astype(np.float32) if setting.knows_frequencies else 0
         shared = random.normal(size=shape[1:]).astype(np.float32)
         own = random.normal(size=shape).astype(np.float32)
 
@@ -167,12 +239,12 @@ class Photos:
             little = random.normal(size=shape).astype(np.float32)
             logits = np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * (0.8 * own + 0.6 * little)
             logits[:, np.arange(photos), y_true] += skills[:, :, 0] + gain
-            return softmax(logits * skills)
+            return softmax(logits * skills + learned)
 
         rounds = []
         for round_index in range(setting.rounds):
             plain, other = (predict(setting.gain * (round_index + variant)) for variant in (0, 1))
-            rounds.append((plain, (plain + other) / 2))
+            rounds.append((plain, (plain + other) / 2 if setting.tta_averages else other))
         return cls(y_true, tuple(rounds))
 
     @cached_property
@@ -186,27 +258,42 @@ def simulate(setting: Setting, random: np.random.Generator, fresh: Photos, seed:
     drawn, groups = Photos.draw(random, setting, setting.photos), np.arange(setting.photos)
     names = tuple(f"m{index}" for index in range(len(setting.skills)))
     class_names = [f"label {index}" for index in range(setting.labels)]
-    selections = [
-        select_blend(
-            plain.astype(np.float64),
-            drawn.y_true,
-            names,
-            class_names,
-            groups,
-            seed,
-            with_tta=with_tta.astype(np.float64),
+    selections: list[BlendSelection] = []
+    for plain, with_tta in drawn.predictions:
+        selections.append(
+            select_blend(
+                plain.astype(np.float64),
+                drawn.y_true,
+                names,
+                class_names,
+                groups,
+                seed,
+                setting.metric,
+                with_tta.astype(np.float64),
+                selections[0].choice if selections else None,
+            )
         )
-        for plain, with_tta in drawn.predictions
-    ]
     chosen, headline = 0, selections[0].out_of_fold
     if setting.rounds == 2:
-        first, second = (each.out_of_fold for each in selections)
-        change = accept_change(first, second, drawn.y_true, groups, "accuracy", seed)
+        first, second = selections
+        change = accept_change(
+            first.cross_validated,
+            second.cross_validated,
+            drawn.y_true,
+            groups,
+            setting.metric,
+            seed,
+            (first.out_of_fold, second.out_of_fold),
+        )
         chosen, headline = int(change.accepted), change.predictions
     selection = selections[chosen]
     blend = selection.blend
     served = fresh.predictions[chosen][int(selection.has_tta)]
-    truth = accuracy(blend.apply(served[[names.index(name) for name in blend.members]]), fresh.y_true)
+    answers = blend.apply(served[[names.index(name) for name in blend.members]])
+    truth = accuracy(answers, fresh.y_true)
+    counts = photo_weights(setting.metric, fresh.y_true)
+    default = _default(drawn, names, setting.metric).apply(fresh.predictions[0][0])
+    gain = float((counts * (log_losses(default, fresh.y_true) - log_losses(answers, fresh.y_true))).mean())
     before = next(
         each.metrics
         for each in selection.candidates
@@ -224,4 +311,18 @@ def simulate(setting: Setting, random: np.random.Generator, fresh: Photos, seed:
         result[f"{prefix}bias{suffix}"] = shown - true
         result[f"{prefix}coverage{suffix}"] = float(low <= true <= high)
     is_default = blend.kind == "mean" and len(blend.members) == len(names) and not selection.has_tta
-    return result | {"replaced": float(not is_default), "round_2": float(chosen == 1)}
+    return result | {
+        "replaced": float(not is_default),
+        "wrongly": float(not is_default and gain <= 0),
+        "prior_corrected": float(blend.kind == "prior_corrected"),
+        "round_2": float(chosen == 1),
+    }
+
+
+def _default(drawn: Photos, names: tuple[str, ...], metric: MetricName) -> Blend:
+    """The mean of all members in round 1, calibrated on the photos."""
+    blend = Blend(kind="mean", members=names)
+    temperature = fit_temperature(
+        blend.apply(drawn.predictions[0][0]), drawn.y_true, photo_weights(metric, drawn.y_true)
+    )
+    return blend.model_copy(update={"temperature": temperature})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import estimates
+from benchmarks import estimates, estimates_folds, estimates_photos
 from benchmarks.__main__ import NAMES, QUICK
 
 ROOT = Path(__file__).parent.parent
@@ -74,6 +74,37 @@ def test_estimates_know_the_truth_of_what_they_simulate() -> None:
     assert abs(result["default_bias"]) < 0.2
     assert result["coverage"] in (0.0, 1.0)
     assert estimates.wilson_coverage(150, 0.9) == pytest.approx(0.95, abs=0.02)
+
+
+def test_estimates_know_what_is_accepted_wrongly() -> None:
+    setting = estimates.Setting(459, 6, (2.0, 2.0), tta_averages=False, metric="balanced", rarity=0.2)
+    assert setting.frequencies == pytest.approx([5 / 18] * 3 + [1 / 18] * 3)
+    random = np.random.default_rng(0)
+    fresh = estimates.Photos.draw(random, setting, 4000)
+    assert np.bincount(fresh.y_true) / 4000 == pytest.approx(setting.frequencies, abs=0.03)
+    result = estimates.simulate(setting, random, fresh, 0)
+    assert result["replaced"] == 1 and result["wrongly"] == 0  # rare labels are found by a correction
+    assert "half the labels rare" in setting.in_words and "balanced" in setting.in_words
+
+
+def test_estimates_know_what_averaging_folds_gains() -> None:
+    setting = estimates_folds.FoldSetting(500, 10, 300, 2.0)
+    result = estimates_folds.simulate(setting, 10, 0)
+    assert result["gain"] > 0.03
+    assert result["bias_alone"] == pytest.approx(-result["gain"], abs=0.03)
+    assert abs(result["bias"]) < result["gain"] / 2
+    assert "+" in estimates_folds.table([result])
+
+
+def test_the_best_epoch_flatters_where_epochs_differ_by_noise_alone() -> None:
+    random = np.random.default_rng(0)
+    y_true = random.integers(0, 4, 200)
+    noise = random.normal(size=(30, 200, 4))
+    noise[:, np.arange(200), y_true] += 1
+    accuracy_gain, loss_gain = estimates_photos.flattery_of_the_best_epoch(noise, y_true, 0)
+    assert accuracy_gain > 0.01 and loss_gain > 0.05
+    same = np.repeat(noise[:1], 30, axis=0)
+    assert estimates_photos.flattery_of_the_best_epoch(same, y_true, 0) == pytest.approx((0, 0), abs=1e-9)
 
 
 def test_an_unknown_benchmark_is_refused() -> None:

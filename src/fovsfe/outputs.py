@@ -14,9 +14,10 @@ from fovsfe.bundle.run_export import RunSource, export_run
 from fovsfe.callbacks import Notify
 from fovsfe.context import RoundResult, RunContext
 from fovsfe.ensemble.acceptance import accept_change
+from fovsfe.ensemble.averaging import AverageEstimate, estimate_average
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.headline import figures_of
-from fovsfe.ensemble.metrics import compute_metrics, headline_metrics
+from fovsfe.ensemble.metrics import HeadlineMetrics, compute_metrics, headline_metrics
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.submission import write_submission
 from fovsfe.files import write_json
@@ -86,9 +87,16 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
     selected_round, reason = rounds[0], "there is one round"
     held_out_predictions = selected_round.selection.out_of_fold
     if len(rounds) == 2:
-        first, second = (each.selection.out_of_fold for each in rounds)
-        y_true, groups = context.y_true(val_idx), context.groups(val_idx)
-        acceptance = accept_change(first, second, y_true, groups, recipe.ensemble.metric, recipe.seed)
+        first, second = (each.selection for each in rounds)
+        acceptance = accept_change(
+            first.cross_validated,
+            second.cross_validated,
+            context.y_true(val_idx),
+            context.groups(val_idx),
+            recipe.ensemble.metric,
+            recipe.seed,
+            (first.out_of_fold, second.out_of_fold),
+        )
         selected_round, reason = rounds[int(acceptance.accepted)], f"round 2 {acceptance.reason}"
         held_out_predictions = acceptance.predictions
     if (context.manifest["split"] == "test").any():
@@ -162,6 +170,8 @@ def _metrics(
         context.recipe.ensemble.metric,
         selection.blend.threshold,
     )
+    of_average = _estimate_average(context, selected_round, headline)
+    average = None if of_average is None else of_average.model_dump(mode="json")
     return {
         "measured_on": f"{len(y_true)} photos with true labels",
         "photos": {
@@ -177,10 +187,34 @@ def _metrics(
             "tta": list(selected_round.tta),
             **headline.model_dump(mode="json"),
             "reasons": [RULE, reason, *selection.reasons],
-            "figures_of": figures_of(len(context.folds)),
+            "average": average,
+            "figures_of": figures_of(len(context.folds), average, _is_refitted(context, selection.blend)),
         },
         "rounds": [_round_metrics(context, each) for each in rounds],
     }
+
+
+def _estimate_average(
+    context: RunContext, selected_round: RoundResult, headline: HeadlineMetrics
+) -> AverageEstimate | None:
+    """Returns what to expect of the mean of the networks of all folds.
+
+    Returns None without folds, without test photos that no network was trained on, as those of round 2 were,
+    and if a member is refitted: there is no mean of it.
+    """
+    blend = selected_round.selection.blend
+    is_mean = len(context.folds) > 1 and not _is_refitted(context, blend)
+    if not is_mean or not len(context.test_idx) or selected_round.round_index == 2:
+        return None
+    singles = [blend.apply(context.select_members(blend, selected_round.test[:, f])) for f in context.folds]
+    average = blend.apply(_test_probabilities(context, blend, selected_round))
+    return estimate_average(np.stack(singles), average, headline.accuracy, headline.interval)
+
+
+def _is_refitted(context: RunContext, blend: Blend) -> bool:
+    """Returns whether a member of the blend is refitted to all labelled photos."""
+    recipe = context.recipe
+    return any(recipe.is_refitted(each) for each in recipe.members if each.unique_name in blend.members)
 
 
 def _round_metrics(context: RunContext, result: RoundResult) -> dict[str, Any]:

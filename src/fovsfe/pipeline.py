@@ -15,7 +15,7 @@ from fovsfe.arrays import Floats
 from fovsfe.context import RoundResult, RunContext, require_run
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.pseudo_label import pseudo_labels
-from fovsfe.ensemble.selection import BlendSelection, select_blend
+from fovsfe.ensemble.selection import BlendChoice, BlendSelection, select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.executor import Executor, open_executor
 from fovsfe.executors.tasks import is_trained, network_folder, network_keys, network_name, time_weights
@@ -167,7 +167,7 @@ def _complete(
     rounds = [_round(context, executor, screen, 1, started)]
     if context.rounds == 2:
         _pseudo_label(context, rounds[0])
-        rounds.append(_round(context, executor, screen, 2, started))
+        rounds.append(_round(context, executor, screen, 2, started, rounds[0].selection.choice))
     with run.stopwatch.step("outputs"):
         write_outputs(context, rounds, screen.notify)
     _close(run, executor, screen)
@@ -281,7 +281,12 @@ def _search(context: RunContext, screen: Screen, started: float) -> RunContext:
 
 
 def _round(
-    context: RunContext, executor: Executor, screen: Screen, round_index: int, started: float
+    context: RunContext,
+    executor: Executor,
+    screen: Screen,
+    round_index: int,
+    started: float,
+    chosen_before: BlendChoice | None = None,
 ) -> RoundResult:
     """Trains the networks of a round that are not trained yet, and blends all of them."""
     keys = network_keys(context, round_index)
@@ -295,7 +300,7 @@ def _round(
         later_time_weights = time_weights(context, fold_by_fold) * (context.rounds - round_index)
         executor.train(context, untrained, precisions, later_time_weights, _listener(context, screen, keys))
     with context.run.stopwatch.step(f"blend round {round_index}"):
-        return _blend(context, round_index)
+        return _blend(context, round_index, chosen_before)
 
 
 def _untrained_backbones(context: RunContext) -> list[str]:
@@ -362,7 +367,7 @@ def _pseudo_label(context: RunContext, first: RoundResult) -> None:
 # ---- blend
 
 
-def _blend(context: RunContext, round_index: int) -> RoundResult:
+def _blend(context: RunContext, round_index: int, chosen_before: BlendChoice | None) -> RoundResult:
     """Selects the blend, with or without test-time augmentation, and writes the predictions of a round."""
     run, names, class_names = context.run, context.member_names, context.facts.class_names
     val_idx, y_true = context.val_idx, context.y_true(context.val_idx)
@@ -376,6 +381,7 @@ def _blend(context: RunContext, round_index: int) -> RoundResult:
         context.recipe.seed,
         context.recipe.ensemble.metric,
         out_of_fold.mean(0) if len(out_of_fold) > 1 else None,
+        chosen_before,
     )
     tta = ("plain", *context.recipe.ensemble.tta) if selection.has_tta else ("plain",)
     out_of_fold, test = out_of_fold[: len(tta)].mean(0), test[: len(tta)].mean(0)

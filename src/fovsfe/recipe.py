@@ -24,7 +24,16 @@ PixelSide = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 LicenceChoice = Literal["permissive", "any"]
 MetricName = Literal["accuracy", "balanced", "f1", "logloss"]
-RESERVED_NAMES = {"blends", "blend.json", "selected", "mean", "maximum", "precision_weighted", "stacking"}
+RESERVED_NAMES = {
+    "blends",
+    "blend.json",
+    "selected",
+    "mean",
+    "maximum",
+    "prior_corrected",
+    "precision_weighted",
+    "stacking",
+}
 """names of files and folders that every run has beside those of its members"""
 
 

@@ -7,6 +7,7 @@ from fovsfe.ensemble.acceptance import (
     choose,
     gain_in_words,
     group_folds,
+    untouched_choices,
     untouched_predictions,
 )
 from fovsfe.ensemble.blend import softmax
@@ -84,14 +85,24 @@ def test_the_words_have_the_gain_and_the_bar() -> None:
     assert nothing.reason.startswith("not accepted") and "no more than chance" in nothing.reason
 
 
+def test_what_was_chosen_before_has_no_part_in_the_figures() -> None:
+    predictions, y_true = noisy(300, 2, 0, gain=0.6)
+    untouched = (np.full((300, 5), 0.2), np.tile([0.6, 0.1, 0.1, 0.1, 0.1], (300, 1)))
+    change = accept_change(*predictions, y_true, np.arange(300), "accuracy", 0, untouched)
+    assert change.accepted
+    assert (change.predictions == untouched[1]).all()
+
+
 def test_no_photo_has_a_part_in_the_choice_that_it_is_predicted_by() -> None:
     predictions, y_true = noisy(200, 6, 3)
     each, folds = evidence(predictions, y_true), np.arange(200) % 10
-    before = untouched_predictions(each, folds, 0, lambda index: predictions[index])
+    chosen = untouched_choices(each, folds, 0)
+    before = untouched_predictions(chosen, lambda index: predictions[index])
     other_losses = each.losses.copy()
     other_losses[0, folds == 4] += 50  # which makes the default hopeless, but only there
     other = Evidence(other_losses, each.predicted, y_true, each.groups, "accuracy")
-    after = untouched_predictions(other, folds, 0, lambda index: predictions[index])
+    chosen = untouched_choices(other, folds, 0)
+    after = untouched_predictions(chosen, lambda index: predictions[index])
     assert (before[folds == 4] == after[folds == 4]).all()
     assert (before == predictions[0]).all() and (before[folds != 4] != after[folds != 4]).any()
 

@@ -61,11 +61,13 @@ def test_one_member_alone_is_left_as_it_is(shape: tuple[int, int, int, int]) -> 
         np.testing.assert_allclose(blended, probabilities[0])
 
 
-def test_worked_examples_of_the_four_kinds() -> None:
+def test_worked_examples_of_every_kind() -> None:
     two = np.array([[[0.8, 0.2]], [[0.4, 0.6]]])
     ab = ("a", "b")
     np.testing.assert_allclose(Blend(kind="mean", members=ab).apply(two), [[0.6, 0.4]])
     np.testing.assert_allclose(Blend(kind="maximum", members=ab).apply(two), [[0.8 / 1.4, 0.6 / 1.4]])
+    corrected = Blend(kind="prior_corrected", members=ab, bias=(-np.log(0.9), -np.log(0.1)))
+    np.testing.assert_allclose(corrected.apply(two), [[0.6 / 0.9 / 4.6667, 0.4 / 0.1 / 4.6667]], rtol=1e-4)
     precision = Blend(kind="precision_weighted", members=ab, precisions=((1.0, 0.5), (0.5, 1.0)))
     np.testing.assert_allclose(precision.apply(two), [[1.0 / 1.7, 0.7 / 1.7]])
     stacking = Blend(kind="stacking", members=ab, weights=(1.0, 0.0), bias=(0.0, np.log(2)))
@@ -101,6 +103,9 @@ def test_is_known_draws_the_line_at_the_threshold() -> None:
         {"kind": "median", "members": ("a",)},
         {"kind": "mean", "members": ("a",), "temperature": 0},
         {"kind": "mean", "members": ("a",), "weights": (1.0,)},
+        {"kind": "mean", "members": ("a",), "bias": (1.0, 0.0)},
+        {"kind": "prior_corrected", "members": ("a",)},
+        {"kind": "prior_corrected", "members": ("a",), "weights": (1.0,), "bias": (1.0, 0.0)},
         {"kind": "precision_weighted", "members": ("a", "b"), "precisions": ((0.5, 0.5),)},
         {"kind": "precision_weighted", "members": ("a", "b"), "precisions": ((0.5, 0.5), (0.5,))},
         {"kind": "stacking", "members": ("a", "b"), "weights": (1.0, 1.0)},
@@ -115,9 +120,11 @@ def test_a_blend_without_its_parameters_is_refused(wrong: dict[str, object]) -> 
 
 def test_apply_refuses_other_shapes() -> None:
     blend = Blend(kind="stacking", members=("a", "b"), weights=(1.0, 1.0), bias=(0.0, 0.0, 0.0))
+    corrected = Blend(kind="prior_corrected", members=("a", "b"), bias=(0.0, 0.0, 0.0))
     for shape in [(3, 4, 3), (2, 4, 5), (4, 3)]:
-        with pytest.raises(ValueError, match="classes"):
-            blend.apply(np.full(shape, 0.2))
+        for each in (blend, corrected):
+            with pytest.raises(ValueError, match="classes"):
+                each.apply(np.full(shape, 0.2))
 
 
 def test_names() -> None:

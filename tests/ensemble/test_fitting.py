@@ -22,6 +22,15 @@ def test_temperature_undoes_over_and_under_confidence(temperature: float) -> Non
     assert fit_temperature(distorted, y_true) == pytest.approx(1 / temperature, rel=0.03)
 
 
+def test_temperature_is_that_of_the_photos_that_count() -> None:
+    honest, y_true = calibrated(20_000, 5, seed=0)
+    counts = (np.arange(20_000) < 10_000).astype(float)
+    temperatures = np.where(counts, 2.0, 0.5)[:, None]
+    distorted = softmax(log_probabilities(honest) / temperatures)
+    assert fit_temperature(distorted, y_true, counts) == pytest.approx(0.5, rel=0.03)
+    assert fit_temperature(distorted, y_true, 1 - counts) == pytest.approx(2, rel=0.03)
+
+
 def test_temperature_stays_within_bounds_when_every_answer_is_right() -> None:
     y_true = np.arange(20) % 4
     right = np.where(np.eye(4, dtype=bool)[y_true], 0.4, 0.2)
@@ -74,6 +83,13 @@ def test_precisions_are_shares_of_right_answers_drawn_towards_the_accuracy() -> 
     accuracy = (3 + 1) / (4 + 2)
     expected = [(2 + accuracy) / 4, (1 + accuracy) / 2, accuracy]
     np.testing.assert_allclose(fit_precisions(member[None], np.array([0, 0, 1, 1])), [expected])
+
+
+def test_prior_correction_makes_rare_labels_likelier_by_how_rare_they_are() -> None:
+    y_true = np.array([0] * 7 + [1])
+    blend = fit_blend("prior_corrected", ("a",), np.full((1, 8, 3), 1 / 3), y_true, 1.0)
+    # each label counts as one photo more: 8, 2 and 1
+    np.testing.assert_allclose(blend.apply(np.full((1, 1, 3), 1 / 3)), [[1 / 13, 4 / 13, 8 / 13]])
 
 
 def test_threshold_loses_at_most_its_share_of_right_answers() -> None:

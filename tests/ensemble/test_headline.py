@@ -49,5 +49,11 @@ def test_labels_that_no_photo_has_are_named() -> None:
 
 def test_what_the_figures_are_of_is_said() -> None:
     assert "trained on 2 of 3 parts of the photos, while the mean of all 3 is submitted" in figures_of(3)
+    assert "which is usually better" in figures_of(3)
+    average = {"accuracy": 0.912, "interval": [0.88, 0.935], "test_photos": 300}
+    assert "of which an accuracy of 91.2% (88.0% to 93.5%) is to be expected" in figures_of(3, average)
+    assert "disagree on 300 test photos" in figures_of(3, average)
     assert "networks that are served" in figures_of(1)
+    assert "trained on 2 of 3 parts" in figures_of(3, is_refitted=True)
+    assert all("knows all of them" in figures_of(folds, is_refitted=True) for folds in (1, 3))
     assert all("best epoch" in figures_of(folds) for folds in (1, 3))

@@ -199,18 +199,81 @@ def test_test_time_augmentation_is_a_candidate_like_any_other() -> None:
 
 def test_the_headline_is_of_what_is_selected_without_each_photo(monkeypatch: pytest.MonkeyPatch) -> None:
     probabilities, y_true = members([2.0, 2.0], 150, 4)
-    asked = {}
+    asked, first_alone = {}, select(probabilities[:1], y_true).out_of_fold
 
-    def untouched(evidence: Evidence, folds: np.ndarray, seed: int, predictions: object) -> np.ndarray:
+    def untouched(evidence: Evidence, folds: np.ndarray, seed: int) -> np.ndarray:
         asked["folds"], asked["candidates"] = len(set(folds)), len(evidence.losses)
-        return np.full((150, 4), 0.25)
+        return np.arange(150) % 2  # the mean of both members, and the first alone
 
-    monkeypatch.setattr(module, "untouched_predictions", untouched)
+    monkeypatch.setattr(module, "untouched_choices", untouched)
     selection = select(probabilities, y_true)
     assert asked == {"folds": 10, "candidates": 6}
-    assert (selection.out_of_fold == 0.25).all()
-    assert selection.metrics.log_loss == pytest.approx(np.log(4))
-    assert selection.candidates[0].metrics.log_loss < 1
+    assert (selection.out_of_fold[0] == selection.out_of_fold_by_kind["mean"][0]).all()
+    assert selection.out_of_fold[1] == pytest.approx(first_alone[1])
+    assert selection.metrics.log_loss == pytest.approx(log_losses(selection.out_of_fold, y_true).mean())
+
+
+def test_round_2_keeps_the_choice_of_round_1() -> None:
+    probabilities, y_true = members([3.0, 0.0, 0.0], 300, 6, sharpness=2.0)
+    other, _ = members([0.0, 3.0, 0.0], 300, 6, sharpness=2.0)
+    names, labels, groups = ("m0", "m1", "m2"), list("abcdef"), np.arange(300)
+    first = select_blend(probabilities, y_true, names, labels, groups, 0)
+    second = select_blend(other, y_true, names, labels, groups, 0, chosen_before=first.choice)
+    assert first.blend.name != first.candidates[0].name
+    assert (second.blend.kind, second.blend.members) == (first.blend.kind, first.blend.members)
+    assert second.choice is first.choice
+    assert [each.name for each in second.candidates] == [each.name for each in first.candidates]
+    assert second.metrics.accuracy < first.metrics.accuracy - 0.1
+    assert (
+        second.reasons[0]
+        == f"{first.blend.name}: as in round 1, so that the rounds are compared like with like"
+    )
+
+
+def test_the_selected_blend_is_there_as_cross_validated() -> None:
+    probabilities, y_true = members([3.0, 0.0, 0.0], 300, 6, sharpness=2.0)
+    selection = select(probabilities, y_true)
+    figures = next(each.metrics for each in selection.candidates if each.name == selection.blend.name)
+    assert log_losses(selection.cross_validated, y_true).mean() == pytest.approx(figures.log_loss)
+
+
+def unbalanced(photos: int, rarity: float, metric_seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated members that have learned that the latter half of the labels is rare."""
+    random = np.random.default_rng(metric_seed)
+    frequencies = np.array([1, 1, 1, rarity, rarity, rarity])
+    frequencies /= frequencies.sum()
+    y_true = random.choice(6, photos, p=frequencies)
+    logits = random.normal(size=(2, photos, 6)) * 0.5 + random.normal(size=(photos, 6)) * 0.8
+    logits[:, np.arange(photos), y_true] += 2
+    return softmax(2 * logits + np.log(frequencies)), y_true
+
+
+def test_rare_labels_are_found_by_a_correction_for_how_frequent_labels_are() -> None:
+    probabilities, y_true = unbalanced(500, 0.1)
+    by = {
+        metric: select_blend(probabilities, y_true, ("a", "b"), list("uvwxyz"), np.arange(500), 0, metric)
+        for metric in ("accuracy", "balanced", "f1")
+    }
+    assert by["balanced"].blend.kind in ("prior_corrected", "stacking")
+    recalls = by["accuracy"].metrics.recall.values()
+    assert by["balanced"].metrics.score > sum(recalls) / len(recalls) + 0.03
+    for metric in ("balanced", "f1"):
+        tried = [each.name for each in by[metric].candidates]
+        assert {"prior_corrected-a", "prior_corrected-b", "prior_corrected-a+b"} < set(tried)
+        assert "prior_corrected" in [each.kind for each in by[metric].fitted]
+    assert not any(each.kind == "prior_corrected" for each in by["accuracy"].candidates)
+    assert "prior_corrected" not in by["accuracy"].out_of_fold_by_kind
+
+
+def test_nothing_is_corrected_where_labels_are_equally_frequent() -> None:
+    chosen = []
+    for seed in range(10):
+        probabilities, y_true = unbalanced(300, 1.0, seed)
+        selection = select_blend(
+            probabilities, y_true, ("a", "b"), list("uvwxyz"), np.arange(300), 0, "balanced"
+        )
+        chosen.append(selection.blend.kind)
+    assert chosen.count("prior_corrected") <= 1
 
 
 def test_the_metric_decides_what_is_blended_and_selected() -> None:

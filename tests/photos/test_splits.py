@@ -47,6 +47,33 @@ def test_groups_stay_together_and_the_share_is_kept(seed):
             assert abs(share - (0.25 if folds == 0 else 0.2)) < 0.04
 
 
+@pytest.mark.parametrize("counts", [(12,), (12, 40), (12, 12, 6)])
+@pytest.mark.parametrize("share", [0.05, 0.15])
+def test_a_label_of_a_few_large_groups_is_validated_whatever_the_seed(counts, share):
+    labels = np.array(cars(*counts))
+    groups = np.arange(len(labels)) // 3  # bursts of three photos
+    for seed in range(50):
+        fold = assign_folds(table(labels, groups), share, 0, seed)
+        assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
+        for name in set(labels):
+            assert set(fold[labels == name]) == {0, -1}, (seed, name)
+
+
+def test_the_smallest_group_is_held_out_of_a_label_whose_groups_are_all_too_large():
+    groups = [0] * 5 + [1] * 4 + [2] * 3
+    for seed in range(20):
+        assert assign_folds(table(cars(12), groups), 0.1, 0, seed).tolist() == [-1] * 9 + [0] * 3
+
+
+def test_no_label_loses_its_training_photos_to_the_validation_of_another():
+    # the smallest group of the first label has all photos of the second but the one that is held out
+    labels = np.array(cars(9, 3))
+    groups = [0] * 4 + [1] * 4 + [2] * 3 + [3]
+    for seed in range(20):
+        fold = assign_folds(table(labels, groups), 0.1, 0, seed)
+        assert all(set(fold[labels == name]) == {0, -1} for name in "аб"), seed
+
+
 def test_folds_cover_every_labelled_photo_once():
     labels = cars(50, 33, 3)
     fold = assign_folds(table(labels), 0.25, 5, 0)

@@ -203,10 +203,12 @@ def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]
         source.recipe.seed,
         source.recipe.ensemble.metric,
     )
+    settings = next(each for each in source.recipe.members if each.unique_name == member)
+    is_refitted = source.recipe.is_refitted(settings)
     return selection.blend, {
         **selection.metrics.model_dump(mode="json"),
         "reasons": list(selection.reasons),
-        "figures_of": figures_of(len(source.folds)),
+        "figures_of": figures_of(len(source.folds), is_refitted=is_refitted),
     }
 
 

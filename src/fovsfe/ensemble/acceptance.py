@@ -96,23 +96,31 @@ def choose(evidence: Evidence, seed: int) -> Choice:
     return Choice(index, gains, bars, largest_gain)
 
 
-def untouched_predictions(
-    evidence: Evidence, folds: Ints, seed: int, predictions: Callable[[int], Floats]
-) -> Floats:
+def untouched_choices(evidence: Evidence, folds: Ints, seed: int) -> Ints:
+    """Returns (n,): for each photo, the candidate that is chosen without the photo.
+
+    The choice is made once for each fold, on the photos of the other folds. `folds` are (n,), as
+    `group_folds` returns them.
+    """
+    chosen = np.empty(len(folds), dtype=np.int64)
+    for fold in np.unique(folds):
+        chosen[folds == fold] = choose(evidence.at(np.flatnonzero(folds != fold)), seed).index
+    return chosen
+
+
+def untouched_predictions(chosen: Ints, predictions: Callable[[int], Floats]) -> Floats:
     """Returns (n, classes): for each photo, what the candidate predicts that is chosen without the photo.
 
-    The choice is made once for each fold, on the photos of the other folds. The figures of these predictions
-    are those of the choice as a whole, luck left out: the candidate that is chosen on all photos looks better
-    on them than it is.
+    The figures of these predictions are those of the choice as a whole, luck left out: the candidate that is
+    chosen on all photos looks better on them than it is.
 
     Args:
-        folds: (n,), each photo's fold, as `group_folds` returns them.
+        chosen: (n,), as `untouched_choices` returns it.
         predictions: gives a candidate's predictions (n, classes) for all photos.
     """
     result = np.empty_like(predictions(0))
-    for fold in np.unique(folds):
-        chosen = choose(evidence.at(np.flatnonzero(folds != fold)), seed).index
-        result[folds == fold] = predictions(chosen)[folds == fold]
+    for index in np.unique(chosen).tolist():
+        result[chosen == index] = predictions(index)[chosen == index]
     return result
 
 
@@ -128,13 +136,21 @@ class Acceptance:
 
 
 def accept_change(
-    baseline: Floats, candidate: Floats, y_true: Ints, groups: Ints, metric: MetricName, seed: int
+    baseline: Floats,
+    candidate: Floats,
+    y_true: Ints,
+    groups: Ints,
+    metric: MetricName,
+    seed: int,
+    untouched: tuple[Floats, Floats] | None = None,
 ) -> Acceptance:
     """Decides about one change by the one rule.
 
-    `baseline` and `candidate` are (n, classes), of the same photos; the rest is as for `Evidence`.
+    `baseline` and `candidate` are (n, classes), of the same photos. If something was chosen for them before,
+    `untouched` are those by choices that were made without each photo; the rest is as for `Evidence`.
     """
-    both, evidence = (baseline, candidate), Evidence.of((baseline, candidate), y_true, groups, metric)
+    evidence = Evidence.of((baseline, candidate), y_true, groups, metric)
+    both = untouched or (baseline, candidate)
     choice, scores, losses = choose(evidence, seed), evidence.scores, evidence.losses.mean(axis=1)
     accepted = choice.index == 1
     folds = group_folds(y_true, groups, seed, OUTER_FOLDS)
@@ -150,7 +166,7 @@ def accept_change(
         predictions=(
             both[choice.index]
             if folds is None
-            else untouched_predictions(evidence, folds, seed, lambda index: both[index])
+            else untouched_predictions(untouched_choices(evidence, folds, seed), lambda index: both[index])
         ),
     )
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from fovsfe.arrays import Floats
 
-BlendKind = Literal["mean", "maximum", "precision_weighted", "stacking"]
+BlendKind = Literal["mean", "maximum", "prior_corrected", "precision_weighted", "stacking"]
 BLEND_KINDS: tuple[BlendKind, ...] = get_args(BlendKind)
 
 MIN_PROBABILITY = 1e-7
@@ -23,11 +23,12 @@ class Blend(BaseModel):
     """How the members' probabilities are combined.
 
     "mean", "maximum" and "precision_weighted" average the members' probabilities, take the highest, or weigh
-    a member by its precision for the label. "stacking" is a log-linear pool, the softmax over labels of
-    sum_m weights[m] * log p[m] + bias: multinomial logistic regression on log-probabilities with one
-    coefficient for each member. `temperature` divides the logarithm of the blended probabilities (Guo et al.
-    2017, https://arxiv.org/abs/1706.04599). A photo whose highest probability is below `threshold` is
-    unknown: "none of these".
+    a member by its precision for the label. "prior_corrected" divides the mean by how frequent each label is
+    (logit adjustment, Menon et al. 2021, https://arxiv.org/abs/2007.07314). "stacking" is a log-linear pool,
+    the softmax over labels of sum_m weights[m] * log p[m] + bias: multinomial logistic regression on
+    log-probabilities with one coefficient for each member. `temperature` divides the logarithm of the blended
+    probabilities (Guo et al. 2017, https://arxiv.org/abs/1706.04599). A photo whose highest probability is
+    below `threshold` is unknown: "none of these".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +40,7 @@ class Blend(BaseModel):
     weights: tuple[FiniteFloat, ...] = ()
     """(members,), for "stacking" only"""
     bias: tuple[FiniteFloat, ...] = ()
-    """(classes,), for "stacking" only"""
+    """(classes,), for "stacking", and for "prior_corrected": minus the logarithm of each label's frequency"""
     temperature: FiniteFloat = Field(default=1.0, gt=0)
     threshold: float = Field(default=0.0, ge=0, le=1)
 
@@ -51,8 +52,10 @@ class Blend(BaseModel):
         num_weights = len(self.members) if self.kind == "stacking" else 0
         if len(self.precisions) != num_precisions or len({len(row) for row in self.precisions}) > 1:
             raise ValueError(f"a {self.kind} blend needs {num_precisions} rows of precisions of equal length")
-        if len(self.weights) != num_weights or bool(self.bias) != bool(num_weights):
-            raise ValueError(f"a {self.kind} blend needs {num_weights} weights and their bias")
+        has_bias = self.kind in ("prior_corrected", "stacking")
+        if len(self.weights) != num_weights or bool(self.bias) != has_bias:
+            bias = "a" if has_bias else "no"
+            raise ValueError(f"a {self.kind} blend needs {num_weights} weights and {bias} bias")
         return self
 
     @property
@@ -75,6 +78,9 @@ class Blend(BaseModel):
             blended = probabilities.mean(axis=0)
         elif self.kind == "maximum":
             blended = probabilities.max(axis=0)
+        elif self.kind == "prior_corrected":
+            mean = log_probabilities(probabilities.mean(axis=0))
+            blended = softmax(mean + self._parameters(self.bias, probabilities))
         elif self.kind == "precision_weighted":
             blended = (probabilities * self._parameters(self.precisions, probabilities)[:, None, :]).sum(
                 axis=0

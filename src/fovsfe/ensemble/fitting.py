@@ -1,4 +1,5 @@
-"""What of a blend is fitted to true labels: precisions, stacking weights, temperature, threshold."""
+"""What of a blend is fitted to true labels: precisions, frequencies, stacking weights, temperature, and the
+threshold."""
 
 import numpy as np
 from scipy import optimize
@@ -25,6 +26,9 @@ def fit_blend(
         regularization: of the stacking weights, see `fit_pool`; the other kinds do not use it.
         photo_weights: (n,), what a photo counts for stacking, 1 on average; None if all count the same.
     """
+    if kind == "prior_corrected":
+        bias = fit_prior_bias(y_true, probabilities.shape[2])
+        return Blend(kind=kind, members=names, bias=tuple(bias.tolist()))
     if kind == "precision_weighted":
         rows = fit_precisions(probabilities, y_true).tolist()
         return Blend(kind=kind, members=names, precisions=tuple(map(tuple, rows)))
@@ -33,6 +37,15 @@ def fit_blend(
         weights, bias = fit_pool(logs, y_true, regularization, photo_weights=photo_weights)
         return Blend(kind=kind, members=names, weights=tuple(weights.tolist()), bias=tuple(bias.tolist()))
     return Blend(kind=kind, members=names)
+
+
+def fit_prior_bias(y_true: Ints, num_classes: int) -> Floats:
+    """Returns, for each label, minus the logarithm of its frequency among the labels `y_true` (n,).
+
+    Each label counts as one photo more, so that none has the frequency 0.
+    """
+    counts = np.bincount(y_true, minlength=num_classes) + 1
+    return np.asarray(-np.log(counts / counts.sum()))
 
 
 def fit_precisions(probabilities: Floats, y_true: Ints) -> Floats:
@@ -99,14 +112,15 @@ def fit_pool(
     return fitted[:num_members], fitted[num_members:]
 
 
-def fit_temperature(probabilities: Floats, y_true: Ints) -> float:
-    """Returns the temperature, from 0.1 to 10, at which (n, classes) have the lowest log loss.
+def fit_temperature(probabilities: Floats, y_true: Ints, photo_weights: Floats | None = None) -> float:
+    """Returns the temperature, from 0.1 to 10, at which (n, classes) have the lowest log loss, in which each
+    photo counts as `photo_weights` (n,) says; None if all count the same.
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599. It is a pool of one member without bias; a trace of
     regularization keeps a handful of photos, all predicted correctly, from making it infinitely confident.
     """
     logs = log_probabilities(probabilities)[None]
-    weights, _ = fit_pool(logs, y_true, regularization=1.0, with_bias=False)
+    weights, _ = fit_pool(logs, y_true, 1.0, with_bias=False, photo_weights=photo_weights)
     return 1 / float(np.clip(weights[0], 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE))
 
 

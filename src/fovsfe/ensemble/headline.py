@@ -67,12 +67,26 @@ def labels_without_validation(metrics: Mapping[str, Any]) -> list[str]:
     return [label for label, recall in metrics.get("recall", {}).items() if recall is None]
 
 
-def figures_of(folds: int) -> str:
-    """Returns what was evaluated, in words, and in which direction its figures are known to err."""
+def figures_of(folds: int, average: Mapping[str, Any] | None = None, is_refitted: bool = False) -> str:
+    """Returns what was evaluated, in words, and in which direction its figures are known to err.
+
+    Args:
+        folds: how many parts took turns; 1 if photos were held out.
+        average: an `averaging.AverageEstimate` of the mean of the networks of all folds, if there is one.
+        is_refitted: whether heads are fitted to all labelled photos in the end.
+    """
     kept = "each network kept its best epoch on these photos, which makes the figures slightly too high"
+    trained = f"of one network per member, trained on {folds - 1} of {folds} parts of the photos, while"
+    if is_refitted:
+        one = trained if folds > 1 else "of networks that were not trained on these photos, while"
+        return f"{one} what is submitted and served knows all of them, which is usually better; {kept}"
     if folds == 1:
         return f"of the networks that are served; {kept}"
-    return (
-        f"of one network per member, trained on {folds - 1} of {folds} parts of the photos, while the mean of"
-        f" all {folds} is submitted and served, which is usually better; {kept}"
-    )
+    better = "which is usually better"
+    if average is not None:
+        expected, low, high = (100 * each for each in (average["accuracy"], *average["interval"]))
+        better = (
+            f"of which an accuracy of {expected:.1f}% ({low:.1f}% to {high:.1f}%) is to be expected,"
+            f" estimated from how far the networks disagree on {average['test_photos']} test photos"
+        )
+    return f"{trained} the mean of all {folds} is submitted and served, {better}; {kept}"

@@ -17,6 +17,7 @@ from fovsfe.ensemble.acceptance import (
     choose,
     gain_in_words,
     group_folds,
+    untouched_choices,
     untouched_predictions,
 )
 from fovsfe.ensemble.blend import BLEND_KINDS, Blend, BlendKind, at_temperature, blend_name
@@ -51,9 +52,29 @@ class BlendCandidate(BaseModel):
 
 
 @dataclass(frozen=True)
+class _Candidate:
+    """A blend before it is fitted."""
+
+    has_tta: bool
+    kind: BlendKind
+    subset: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BlendChoice:
+    """Which of some candidates was chosen: on all photos and, for each photo, without it."""
+
+    among: tuple[_Candidate, ...]
+    index: int
+    without_each: Ints
+    """(n,), as `acceptance.untouched_choices` returns it"""
+
+
+@dataclass(frozen=True)
 class BlendSelection:
     """The selected blend, fitted to all photos, and why it was selected."""
 
+    choice: BlendChoice
     blend: Blend
     has_tta: bool
     """whether test-time augmentation is part of what was selected"""
@@ -61,6 +82,8 @@ class BlendSelection:
     """of `out_of_fold`"""
     out_of_fold: Floats
     """(n, classes): each photo as predicted by the blend that would be selected without it"""
+    cross_validated: Floats
+    """(n, classes): each photo as predicted by the selected blend, fitted without it"""
     out_of_fold_by_kind: dict[BlendKind, Floats]
     """cross-validated predictions of every kind over all members, with a temperature where that helped"""
     candidates: tuple[BlendCandidate, ...]
@@ -86,15 +109,6 @@ class _CrossValidationData:
         )
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A blend before it is fitted."""
-
-    has_tta: bool
-    kind: BlendKind
-    subset: tuple[int, ...]
-
-
 def select_blend(
     probabilities: Floats,
     y_true: Ints,
@@ -104,6 +118,7 @@ def select_blend(
     seed: int,
     metric: MetricName = "accuracy",
     with_tta: Floats | None = None,
+    chosen_before: BlendChoice | None = None,
 ) -> BlendSelection:
     """Selects a blend by the one rule, see `acceptance.choose`; the default is the mean of all members.
 
@@ -118,6 +133,8 @@ def select_blend(
         groups: (n,); photos of one group (near-duplicates) are never on both sides of a fold.
         metric: what may not get worse; see `acceptance.choose`.
         with_tta: the same as `probabilities` with test-time augmentation, which is then a candidate too.
+        chosen_before: what was chosen for the same photos in round 1, which is then kept: the rounds can be
+            compared only like with like, as another choice of blend is a gain, or luck, of its own.
     """
     names = tuple(member_names)
     all_members = tuple(range(len(names)))
@@ -128,11 +145,15 @@ def select_blend(
     inputs = (probabilities,) if with_tta is None else (probabilities, with_tta)
     data = [_CrossValidationData(each, y_true, folds, metric) for each in inputs]
     regularizations = [_regularization_by_fold(each) for each in data]
-    candidates = [
-        _Candidate(bool(index), kind, subset)
-        for index, each in enumerate(data)
-        for kind, subset in _simplest_first(_subsets(each), all_members)
-    ]
+    candidates = (
+        chosen_before.among
+        if chosen_before
+        else tuple(
+            _Candidate(bool(index), kind, subset)
+            for index, each in enumerate(data)
+            for kind, subset in _simplest_first(_subsets(each), all_members, metric)
+        )
+    )
 
     @cache  # of the few that are needed again: those of all candidates might not fit into memory
     def out_of_fold(index: int) -> Floats:
@@ -158,9 +179,12 @@ def select_blend(
             )
         )
     evidence = Evidence(np.stack(losses), np.stack(predicted), y_true, groups, metric)
-    choice = choose(evidence, seed)
+    by_rule = choose(evidence, seed)
+    choice = chosen_before or BlendChoice(
+        candidates, by_rule.index, untouched_choices(evidence, outer_folds, seed)
+    )
     chosen, figures = candidates[choice.index], evaluated[choice.index]
-    untouched = untouched_predictions(evidence, outer_folds, seed, out_of_fold)
+    untouched = untouched_predictions(choice.without_each, out_of_fold)
     alike = [index for index, each in enumerate(candidates) if each.has_tta == chosen.has_tta]
 
     chosen_data = data[chosen.has_tta]
@@ -168,14 +192,16 @@ def select_blend(
     selected = chosen_data.probabilities[list(chosen.subset)]
     blend = _fit(chosen.kind, figures.members, selected, y_true, regularization, metric)
     if figures.calibrated:
-        temperature = fit_temperature(blend.apply(selected), y_true)
+        temperature = fit_temperature(blend.apply(selected), y_true, photo_weights(metric, y_true))
         blend = blend.model_copy(update={"temperature": temperature})
     blend = blend.model_copy(update={"threshold": fit_threshold(untouched, y_true)})
     return BlendSelection(
+        choice=choice,
         blend=blend,
         has_tta=chosen.has_tta,
         metrics=headline_metrics(untouched, y_true, class_names, metric, blend.threshold),
         out_of_fold=untouched,
+        cross_validated=out_of_fold(choice.index),
         out_of_fold_by_kind={
             candidates[index].kind: out_of_fold(index)
             for index in alike
@@ -184,12 +210,14 @@ def select_blend(
         candidates=tuple(evaluated[index] for index in alike),
         fitted=tuple(
             _fit(kind, names, chosen_data.probabilities, y_true, regularization, metric)
-            for kind in BLEND_KINDS
+            for kind in _kinds(metric)
             if len(names) > 1
         ),
         reasons=(
-            _choice_reason(
-                choice,
+            f"{figures.name}: as in round 1, so that the rounds are compared like with like"
+            if chosen_before
+            else _choice_reason(
+                by_rule,
                 evidence,
                 [
                     f"{figures.name} with tta" if each.has_tta else figures.name
@@ -228,10 +256,14 @@ def _default_selection(
     metrics = compute_metrics(blended, y_true, class_names)
     threshold = fit_threshold(blended, y_true)
     return BlendSelection(
+        choice=BlendChoice(
+            (_Candidate(False, "mean", tuple(range(len(names)))),), 0, np.zeros(len(y_true), np.int64)
+        ),
         blend=blend.model_copy(update={"threshold": threshold}),
         has_tta=False,
         metrics=headline_metrics(blended, y_true, class_names, metric, threshold),
         out_of_fold=blended,
+        cross_validated=blended,
         out_of_fold_by_kind={"mean": blended},
         candidates=(
             BlendCandidate(name=blend.name, kind="mean", members=names, calibrated=False, metrics=metrics),
@@ -258,12 +290,20 @@ def _subsets(data: _CrossValidationData) -> list[tuple[int, ...]]:
     return subsets
 
 
+def _kinds(metric: MetricName) -> list[BlendKind]:
+    """Returns the kinds that are tried: which labels are frequent matters to some metrics only."""
+    return [kind for kind in BLEND_KINDS if kind != "prior_corrected" or metric in ("balanced", "f1")]
+
+
 def _simplest_first(
-    subsets: list[tuple[int, ...]], all_members: tuple[int, ...]
+    subsets: list[tuple[int, ...]], all_members: tuple[int, ...], metric: MetricName
 ) -> list[tuple[BlendKind, tuple[int, ...]]]:
     """Returns every kind over every subset: first the kind with less to fit, then the larger subset."""
     pairs = [
-        (kind, subset) for kind in BLEND_KINDS for subset in subsets if kind == "mean" or len(subset) > 1
+        (kind, subset)
+        for kind in _kinds(metric)
+        for subset in subsets
+        if kind in ("mean", "prior_corrected") or len(subset) > 1
     ]
     return sorted(
         pairs, key=lambda pair: (BLEND_KINDS.index(pair[0]), len(all_members) - len(pair[1]), pair[1])
@@ -287,14 +327,13 @@ def _cross_validate(
         blend = _fit(kind, tuple(names[i] for i in subset), rest, y_true, regularization, data.metric)
         plain[held_out] = blend.apply(probabilities[:, held_out])
         if kind != "stacking":  # its weights are a temperature already
-            temperature = fit_temperature(blend.apply(rest), y_true)
+            temperature = fit_temperature(blend.apply(rest), y_true, photo_weights(data.metric, y_true))
             calibrated[held_out] = at_temperature(plain[held_out], temperature)
-    if (
-        kind == "stacking"
-        or log_losses(calibrated, data.y_true).mean() >= log_losses(plain, data.y_true).mean()
-    ):
+    if kind == "stacking":
         return plain, False
-    return calibrated, True
+    counts = photo_weights(data.metric, data.y_true)
+    lost, lost_plain = ((counts * log_losses(each, data.y_true)).sum() for each in (calibrated, plain))
+    return (calibrated, True) if lost < lost_plain else (plain, False)
 
 
 def _regularization_by_fold(data: _CrossValidationData) -> dict[int, float]:
@@ -344,7 +383,7 @@ def _choice_reason(choice: Choice, evidence: Evidence, names: list[str]) -> str:
 
 def _single_member_reason(
     chosen: int,
-    candidates: list[_Candidate],
+    candidates: Sequence[_Candidate],
     evaluated: list[BlendCandidate],
     evidence: Evidence,
     seed: int,

@@ -109,7 +109,8 @@ def _holdout(labels: Ints, groups: Ints, holdout: float, seed: int) -> Ints:
     """Returns 0 for photos of the hold-out and -1 for training photos: int64 (n,).
 
     Groups go to the hold-out in random order, as long as each of their labels has room there: first groups of
-    several photos, each with the probability `holdout`, then single photos, which fill the room exactly.
+    several photos, each with the probability `holdout`, then single photos, which fill the room exactly. A
+    label none of whose groups fits is validated all the same, on the smallest that leaves photos to train on.
     """
     rng = np.random.default_rng(seed)
     counts = np.bincount(labels)
@@ -125,5 +126,11 @@ def _holdout(labels: Ints, groups: Ints, holdout: float, seed: int) -> Ints:
         taken = np.bincount(labels[group], minlength=len(counts))
         if (taken <= room).all():
             room -= taken
+            result[group] = 0
+    left = counts - np.bincount(labels[result == 0], minlength=len(counts))
+    for group in sorted((photos_by_group[i] for i in order), key=len):
+        wanted = np.bincount(labels[group], minlength=len(counts))
+        if (wanted > 0)[left == counts].any() and (wanted < left)[wanted > 0].all():
+            left -= wanted
             result[group] = 0
     return result

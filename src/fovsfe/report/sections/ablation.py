@@ -46,6 +46,8 @@ def _round_changes(run_data: RunData) -> Iterator[Section]:
             held_out, probabilities = align_members({"before": before, "after": after})
             first_round, second_round = probabilities
             change = _change(first_round, second_round, held_out, run_data)
+            if name == "the selected blend" and run_data.selected_round_index is not None:
+                change["is_better"] = run_data.selected_round_index == 2
             yield {"step": f"round 2: {name}", **change}
 
 

@@ -1,0 +1,76 @@
+"""What averaging the networks of several folds gains, from how much they disagree on the test photos."""
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy import optimize
+
+from fovsfe.arrays import Floats
+from fovsfe.ensemble.blend import at_temperature, log_probabilities, softmax
+from fovsfe.ensemble.metrics import NORMAL_95
+
+OFF_BY = 0.2  # of the gain: the estimate rests on probabilities that cannot be checked
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-2, 1e3
+
+
+class AverageEstimate(BaseModel):
+    """The accuracy to expect of the mean of the networks of all folds, as `estimate_average` returns it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accuracy: float
+    interval: tuple[float, float]
+    """95% confidence interval"""
+    test_photos: int
+    """whose predictions it was estimated from"""
+
+
+def estimate_average(
+    singles: Floats, average: Floats, accuracy: float, interval: tuple[float, float]
+) -> AverageEstimate:
+    """Estimates the accuracy of the mean of the networks of all folds, from that of one network alone.
+
+    Every photo with a label was trained on by all networks but one, so none shows what their mean is worth.
+    The test photos were trained on by none, but have no label. Were we given true probabilities for them, any
+    answer, that of the mean or that of one network, would be right as often as these say. The geometric mean
+    of all networks takes their place, at the temperature at which it says of the single networks what was
+    measured of them. What it then says of the mean, less that, is the gain: 0 where all networks agree. The
+    interval allows for a fifth of the gain, which is what the estimate was off by where the truth was known
+    (`python -m benchmarks estimates`). From their disagreement alone Jiang et al. 2022 estimate an accuracy
+    (https://arxiv.org/abs/2106.13799); here it is tied to one that was measured.
+
+    Args:
+        singles: (folds, n, classes), of the test photos: the blend of the networks of each fold.
+        average: (n, classes), of the same photos: the blend of the mean of the networks of all folds.
+        accuracy: of the networks of one fold, measured on photos that they were not trained on.
+        interval: its 95% confidence interval.
+    """
+    gains = _gains(singles, average, accuracy)
+    estimate = min(accuracy + gains.mean(), 1.0)
+    of_gain = np.hypot(NORMAL_95 * gains.std() / np.sqrt(len(gains)), OFF_BY * gains.mean())
+    below, above = (np.hypot(end - accuracy, of_gain) for end in interval)
+    return AverageEstimate(
+        accuracy=float(estimate),
+        interval=(float(max(estimate - below, 0)), float(min(estimate + above, 1))),
+        test_photos=len(average),
+    )
+
+
+def _gains(singles: Floats, average: Floats, accuracy: float) -> Floats:
+    """Returns, for each photo, how much likelier the mean is to be right than one network is: (n,)."""
+    rows, answers, of_mean = np.arange(len(average)), singles.argmax(axis=2), average.argmax(axis=1)
+    pooled = softmax(log_probabilities(singles).mean(axis=0))
+
+    def right(log_temperature: float) -> Floats:
+        """How likely the single networks' answers are to be right, (folds, n)."""
+        return np.asarray(at_temperature(pooled, np.exp(log_temperature))[rows, answers])
+
+    # the higher the temperature, the less likely is any answer that most networks give
+    low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
+    if right(low).mean() <= accuracy:
+        log_temperature = low
+    elif right(high).mean() >= accuracy:
+        log_temperature = high
+    else:
+        log_temperature = optimize.brentq(lambda each: right(each).mean() - accuracy, low, high, xtol=1e-4)
+    likely = at_temperature(pooled, np.exp(log_temperature))
+    return np.asarray(likely[rows, of_mean] - right(log_temperature).mean(axis=0))
