@@ -17,7 +17,7 @@ from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json, write_text
-from fovsfe.photos.decode import load_photo
+from fovsfe.photos.decode import decode_to_size
 from fovsfe.photos.manifest import read_facts, write_facts
 from fovsfe.recipe import load_recipe, to_toml
 from fovsfe.run import Run
@@ -86,7 +86,7 @@ def test_a_refitted_member_has_one_network(refitted: Run, tmp_path: Path, made: 
     export_run(RunSource.read(refitted), tmp_path / "alone", member="test_resnet")
     predictor = Predictor(tmp_path / "alone", threads=1)
     exported = predictor.member_probabilities([predictor.prepare(photo)], ("plain",))[0]
-    pixels = torch.from_numpy(load_photo(photo, (64, 96), "pad")[None])
+    pixels = torch.from_numpy(decode_to_size(photo, (64, 96), "pad")[None])
     with torch.no_grad():
         logits = made.networks["test_resnet"][0](pixels) + torch.tensor([0.5, -0.5, 1.0])
     np.testing.assert_allclose(exported, logits.softmax(-1), atol=1e-4)

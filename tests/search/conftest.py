@@ -53,7 +53,7 @@ def make_context(
         arguments = RunArguments(photos=str(tinted), weights=str(packed_weights), minutes=None)
         write_text(run.recipe_file, to_toml(recipe))
         write_json(run.arguments_file, arguments.model_dump(mode="json"))
-        pipeline._read_photos(run, screen, None)
+        pipeline._audit_and_split(run, screen, None)
         return RunContext.open(run)
 
     return make
