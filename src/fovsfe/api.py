@@ -218,7 +218,7 @@ def load(location: str | os.PathLike[str]) -> Model:
 def train(
     photos: str | os.PathLike[str],
     minutes: float | None = None,
-    recipe: str = "quick",
+    recipe: str = "auto",
     weights: str = "hub",
     out: str | os.PathLike[str] | None = None,
     changes: Mapping[str, Any] = MappingProxyType({}),

@@ -99,7 +99,9 @@ def test_training_data_and_procedure(made: Any) -> None:
     counts = dict(zip(made.class_names, (30, 40, 1234), strict=True))
     data = {"labelled": 1304, "test": 77, "unreadable": 2, "of_label": counts, "findings": {"two labels": 3}}
     training = {
-        "weights": "a folder", "round": 2, "folds": 3, "holdout": 0.25, "stages": [0.0, 0.5],
+        "weights": "a folder", "round": 2, "folds": 3, "holdout": 0.25,
+        "stages": {"test_resnet": [0.0, 0.5], "small": [0.0]}, "refitted": ["small"],
+        "licences": {made.members[0].backbone: "apache-2.0"},
         "head_epochs": 40, "epochs": 6, "optimizer": "adamw", "label_smoothing": 0.1, "augment": "light",
         "mixup": 0.2, "cutmix": 0.0, "seed": 5,
     }  # fmt: skip
@@ -109,8 +111,12 @@ def test_training_data_and_procedure(made: Any) -> None:
         "found two labels: 3 times.",
         "| Ford | 1234 |",
         "on 3 folds: 3 networks",
-        "Backbones started from pretrained weights. First the head alone was trained, for up to 40 epochs, "
-        "then these fractions of the layers, counted from the output, each for up to 6 epochs: 0%, 50%.",
+        "test_resnet: the backbones started from pretrained weights. First the heads alone were trained, for"
+        " up to 40 epochs, then these fractions of the layers, counted from the output, each for up to 6"
+        " epochs: 0%, 50%.",
+        "small: the backbones started from pretrained weights. They stayed as they were; heads alone were",
+        "the heads of small were fitted once more, to all labelled photos: there is one network of each.",
+        "apache-2.0",
         "augmentation light, mixup 0.2, seed 5.",
         "The second of two rounds",
         "- a \\< b.",
@@ -118,7 +124,7 @@ def test_training_data_and_procedure(made: Any) -> None:
         assert words in text
     held_out = render_card(measured(made, data=data, training=training | {"folds": 0, "weights": "none"}))
     assert "- 25.0% of the labelled photos were held out" in held_out
-    assert "Backbones started without pretrained weights" in held_out
+    assert "the backbones started without pretrained weights" in held_out
 
 
 def test_names_are_no_markup(made: Any) -> None:

@@ -151,8 +151,8 @@ def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch)
     assert arguments.photos == str(photos.resolve())
     assert arguments.weights == str(tmp_path.resolve() / "w")
     assert arguments.minutes == 1.5
-    assert settings == recipes.load_recipe("quick", {"training.epochs": 3, "seed": 4})
-    assert location == "runs/photos-quick"
+    assert settings == recipes.load_recipe("auto", {"training.epochs": 3, "seed": 4})
+    assert location == "runs/photos-auto"
     assert cluster == "local"
     assert group is None  # no launcher has started this process
 

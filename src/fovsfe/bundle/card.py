@@ -24,7 +24,7 @@ def render_card(bundle: Bundle) -> str:
                 *_training(bundle),
                 *_evaluation(bundle),
                 *_limitations(bundle),
-                *_licences(),
+                *_licences(bundle),
             ]
         )
         + "\n"
@@ -115,10 +115,22 @@ def _training(bundle: Bundle) -> Iterator[str]:
     else:
         yield f"- {_percent(holdout)} of the labelled photos were held out for validation."
     weights = {"none": "without pretrained weights"}.get(training["weights"], "from pretrained weights")
-    stages = ", ".join(f"{fraction:.0%}" for fraction in training["stages"])
-    yield f"- Backbones started {weights}. First the head alone was trained, for up to"
-    yield f"  {training['head_epochs']} epochs, then these fractions of the layers, counted from the output,"
-    yield f"  each for up to {training['epochs']} epochs: {stages}."
+    names_of: dict[tuple[float, ...], list[str]] = {}
+    for name, shares in training["stages"].items():
+        names_of.setdefault(tuple(shares), []).append(_text(name))
+    for shares, names in names_of.items():
+        yield f"- {', '.join(names)}: the backbones started {weights}."
+        if shares == (0,):
+            yield "  They stayed as they were; heads alone were trained."
+            continue
+        stages = ", ".join(f"{share:.0%}" for share in shares)
+        yield f"  First the heads alone were trained, for up to {training['head_epochs']} epochs, then these"
+        yield "  fractions of the layers, counted from the output, each for up to"
+        yield f"  {training['epochs']} epochs: {stages}."
+    if training["refitted"]:
+        refitted = ", ".join(map(_text, training["refitted"]))
+        yield f"- In the end the heads of {refitted} were fitted once more, to all labelled photos: there is"
+        yield "  one network of each."
     mixed = "".join(f", {name} {training[name]:g}" for name in ("mixup", "cutmix") if training[name])
     yield f"- Optimizer {training['optimizer']}, label smoothing {training['label_smoothing']:g},"
     yield f"  augmentation {training['augment']}{mixed}, seed {training['seed']}."
@@ -209,11 +221,13 @@ def _limitations(bundle: Bundle) -> Iterator[str]:
     yield ""
 
 
-def _licences() -> Iterator[str]:
+def _licences(bundle: Bundle) -> Iterator[str]:
     yield LICENCES
     yield ""
     yield f"- This bundle: {TO_FILL_IN}"
-    yield f"- The pretrained weights that the backbones started from: {TO_FILL_IN}"
+    known = bundle.metrics.get("training", {}).get("licences", {})
+    for backbone in dict.fromkeys(member.backbone for member in bundle.members):
+        yield f"- Pretrained weights of {_text(backbone)}: {_text(known.get(backbone) or TO_FILL_IN)}"
     yield f"- The photos: {TO_FILL_IN}"
 
 

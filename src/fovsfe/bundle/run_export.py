@@ -21,6 +21,7 @@ from fovsfe.ensemble.headline import figures_of
 from fovsfe.ensemble.selection import select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
+from fovsfe.networks.backbones import find_backbone
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.manifest import ListingFacts, read_facts, read_manifest, readable_photos
@@ -238,7 +239,7 @@ def _card_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
         "members": {name: member_metrics[name] for name in blend.members},
         "measured_on": source.metrics["measured_on"],
         "data": _data_facts(source),
-        "training": _training_facts(source),
+        "training": _training_facts(source, blend),
     }
 
 
@@ -253,15 +254,18 @@ def _data_facts(source: RunSource) -> dict[str, Any]:
     }
 
 
-def _training_facts(source: RunSource) -> dict[str, Any]:
+def _training_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
     """Returns how the networks were trained; of where the weights came from, only which of the three ways."""
     recipe = source.recipe
+    served = [each for each in recipe.members if each.unique_name in blend.members]
     return {
         "weights": {"hub": "the hub", "none": "none"}.get(source.weights, "a folder"),
         "round": source.round,
         "folds": recipe.split.folds,
         "holdout": recipe.split.holdout,
-        "stages": list(recipe.training.stages),
+        "stages": {each.unique_name: list(recipe.stages_of(each)) for each in served},
+        "refitted": [each.unique_name for each in served if recipe.is_refitted(each)],
+        "licences": _licences(source.weights, [each.backbone for each in served]),
         "head_epochs": recipe.training.head_epochs,
         "epochs": recipe.training.epochs,
         "optimizer": recipe.training.optimizer,
@@ -272,3 +276,9 @@ def _training_facts(source: RunSource) -> dict[str, Any]:
         "seed": recipe.seed,
         "members": [member.model_dump(mode="json") for member in recipe.members],
     }
+
+
+def _licences(weights: str, backbones: Sequence[str]) -> dict[str, str]:
+    """Returns the licences of pretrained weights, as far as they are known; none if there are no weights."""
+    rows = {} if weights == "none" else {name: find_backbone(name) for name in backbones}
+    return {name: row.licence for name, row in rows.items() if row is not None}

@@ -96,6 +96,8 @@ def _recipe_name(text: str) -> str:
         recipe = Recipe.model_validate(tomllib.loads(text))
     except ValidationError:  # of another version of fovsfe
         return "custom"
+    if recipe.search is not None:
+        return "auto"  # which has got members meanwhile
     return next((name for name in builtin_recipes() if load_recipe(name) == recipe), "custom")
 
 

@@ -36,7 +36,7 @@ def train(
             help="A built-in recipe (see `fovsfe recipes`) or a TOML file.",
             autocompletion=recipe_names,
         ),
-    ] = "quick",
+    ] = "auto",
     out: Annotated[
         str | None,
         typer.Option(

@@ -65,6 +65,7 @@ class _Search:
         """those on all labelled photos"""
         self._prober, self._screen = prober, screen
         self._started, self._deadline = time.monotonic(), deadline
+        self._cheapest: tuple[MemberSettings, float]  # and its seconds for one photo
 
     def seconds_left(self, share: float = 1.0) -> float:
         """Returns how much of a share of the time, 0 to 1, is left."""
@@ -72,7 +73,7 @@ class _Search:
 
     def first_look(self) -> list[Probe]:
         """Returns probes of all candidates at their own sizes, and of the best ones at larger sizes, on some
-        of the photos; in the order in which they make an ensemble better."""
+        of the photos; in the order in which they make an ensemble better. None if there is no time."""
         prober = self._prober
         sizes = _sizes(prober, self.seconds_left(FIRST_SHARE), self._screen)
         require_weights(list(sizes), prober.context.arguments.weights, self._screen.notify)
@@ -84,6 +85,10 @@ class _Search:
             if costs[name] > limit or self._count(costs, sizes) < min(FEWEST_PHOTOS, len(labelled)):
                 del costs[name]
         count = self._count(costs, sizes)
+        cheapest = by_cost[0]
+        self._cheapest = _member(cheapest, sizes[cheapest][0]), costs[cheapest]
+        if count < min(FEWEST_PHOTOS, len(labelled)):
+            return []  # they would say nothing
         first = replace(prober, positions=_some(prober.context, labelled, count))
         probes = [self._look(first, _member(name, sizes[name][0])) for name in costs]
         for each in best_ensemble(probes, len(probes)):
@@ -106,14 +111,14 @@ class _Search:
             if each.member.unique_name not in done and seconds < self.seconds_left(share):
                 self.probes.append(self._look(self._prober, each.member))
         if not self.probes:
-            cheapest = min(order, key=lambda each: each.seconds)
-            seconds = 2 * photos * cheapest.seconds
+            member, seconds_of_photo = self._cheapest
+            seconds = 2 * photos * seconds_of_photo
             if seconds > self.seconds_left():
                 raise FovsfeError(
-                    f"{photos} photos are too many for the time: {cheapest.member.unique_name} alone needs"
+                    f"{photos} photos are too many for the time: {member.unique_name} alone needs"
                     f" {seconds / 60:.1f} minutes for them; give more --minutes"
                 )
-            self.probes.append(self._look(self._prober, cheapest.member))
+            self.probes.append(self._look(self._prober, member))
 
     def _count(self, costs: dict[str, float], sizes: dict[str, list[tuple[int, int]]]) -> int:
         """Returns how many photos a first look at some backbones, at all their sizes, can take."""
