@@ -73,7 +73,7 @@ def test_ctrl_c_is_one_line(fovsfe, monkeypatch):
     "command",
     [
         "predict {} a.jpg",
-        "train photos --out {}",
+        "train photos --recipe quick --weights none --out {}",
         "report {}",
         "export {} --out b",
         "resume {}",
