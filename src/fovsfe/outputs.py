@@ -188,7 +188,12 @@ def _metrics(
             **headline.model_dump(mode="json"),
             "reasons": [RULE, reason, *selection.reasons],
             "average": average,
-            "figures_of": figures_of(len(context.folds), average, _is_refitted(context, selection.blend)),
+            "figures_of": figures_of(
+                len(context.folds),
+                average,
+                _is_refitted(context, selection.blend),
+                context.recipe.search is not None,
+            ),
         },
         "rounds": [_round_metrics(context, each) for each in rounds],
     }

@@ -123,7 +123,7 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) ->
         )
         raise FovsfeError(f"{run.root} is not empty; {hint}")
     # First: what cannot be done leaves no run behind.
-    if recipe.search is not None:
+    if recipe.search is not None and not recipe.members:
         best, *_ = find_candidates(arguments.weights, recipe.search.licence)
         require_weights([best.backbone], arguments.weights)
     require_weights([member.backbone for member in recipe.members], arguments.weights, screen.notify)
@@ -311,6 +311,8 @@ def _untrained_backbones(context: RunContext) -> list[str]:
 
 def _precision(context: RunContext, executor: Executor, member: MemberSettings) -> str:
     """The precision that the recipe says, or the faster one: measured once for a member, then remembered."""
+    if context.recipe.is_frozen(member):
+        return "fp32"  # in which a search caches its features
     if context.recipe.training.precision != "auto":
         return context.recipe.training.precision
     file = context.run.member_folder(1, member.unique_name) / "precision.json"

@@ -110,10 +110,11 @@ def test_training_data_and_procedure(made: Any) -> None:
         "1,304 labelled photos and 77 without labels; 2 could not be read.",
         "found two labels: 3 times.",
         "| Ford | 1234 |",
-        "on 3 folds: 3 networks",
+        "on 3 folds: every photo was held out from one of its 3 networks.",
+        "The probabilities of the 3 networks of test_resnet are averaged.",
         "test_resnet: the backbones started from pretrained weights. First the heads alone were trained, for"
-        " up to 40 epochs, then these fractions of the layers, counted from the output, each for up to 6"
-        " epochs: 0%, 50%.",
+        " up to 40 epochs. These fractions of the layers were trained, counted from the output, each for up"
+        " to 6 epochs: 50%.",
         "small: the backbones started from pretrained weights. They stayed as they were; heads alone were",
         "the heads of small were fitted once more, to all labelled photos: there is one network of each.",
         "apache-2.0",

@@ -32,7 +32,7 @@ def render_card(bundle: Bundle) -> str:
 
 
 def licences(text: str) -> list[str]:
-    """Returns those lines of a card's section on licences that its owner has filled in."""
+    """Returns those lines of a card's section on licences that are filled in."""
     lines = text.partition(f"{LICENCES}\n")[2].partition("\n## ")[0].splitlines()
     return [line[2:].strip() for line in lines if line.startswith("- ") and TO_FILL_IN not in line]
 
@@ -109,28 +109,33 @@ def _training(bundle: Bundle) -> Iterator[str]:
     yield "## Training procedure"
     yield ""
     folds, holdout = training["folds"], training["holdout"]
+    refitted = training["refitted"]
+    averaged = [name for name in training["stages"] if name not in refitted]
     if folds:
-        yield f"- Each member was trained on {folds} folds: {folds} networks, whose probabilities are"
-        yield "  averaged. Every photo was held out from one of them."
+        yield f"- Each member was trained on {folds} folds: every photo was held out from one of its {folds}"
+        yield "  networks."
     else:
         yield f"- {_percent(holdout)} of the labelled photos were held out for validation."
+    if folds and averaged:
+        names_averaged = ", ".join(map(_text, averaged))
+        yield f"- The probabilities of the {folds} networks of {names_averaged} are averaged."
     weights = {"none": "without pretrained weights"}.get(training["weights"], "from pretrained weights")
     names_of: dict[tuple[float, ...], list[str]] = {}
     for name, shares in training["stages"].items():
         names_of.setdefault(tuple(shares), []).append(_text(name))
     for shares, names in names_of.items():
         yield f"- {', '.join(names)}: the backbones started {weights}."
-        if shares == (0,):
+        layers = ", ".join(f"{share:.0%}" for share in shares if share)
+        if 0 in shares and layers:
+            yield f"  First the heads alone were trained, for up to {training['head_epochs']} epochs."
+        elif 0 in shares:
             yield "  They stayed as they were; heads alone were trained."
-            continue
-        stages = ", ".join(f"{share:.0%}" for share in shares)
-        yield f"  First the heads alone were trained, for up to {training['head_epochs']} epochs, then these"
-        yield "  fractions of the layers, counted from the output, each for up to"
-        yield f"  {training['epochs']} epochs: {stages}."
-    if training["refitted"]:
-        refitted = ", ".join(map(_text, training["refitted"]))
-        yield f"- In the end the heads of {refitted} were fitted once more, to all labelled photos: there is"
-        yield "  one network of each."
+        if layers:
+            yield "  These fractions of the layers were trained, counted from the output, each for up to"
+            yield f"  {training['epochs']} epochs: {layers}."
+    if refitted:
+        yield f"- In the end the heads of {', '.join(map(_text, refitted))} were fitted once more, to all"
+        yield "  labelled photos: there is one network of each."
     mixed = "".join(f", {name} {training[name]:g}" for name in ("mixup", "cutmix") if training[name])
     yield f"- Optimizer {training['optimizer']}, label smoothing {training['label_smoothing']:g},"
     yield f"  augmentation {training['augment']}{mixed}, seed {training['seed']}."

@@ -152,7 +152,7 @@ def export_run(
         class_names=source.facts.class_names,
         label_ids=source.facts.label_ids,
         tta=tuple(source.metrics["selected"]["tta"]),
-        metrics=metrics | _card_facts(source, blend),
+        metrics=metrics | _card_facts(source, blend, quantization),
         parity_photos=lambda name: source.pixels(name, source.val_idx[:PARITY_PHOTOS]),
         translations=translations or {},
         quantization_data=(
@@ -209,7 +209,7 @@ def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]
     return selection.blend, {
         **selection.metrics.model_dump(mode="json"),
         "reasons": list(selection.reasons),
-        "figures_of": figures_of(len(source.folds), is_refitted=is_refitted),
+        "figures_of": figures_of(len(source.folds), None, is_refitted, source.recipe.search is not None),
     }
 
 
@@ -232,14 +232,20 @@ def _quantization_data(source: RunSource, blend: Blend, kind: QuantizationKind) 
     )
 
 
-def _card_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
+def _card_facts(source: RunSource, blend: Blend, quantization: QuantizationKind) -> dict[str, Any]:
     """Returns what the model card tells beside the blend's own metrics."""
+    training = _training_facts(source, blend)
+    changes: dict[str, Any] = {}
+    if quantization != "fp32" and training["refitted"]:  # but not what is quantized
+        training["refitted"] = []
+        changes["figures_of"] = figures_of(len(source.folds), is_searched=source.recipe.search is not None)
     member_metrics = source.metrics["rounds"][source.round - 1]["members"]
     return {
         "members": {name: member_metrics[name] for name in blend.members},
         "measured_on": source.metrics["measured_on"],
         "data": _data_facts(source),
-        "training": _training_facts(source, blend),
+        "training": training,
+        **changes,
     }
 
 

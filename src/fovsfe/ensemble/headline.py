@@ -67,15 +67,23 @@ def labels_without_validation(metrics: Mapping[str, Any]) -> list[str]:
     return [label for label, recall in metrics.get("recall", {}).items() if recall is None]
 
 
-def figures_of(folds: int, average: Mapping[str, Any] | None = None, is_refitted: bool = False) -> str:
+def figures_of(
+    folds: int,
+    average: Mapping[str, Any] | None = None,
+    is_refitted: bool = False,
+    is_searched: bool = False,
+) -> str:
     """Returns what was evaluated, in words, and in which direction its figures are known to err.
 
     Args:
         folds: how many parts took turns; 1 if photos were held out.
         average: an `averaging.AverageEstimate` of the mean of the networks of all folds, if there is one.
         is_refitted: whether heads are fitted to all labelled photos in the end.
+        is_searched: whether the members were searched for.
     """
-    kept = "each network kept its best epoch on these photos, which makes the figures slightly too high"
+    found = ", and the members were found on them" if is_searched else ""
+    too_high = "which makes the figures slightly too high"
+    kept = f"each network kept its best epoch on these photos{found}, {too_high}"
     trained = f"of one network per member, trained on {folds - 1} of {folds} parts of the photos, while"
     if is_refitted:
         one = trained if folds > 1 else "of networks that were not trained on these photos, while"

@@ -5,6 +5,7 @@
 
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 
@@ -41,6 +42,7 @@ class Backbone:
         return self.name.partition(".")[0]
 
 
+@cache
 def known_backbones() -> dict[str, Backbone]:
     """Returns the table: name -> backbone, from the fewest multiply-adds to the most."""
     text = (resources.files("fovsfe.networks") / "backbones.toml").read_text(encoding="utf-8")

@@ -301,7 +301,9 @@ def _from_json(text: str, are_lines: bool) -> pd.DataFrame:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         return pd.DataFrame()
     if not any(key in task for task in tasks for key in ("annotations", "choice")):
-        return pd.DataFrame([{str(key): str(value) for key, value in task.items()} for task in tasks])
+        return pd.DataFrame(
+            [{str(key): "" if value is None else str(value) for key, value in t.items()} for t in tasks]
+        )
     rows = [_label_studio_row(task) for task in tasks]
     return pd.DataFrame(rows, columns=pd.Index(["image", "choice"]), dtype=object)
 

@@ -53,7 +53,7 @@ def make_plan(context: RunContext, prober: Prober, probes: Sequence[Probe], seco
     """Returns what to train within `seconds`.
 
     The probes of the best ensemble are members as they are. The best backbones are also trained, each at the
-    largest size and with the most layers that leave all of them time for FEWEST_EPOCHS.
+    size with the lowest log loss, and with the most layers, that leave all of them time for FEWEST_EPOCHS.
     """
     frozen, folds = best_ensemble(probes), context.folds
     labelled, fold = context.readable["split"] == "train", context.readable["fold"]

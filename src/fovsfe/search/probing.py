@@ -1,5 +1,6 @@
 """How good frozen backbones are for the photos: heads on their features, cross-validated."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fovsfe.training.device import Device
 from fovsfe.training.discriminant import SHRINKAGES, best_temperature, fit_heads
 from fovsfe.training.features import Features, frozen_features, photo_features
 
+MOST_JUDGED = 20_000  # photos that heads are judged on: all their features are in memory
 TIMED_PHOTOS = 8  # of what is timed
 TIMES = 2  # the faster counts
 
@@ -64,8 +66,12 @@ class Prober:
     """the labelled photos to probe on, among the readable ones"""
 
     def probe(self, member: MemberSettings, progress: Progress = no_progress) -> Probe:
-        """Probes a member. If it is on all labelled photos, the features of all photos are left in the run's
-        cache, where training finds them. Raises FovsfeError if the cache cannot be written."""
+        """Probes a member.
+
+        On all labelled photos, the features of all photos are left in the run's cache, where training finds
+        them, and the heads are judged on at most MOST_JUDGED of them. Raises FovsfeError if the cache cannot
+        be written.
+        """
         context, positions = self.context, self.positions
         network = self._build(member)
         photos = context.resized_photos(member)
@@ -74,10 +80,10 @@ class Prober:
         if len(positions) == (context.readable["split"] == "train").sum():
             limit = context.recipe.photos.cache_gb * 1e9
             photos = photos.cached(context.photo_cache(member), limit, no_progress)
-            features = _plain_and_mirrored(
-                frozen_features(self.device, network, photos, file, progress), positions
-            )
+            cached = frozen_features(self.device, network, photos, file, progress)
             count = len(photos)
+            positions = positions[:: math.ceil(len(positions) / MOST_JUDGED)]
+            features = _plain_and_mirrored(cached, positions)
         else:
             features = photo_features(self.device, network, photos, positions, progress)
             count = len(positions)
@@ -109,16 +115,18 @@ class Prober:
         return self.device.move(build_network(member.backbone, member.size, member.head, classes, weights))
 
     def _fastest(self, member: MemberSettings, step: Callable[[Tensor], object]) -> float:
-        photos = torch.zeros(TIMED_PHOTOS, *member.size, 3, dtype=torch.uint8)
-        photos = photos.to(self.device.fabric.device)
-        fastest = float("inf")
-        for _ in range(TIMES):
-            started = time.monotonic()
-            step(photos)
-            if photos.is_cuda:
-                torch.cuda.synchronize()
-            fastest = min(fastest, time.monotonic() - started)
-        return fastest / TIMED_PHOTOS
+        def timed(count: int) -> float:
+            photos = torch.zeros(count, *member.size, 3, dtype=torch.uint8, device=self.device.fabric.device)
+            fastest = float("inf")
+            for _ in range(TIMES):
+                started = time.monotonic()
+                step(photos)
+                if photos.is_cuda:
+                    torch.cuda.synchronize()
+                fastest = min(fastest, time.monotonic() - started)
+            return fastest / count
+
+        return self.device.within_memory(timed, TIMED_PHOTOS)
 
 
 def cross_validate_heads(features: Float32s, y_true: Ints, num_classes: int, folds: Ints) -> Floats:

@@ -16,17 +16,15 @@ from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe
 from fovsfe.search.candidates import find_candidates
 from fovsfe.search.plan import best_ensemble, make_plan
-from fovsfe.search.probing import Probe, Prober
+from fovsfe.search.probing import MOST_JUDGED, Probe, Prober
 from fovsfe.training.launch import best_device
 
 FIRST_SHARE = 0.2  # of the time, for a first look at the candidates
-PROBING_SHARE = (
-    0.6  # for that and the probes, which are members; the rest is for training backbones, if it will do
-)
+PROBING_SHARE = 0.6  # for that and the probes, which are members; the rest may be enough to train backbones
 FEWEST_PHOTOS = 100  # that a first look takes
 MOST_OF_THE_PHOTOS = 1 / 2  # that it takes; it has to tell what is worth looking at, no more
-DEAREST_SHARE = 1 / 6  # of the time that one probe at a backbone's own size may take
-MOST_CANDIDATES = 8  # the best of them, by what is known before
+MAX_PROBE_SHARE = 1 / 6  # of the time that one probe at a backbone's own size may take
+MAX_CANDIDATES = 8  # the best of them, by what is known before
 SECONDS_WITHOUT_LIMIT = 1800.0  # where the time is not limited
 
 
@@ -68,28 +66,29 @@ class _Search:
         self._cheapest: tuple[MemberSettings, float]  # and its seconds for one photo
 
     def seconds_left(self, share: float = 1.0) -> float:
-        """Returns how much of a share of the time, 0 to 1, is left."""
+        """Returns the seconds until a share of the time, 0 to 1, is used up."""
         return self._started + share * (self._deadline - self._started) - time.monotonic()
 
     def first_look(self) -> list[Probe]:
         """Returns probes of all candidates at their own sizes, and of the best ones at larger sizes, on some
-        of the photos; in the order in which they make an ensemble better. None if there is no time."""
+        of the photos; in the order in which they make an ensemble better. Empty if there is no time."""
         prober = self._prober
         sizes = _sizes(prober, self.seconds_left(FIRST_SHARE), self._screen)
         require_weights(list(sizes), prober.context.arguments.weights, self._screen.notify)
         costs = {name: prober.forward_seconds(_member(name, of[0])) for name, of in sizes.items()}
         labelled = prober.positions
         by_cost = sorted(costs, key=lambda name: costs[name])
-        limit = DEAREST_SHARE * self.seconds_left() / (2 * len(prober.context.readable))
+        limit = MAX_PROBE_SHARE * self.seconds_left() / (2 * len(prober.context.readable))
         for name in by_cost[:0:-1]:  # from the dearest on; the cheapest stays
             if costs[name] > limit or self._count(costs, sizes) < min(FEWEST_PHOTOS, len(labelled)):
                 del costs[name]
         count = self._count(costs, sizes)
         cheapest = by_cost[0]
         self._cheapest = _member(cheapest, sizes[cheapest][0]), costs[cheapest]
-        if count < min(FEWEST_PHOTOS, len(labelled)):
-            return []  # they would say nothing
         first = replace(prober, positions=_some(prober.context, labelled, count))
+        validates = prober.context.readable["fold"].to_numpy(np.int64)[first.positions] >= 0
+        if count < min(FEWEST_PHOTOS, len(labelled)) or not validates.any():
+            return []  # it would say nothing
         probes = [self._look(first, _member(name, sizes[name][0])) for name in costs]
         for each in best_ensemble(probes, len(probes)):
             for size in sizes[each.member.backbone][1:]:
@@ -113,10 +112,11 @@ class _Search:
         if not self.probes:
             member, seconds_of_photo = self._cheapest
             seconds = 2 * photos * seconds_of_photo
-            if seconds > self.seconds_left():
+            was_probed = self._prober.context.feature_cache(member).exists()  # before an interruption
+            if seconds > self.seconds_left() and not was_probed:
                 raise FovsfeError(
                     f"{photos} photos are too many for the time: {member.unique_name} alone needs"
-                    f" {seconds / 60:.1f} minutes for them; give more --minutes"
+                    f" {seconds / 60:.1f} minutes for them; train a new run with more --minutes"
                 )
             self.probes.append(self._look(self._prober, member))
 
@@ -126,7 +126,8 @@ class _Search:
         seconds = sum(cost * sum(pixels[name]) / pixels[name][0] for name, cost in costs.items())
         affordable = int(self.seconds_left(FIRST_SHARE) / (2 * seconds))
         labelled = len(self._prober.positions)
-        return min(affordable, max(int(MOST_OF_THE_PHOTOS * labelled), FEWEST_PHOTOS), labelled)
+        most = min(max(int(MOST_OF_THE_PHOTOS * labelled), FEWEST_PHOTOS), labelled, MOST_JUDGED)
+        return min(affordable, most)
 
     def _look(self, prober: Prober, member: MemberSettings) -> Probe:
         found = prober.probe(member, partial(self._screen.show_progress, f"features of {member.unique_name}"))
@@ -153,7 +154,7 @@ def _sizes(prober: Prober, seconds: float, screen: Screen) -> dict[str, list[tup
         for each in candidates
         if each is smallest or 2 * FEWEST_PHOTOS * each.gmacs * seconds_of_gmac < seconds / 2
     ]
-    return {each.backbone: each.sizes(photo_size) for each in affordable[:MOST_CANDIDATES]}
+    return {each.backbone: each.sizes(photo_size) for each in affordable[:MAX_CANDIDATES]}
 
 
 def _some(context: RunContext, labelled: Ints, count: int) -> Ints:

@@ -110,7 +110,12 @@ def _fit(training: NetworkTraining) -> None:
     """What there is to do for a network whose backbone stays as it is; it takes seconds."""
     device, task, network = training.device, training.task, training.network
     features = _frozen_features(device, task, network, training.on_event)
-    refitted = fit_head(training, features)
+    try:
+        refitted = fit_head(training, features)
+    except RuntimeError as error:  # of the eigenvalues
+        raise FovsfeError(
+            f"{task.folder}: the features of {task.member.backbone} are not finite; leave it out"
+        ) from error
     network.load_state_dict(training.state.best_weights)
     write_results(training, features, refitted if task.recipe.is_refitted(task.member) else None)
     device.barrier()
