@@ -273,7 +273,7 @@ def simulate(setting: Setting, random: np.random.Generator, fresh: Photos, seed:
                 selections[0].choice if selections else None,
             )
         )
-    chosen, headline = 0, selections[0].out_of_fold
+    chosen, headline = 0, selections[0].untouched
     if setting.rounds == 2:
         first, second = selections
         change = accept_change(
@@ -283,7 +283,7 @@ def simulate(setting: Setting, random: np.random.Generator, fresh: Photos, seed:
             groups,
             setting.metric,
             seed,
-            (first.out_of_fold, second.out_of_fold),
+            (first.untouched, second.untouched),
         )
         chosen, headline = int(change.accepted), change.predictions
     selection = selections[chosen]

@@ -85,7 +85,7 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
     run = context.run
     val_idx, recipe = context.val_idx, context.recipe
     selected_round, reason = rounds[0], "there is one round"
-    held_out_predictions = selected_round.selection.out_of_fold
+    held_out_predictions = selected_round.selection.untouched
     if len(rounds) == 2:
         first, second = (each.selection for each in rounds)
         acceptance = accept_change(
@@ -95,7 +95,7 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
             context.groups(val_idx),
             recipe.ensemble.metric,
             recipe.seed,
-            (first.out_of_fold, second.out_of_fold),
+            (first.untouched, second.untouched),
         )
         selected_round, reason = rounds[int(acceptance.accepted)], f"round 2 {acceptance.reason}"
         held_out_predictions = acceptance.predictions

@@ -406,7 +406,10 @@ def _write_round_predictions(
         write_predictions(run.out_of_fold_file(round_index, name), val_frame)
         test_frame = predictions_frame(test_ids, class_names, test[m])
         write_predictions(run.member_folder(round_index, name) / "test.csv", test_frame)
-    for name, probabilities in [*selection.out_of_fold_by_kind.items(), ("selected", selection.out_of_fold)]:
+    for name, probabilities in [
+        *selection.cross_validated_by_kind.items(),
+        ("selected", selection.untouched),
+    ]:
         frame = predictions_frame(val_ids, class_names, probabilities)
         write_predictions(run.blend_predictions_file(round_index, name), frame)
     write_json(run.blend_file(round_index), selection.blend.model_dump(mode="json"))

@@ -152,7 +152,7 @@ def test_one_member_alone_works() -> None:
     probabilities, y_true = members([2.0], 60, 3)
     selection = select(probabilities, y_true)
     assert selection.blend.name == "m0"
-    assert selection.out_of_fold.shape == (60, 3)
+    assert selection.untouched.shape == (60, 3)
     assert 0 < selection.blend.threshold < 1
 
 
@@ -175,13 +175,13 @@ def test_a_label_with_one_photo_is_no_trouble(recwarn: pytest.WarningsRecorder) 
 def test_the_figures_of_the_selection_are_those_of_its_answers() -> None:
     probabilities, y_true = members([2.0, 1.0], 300, 5)
     selection = select(probabilities, y_true)
-    assert log_losses(selection.out_of_fold, y_true).mean() == pytest.approx(selection.metrics.log_loss)
+    assert log_losses(selection.untouched, y_true).mean() == pytest.approx(selection.metrics.log_loss)
     assert (
         sum(each.photos for each in selection.metrics.bins)
-        == selection.blend.is_known(selection.out_of_fold).sum()
+        == selection.blend.is_known(selection.untouched).sum()
     )
-    right = selection.out_of_fold.argmax(axis=1) == y_true
-    assert (~selection.blend.is_known(selection.out_of_fold))[right].mean() <= 0.02
+    right = selection.untouched.argmax(axis=1) == y_true
+    assert (~selection.blend.is_known(selection.untouched))[right].mean() <= 0.02
 
 
 def test_test_time_augmentation_is_a_candidate_like_any_other() -> None:
@@ -199,7 +199,7 @@ def test_test_time_augmentation_is_a_candidate_like_any_other() -> None:
 
 def test_the_headline_is_of_what_is_selected_without_each_photo(monkeypatch: pytest.MonkeyPatch) -> None:
     probabilities, y_true = members([2.0, 2.0], 150, 4)
-    asked, first_alone = {}, select(probabilities[:1], y_true).out_of_fold
+    asked, first_alone = {}, select(probabilities[:1], y_true).untouched
 
     def untouched(evidence: Evidence, folds: np.ndarray, seed: int) -> np.ndarray:
         asked["folds"], asked["candidates"] = len(set(folds)), len(evidence.losses)
@@ -208,9 +208,9 @@ def test_the_headline_is_of_what_is_selected_without_each_photo(monkeypatch: pyt
     monkeypatch.setattr(module, "untouched_choices", untouched)
     selection = select(probabilities, y_true)
     assert asked == {"folds": 10, "candidates": 6}
-    assert (selection.out_of_fold[0] == selection.out_of_fold_by_kind["mean"][0]).all()
-    assert selection.out_of_fold[1] == pytest.approx(first_alone[1])
-    assert selection.metrics.log_loss == pytest.approx(log_losses(selection.out_of_fold, y_true).mean())
+    assert (selection.untouched[0] == selection.cross_validated_by_kind["mean"][0]).all()
+    assert selection.untouched[1] == pytest.approx(first_alone[1])
+    assert selection.metrics.log_loss == pytest.approx(log_losses(selection.untouched, y_true).mean())
 
 
 def test_round_2_keeps_the_choice_of_round_1() -> None:
@@ -262,7 +262,7 @@ def test_rare_labels_are_found_by_a_correction_for_how_frequent_labels_are() -> 
         assert {"prior_corrected-a", "prior_corrected-b", "prior_corrected-a+b"} < set(tried)
         assert "prior_corrected" in [each.kind for each in by[metric].fitted]
     assert not any(each.kind == "prior_corrected" for each in by["accuracy"].candidates)
-    assert "prior_corrected" not in by["accuracy"].out_of_fold_by_kind
+    assert "prior_corrected" not in by["accuracy"].cross_validated_by_kind
 
 
 def test_nothing_is_corrected_where_labels_are_equally_frequent() -> None:

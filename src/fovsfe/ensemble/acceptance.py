@@ -68,7 +68,7 @@ class Choice:
     """(candidates,), by how much the mean log loss is lower"""
     bars: Floats
     """(candidates,), what the gain had to be above"""
-    largest_gain: int
+    best_allowed: int
     """which candidate gains most of those that do not lower the metric; 0 if there is none"""
 
 
@@ -92,8 +92,8 @@ def choose(evidence: Evidence, seed: int) -> Choice:
     scores = evidence.scores
     allowed = np.flatnonzero((gains > 0) & (scores >= scores[0]))
     passed = allowed[gains[allowed] > bars[allowed]]
-    index, largest_gain = (int(each[gains[each].argmax()]) if len(each) else 0 for each in (passed, allowed))
-    return Choice(index, gains, bars, largest_gain)
+    index, best_allowed = (int(each[gains[each].argmax()]) if len(each) else 0 for each in (passed, allowed))
+    return Choice(index, gains, bars, best_allowed)
 
 
 def untouched_choices(evidence: Evidence, folds: Ints, seed: int) -> Ints:

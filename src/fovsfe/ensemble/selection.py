@@ -79,12 +79,12 @@ class BlendSelection:
     has_tta: bool
     """whether test-time augmentation is part of what was selected"""
     metrics: HeadlineMetrics
-    """of `out_of_fold`"""
-    out_of_fold: Floats
+    """of `untouched`"""
+    untouched: Floats
     """(n, classes): each photo as predicted by the blend that would be selected without it"""
     cross_validated: Floats
     """(n, classes): each photo as predicted by the selected blend, fitted without it"""
-    out_of_fold_by_kind: dict[BlendKind, Floats]
+    cross_validated_by_kind: dict[BlendKind, Floats]
     """cross-validated predictions of every kind over all members, with a temperature where that helped"""
     candidates: tuple[BlendCandidate, ...]
     """those with `has_tta` as selected, simplest first; the first is the mean of all members"""
@@ -156,7 +156,7 @@ def select_blend(
     )
 
     @cache  # of the few that are needed again: those of all candidates might not fit into memory
-    def out_of_fold(index: int) -> Floats:
+    def cross_validated(index: int) -> Floats:
         return cross_validate(index)[0]
 
     def cross_validate(index: int) -> tuple[Floats, bool]:
@@ -184,7 +184,7 @@ def select_blend(
         candidates, by_rule.index, untouched_choices(evidence, outer_folds, seed)
     )
     chosen, figures = candidates[choice.index], evaluated[choice.index]
-    untouched = untouched_predictions(choice.without_each, out_of_fold)
+    untouched = untouched_predictions(choice.without_each, cross_validated)
     alike = [index for index, each in enumerate(candidates) if each.has_tta == chosen.has_tta]
 
     chosen_data = data[chosen.has_tta]
@@ -200,10 +200,10 @@ def select_blend(
         blend=blend,
         has_tta=chosen.has_tta,
         metrics=headline_metrics(untouched, y_true, class_names, metric, blend.threshold),
-        out_of_fold=untouched,
-        cross_validated=out_of_fold(choice.index),
-        out_of_fold_by_kind={
-            candidates[index].kind: out_of_fold(index)
+        untouched=untouched,
+        cross_validated=cross_validated(choice.index),
+        cross_validated_by_kind={
+            candidates[index].kind: cross_validated(index)
             for index in alike
             if candidates[index].subset == all_members
         },
@@ -262,9 +262,9 @@ def _default_selection(
         blend=blend.model_copy(update={"threshold": threshold}),
         has_tta=False,
         metrics=headline_metrics(blended, y_true, class_names, metric, threshold),
-        out_of_fold=blended,
+        untouched=blended,
         cross_validated=blended,
-        out_of_fold_by_kind={"mean": blended},
+        cross_validated_by_kind={"mean": blended},
         candidates=(
             BlendCandidate(name=blend.name, kind="mean", members=names, calibrated=False, metrics=metrics),
         ),
@@ -372,10 +372,10 @@ def _choice_reason(choice: Choice, evidence: Evidence, names: list[str]) -> str:
             f"{names[choice.index]}: {figures(choice.index)}, against {figures(0)} of {names[0]};"
             f" {gain_in_words(choice, choice.index)} among {tried}"
         )
-    if choice.largest_gain:
+    if choice.best_allowed:
         return (
-            f"{names[0]}: of {tried}, {names[choice.largest_gain]} lowers the log loss of {losses[0]:.4f}"
-            f" most, but {gain_in_words(choice, choice.largest_gain)}"
+            f"{names[0]}: of {tried}, {names[choice.best_allowed]} lowers the log loss of {losses[0]:.4f}"
+            f" most, but {gain_in_words(choice, choice.best_allowed)}"
         )
     metric = METRIC_WORDS[evidence.metric]
     return f"{names[0]}: none of the {tried} has a lower log loss without a lower {metric}"

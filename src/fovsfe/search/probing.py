@@ -22,7 +22,7 @@ from fovsfe.training.features import Features, frozen_features, photo_features
 
 MOST_JUDGED = 20_000  # photos that heads are judged on: all their features are in memory
 TIMED_PHOTOS = 8  # of what is timed
-TIMES = 2  # the faster counts
+REPETITIONS = 2  # of which the faster counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ class Prober:
         def timed(count: int) -> float:
             photos = torch.zeros(count, *member.size, 3, dtype=torch.uint8, device=self.device.fabric.device)
             fastest = float("inf")
-            for _ in range(TIMES):
+            for _ in range(REPETITIONS):
                 started = time.monotonic()
                 step(photos)
                 if photos.is_cuda:

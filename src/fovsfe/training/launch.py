@@ -23,7 +23,7 @@ from fovsfe.training.stages import NetworkTraining, fit_head, train_head, train_
 from fovsfe.training.task import Event, OnEvent, TrainingTask
 
 HEAD_SECONDS = 2.0  # that a head is trained also when time is up: untrained, it would spoil every blend
-PROBE_BATCH = 4
+PRECISION_PHOTOS = 4
 
 
 def train_network(task: TrainingTask, on_event: OnEvent, process_group: ProcessGroup | None = None) -> None:
@@ -66,7 +66,7 @@ def fastest_precision(member: MemberSettings) -> str:
     if device.preferred_precision is not None:
         return device.preferred_precision
     network = build_network(member.backbone, member.size, member.head, 2, "none")
-    photos = torch.zeros(PROBE_BATCH, *member.size, 3, dtype=torch.uint8)
+    photos = torch.zeros(PRECISION_PHOTOS, *member.size, 3, dtype=torch.uint8)
     seconds = {name: _step_seconds(network, photos, name, device) for name in FABRIC_PRECISION}
     return min(seconds, key=lambda name: seconds[name])
 

@@ -60,7 +60,7 @@ def fit_head(training: NetworkTraining, features: Features) -> LinearHead:
     head = training.network.head.to(device)
     y_true = torch.from_numpy(task.y_true)
     temperatures: list[float] = []
-    for index, fitted in enumerate(fit_heads(_whole(features, task.train_idx, task.targets, device))):
+    for index, fitted in enumerate(fit_heads(_both_variants(features, task.train_idx, task.targets, device))):
         started = time.monotonic()
         head.load_state_dict(fitted.state)
         logits = head_logits(head, features, task.val_idx)
@@ -73,12 +73,14 @@ def fit_head(training: NetworkTraining, features: Features) -> LinearHead:
     best = min(range(len(state.history)), key=lambda index: state.history[index]["log_loss"])
     labelled_idx = np.concatenate([task.train_idx, task.val_idx])
     targets = np.concatenate([task.targets, np.eye(task.num_classes, dtype=np.float32)[task.y_true]])
-    refitted = list(fit_heads(_whole(features, labelled_idx, targets, device)))[best]
+    refitted = list(fit_heads(_both_variants(features, labelled_idx, targets, device)))[best]
     head.to(training.device.fabric.device)
     return refitted.at(temperatures[best])
 
 
-def _whole(features: Features, positions: Ints, targets: Float32s, device: torch.device) -> Iterator[Batch]:
+def _both_variants(
+    features: Features, positions: Ints, targets: Float32s, device: torch.device
+) -> Iterator[Batch]:
     """Yields the features of photos, plain and mirrored, and their targets, as many at once as fit."""
     parts = math.ceil(2 * len(positions) * features.width * 4 / FEATURE_BYTES)
     for rows in np.array_split(np.arange(len(positions)), parts):
