@@ -161,12 +161,12 @@ def test_uploads_that_come_at_once_all_come_to_their_end() -> None:
     asyncio.run(asyncio.wait_for(story(), 2))
 
 
-def test_those_that_wait_are_not_going_to_need_more_than_all_the_memory() -> None:
+def test_those_that_wait_are_not_going_to_need_more_than_twice_the_memory() -> None:
     async def story() -> None:
         uploads, answered = admitting(100), asyncio.Event()
         held = _begin(uploads, 95, answered)
         await _under_way(held)
-        line = [_begin(uploads, 45) for _ in range(2)]
+        line = [_begin(uploads, 45) for _ in range(4)]
         await _under_way(held, *line)
         assert await _refusal(_begin(uploads, 45)) == "busy"
         small = _begin(uploads, 8, answered)
@@ -195,7 +195,7 @@ def test_where_no_more_can_wait_a_large_one_gives_way_to_a_small_one(limits: dic
         uploads, answered = admitting(100, **limits), asyncio.Event()
         held = _begin(uploads, 100, answered)
         await _under_way(held)
-        large, larger = _begin(uploads, 45), _begin(uploads, 46)
+        large, larger = _begin(uploads, 95), _begin(uploads, 96)
         await _under_way(held, large, larger)
         small = _begin(uploads, 10, answered)
         assert await _refusal(larger) == "busy"

@@ -16,6 +16,7 @@ from fovsfe.service.rate_limit import RateLimit
 
 MAX_RECEIVING = 256  # uploads that are received at the same time
 MAX_WAITING = 16  # uploads that wait for memory: each has up to 0.6 MB in socket buffers, which nobody counts
+WAITING = 2  # times the memory of all uploads, for which uploads may wait: photos of phones come in groups
 GRACE_SECONDS = 2.0  # an upload is never cut for another one before this
 CHECK_SECONDS = 0.5  # between two checks for a slow sender to cut
 
@@ -55,7 +56,8 @@ class Admission:
     - An upload for which there is no room waits a few seconds. Memory goes to the smallest one that waits, so
       huge uploads never hold up ordinary photos. But after n seconds, an upload counts as if it had only
       1 / (1 + n) of its size, so somewhat smaller ones do not overtake it for long.
-    - Only so many wait, and for no more than all the memory together; beyond that, the largest is refused.
+    - Only so many wait, and for no more than WAITING times the memory together; beyond that, the largest is
+      refused.
     - Honest visitors send a photo within seconds. For an upload that has waited for GRACE_SECONDS, the
       senders that have taken longest are cut, as many as it needs, and it gets their memory before anyone
       else. So slow senders cannot keep others out, and smaller uploads cannot overtake it forever.
@@ -147,7 +149,7 @@ class Admission:
         """Keeps those that wait within their limits. Of several equally large ones, the last is refused."""
         while (
             len(self._waiting) > self._max_waiting
-            or sum(upload.size for upload in self._waiting) > self._memory
+            or sum(upload.size for upload in self._waiting) > WAITING * self._memory
         ):
             largest = max(reversed(self._waiting), key=lambda upload: upload.size)
             self._waiting.pop(largest).set_exception(busy(GRACE_SECONDS))
