@@ -290,7 +290,7 @@ def test_what_cannot_be_trained(run: fovsfe.TrainedRun, folder: Path, tmp_path: 
     with pytest.raises(fovsfe.FovsfeError, match="quik"):
         fovsfe.train(folder / "photos", recipe="quik", out=tmp_path / "run")
     with pytest.raises(fovsfe.FovsfeError, match="nowhere"):
-        fovsfe.train(tmp_path / "nowhere", weights="none", out=tmp_path / "run")
+        fovsfe.train(tmp_path / "nowhere", recipe="quick", weights="none", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

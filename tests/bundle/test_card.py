@@ -101,7 +101,7 @@ def test_training_data_and_procedure(made: Any) -> None:
     training = {
         "weights": "a folder", "round": 2, "folds": 3, "holdout": 0.25,
         "stages": {"test_resnet": [0.0, 0.5], "small": [0.0]}, "refitted": ["small"],
-        "licences": {made.members[0].backbone: "apache-2.0"},
+        "licences": {made.recipe.members[0].backbone: "apache-2.0"},
         "head_epochs": 40, "epochs": 6, "optimizer": "adamw", "label_smoothing": 0.1, "augment": "light",
         "mixup": 0.2, "cutmix": 0.0, "seed": 5,
     }  # fmt: skip
@@ -149,7 +149,7 @@ def test_names_are_no_markup(made: Any) -> None:
 
 def test_what_is_to_fill_in_is_there(made: Any) -> None:
     text = (Path(made.folder) / "card.md").read_text(encoding="utf-8")
-    assert text.count("FILL IN") == 7
+    assert text.count("FILL IN") == 8  # for the weights of each of two backbones, too
     assert licences(text) == []
 
 

@@ -56,7 +56,7 @@ def test_a_missing_library_is_one_line_that_says_how_to_install_it(tmp_path):
     assert ended.returncode == 1
     assert ended.stderr == "fovsfe: torch is not installed: pip install 'fovsfe[train]'\n"
     # what is done was on the screen before torch, which takes seconds, was loaded
-    assert ended.stdout == f"training on {tmp_path} with recipe quick\n"
+    assert ended.stdout == f"training on {tmp_path} with recipe auto\n"
 
 
 def test_ctrl_c_is_one_line(fovsfe, monkeypatch):

@@ -111,7 +111,7 @@ def test_missing_weights_are_told_before_most_libraries_are_loaded(photos, tmp_p
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(fovsfe, photos, tmp_path, change, words):
-    ended = fovsfe("train", photos, "--set", change, "--out", tmp_path / "run")
+    ended = fovsfe("train", photos, "--recipe", "quick", "--set", change, "--out", tmp_path / "run")
     assert ended.code == 2
     for each in words:
         assert each in ended.line

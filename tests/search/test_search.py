@@ -124,7 +124,7 @@ def test_where_time_is_short_the_dear_ones_are_not_looked_at(make_context, scree
 
 
 def test_no_more_than_the_best_candidates_are_looked_at(make_context, screen, looks, monkeypatch):
-    monkeypatch.setattr(searching, "MOST_CANDIDATES", 1)
+    monkeypatch.setattr(searching, "MAX_CANDIDATES", 1)
     frozen_only(monkeypatch)
     search(make_context(), None, screen)
     assert len({name.rpartition("-")[0] for name, _, _ in looks}) == 1
@@ -151,7 +151,7 @@ def test_a_probe_that_would_take_too_long_is_not_begun(make_context, screen, loo
 
 @pytest.mark.parametrize("seconds", [-100.0, 1e-3])
 def test_too_many_photos_for_the_time_are_one_line(make_context, screen, seconds):
-    with pytest.raises(FovsfeError, match=r"46 photos are too many for the time: .* give more --minutes"):
+    with pytest.raises(FovsfeError, match=r"46 photos are too many for the time: .* with more --minutes"):
         search(make_context(), time.monotonic() + seconds, screen)
 
 
