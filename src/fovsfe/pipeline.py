@@ -34,7 +34,7 @@ from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.report.report import write_report
 from fovsfe.run import Run
-from fovsfe.search.candidates import find_candidates
+from fovsfe.search.candidates import require_candidates
 from fovsfe.search.search import search
 from fovsfe.storage.folders import Expected, synced_folder
 from fovsfe.storage.locations import as_path
@@ -124,8 +124,7 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) ->
         raise FovsfeError(f"{run.root} is not empty; {hint}")
     # First: what cannot be done leaves no run behind.
     if recipe.search is not None and not recipe.members:
-        best, *_ = find_candidates(arguments.weights, recipe.search.licence)
-        require_weights([best.backbone], arguments.weights)
+        require_candidates(arguments.weights, recipe.search.licence)
     require_weights([member.backbone for member in recipe.members], arguments.weights, screen.notify)
     listing = _find_photos(arguments)
     for member in recipe.members:

@@ -10,10 +10,12 @@ from timm.models import PretrainedCfg
 from fovsfe.callbacks import Notify, no_notification
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.networks.backbones import find_backbone, known_backbones
+from fovsfe.networks.weights import require_weights
 from fovsfe.recipe import LicenceChoice
 
 PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause")
 SCALES = (1.0, math.sqrt(2))  # of the side that a backbone was made for: details help
+LIGHT_GMACS = 5.0  # of a backbone for a laptop
 MULTIPLE = 32  # of the sides of photos: the strides of most networks
 MIN_SIDE = 64
 MAX_ASPECT = 2.0
@@ -82,6 +84,18 @@ def find_candidates(
             " them: --set search.licence=any"
         )
     return sorted(map(_candidate, allowed), key=lambda each: (-each.top1, each.backbone))
+
+
+def require_candidates(weights: str, licence: LicenceChoice) -> None:
+    """Finds out in seconds whether there is anything to choose among.
+
+    Raises:
+        UsageError, FovsfeError: as `find_candidates` does, or the hub cannot be reached; the line names light
+            backbones to bring along.
+    """
+    candidates = find_candidates(weights, licence)
+    light = [each.backbone for each in candidates if each.gmacs <= LIGHT_GMACS][:3]
+    require_weights(light or [candidates[0].backbone], weights)
 
 
 def _packed(folder: Path) -> list[str]:
