@@ -221,6 +221,10 @@ class Recipe(RecipeSection):
             raise ValueError("give at least one of [[members]], or [search] to have them searched for")
         return self
 
+    def member(self, name: str) -> MemberSettings:
+        """Returns the member of that unique name."""
+        return next(member for member in self.members if member.unique_name == name)
+
     def stages_of(self, member: MemberSettings) -> tuple[float, ...]:
         """Returns the shares of a member's layers that are trained one after the other."""
         return member.stages or self.training.stages

@@ -104,7 +104,7 @@ def _export_member(
     folder: Path, inputs: ExportInputs, name: str, photos: Pixels
 ) -> tuple[BundleMember, Floats]:
     """Writes a member's graphs; returns, too, the trained networks' probabilities (n, classes)."""
-    trained = next(member for member in inputs.recipe.members if member.unique_name == name)
+    trained = inputs.recipe.member(name)
     classes = len(inputs.class_names)
     network = build_network(trained.backbone, trained.size, trained.head, classes, weights="none").eval()
     # Two photos: a batch of one is taken for "always one". Real ones, as the maps are verified on them.

@@ -101,7 +101,7 @@ class RunSource:
         Raises:
             FovsfeError: a photo is gone, or is not what it was when the run began.
         """
-        size = next(member.size for member in self.recipe.members if member.unique_name == name)
+        size = self.recipe.member(name).size
         settings, root = self.recipe.photos, self.facts.location
         pixels = np.empty((len(positions), *size, 3), np.uint8)
         input_sizes = [(size, settings.resize_mode)]
@@ -186,9 +186,8 @@ def read_translations(file: Path, class_names: Sequence[str]) -> Translations:
 def _network_files(source: RunSource, name: str, quantization: QuantizationKind) -> list[Path]:
     """Returns the networks of a member: that of each fold, or the one that is refitted on all photos, unless
     it will be quantized: what that costs is measured on photos that a network has not seen."""
-    member = next(each for each in source.recipe.members if each.unique_name == name)
     folders = [source.run.fold_folder(source.round, name, fold) for fold in source.folds]
-    if source.recipe.is_refitted(member) and quantization == "fp32":
+    if source.recipe.is_refitted(source.recipe.member(name)) and quantization == "fp32":
         return [folders[0] / REFITTED]
     return [folder / WEIGHTS for folder in folders]
 
@@ -204,8 +203,7 @@ def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]
         source.recipe.seed,
         source.recipe.ensemble.metric,
     )
-    settings = next(each for each in source.recipe.members if each.unique_name == member)
-    is_refitted = source.recipe.is_refitted(settings)
+    is_refitted = source.recipe.is_refitted(source.recipe.member(member))
     return selection.blend, {
         **selection.metrics.model_dump(mode="json"),
         "reasons": list(selection.reasons),

@@ -40,12 +40,12 @@ def best_ensemble(probes: Sequence[Probe], most: int = MAX_FROZEN, min_gain: flo
     chosen: list[Probe] = []
     loss = math.inf
     while len(chosen) < min(most, len(probes)):
-        rest = [each for each in probes if each not in chosen]
-        best = min(rest, key=lambda each: mean_log_loss([*chosen, each]))
-        if mean_log_loss([*chosen, best]) >= loss * (1 - min_gain):
+        losses = {each: mean_log_loss([*chosen, each]) for each in probes if each not in chosen}
+        best = min(losses, key=lambda each: losses[each])
+        if losses[best] >= loss * (1 - min_gain):
             break
         chosen.append(best)
-        loss = mean_log_loss(chosen)
+        loss = losses[best]
     return chosen
 
 
