@@ -69,6 +69,16 @@ def log_loss(probabilities, y_true):
     return float(-np.log(probabilities[np.arange(len(y_true)), y_true]).mean())
 
 
+def learned_answers(task):
+    """What `answers` gives, of a network that has learned its colours."""
+    val, test = answers(task)
+    assert val.shape == (2, 15, 3)
+    assert test.shape == (2, 12, 3)
+    assert accuracy(val[0], task.y_true) >= 0.9
+    assert accuracy(test[0], task.test_idx % 3) >= 0.9
+    return val, test
+
+
 # ---- what it leaves
 
 
@@ -81,11 +91,7 @@ def test_it_learns_and_leaves_what_it_says(make_task):
         "predictions.npz",
         "result.json",
     ]
-    val, test = answers(task)
-    assert val.shape == (2, 15, 3)
-    assert test.shape == (2, 12, 3)
-    assert accuracy(val[0], task.y_true) >= 0.9
-    assert accuracy(test[0], task.test_idx % 3) >= 0.9
+    val, test = learned_answers(task)
     np.testing.assert_allclose(val, direct(task, task.val_idx), atol=1e-5)
     np.testing.assert_allclose(test, direct(task, task.test_idx), atol=1e-5)
     rows = history(task)
@@ -169,11 +175,7 @@ def test_a_frozen_network_leaves_a_head_of_the_training_photos_and_one_of_all(ma
         "refitted.safetensors",
         "result.json",
     ]
-    val, test = answers(task)
-    assert val.shape == (2, 15, 3)
-    assert test.shape == (2, 12, 3)
-    assert accuracy(val[0], task.y_true) >= 0.9
-    assert accuracy(test[0], task.test_idx % 3) >= 0.9
+    val, test = learned_answers(task)
     np.testing.assert_allclose(val, direct(task, task.val_idx), atol=1e-4)
     np.testing.assert_allclose(test, direct(task, task.test_idx, "refitted.safetensors"), atol=1e-4)
     own, other = (load_file(task.folder / f"{name}.safetensors") for name in ("network", "refitted"))
