@@ -3,12 +3,13 @@
     python -m benchmarks peers --photos PHOTOS --weights WEIGHTS --minutes 10 --seeds 0 1
 
 A quarter of the labelled photos is the test split, whose labels no contender sees. Takes the minutes for each
-of four contenders and each seed and, once, the installation of the peers' environment. What is done already
+contender and each seed and, once, the installation of the peers' environment. What is done already
 is kept in results/peers.json and not run again, unless `--again` is given.
 """
 
 import argparse
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -24,11 +25,13 @@ from benchmarks.peers_split import PeersSplit, make_peers_split
 from benchmarks.results import describe_machine, format_interval, markdown_table
 from fovsfe.ensemble.metrics import wilson_interval
 from fovsfe.files import read_json, write_json, write_text
-from fovsfe.recipe import load_recipe
 
 TEST_FRACTION = 0.25
-SIZE = (192, 256)  # of a peer's backbone that the recipe does not have
+SIZE = (192, 256)  # height and width of the peers' photos
 BATCH_SIZE = 32
+CONTENDERS = ["fovsfe auto", "fastai densenet169", "timm densenet169"]
+# What fovsfe.machine.keep_freed_memory sets for us: without it, glibc makes the peers several times slower.
+KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1)}
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     for seed in options.seeds:
         folder = SCRATCH / "peers" / f"{photos}-{seed}"
         split = make_peers_split(options.photos, seed, TEST_FRACTION, folder)
-        for contender in _contenders(options):
+        for contender in options.contenders:
             key = (photos, options.minutes, seed, contender)
             names = [contender, f"{contender} + TTA"] if contender.startswith("fastai") else [contender]
             if not options.again and all((*key[:3], name) in scores for name in names):
@@ -78,39 +81,32 @@ def _parse_options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--recipe", default="quick")
-    parser.add_argument("--fastai", nargs="*", default=["mobilenetv1_100", "densenet169"], metavar="BACKBONE")
-    parser.add_argument("--timm", nargs="*", default=["mobilenetv1_100"], metavar="BACKBONE")
+    parser.add_argument("--contenders", nargs="+", default=CONTENDERS, metavar="'LIBRARY RECIPE_OR_BACKBONE'")
     parser.add_argument("--again", action="store_true")
     return parser.parse_args(argv)
-
-
-def _contenders(options: argparse.Namespace) -> list[str]:
-    fastai, timm = [f"fastai {name}" for name in options.fastai], [f"timm {name}" for name in options.timm]
-    return [f"fovsfe {Path(options.recipe).stem}", *fastai, *timm]
 
 
 def _train(
     contender: str, options: argparse.Namespace, split: PeersSplit, seed: int
 ) -> dict[str, tuple[str, float]]:
     """Trains a contender; returns, by name, which of its predictions are right and the seconds it took."""
-    library, _, backbone = contender.partition(" ")
+    library, _, recipe_or_backbone = contender.partition(" ")
     folder = split.photos.parent / f"{contender.replace(' ', '-')}-{options.minutes:g}"
     shutil.rmtree(folder, ignore_errors=True)
     if library == "fovsfe":
         command = [Path(sys.executable).with_name("fovsfe"), "train", split.photos, "--out", folder]
-        command += ["--recipe", options.recipe, "--weights", options.weights]
+        command += ["--recipe", recipe_or_backbone, "--weights", options.weights]
         command += ["--minutes", str(options.minutes), "--set", f"seed={seed}"]
         start = time.monotonic()
         subprocess.run([str(part) for part in command], check=True)
         seconds = time.monotonic() - start
         return {contender: (_score_submission(folder / "submission.csv", split), seconds)}
-    sizes = {member.backbone: member.size for member in load_recipe(options.recipe).members}
-    height, width = sizes.get(backbone, SIZE)
     peer = [python_of("peers"), "-m", f"benchmarks.peers_{library}", "--photos", split.photos.resolve()]
-    peer += ["--weights", options.weights.resolve(), "--backbone", backbone, "--size", height, width]
+    peer += ["--weights", options.weights.resolve(), "--backbone", recipe_or_backbone, "--size", *SIZE]
     peer += ["--minutes", options.minutes, "--seed", seed, "--batch-size", BATCH_SIZE, "--out", folder]
-    subprocess.run([str(part) for part in peer], check=True, cwd=ROOT)
+    subprocess.run(
+        [str(part) for part in peer], check=True, cwd=ROOT, env={**os.environ, **KEEP_FREED_MEMORY}
+    )
     names = {"plain": contender, "tta": f"{contender} + TTA"}
     return {
         names[file.stem]: (_score_submission(file, split), float(file.with_suffix(".seconds").read_text()))
