@@ -48,7 +48,7 @@ PROCESS_MEMORY = 4 * MIB
 LARGE = 64 * MIB
 """bytes; a process that had more for a photo is replaced after it"""
 SLOW_CPU_SECONDS = 0.1  # after which a photo counts as slow
-SLOW_NICENESS = 7
+SLOW_NICENESS = 4
 CHECK_SECONDS = 0.05  # between two looks at the CPU seconds that a photo has used
 KEPT_BYTES = 4 * MIB  # bytes of the memory shared with a process that are kept until its next photo
 LONGEST_ANSWER = 64 * 1024  # bytes
