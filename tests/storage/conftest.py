@@ -35,10 +35,10 @@ def remote_files():
 
 @pytest.fixture
 def wait_until():
-    """Returns a function that waits until a condition holds, for at most ten seconds."""
+    """Returns a function that waits until a condition holds, for at most a minute."""
 
     def wait(holds):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not holds() and time.monotonic() < end:
             time.sleep(0.05)
         assert holds()

@@ -24,6 +24,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries, doubled from on
 # The libraries behind fsspec have no common class of errors: they are known by the names of their modules.
 _LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3", "azure"}
 _CREDENTIALS = ("Credential", "Token", "Refresh", "Unauthorized", "Forbidden")  # in the names of their errors
+_STATUS_NAMES = ("status", "status_code", "code")
 _PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL}
 
 
@@ -102,9 +103,16 @@ def _is_refusal(error: BaseException) -> bool:
 
 
 def _http_status(error: BaseException) -> int:
-    """Returns the status of the HTTP response behind an error; 0 if there is none."""
-    status = getattr(error, "status", None) or getattr(error, "code", None)
-    return status if isinstance(status, int) else 0
+    """Returns the status of the HTTP response behind an error; 0 if there is none.
+
+    aiohttp, gcsfs and azure give their errors an attribute, each of another name; requests and botocore keep
+    the response, botocore as a dict.
+    """
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    found = (getattr(each, name, None) for each in (error, response) for name in _STATUS_NAMES)
+    return next((status for status in found if isinstance(status, int)), 0)
 
 
 def _reason(error: BaseException | None) -> str:
