@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.patches import Rectangle
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fovsfe.arrays import Floats, Ints
@@ -24,6 +24,7 @@ MAX_FOR_A_PHONE = 14  # labels of a matrix at the natural size
 MAX_NUMBERED = 24  # labels of a matrix whose cells have room for numbers
 WIDE = 7.2  # inches, of larger matrices
 MAX_SIZES = 400  # different sizes of photos
+_UNIT_SQUARE = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
 _PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g}%")
 
 
@@ -236,13 +237,15 @@ def _matrix_chart(matrix: _Matrix, xlabel: str = "", ylabel: str = "") -> Markup
 
 def _draw_cells(axes: Axes, matrix: _Matrix, fontsize: float) -> None:
     values, size = matrix.values, len(matrix.names)
-    share = values / (values.max() or 1)
-    opacity = np.where(values > 0, MIN_OPACITY + (MAX_OPACITY - MIN_OPACITY) * share, 0)
-    for i, j in zip(*np.nonzero(values), strict=True):
-        cell = Rectangle((j - 0.5, i - 0.5), 1, 1, color=FULL, alpha=opacity[i, j], linewidth=0)
-        axes.add_patch(cell)
-        if size <= MAX_NUMBERED:
-            axes.text(j, i, matrix.texts[i][j], ha="center", va="center", fontsize=fontsize)
+    filled = np.argwhere(values)  # (n, 2): row, column
+    shares = values[values != 0] / (values.max() or 1)
+    colours = [to_rgba(FULL, MIN_OPACITY + (MAX_OPACITY - MIN_OPACITY) * share) for share in shares]
+    squares = filled[:, None, ::-1] + _UNIT_SQUARE
+    axes.add_collection(PolyCollection(squares, facecolors=colours, linewidth=0), autolim=False)
+    if size <= MAX_NUMBERED:
+        for i, j in filled:  # not measured for the layout, as they are within their cells
+            number = matrix.texts[i][j]
+            axes.text(j, i, number, ha="center", va="center", fontsize=fontsize, in_layout=False)
     names = [_shorten(name, 22) for name in matrix.names]
     axes.set_xticks(range(size), names, rotation=90, fontsize=8)
     axes.set_yticks(range(size), names, fontsize=8)

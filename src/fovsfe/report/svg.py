@@ -13,6 +13,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Colours are drawn as the key and shown as the value: under these names, the page's style sheet has Okabe and
 # Ito's colours for light and for dark pages (https://jfly.uni-koeln.de/color/).
@@ -66,10 +67,12 @@ def draw(name: str, description: str, *heights: float, width: float = WIDTH) -> 
     with warnings.catch_warnings(), matplotlib.rc_context(_STYLE):
         # Here text is only measured: the browser has the glyphs that are missing.
         warnings.filterwarnings("ignore", message="Glyph")
-        figure = Figure((width, sum(heights)), layout="constrained")
+        figure = Figure((width, sum(heights)), dpi=72)  # that of SVG: the layout measures text in it
         axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         drawing = Drawing(tuple(axes), Markup())
         yield drawing
+        # A figure that has a layout engine is drawn twice by savefig, which takes nearly twice as long.
+        ConstrainedLayoutEngine().execute(figure)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         drawing.svg = _to_inline(file.getvalue(), name, description)
