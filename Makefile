@@ -16,8 +16,10 @@ help:  ## what can be made
 demo: $(INSTALLED)  ## draw photos of ten car models and train an ensemble on them
 	$(BIN)/fovsfe demo
 
+# One process more than cores, as some tests wait for a process, a page or a cluster rather than compute.
+PROCESSES = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 test: check  ## the checks, then every test but the slow ones
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout=3600

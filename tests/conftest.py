@@ -17,14 +17,14 @@ ROOT = Path(__file__).parent
 
 # `make test` gives whole files to its processes; one that takes minutes must not be begun as the last.
 LONGEST_FIRST = (
-    "training/test_distributed.py",
-    "executors/test_ray_prediction.py",
     "test_pipeline.py",
+    "executors/test_ray_prediction.py",
     "service/test_browser.py",
     "training/test_launch.py",
     "report/test_report.py",
     "test_notebook.py",
     "executors/test_ray_executor.py",
+    "training/test_distributed.py",
     "report/test_browser.py",
     "executors/test_ray_cluster.py",
     "test_places.py",

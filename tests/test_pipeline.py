@@ -4,11 +4,9 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -19,6 +17,7 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 from rich.console import Console
+from tests.forked import ForkedProgram
 
 from fovsfe import outputs, pipeline
 from fovsfe.arguments import RunArguments
@@ -334,10 +333,10 @@ def test_the_headline_is_of_the_predictions_that_no_choice_has_touched(trained):
         {"most_frequent": shares.max(), "guessing": 1 / len(trained.metrics["class_names"])}
     )
     assert sum(each["photos"] for each in selected["bins"]) <= len(y_true)
-    assert ("mean of all" in selected["figures_of"]) == (trained.folds > 1)
+    assert ("mean of all" in selected["evaluated_networks"]) == (trained.folds > 1)
     assert (selected["average"] is not None) == (trained.folds > 1 and selected["round"] == 1)
     bundle = Predictor(trained.run.bundle_folder).bundle
-    for key in ("accuracy", "interval", "baselines", "bins", "figures_of"):
+    for key in ("accuracy", "interval", "baselines", "bins", "evaluated_networks"):
         assert bundle.metrics[key] == selected[key]
 
 
@@ -739,36 +738,25 @@ def test_a_run_killed_at_its_very_start_can_be_started_again(photos, tmp_path, f
     assert Run(run).submission_file.exists()
 
 
-class Program:
+class Program(ForkedProgram):
     """`fovsfe` as a process of its own, which may be killed."""
 
     def __init__(self, *arguments):
         threads = str(torch.get_num_threads())  # the order of sums, and so the last bits, follow from it
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from fovsfe.cli import main; main()", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-        )
+        environ = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        super().__init__("from fovsfe.cli import main; main()", arguments, environ)
 
     def alive(self):
-        return self.process.poll() is None
+        return self.poll() is None
 
     def cpu_seconds(self):
-        times = psutil.Process(self.process.pid).cpu_times()
+        times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
-    def kill(self):
-        with suppress(ProcessLookupError):  # it has ended
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
-
     def end(self):
-        out, _ = self.process.communicate()
-        assert "Traceback" not in out, out
-        assert self.process.returncode == 0, out
+        out, err = self.communicate()
+        assert "Traceback" not in out + err, out + err
+        assert self.returncode == 0, out + err
 
 
 def starts(run):
@@ -793,6 +781,7 @@ def kill_and_resume(photos, folder, kills, seconds, seed):
             time.sleep(0.01)
         killed += program.alive()
         program.kill()
+        program.communicate()
         if run.metrics_file.exists():
             break
     Program("resume", run.root).end()

@@ -1,10 +1,8 @@
 """A run is the same from a folder, from shards and from a bucket, and goes on elsewhere after a kill."""
 
 import json
+import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from functools import partial
 
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tests.forked import ForkedProgram
 
 from fovsfe import context
 from fovsfe.arguments import RunArguments
@@ -85,7 +84,7 @@ def test_the_same_photos_in_the_same_order_and_the_same_loss_from_everywhere(
     fovsfe, folder, bucket, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(context, "assign_shards", partial(assign_shards, photos_per_shard=A_SHARD))
-    monkeypatch.setattr(sampler, "POOL", 2)
+    monkeypatch.setattr(sampler, "BUFFER_SHARDS", 2)
     fsspec.filesystem("s3").put(str(folder), f"{bucket}/", recursive=True)
     places = [folder, f"{bucket}/photos", tmp_path / "shards", f"{bucket}/shards"]
     for out in places[2:]:
@@ -124,15 +123,14 @@ def test_killed_on_one_machine_a_run_ends_the_same_on_another(fovsfe, folder, bu
     assert fovsfe("shard", folder, "--out", photos).code == 0
     command = ["train", photos, "--recipe", mine, "--weights", "none", "--out"]
     assert fovsfe(*command, tmp_path / "whole").code == 0
-    begun = [sys.executable, "-c", "from fovsfe.cli import main; main()", *map(str, command), url]
-    program = subprocess.Popen(begun, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    program = ForkedProgram("from fovsfe.cli import main; main()", [*command, url], os.environ)
     system, checkpoint = fsspec.filesystem("s3"), f"{url}/round-1/test_resnet/fold-0/checkpoint.pt"
     end = time.monotonic() + 120
     while not system.exists(checkpoint) and time.monotonic() < end and program.poll() is None:
         time.sleep(0.05)
         system.invalidate_cache()
-    program.send_signal(signal.SIGKILL)
-    said = program.communicate()[0]
+    program.kill()
+    said = program.communicate()
     assert system.exists(checkpoint), said
     assert not system.exists(f"{url}/metrics.json")
     shutil.rmtree(tmp_path / "fovsfe-cache")

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.forked import ForkedProgram
 
 from fovsfe.context import RunContext
 from fovsfe.networks.network import build_network
@@ -37,22 +38,47 @@ backbone = "test_resnet"
 size = [48, 64]
 """
 PROGRAM = "from fovsfe.cli import main; main()"
+# Whoever reaches the launcher's store could put a pickle into it.
+NO_PICKLES = f"""
+from torch.distributed import distributed_c10d
+def refuse(*arguments): raise AssertionError("a pickle")
+distributed_c10d._object_to_tensor = distributed_c10d._tensor_to_object = refuse
+{PROGRAM}
+"""
+
+
+def prepare(folder, monkeypatch):
+    """Makes a folder with 24 photos of two labels and a recipe the one where processes work."""
+    random = np.random.default_rng(0)
+    for index in range(24):
+        pixels = random.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        file = folder / "photos" / "ab"[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((96, 72)).save(file)
+    (folder / "mine.toml").write_text(RECIPE)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("FOVSFE_DEBUG", "")
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A folder with 24 photos of two labels and a recipe, where processes work."""
-    random = np.random.default_rng(0)
-    for index in range(24):
-        pixels = random.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-        file = tmp_path / "photos" / "ab"[index % 2] / f"{index}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).resize((96, 72)).save(file)
-    (tmp_path / "mine.toml").write_text(RECIPE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("FOVSFE_DEBUG", "")
+    prepare(tmp_path, monkeypatch)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def of_slurm(tmp_path_factory):
+    """The folder of a run that two processes of SLURM have trained, without a pickle between them."""
+    folder = tmp_path_factory.mktemp("slurm")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        prepare(folder, monkeypatch)
+        pair = Pair(train(), (NO_PICKLES, NO_PICKLES))
+        assert pair.end() == [(0, []), (0, [])]
+    assert "run folder: run" in pair.said[0]
+    assert pair.said[1] == ""
+    return folder / "run"
 
 
 def train(*more):
@@ -66,9 +92,9 @@ def free_port():
 
 
 class Pair:
-    """Two processes, as srun starts them on two nodes."""
+    """Two processes, as srun starts them on two nodes; forked ones save their imports."""
 
-    def __init__(self, arguments, programs=(PROGRAM, PROGRAM), folders=(".", ".")):
+    def __init__(self, arguments, programs=(PROGRAM, PROGRAM), folders=(".", "."), are_forked=False):
         port = free_port()
         self.processes = []
         for rank in range(2):
@@ -84,6 +110,10 @@ class Pair:
                 "SLURM_NODELIST": "127.0.0.1",
                 "MASTER_PORT": port,
             }
+            if are_forked:
+                environ = os.environ | slurm
+                self.processes.append(ForkedProgram(programs[rank], arguments, environ, folders[rank]))
+                continue
             command = [sys.executable, "-c", programs[rank], *arguments]
             self.processes.append(
                 subprocess.Popen(
@@ -120,40 +150,24 @@ def files(run):
     return sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
 
 
-def test_torchrun_and_slurm_train_as_one_process_does_and_leave_the_same_files(here, fovsfe):
+def test_torchrun_and_slurm_train_as_one_process_does_and_leave_the_same_files(here, of_slurm, fovsfe):
     assert fovsfe(*train()[:-1], "alone").code == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "fovsfe"]
     ended = subprocess.run([*torchrun, *train()], capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("run folder: run") == 1  # the outcome is told once
     assert ended.stdout.count("stage 100%, epoch 2") == 1
-    pair = Pair([*train()[:-1], "slurm"])
-    assert pair.end() == [(0, []), (0, [])]
-    assert "run folder: slurm" in pair.said[0]
-    assert pair.said[1] == ""
-    assert figures(here / "run") == figures(here / "slurm")
-    for run in ("run", "slurm"):
-        assert files(here / run) == files(here / "alone")
-        val = json.loads((here / run / "metrics.json").read_text())["photos"]["val"]
-        assert len(figures(here / run)[1][0]) == val == 6
+    assert figures(here / "run") == figures(of_slurm)
+    for run in (here / "run", of_slurm):
+        assert files(run) == files(here / "alone")
+        val = json.loads((run / "metrics.json").read_text())["photos"]["val"]
+        assert len(figures(run)[1][0]) == val == 6
 
 
-# Whoever reaches the launcher's store could put a pickle into it.
-NO_PICKLES = f"""
-from torch.distributed import distributed_c10d
-def refuse(*arguments): raise AssertionError("a pickle")
-distributed_c10d._object_to_tensor = distributed_c10d._tensor_to_object = refuse
-{PROGRAM}
-"""
-
-
-def test_two_processes_count_no_photo_twice(here):
-    """Each photo's row is what the network that was left gives it: none is missing, none is there twice.
-
-    And the processes send each other plain data and arrays.
-    """
-    assert Pair(train(), (NO_PICKLES, NO_PICKLES)).end() == [(0, []), (0, [])]
-    context = RunContext.open(Run(here / "run"))
+def test_two_processes_count_no_photo_twice(of_slurm, monkeypatch):
+    """Each photo's row is what the network that was left gives it: none is missing, none is there twice."""
+    monkeypatch.chdir(of_slurm.parent)
+    context = RunContext.open(Run(of_slurm))
     (member,) = context.recipe.members
     fold = context.run.fold_folder(1, member.unique_name, 0)
     network = build_network(member.backbone, member.size, member.head, 2, "none").eval()
@@ -162,7 +176,7 @@ def test_two_processes_count_no_photo_twice(here):
     pixels = torch.from_numpy(np.stack([photos[int(i)] for i in context.val_idx]))
     with torch.no_grad():
         expected = torch.stack([network(pixels), network(pixels.flip(2))]).softmax(-1).numpy()
-    rows, val = figures(here / "run")
+    rows, val = figures(of_slurm)
     np.testing.assert_allclose(val, expected, atol=1e-5)
     y_true = context.y_true(context.val_idx)
     best = min(rows, key=lambda row: float(row["log_loss"]))
@@ -193,7 +207,7 @@ LATE = failing(
     ],
 )
 def test_an_error_of_one_process_ends_both_with_one_line(here, programs, line):
-    (first, said), second = Pair(train(), programs).end()
+    (first, said), second = Pair(train(), programs, are_forked=True).end()
     assert first == 1
     assert len(said) == 1 and re.fullmatch(line, said[0]), said
     assert second == (0, [])
@@ -201,7 +215,7 @@ def test_an_error_of_one_process_ends_both_with_one_line(here, programs, line):
 
 
 def test_an_error_before_any_training_ends_those_that_wait(here):
-    pair = Pair(["train", "nowhere", "--recipe", "mine.toml", "--weights", "none"])
+    pair = Pair(["train", "nowhere", "--recipe", "mine.toml", "--weights", "none"], are_forked=True)
     (first, said), second = pair.end()
     assert (first, len(said)) == (1, 1)
     assert "there is no such file or folder" in said[0]
@@ -210,7 +224,7 @@ def test_an_error_before_any_training_ends_those_that_wait(here):
 
 def test_a_node_that_does_not_see_the_run_folder_is_named(here):
     (here / "elsewhere").mkdir()
-    (first, said), second = Pair(train(), folders=(".", "elsewhere")).end()
+    (first, said), second = Pair(train(), folders=(".", "elsewhere"), are_forked=True).end()
     assert (first, len(said)) == (1, 1)
     assert re.search(r"process 1 on .* does not see .*elsewhere/run/.* all nodes need one run", said[0])
     assert second == (0, [])
@@ -229,7 +243,8 @@ def trains(here):
 
 
 def test_ctrl_c_is_one_line_and_the_run_goes_on(here):
-    pair = Pair(train("--set", "training.epochs=1000", "--set", "training.patience=1000"))
+    many = ("--set", "training.epochs=1000", "--set", "training.patience=1000")
+    pair = Pair(train(*many), are_forked=True)
     wait_for(lambda: trains(here), pair.processes[0])
     for process in pair.processes:
         process.send_signal(signal.SIGINT)
@@ -242,7 +257,7 @@ def test_ctrl_c_is_one_line_and_the_run_goes_on(here):
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_that_is_killed_ends_the_other_and_the_run_goes_on(here, killed):
-    pair = Pair(train("--set", "training.epochs=60", "--set", "training.patience=60"))
+    pair = Pair(train("--set", "training.epochs=60", "--set", "training.patience=60"), are_forked=True)
     wait_for(lambda: trains(here), pair.processes[0])
     pair.processes[killed].kill()
     code, said = pair.end()[1 - killed]
