@@ -270,7 +270,7 @@ def simulate(setting: Setting, random: np.random.Generator, fresh: Photos, seed:
                 seed,
                 setting.metric,
                 with_tta.astype(np.float64),
-                selections[0].choice if selections else None,
+                selections[0].selected if selections else None,
             )
         )
     chosen, headline = 0, selections[0].untouched

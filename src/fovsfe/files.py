@@ -12,7 +12,7 @@ from typing import Any
 
 from fovsfe.errors import FovsfeError
 
-GONE = (0, 0)  # the stamp of a file that does not exist
+MISSING_STAMP = (0, 0)  # the stamp of a file that does not exist
 
 
 def open_regular(file: Path) -> io.BufferedReader:
@@ -78,9 +78,12 @@ def read_json(path: Path) -> Any:
 
 
 def file_stamp(file: Path) -> tuple[int, int]:
-    """Returns when a file was last written (nanoseconds) and its size (bytes); GONE if it does not exist."""
+    """Returns when a file was last written (nanoseconds) and its size (bytes).
+
+    If it does not exist, that is MISSING_STAMP.
+    """
     try:
         status = file.stat()
     except FileNotFoundError:
-        return GONE
+        return MISSING_STAMP
     return status.st_mtime_ns, status.st_size

@@ -16,7 +16,7 @@ from fovsfe.context import RoundResult, RunContext
 from fovsfe.ensemble.acceptance import accept_change
 from fovsfe.ensemble.averaging import AverageEstimate, estimate_average
 from fovsfe.ensemble.blend import Blend
-from fovsfe.ensemble.headline import figures_of
+from fovsfe.ensemble.headline import evaluated_networks
 from fovsfe.ensemble.metrics import HeadlineMetrics, compute_metrics, headline_metrics
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.submission import write_submission
@@ -188,7 +188,7 @@ def _metrics(
             **headline.model_dump(mode="json"),
             "reasons": [RULE, reason, *selection.reasons],
             "average": average,
-            "figures_of": figures_of(
+            "evaluated_networks": evaluated_networks(
                 len(context.folds),
                 average,
                 _is_refitted(context, selection.blend),
@@ -211,9 +211,9 @@ def _estimate_average(
     is_mean = len(context.folds) > 1 and not _is_refitted(context, blend)
     if not is_mean or not len(context.test_idx) or selected_round.round_index == 2:
         return None
-    singles = [blend.apply(context.select_members(blend, selected_round.test[:, f])) for f in context.folds]
+    by_fold = [blend.apply(context.select_members(blend, selected_round.test[:, f])) for f in context.folds]
     average = blend.apply(_test_probabilities(context, blend, selected_round))
-    return estimate_average(np.stack(singles), average, headline.accuracy, headline.interval)
+    return estimate_average(np.stack(by_fold), average, headline.accuracy, headline.interval)
 
 
 def _is_refitted(context: RunContext, blend: Blend) -> bool:

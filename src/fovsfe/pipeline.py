@@ -15,7 +15,7 @@ from fovsfe.arrays import Floats
 from fovsfe.context import RoundResult, RunContext, require_run
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.pseudo_label import pseudo_labels
-from fovsfe.ensemble.selection import BlendChoice, BlendSelection, select_blend
+from fovsfe.ensemble.selection import BlendSelection, SelectedCandidate, select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.executors.executor import Executor, open_executor
 from fovsfe.executors.tasks import is_trained, network_folder, network_keys, network_name, time_weights
@@ -166,7 +166,7 @@ def _complete(
     rounds = [_round(context, executor, screen, 1, started)]
     if context.rounds == 2:
         _pseudo_label(context, rounds[0])
-        rounds.append(_round(context, executor, screen, 2, started, rounds[0].selection.choice))
+        rounds.append(_round(context, executor, screen, 2, started, rounds[0].selection.selected))
     with run.stopwatch.step("outputs"):
         write_outputs(context, rounds, screen.notify)
     _close(run, executor, screen)
@@ -285,7 +285,7 @@ def _round(
     screen: Screen,
     round_index: int,
     started: float,
-    chosen_before: BlendChoice | None = None,
+    selected_before: SelectedCandidate | None = None,
 ) -> RoundResult:
     """Trains the networks of a round that are not trained yet, and blends all of them."""
     keys = network_keys(context, round_index)
@@ -299,7 +299,7 @@ def _round(
         later_time_weights = time_weights(context, fold_by_fold) * (context.rounds - round_index)
         executor.train(context, untrained, precisions, later_time_weights, _listener(context, screen, keys))
     with context.run.stopwatch.step(f"blend round {round_index}"):
-        return _blend(context, round_index, chosen_before)
+        return _blend(context, round_index, selected_before)
 
 
 def _untrained_backbones(context: RunContext) -> list[str]:
@@ -368,7 +368,7 @@ def _pseudo_label(context: RunContext, first: RoundResult) -> None:
 # ---- blend
 
 
-def _blend(context: RunContext, round_index: int, chosen_before: BlendChoice | None) -> RoundResult:
+def _blend(context: RunContext, round_index: int, selected_before: SelectedCandidate | None) -> RoundResult:
     """Selects the blend, with or without test-time augmentation, and writes the predictions of a round."""
     run, names, class_names = context.run, context.member_names, context.facts.class_names
     val_idx, y_true = context.val_idx, context.y_true(context.val_idx)
@@ -382,7 +382,7 @@ def _blend(context: RunContext, round_index: int, chosen_before: BlendChoice | N
         context.recipe.seed,
         context.recipe.ensemble.metric,
         out_of_fold.mean(0) if len(out_of_fold) > 1 else None,
-        chosen_before,
+        selected_before,
     )
     tta = ("plain", *context.recipe.ensemble.tta) if selection.has_tta else ("plain",)
     out_of_fold, test = out_of_fold[: len(tta)].mean(0), test[: len(tta)].mean(0)

@@ -172,7 +172,7 @@ def test_a_model_no_better_than_a_baseline_says_so_first(made: Any) -> None:
 
 
 def test_what_the_figures_are_of_and_what_they_leave_out(made: Any) -> None:
-    text = render_card(measured(made, figures_of="of one network", metric="f1", score=0.5))
+    text = render_card(measured(made, evaluated_networks="of one network", metric="f1", score=0.5))
     assert "The figures are of one network." in text
     assert "No held-out photo has Ford: how well" in text
     assert "selected by the mean F1 score: 50.0%" in text

@@ -104,7 +104,9 @@ def test_labels_without_a_held_out_photo_are_named(complete, capsys):
 
 
 def test_what_the_figures_are_of_and_the_metric(complete, capsys):
-    text = "\n".join(outcome(complete, capsys, figures_of="of one network", metric="balanced", score=0.81))
+    text = "\n".join(
+        outcome(complete, capsys, evaluated_networks="of one network", metric="balanced", score=0.81)
+    )
     assert "these figures are of one network" in text
     assert "balanced accuracy: 0.810" in text
 

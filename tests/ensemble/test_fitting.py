@@ -42,8 +42,8 @@ def test_pool_recovers_its_weights_and_bias() -> None:
     random = np.random.default_rng(0)
     probabilities = softmax(random.normal(size=(3, 30_000, 4)) * 2)
     weights, bias = np.array([0.9, 0.3, 0.0]), np.array([0.5, 0.0, -0.5, 0.0])
-    pooled = np.tensordot(weights, log_probabilities(probabilities), axes=1) + bias
-    y_true = (pooled + stats.gumbel_r.rvs(size=pooled.shape, random_state=random)).argmax(axis=1)
+    logits = np.tensordot(weights, log_probabilities(probabilities), axes=1) + bias
+    y_true = (logits + stats.gumbel_r.rvs(size=logits.shape, random_state=random)).argmax(axis=1)
     fitted_weights, fitted_bias = fit_pool(log_probabilities(probabilities), y_true, regularization=1.0)
     np.testing.assert_allclose(fitted_weights, weights, atol=0.03)
     np.testing.assert_allclose(fitted_bias - fitted_bias.mean(), bias, atol=0.06)

@@ -205,7 +205,7 @@ def test_the_headline_is_of_what_is_selected_without_each_photo(monkeypatch: pyt
         asked["folds"], asked["candidates"] = len(set(folds)), len(evidence.losses)
         return np.arange(150) % 2  # the mean of both members, and the first alone
 
-    monkeypatch.setattr(module, "untouched_choices", untouched)
+    monkeypatch.setattr(module, "selected_without_each", untouched)
     selection = select(probabilities, y_true)
     assert asked == {"folds": 10, "candidates": 6}
     assert (selection.untouched[0] == selection.cross_validated_by_kind["mean"][0]).all()
@@ -213,15 +213,15 @@ def test_the_headline_is_of_what_is_selected_without_each_photo(monkeypatch: pyt
     assert selection.metrics.log_loss == pytest.approx(log_losses(selection.untouched, y_true).mean())
 
 
-def test_round_2_keeps_the_choice_of_round_1() -> None:
+def test_round_2_keeps_what_round_1_selected() -> None:
     probabilities, y_true = members([3.0, 0.0, 0.0], 300, 6, sharpness=2.0)
     other, _ = members([0.0, 3.0, 0.0], 300, 6, sharpness=2.0)
     names, labels, groups = ("m0", "m1", "m2"), list("abcdef"), np.arange(300)
     first = select_blend(probabilities, y_true, names, labels, groups, 0)
-    second = select_blend(other, y_true, names, labels, groups, 0, chosen_before=first.choice)
+    second = select_blend(other, y_true, names, labels, groups, 0, selected_before=first.selected)
     assert first.blend.name != first.candidates[0].name
     assert (second.blend.kind, second.blend.members) == (first.blend.kind, first.blend.members)
-    assert second.choice is first.choice
+    assert second.selected is first.selected
     assert [each.name for each in second.candidates] == [each.name for each in first.candidates]
     assert second.metrics.accuracy < first.metrics.accuracy - 0.1
     assert (
@@ -266,14 +266,14 @@ def test_rare_labels_are_found_by_a_correction_for_how_frequent_labels_are() -> 
 
 
 def test_nothing_is_corrected_where_labels_are_equally_frequent() -> None:
-    chosen = []
+    selected = []
     for seed in range(10):
         probabilities, y_true = unbalanced(300, 1.0, seed)
         selection = select_blend(
             probabilities, y_true, ("a", "b"), list("uvwxyz"), np.arange(300), 0, "balanced"
         )
-        chosen.append(selection.blend.kind)
-    assert chosen.count("prior_corrected") <= 1
+        selected.append(selection.blend.kind)
+    assert selected.count("prior_corrected") <= 1
 
 
 def test_the_metric_decides_what_is_blended_and_selected() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fovsfe.photos.names import PhotoNames, is_storage, part_of
+from fovsfe.photos.names import PhotoNames, is_generic_folder, part_of
 
 PATHS = ["a/1.jpg", "b/1.jpg", "c/2.JPG", "Йод.jpg", "x/3.jpg", "x/3.png", "img.1.jpg", "deep/in/it/4.jpg"]
 
@@ -66,5 +66,5 @@ def test_parts(part, names):
 
 
 def test_storage():
-    assert all(map(is_storage, ("images", "train_images", "Photos", "img")))
-    assert not any(map(is_storage, ("cats", "2109", "images of cats")))
+    assert all(map(is_generic_folder, ("images", "train_images", "Photos", "img")))
+    assert not any(map(is_generic_folder, ("cats", "2109", "images of cats")))

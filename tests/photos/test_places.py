@@ -1,7 +1,7 @@
 """photos.places: what the place of a photo says."""
 
 from fovsfe.photos.lists import NO_ROW
-from fovsfe.photos.places import parts_among, place, stem_of, without_class_called_train
+from fovsfe.photos.places import parts_among, place, stem_of, treat_train_as_label
 
 
 def placed(*paths, prefix="", may_have_parts=True):
@@ -43,13 +43,13 @@ def test_an_archive_beside_its_folder_is_no_part():
 
 def test_train_is_a_label_beside_others_unless_a_list_or_folders_label_its_photos():
     photos = place(["train/1.jpg", "bus/2.jpg"], "", True)
-    without_class_called_train(photos)
+    treat_train_as_label(photos)
     assert [photo.folder for photo in photos] == ["train", "bus"]
     for paths in (["train/1.jpg"], ["train/1.jpg", "train/a/2.jpg", "bus/3.jpg"]):
         photos = place(paths, "", True)
-        without_class_called_train(photos)
+        treat_train_as_label(photos)
         assert photos[0].part == "train"
     photos = place(["train/1.jpg", "bus/2.jpg"], "", True)
     photos[0].row = NO_ROW
-    without_class_called_train(photos)
+    treat_train_as_label(photos)
     assert photos[0].part == "train"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fovsfe.photos import sampler
-from fovsfe.photos.sampler import ShardSampler, assign_shards, shuffled_pools
+from fovsfe.photos.sampler import ShardSampler, assign_shards, shuffle_buffers
 
 
 def photos(shards, fetched=None):
@@ -37,33 +37,33 @@ def test_labels_are_mixed_and_the_order_of_rows_does_not_count():
     assert np.array_equal(numbers, again[::-1])
 
 
-# ---- pools
+# ---- shuffle buffers
 
 
 @given(st.lists(st.integers(0, 40), max_size=300), st.integers(0, 2**40))
 def test_every_photo_comes_once(shards, seed):
-    every = shuffled_pools(np.array(shards, np.int64), seed)
-    assert sorted(i for pool in every for i in pool) == list(range(len(shards)))
+    every = shuffle_buffers(np.array(shards, np.int64), seed)
+    assert sorted(i for buffer in every for i in buffer) == list(range(len(shards)))
 
 
 @given(st.lists(st.integers(0, 40), max_size=300), st.integers(0, 2**40))
 def test_a_pool_has_no_more_shards_than_it_may_and_shares_none(shards, seed):
-    used = [set(np.array(shards)[pool]) for pool in shuffled_pools(np.array(shards, np.int64), seed)]
-    assert all(len(names) <= sampler.POOL for names in used)
+    used = [set(np.array(shards)[buffer]) for buffer in shuffle_buffers(np.array(shards, np.int64), seed)]
+    assert all(len(names) <= sampler.BUFFER_SHARDS for names in used)
     assert sum(len(names) for names in used) == len(set(shards))
 
 
 def test_photos_of_few_shards_are_shuffled_all_together():
-    one = shuffled_pools(np.repeat(np.arange(sampler.POOL), 8), 7)
+    one = shuffle_buffers(np.repeat(np.arange(sampler.BUFFER_SHARDS), 8), 7)
     assert len(one) == 1
     assert one[0].tolist() == torch.randperm(128, generator=torch.Generator().manual_seed(7)).tolist()
-    assert one[0].tolist() == shuffled_pools(np.zeros(128, np.int64), 7)[0].tolist()
+    assert one[0].tolist() == shuffle_buffers(np.zeros(128, np.int64), 7)[0].tolist()
 
 
 def test_the_order_follows_from_the_seed(monkeypatch):
-    monkeypatch.setattr(sampler, "POOL", 2)
+    monkeypatch.setattr(sampler, "BUFFER_SHARDS", 2)
     shards = np.repeat(np.arange(9), 5)
-    first, same, other = (np.concatenate(shuffled_pools(shards, seed)).tolist() for seed in (1, 1, 2))
+    first, same, other = (np.concatenate(shuffle_buffers(shards, seed)).tolist() for seed in (1, 1, 2))
     assert first == same
     assert first != other
 
@@ -74,19 +74,19 @@ def test_the_order_follows_from_the_seed(monkeypatch):
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 @pytest.mark.parametrize("count", [0, 1, 7, 96, 101])
 def test_processes_get_as_many_each_and_none_the_same(monkeypatch, processes, count):
-    monkeypatch.setattr(sampler, "POOL", 2)
+    monkeypatch.setattr(sampler, "BUFFER_SHARDS", 2)
     some = photos(np.arange(count) // 10)
     parts = [ShardSampler(some, np.arange(count), 3, rank, processes) for rank in range(processes)]
     each = [list(part) for part in parts]
     assert [len(part) for part in each] == [count // processes] * processes == [len(part) for part in parts]
     everyone = [i for part in each for i in part]
     assert len(set(everyone)) == len(everyone)
-    together = np.concatenate(shuffled_pools(some.shards, 3)).tolist() if count else []
+    together = np.concatenate(shuffle_buffers(some.shards, 3)).tolist() if count else []
     assert everyone == together[: len(everyone)]
 
 
 def test_processes_read_shards_of_their_own(monkeypatch):
-    monkeypatch.setattr(sampler, "POOL", 2)
+    monkeypatch.setattr(sampler, "BUFFER_SHARDS", 2)
     shards = np.arange(160) // 10
     parts = [ShardSampler(photos(shards), np.arange(160), 0, rank, 4) for rank in range(4)]
     used = [set(shards[list(part)]) for part in parts]
@@ -95,12 +95,12 @@ def test_processes_read_shards_of_their_own(monkeypatch):
 
 
 def test_shards_are_fetched_a_pool_ahead(monkeypatch):
-    monkeypatch.setattr(sampler, "POOL", 1)
+    monkeypatch.setattr(sampler, "BUFFER_SHARDS", 1)
     fetched: list[list[int]] = []
     indices = np.array([5, 3, 1, 0])
     epoch = iter(ShardSampler(photos([0, 0, 1, 1, 2, 2], fetched), indices, 0))
     first = next(epoch)
-    assert len(fetched) == 2  # the first pool, as it is needed, and the second
+    assert len(fetched) == 2  # the first buffer, as it is needed, and the second
     assert indices[first] in fetched[0]
     rest = list(epoch)
     assert sorted([first, *rest]) == [0, 1, 2, 3]

@@ -242,7 +242,10 @@ def test_twenty_thousand_photos_take_flat_memory_and_a_small_file(finish, tmp_pa
 def test_what_stands_beside_the_headline(finish, tmp_path):
     run = finish(tmp_path, names=("a", "b", "c"), rounds=1)
     metrics = json.loads(run.metrics_file.read_text())
-    figures = {"baselines": {"most_frequent": 0.99, "guessing": 1 / 3}, "figures_of": "of one network"}
+    figures = {
+        "baselines": {"most_frequent": 0.99, "guessing": 1 / 3},
+        "evaluated_networks": "of one network",
+    }
     write_json(run.metrics_file, {**metrics, "selected": {**metrics["selected"], **figures}})
     text = Page(render_report(run)).seen
     words = "This model is no better than always answering with the most frequent label"

@@ -18,12 +18,12 @@ def folded(finish, tmp_path):
 
 
 def test_members_are_put_together_from_the_folds_that_are_done(folded):
-    complete = read_run_data(folded).rounds[0].members["second"]
+    complete = read_run_data(folded).rounds[0].member_predictions["second"]
     folded.metrics_file.unlink()
     (folded.member_folder(1, "second") / "out_of_fold.csv").unlink()
     (folded.fold_folder(1, "second", 1) / "result.json").unlink()  # as if it were still training
     run_data = read_run_data(folded)
-    part = run_data.rounds[0].members["second"]
+    part = run_data.rounds[0].member_predictions["second"]
     assert (run_data.manifest["fold"].iloc[part.val_idx] != 1).all() and len(part.val_idx) == 18
     common = np.isin(complete.val_idx, part.val_idx)
     np.testing.assert_allclose(part.probabilities, complete.probabilities[common], atol=1e-6)
@@ -64,9 +64,9 @@ def test_a_damaged_file_is_named(folded):
 
 
 def test_the_figures_do_not_need_the_photos(folded):
-    before = read_run_data(folded).rounds[0].members
+    before = read_run_data(folded).rounds[0].member_predictions
     shutil.rmtree(read_run_data(folded).root)
-    assert list(read_run_data(folded).rounds[0].members) == list(before)
+    assert list(read_run_data(folded).rounds[0].member_predictions) == list(before)
 
 
 def test_the_photos_are_not_listed(folded, monkeypatch):

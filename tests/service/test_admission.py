@@ -88,7 +88,7 @@ def test_a_client_that_sends_too_often_is_refused_before_memory_is_reserved() ->
     asyncio.run(story())
 
 
-def test_a_slow_upload_is_cut() -> None:
+def test_a_slow_upload_is_aborted() -> None:
     async def story() -> None:
         async with admitting(100, 1).admit("a", 10) as upload, upload.receiving(0.05):
             await asyncio.sleep(5)
@@ -148,7 +148,7 @@ def test_who_has_waited_for_too_long_is_refused(clock: Clock) -> None:
         await _under_way(late)
         clock.now += 5.1
         assert await _refusal(late) == "busy"
-        await _under_way(held)  # what waits for its answer is not cut
+        await _under_way(held)  # what waits for its answer is not aborted
 
     asyncio.run(story())
 
@@ -300,7 +300,7 @@ async def _one_after_the_other(
     clock: Clock, uploads: Admission, *sizes: int, last: int
 ) -> list[asyncio.Task[None]]:
     """Each begins a second after the one before, and all have sent for too long when the last one comes,
-    which waits until it may cut others."""
+    which waits until others may be aborted for it."""
     tasks = []
     for size in (*sizes, last):
         tasks.append(_begin(uploads, size))
@@ -310,7 +310,7 @@ async def _one_after_the_other(
     return tasks
 
 
-def test_bystanders_are_not_cut(clock: Clock) -> None:
+def test_bystanders_are_not_aborted(clock: Clock) -> None:
     """Only who stands in the way: here the one who announces much, not the slower one with few bytes."""
 
     async def story() -> None:

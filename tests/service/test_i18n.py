@@ -27,7 +27,7 @@ def test_every_problem_has_its_words_in_each_language() -> None:
     for translation in TRANSLATIONS.values():
         assert set(translation.problems) == set(PROBLEM_TYPES) | {"unreachable"}
         assert all(title and cure for title, cure in translation.problems.values())
-    assert set(PROBLEM_TYPES) | {"unreachable"} >= i18n.AGAIN
+    assert set(PROBLEM_TYPES) | {"unreachable"} >= i18n.RETRYABLE_PROBLEMS
 
 
 def test_every_text_is_used_and_every_used_text_is_there() -> None:

@@ -66,8 +66,8 @@ def test_refused_uploads_do_not_lengthen_the_wait(clock: Clock) -> None:
 
 
 def test_only_so_many_clients_are_remembered(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limit, "SETS", 1)
-    monkeypatch.setattr(rate_limit, "WAYS", 2)
+    monkeypatch.setattr(rate_limit, "CLIENT_SETS", 1)
+    monkeypatch.setattr(rate_limit, "CLIENTS_PER_SET", 2)
     rate = RateLimit(1)
     for client in "abc":
         clock.now += 0.1

@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fovsfe.bundle.format import Bundle
-from fovsfe.ensemble.headline import METRIC_WORDS, beside, labels_without_validation, warning
+from fovsfe.ensemble.headline import (
+    METRIC_WORDS,
+    baseline_warning,
+    baselines_in_words,
+    labels_without_validation,
+)
 
 # What only the owner of the photos and weights can know; see https://huggingface.co/docs/hub/model-cards
 TO_FILL_IN = "FILL IN"
@@ -63,7 +68,7 @@ def _description(bundle: Bundle) -> Iterator[str]:
     size = f"{len(bundle.class_names)} labels, {_count(len(bundle.members), 'member')}"
     yield f"# {_text(about.title)}" if about.title else f"# {size}"
     yield ""
-    if "accuracy" in bundle.metrics and (words := warning(bundle.metrics)):
+    if "accuracy" in bundle.metrics and (words := baseline_warning(bundle.metrics)):
         yield f"**This model is {words}.**"
         yield ""
     yield f"Tells which of {_subject(bundle)} a photo shows: {', '.join(map(_text, bundle.class_names))}."
@@ -156,10 +161,10 @@ def _evaluation(bundle: Bundle) -> Iterator[str]:
     yield f"Evaluated on {_evaluated_on(bundle)} that the networks were not trained on, each as predicted by"
     yield "the blend that is chosen without it."
     yield ""
-    if figures_of := bundle.metrics.get("figures_of"):
-        yield f"The figures are {_text(figures_of)}."
+    if evaluated_networks := bundle.metrics.get("evaluated_networks"):
+        yield f"The figures are {_text(evaluated_networks)}."
         yield ""
-    if words := beside(bundle.metrics):
+    if words := baselines_in_words(bundle.metrics):
         yield f"For comparison: {words}."
         yield ""
     if without := labels_without_validation(bundle.metrics):

@@ -17,7 +17,7 @@ from fovsfe.bundle.format import Bundle, QuantizationKind
 from fovsfe.bundle.quantize import QuantizationData
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
-from fovsfe.ensemble.headline import figures_of
+from fovsfe.ensemble.headline import evaluated_networks
 from fovsfe.ensemble.selection import select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
@@ -207,7 +207,9 @@ def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]
     return selection.blend, {
         **selection.metrics.model_dump(mode="json"),
         "reasons": list(selection.reasons),
-        "figures_of": figures_of(len(source.folds), None, is_refitted, source.recipe.search is not None),
+        "evaluated_networks": evaluated_networks(
+            len(source.folds), None, is_refitted, source.recipe.search is not None
+        ),
     }
 
 
@@ -236,7 +238,9 @@ def _card_facts(source: RunSource, blend: Blend, quantization: QuantizationKind)
     changes: dict[str, Any] = {}
     if quantization != "fp32" and training["refitted"]:  # but not what is quantized
         training["refitted"] = []
-        changes["figures_of"] = figures_of(len(source.folds), is_searched=source.recipe.search is not None)
+        changes["evaluated_networks"] = evaluated_networks(
+            len(source.folds), is_searched=source.recipe.search is not None
+        )
     member_metrics = source.metrics["rounds"][source.round - 1]["members"]
     return {
         "members": {name: member_metrics[name] for name in blend.members},

@@ -89,11 +89,16 @@ def _table(round: dict[str, Any], selected: dict[str, Any]) -> Table:
 
 
 def _summary(metrics: dict[str, Any]) -> list[str]:
-    from fovsfe.ensemble.headline import METRIC_WORDS, beside, labels_without_validation, warning
+    from fovsfe.ensemble.headline import (
+        METRIC_WORDS,
+        baseline_warning,
+        baselines_in_words,
+        labels_without_validation,
+    )
 
     selected = metrics["selected"]
     low, high = selected["interval"]
-    lines = [f"warning: this model is {words}"] if (words := warning(selected)) else []
+    lines = [f"warning: this model is {words}"] if (words := baseline_warning(selected)) else []
     if without := labels_without_validation(selected):
         lines.append(
             f"warning: no held-out photo has the label{'s' if without[1:] else ''} {', '.join(without)}:"
@@ -103,12 +108,12 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
         f"selected: {selected['blend']} of round {selected['round']}, accuracy {selected['accuracy']:.3f}"
         f" ({low:.3f} - {high:.3f}) on {metrics['measured_on']}, all held out"
     )
-    if words := beside(selected):
+    if words := baselines_in_words(selected):
         lines.append(f"beside it: {words}")
     if selected.get("metric", "accuracy") not in ("accuracy", "logloss"):
         lines.append(f"{METRIC_WORDS[selected['metric']]}: {selected['score']:.3f}")
-    if "figures_of" in selected:
-        lines.append(f"these figures are {selected['figures_of']}")
+    if "evaluated_networks" in selected:
+        lines.append(f"these figures are {selected['evaluated_networks']}")
     lines += [f"  {reason}" for reason in selected["reasons"]]
     if selected["most_confused"]:
         first, second, count = selected["most_confused"]

@@ -48,7 +48,7 @@ def serve(
         machine.save_memory()  # before numpy is imported, which the next line does
         from fovsfe.bundle.format import read_metrics
         from fovsfe.bundle.location import find_bundle
-        from fovsfe.ensemble.headline import warning
+        from fovsfe.ensemble.headline import baseline_warning
         from fovsfe.service import server
         from fovsfe.service.settings import Settings
         from fovsfe.storage.folders import downloaded
@@ -58,7 +58,7 @@ def serve(
     address = f"http://localhost:{settings.port}{settings.app_root}/"
     with downloaded(location) as folder:
         metrics = read_metrics(folder)
-        if "accuracy" in metrics and (words := warning(metrics)):
+        if "accuracy" in metrics and (words := baseline_warning(metrics)):
             print_plain(error_console, f"warning: this model is {words}")
         server.serve(
             folder,

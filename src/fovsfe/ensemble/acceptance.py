@@ -1,4 +1,4 @@
-"""The one rule by which anything optional is accepted, and figures that the choice has not touched.
+"""The one rule by which anything optional is accepted, and figures that no decision has touched.
 
 Blends of other members or kinds, test-time augmentation and round 2 are candidates beside a simple default,
 which needs no evidence. One takes its place only if its gain is above the noise bar.
@@ -60,10 +60,11 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which candidate was chosen, and how much each gains over the default."""
+class Decision:
+    """Which candidate is selected, and how much each gains over the default."""
 
-    index: int
+    selected: int
+    """its position"""
     gains: Floats
     """(candidates,), by how much the mean log loss is lower"""
     bars: Floats
@@ -72,8 +73,8 @@ class Choice:
     """which candidate gains most of those that do not lower the metric; 0 if there is none"""
 
 
-def choose(evidence: Evidence, seed: int) -> Choice:
-    """Chooses a candidate by the one rule.
+def decide(evidence: Evidence, seed: int) -> Decision:
+    """Selects a candidate by the one rule.
 
     A candidate replaces the default only if the metric is not lower, and if its gain in log loss is above the
     noise bar: what the luckiest of all candidates stays below in 95 of 100 cases if none has any merit
@@ -92,35 +93,37 @@ def choose(evidence: Evidence, seed: int) -> Choice:
     scores = evidence.scores
     allowed = np.flatnonzero((gains > 0) & (scores >= scores[0]))
     passed = allowed[gains[allowed] > bars[allowed]]
-    index, best_allowed = (int(each[gains[each].argmax()]) if len(each) else 0 for each in (passed, allowed))
-    return Choice(index, gains, bars, best_allowed)
+    selected, best_allowed = (
+        int(each[gains[each].argmax()]) if len(each) else 0 for each in (passed, allowed)
+    )
+    return Decision(selected, gains, bars, best_allowed)
 
 
-def untouched_choices(evidence: Evidence, folds: Ints, seed: int) -> Ints:
-    """Returns (n,): for each photo, the candidate that is chosen without the photo.
+def selected_without_each(evidence: Evidence, folds: Ints, seed: int) -> Ints:
+    """Returns (n,): for each photo, the position of the candidate that is selected without the photo.
 
-    The choice is made once for each fold, on the photos of the other folds. `folds` are (n,), as
+    The decision is made once for each fold, on the photos of the other folds. `folds` are (n,), as
     `group_folds` returns them.
     """
-    chosen = np.empty(len(folds), dtype=np.int64)
+    selected = np.empty(len(folds), dtype=np.int64)
     for fold in np.unique(folds):
-        chosen[folds == fold] = choose(evidence.at(np.flatnonzero(folds != fold)), seed).index
-    return chosen
+        selected[folds == fold] = decide(evidence.at(np.flatnonzero(folds != fold)), seed).selected
+    return selected
 
 
-def untouched_predictions(chosen: Ints, predictions: Callable[[int], Floats]) -> Floats:
-    """Returns (n, classes): for each photo, what the candidate predicts that is chosen without the photo.
+def untouched_predictions(without_each: Ints, predictions: Callable[[int], Floats]) -> Floats:
+    """Returns (n, classes): for each photo, what the candidate predicts that is selected without the photo.
 
-    The figures of these predictions are those of the choice as a whole, luck left out: the candidate that is
-    chosen on all photos looks better on them than it is.
+    The figures of these predictions are those of the selection as a whole, luck left out: the candidate that
+    is selected on all photos looks better on them than it is.
 
     Args:
-        chosen: (n,), as `untouched_choices` returns it.
+        without_each: (n,), as `selected_without_each` returns it.
         predictions: gives a candidate's predictions (n, classes) for all photos.
     """
     result = np.empty_like(predictions(0))
-    for index in np.unique(chosen).tolist():
-        result[chosen == index] = predictions(index)[chosen == index]
+    for index in np.unique(without_each).tolist():
+        result[without_each == index] = predictions(index)[without_each == index]
     return result
 
 
@@ -132,7 +135,7 @@ class Acceptance:
     reason: str
     """the figures, in words"""
     predictions: Floats
-    """(n, classes), each photo's by the choice that is made without it"""
+    """(n, classes), each photo's by the decision that is made without it"""
 
 
 def accept_change(
@@ -146,34 +149,37 @@ def accept_change(
 ) -> Acceptance:
     """Decides about one change by the one rule.
 
-    `baseline` and `candidate` are (n, classes), of the same photos. If something was chosen for them before,
-    `untouched` are those by choices that were made without each photo; the rest is as for `Evidence`.
+    `baseline` and `candidate` are (n, classes), of the same photos. If something was selected for them
+    before, `untouched` are those by decisions that were made without each photo; the rest is as for
+    `Evidence`.
     """
     evidence = Evidence.of((baseline, candidate), y_true, groups, metric)
     both = untouched or (baseline, candidate)
-    choice, scores, losses = choose(evidence, seed), evidence.scores, evidence.losses.mean(axis=1)
-    accepted = choice.index == 1
+    decision, scores, losses = decide(evidence, seed), evidence.scores, evidence.losses.mean(axis=1)
+    accepted = decision.selected == 1
     folds = group_folds(y_true, groups, seed, OUTER_FOLDS)
-    figures = f"log loss {losses[0]:.4f} -> {losses[1]:.4f}"
+    values = f"log loss {losses[0]:.4f} -> {losses[1]:.4f}"
     if metric != "logloss":
-        figures += f", {METRIC_WORDS[metric]} {scores[0]:.4f} -> {scores[1]:.4f}"
+        values += f", {METRIC_WORDS[metric]} {scores[0]:.4f} -> {scores[1]:.4f}"
     return Acceptance(
         accepted=accepted,
         reason=(
-            f"{'accepted' if accepted else 'not accepted'}: {figures} on {len(y_true)} photos with true"
-            f" labels; {gain_in_words(choice, 1)}"
+            f"{'accepted' if accepted else 'not accepted'}: {values} on {len(y_true)} photos with true"
+            f" labels; {gain_in_words(decision, 1)}"
         ),
         predictions=(
-            both[choice.index]
+            both[decision.selected]
             if folds is None
-            else untouched_predictions(untouched_choices(evidence, folds, seed), lambda index: both[index])
+            else untouched_predictions(
+                selected_without_each(evidence, folds, seed), lambda index: both[index]
+            )
         ),
     )
 
 
-def gain_in_words(choice: Choice, index: int) -> str:
+def gain_in_words(decision: Decision, index: int) -> str:
     """Returns the gain of a candidate beside the noise bar, in words."""
-    gain, bar = choice.gains[index], choice.bars[index]
+    gain, bar = decision.gains[index], decision.bars[index]
     verdict = "more than chance would explain" if gain > bar else "no more than chance would explain"
     return f"a gain of {gain:.4f} with the noise bar at {bar:.4f} is {verdict}"
 
@@ -195,8 +201,8 @@ def group_folds(y_true: Ints, groups: Ints, seed: int, folds: int) -> Ints | Non
     with warnings.catch_warnings():
         # a label with fewer photos than folds is missing in some of them, which does no harm here
         warnings.filterwarnings("ignore", message="The least populated class")
-        for index, (_, held_out) in enumerate(splitter.split(label, label)):
-            fold[held_out] = index
+        for index, (_, rows) in enumerate(splitter.split(label, label)):
+            fold[rows] = index
     return fold[group]
 
 

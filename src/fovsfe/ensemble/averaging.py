@@ -8,7 +8,7 @@ from fovsfe.arrays import Floats
 from fovsfe.ensemble.blend import at_temperature, log_probabilities, softmax
 from fovsfe.ensemble.metrics import NORMAL_95
 
-OFF_BY = 0.2  # of the gain: the estimate rests on probabilities that cannot be checked
+GAIN_ERROR = 0.2  # the share of the gain by which it may be wrong: nothing can check the probabilities
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-2, 1e3
 
 
@@ -25,7 +25,7 @@ class AverageEstimate(BaseModel):
 
 
 def estimate_average(
-    singles: Floats, average: Floats, accuracy: float, interval: tuple[float, float]
+    by_fold: Floats, average: Floats, accuracy: float, interval: tuple[float, float]
 ) -> AverageEstimate:
     """Estimates the accuracy of the mean of the networks of all folds, from that of one network alone.
 
@@ -39,16 +39,16 @@ def estimate_average(
     (https://arxiv.org/abs/2106.13799); here it is tied to one that was measured.
 
     Args:
-        singles: (folds, n, classes), of the test photos: the blend of the networks of each fold.
+        by_fold: (folds, n, classes), of the test photos: the blend of the networks of each fold.
         average: (n, classes), of the same photos: the blend of the mean of the networks of all folds.
         accuracy: of the networks of one fold, measured on photos that they were not trained on.
         interval: its 95% confidence interval.
     """
-    gains = _gains(singles, average, accuracy)
+    gains = _gains(by_fold, average, accuracy)
     estimate = min(accuracy + gains.mean(), 1.0)
     # The gain depends on the accuracy that was measured, so it has a part in how far the ends are away.
-    at_ends = [end + _gains(singles, average, end).mean() for end in interval]
-    of_gain = np.hypot(NORMAL_95 * gains.std() / np.sqrt(len(gains)), OFF_BY * gains.mean())
+    at_ends = [end + _gains(by_fold, average, end).mean() for end in interval]
+    of_gain = np.hypot(NORMAL_95 * gains.std() / np.sqrt(len(gains)), GAIN_ERROR * gains.mean())
     below, above = (
         np.hypot(max(abs(end - accuracy), abs(at_end - estimate)), of_gain)
         for end, at_end in zip(interval, at_ends, strict=True)
@@ -60,22 +60,24 @@ def estimate_average(
     )
 
 
-def _gains(singles: Floats, average: Floats, accuracy: float) -> Floats:
+def _gains(by_fold: Floats, average: Floats, accuracy: float) -> Floats:
     """Returns, for each photo, how much likelier the mean is to be right than one network is: (n,)."""
-    rows, answers, of_mean = np.arange(len(average)), singles.argmax(axis=2), average.argmax(axis=1)
-    pooled = softmax(log_probabilities(singles).mean(axis=0))
+    rows, answers, mean_answers = np.arange(len(average)), by_fold.argmax(axis=2), average.argmax(axis=1)
+    geometric_mean = softmax(log_probabilities(by_fold).mean(axis=0))
 
-    def right(log_temperature: float) -> Floats:
+    def probability_right(log_temperature: float) -> Floats:
         """How likely the single networks' answers are to be right, (folds, n)."""
-        return np.asarray(at_temperature(pooled, np.exp(log_temperature))[rows, answers])
+        return np.asarray(at_temperature(geometric_mean, np.exp(log_temperature))[rows, answers])
 
     # the higher the temperature, the less likely is any answer that most networks give
     low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
-    if right(low).mean() <= accuracy:
+    if probability_right(low).mean() <= accuracy:
         log_temperature = low
-    elif right(high).mean() >= accuracy:
+    elif probability_right(high).mean() >= accuracy:
         log_temperature = high
     else:
-        log_temperature = optimize.brentq(lambda each: right(each).mean() - accuracy, low, high, xtol=1e-4)
-    likely = at_temperature(pooled, np.exp(log_temperature))
-    return np.asarray(likely[rows, of_mean] - right(log_temperature).mean(axis=0))
+        log_temperature = optimize.brentq(
+            lambda each: probability_right(each).mean() - accuracy, low, high, xtol=1e-4
+        )
+    probabilities = at_temperature(geometric_mean, np.exp(log_temperature))
+    return np.asarray(probabilities[rows, mean_answers] - probability_right(log_temperature).mean(axis=0))

@@ -86,8 +86,8 @@ class Blend(BaseModel):
                 axis=0
             )
         elif self.kind == "stacking":
-            pooled = np.tensordot(np.asarray(self.weights), log_probabilities(probabilities), axes=1)
-            blended = softmax(pooled + self._parameters(self.bias, probabilities))
+            logits = np.tensordot(np.asarray(self.weights), log_probabilities(probabilities), axes=1)
+            blended = softmax(logits + self._parameters(self.bias, probabilities))
         else:
             assert_never(self.kind)
         return at_temperature(blended / blended.sum(axis=1, keepdims=True), self.temperature)

@@ -1,4 +1,4 @@
-"""What stands beside an accuracy: two baselines, and how often answers as confident as one were right.
+"""What is said with an accuracy: two baselines, and how often answers as confident as one were right.
 
 It works on the metrics that a run and a bundle store, and needs no more than Python, as the service does.
 """
@@ -26,7 +26,7 @@ def no_better_than(metrics: Mapping[str, Any]) -> str | None:
     return next((name for name in ("guessing", "most_frequent") if low <= baselines.get(name, -1)), None)
 
 
-def warning(metrics: Mapping[str, Any]) -> str | None:
+def baseline_warning(metrics: Mapping[str, Any]) -> str | None:
     """Returns what must be said of a model before its accuracy, in English; None if there is nothing."""
     reached = no_better_than(metrics)
     if reached is None:
@@ -39,7 +39,7 @@ def warning(metrics: Mapping[str, Any]) -> str | None:
     )
 
 
-def beside(metrics: Mapping[str, Any]) -> str:
+def baselines_in_words(metrics: Mapping[str, Any]) -> str:
     """Returns the baselines in English, for a sentence on the accuracy; empty if there are none."""
     baselines = metrics.get("baselines")
     if not baselines:
@@ -67,7 +67,7 @@ def labels_without_validation(metrics: Mapping[str, Any]) -> list[str]:
     return [label for label, recall in metrics.get("recall", {}).items() if recall is None]
 
 
-def figures_of(
+def evaluated_networks(
     folds: int,
     average: Mapping[str, Any] | None = None,
     is_refitted: bool = False,

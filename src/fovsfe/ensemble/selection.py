@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict
 from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.acceptance import (
     OUTER_FOLDS,
-    Choice,
+    Decision,
     Evidence,
-    choose,
+    decide,
     gain_in_words,
     group_folds,
-    untouched_choices,
+    selected_without_each,
     untouched_predictions,
 )
 from fovsfe.ensemble.blend import BLEND_KINDS, Blend, BlendKind, at_temperature, blend_name
@@ -61,20 +61,20 @@ class _Candidate:
 
 
 @dataclass(frozen=True)
-class BlendChoice:
-    """Which of some candidates was chosen: on all photos and, for each photo, without it."""
+class SelectedCandidate:
+    """Which of the candidates is selected: on all photos and, for each photo, without it."""
 
-    among: tuple[_Candidate, ...]
+    candidates: tuple[_Candidate, ...]
     index: int
     without_each: Ints
-    """(n,), as `acceptance.untouched_choices` returns it"""
+    """(n,), as `acceptance.selected_without_each` returns it"""
 
 
 @dataclass(frozen=True)
 class BlendSelection:
     """The selected blend, fitted to all photos, and why it was selected."""
 
-    choice: BlendChoice
+    selected: SelectedCandidate
     blend: Blend
     has_tta: bool
     """whether test-time augmentation is part of what was selected"""
@@ -118,9 +118,9 @@ def select_blend(
     seed: int,
     metric: MetricName = "accuracy",
     with_tta: Floats | None = None,
-    chosen_before: BlendChoice | None = None,
+    selected_before: SelectedCandidate | None = None,
 ) -> BlendSelection:
-    """Selects a blend by the one rule, see `acceptance.choose`; the default is the mean of all members.
+    """Selects a blend by the one rule, see `acceptance.decide`; the default is the mean of all members.
 
     Everything that is fitted is evaluated by cross-validation, which is nested where a regularization is
     selected too. The figures that are returned are those of `acceptance.untouched_predictions`: the selection
@@ -131,10 +131,10 @@ def select_blend(
         y_true: (n,), positions of true labels.
         member_names: the members' names.
         groups: (n,); photos of one group (near-duplicates) are never on both sides of a fold.
-        metric: what may not get worse; see `acceptance.choose`.
+        metric: what may not get worse; see `acceptance.decide`.
         with_tta: the same as `probabilities` with test-time augmentation, which is then a candidate too.
-        chosen_before: what was chosen for the same photos in round 1, which is then kept: the rounds can be
-            compared only like with like, as another choice of blend is a gain, or luck, of its own.
+        selected_before: what was selected for the same photos in round 1, which is then kept: the rounds can
+            be compared only like with like, as another blend is a gain, or luck, of its own.
     """
     names = tuple(member_names)
     all_members = tuple(range(len(names)))
@@ -146,8 +146,8 @@ def select_blend(
     data = [_CrossValidationData(each, y_true, folds, metric) for each in inputs]
     regularizations = [_regularization_by_fold(each) for each in data]
     candidates = (
-        chosen_before.among
-        if chosen_before
+        selected_before.candidates
+        if selected_before
         else tuple(
             _Candidate(bool(index), kind, subset)
             for index, each in enumerate(data)
@@ -179,29 +179,29 @@ def select_blend(
             )
         )
     evidence = Evidence(np.stack(losses), np.stack(predicted), y_true, groups, metric)
-    by_rule = choose(evidence, seed)
-    choice = chosen_before or BlendChoice(
-        candidates, by_rule.index, untouched_choices(evidence, outer_folds, seed)
+    decision = decide(evidence, seed)
+    selected = selected_before or SelectedCandidate(
+        candidates, decision.selected, selected_without_each(evidence, outer_folds, seed)
     )
-    chosen, figures = candidates[choice.index], evaluated[choice.index]
-    untouched = untouched_predictions(choice.without_each, cross_validated)
-    alike = [index for index, each in enumerate(candidates) if each.has_tta == chosen.has_tta]
+    candidate, evaluated_blend = candidates[selected.index], evaluated[selected.index]
+    untouched = untouched_predictions(selected.without_each, cross_validated)
+    alike = [index for index, each in enumerate(candidates) if each.has_tta == candidate.has_tta]
 
-    chosen_data = data[chosen.has_tta]
-    regularization = _select_regularization(chosen_data)
-    selected = chosen_data.probabilities[list(chosen.subset)]
-    blend = _fit(chosen.kind, figures.members, selected, y_true, regularization, metric)
-    if figures.calibrated:
-        temperature = fit_temperature(blend.apply(selected), y_true, photo_weights(metric, y_true))
+    fit_data = data[candidate.has_tta]
+    regularization = _select_regularization(fit_data)
+    of_members = fit_data.probabilities[list(candidate.subset)]
+    blend = _fit(candidate.kind, evaluated_blend.members, of_members, y_true, regularization, metric)
+    if evaluated_blend.calibrated:
+        temperature = fit_temperature(blend.apply(of_members), y_true, photo_weights(metric, y_true))
         blend = blend.model_copy(update={"temperature": temperature})
     blend = blend.model_copy(update={"threshold": fit_threshold(untouched, y_true)})
     return BlendSelection(
-        choice=choice,
+        selected=selected,
         blend=blend,
-        has_tta=chosen.has_tta,
+        has_tta=candidate.has_tta,
         metrics=headline_metrics(untouched, y_true, class_names, metric, blend.threshold),
         untouched=untouched,
-        cross_validated=cross_validated(choice.index),
+        cross_validated=cross_validated(selected.index),
         cross_validated_by_kind={
             candidates[index].kind: cross_validated(index)
             for index in alike
@@ -209,23 +209,23 @@ def select_blend(
         },
         candidates=tuple(evaluated[index] for index in alike),
         fitted=tuple(
-            _fit(kind, names, chosen_data.probabilities, y_true, regularization, metric)
+            _fit(kind, names, fit_data.probabilities, y_true, regularization, metric)
             for kind in _kinds(metric)
             if len(names) > 1
         ),
         reasons=(
-            f"{figures.name}: as in round 1, so that the rounds are compared like with like"
-            if chosen_before
-            else _choice_reason(
-                by_rule,
+            f"{evaluated_blend.name}: as in round 1, so that the rounds are compared like with like"
+            if selected_before
+            else _decision_reason(
+                decision,
                 evidence,
                 [
-                    f"{figures.name} with tta" if each.has_tta else figures.name
-                    for each, figures in zip(candidates, evaluated, strict=True)
+                    f"{blend.name} with tta" if each.has_tta else blend.name
+                    for each, blend in zip(candidates, evaluated, strict=True)
                 ],
             ),
-            *_single_member_reason(choice.index, candidates, evaluated, evidence, seed),
-            _temperature_reason(blend, figures.calibrated),
+            *_single_member_reason(selected.index, candidates, evaluated, evidence, seed),
+            _temperature_reason(blend, evaluated_blend.calibrated),
             f"threshold {blend.threshold:.3f}: at most 2% of the correct predictions are less confident",
         ),
     )
@@ -256,7 +256,7 @@ def _default_selection(
     metrics = compute_metrics(blended, y_true, class_names)
     threshold = fit_threshold(blended, y_true)
     return BlendSelection(
-        choice=BlendChoice(
+        selected=SelectedCandidate(
             (_Candidate(False, "mean", tuple(range(len(names)))),), 0, np.zeros(len(y_true), np.int64)
         ),
         blend=blend.model_copy(update={"threshold": threshold}),
@@ -322,13 +322,13 @@ def _cross_validate(
     plain = np.empty(probabilities.shape[1:])
     calibrated = np.empty_like(plain)
     for fold, regularization in regularizations.items():
-        held_out, y_true = data.folds == fold, data.y_true[data.folds != fold]
-        rest = probabilities[:, ~held_out]
+        in_fold, y_true = data.folds == fold, data.y_true[data.folds != fold]
+        rest = probabilities[:, ~in_fold]
         blend = _fit(kind, tuple(names[i] for i in subset), rest, y_true, regularization, data.metric)
-        plain[held_out] = blend.apply(probabilities[:, held_out])
+        plain[in_fold] = blend.apply(probabilities[:, in_fold])
         if kind != "stacking":  # its weights are a temperature already
             temperature = fit_temperature(blend.apply(rest), y_true, photo_weights(data.metric, y_true))
-            calibrated[held_out] = at_temperature(plain[held_out], temperature)
+            calibrated[in_fold] = at_temperature(plain[in_fold], temperature)
     if kind == "stacking":
         return plain, False
     counts = photo_weights(data.metric, data.y_true)
@@ -349,59 +349,59 @@ def _select_regularization(data: _CrossValidationData) -> float:
     names = tuple(map(str, range(len(data.probabilities))))
     losses = dict.fromkeys(REGULARIZATIONS, 0.0)
     for fold in np.unique(data.folds):
-        rest, held_out = data.subset(np.flatnonzero(data.folds != fold)), np.flatnonzero(data.folds == fold)
+        rest, in_fold = data.subset(np.flatnonzero(data.folds != fold)), data.folds == fold
         for regularization in REGULARIZATIONS:
             blend = _fit("stacking", names, rest.probabilities, rest.y_true, regularization, data.metric)
-            blended = blend.apply(data.probabilities[:, held_out])
-            lost = log_losses(blended, data.y_true[held_out])
-            losses[regularization] += (lost * photo_weights(data.metric, data.y_true)[held_out]).sum()
+            blended = blend.apply(data.probabilities[:, in_fold])
+            lost = log_losses(blended, data.y_true[in_fold])
+            losses[regularization] += (lost * photo_weights(data.metric, data.y_true)[in_fold]).sum()
     return min(REGULARIZATIONS, key=lambda regularization: losses[regularization])
 
 
-def _choice_reason(choice: Choice, evidence: Evidence, names: list[str]) -> str:
+def _decision_reason(decision: Decision, evidence: Evidence, names: list[str]) -> str:
     losses, scores, tried = evidence.losses.mean(axis=1), evidence.scores, f"{len(names)} candidates"
 
-    def figures(index: int) -> str:
+    def values(index: int) -> str:
         words = f"log loss {losses[index]:.4f}"
         if evidence.metric == "logloss":
             return words
         return f"{words}, {METRIC_WORDS[evidence.metric]} {scores[index]:.4f}"
 
-    if choice.index:
+    if decision.selected:
         return (
-            f"{names[choice.index]}: {figures(choice.index)}, against {figures(0)} of {names[0]};"
-            f" {gain_in_words(choice, choice.index)} among {tried}"
+            f"{names[decision.selected]}: {values(decision.selected)}, against {values(0)} of {names[0]};"
+            f" {gain_in_words(decision, decision.selected)} among {tried}"
         )
-    if choice.best_allowed:
+    if decision.best_allowed:
         return (
-            f"{names[0]}: of {tried}, {names[choice.best_allowed]} lowers the log loss of {losses[0]:.4f}"
-            f" most, but {gain_in_words(choice, choice.best_allowed)}"
+            f"{names[0]}: of {tried}, {names[decision.best_allowed]} lowers the log loss of {losses[0]:.4f}"
+            f" most, but {gain_in_words(decision, decision.best_allowed)}"
         )
     metric = METRIC_WORDS[evidence.metric]
     return f"{names[0]}: none of the {tried} has a lower log loss without a lower {metric}"
 
 
 def _single_member_reason(
-    chosen: int,
+    selected: int,
     candidates: Sequence[_Candidate],
     evaluated: list[BlendCandidate],
     evidence: Evidence,
     seed: int,
 ) -> list[str]:
     """Compares the selected blend with its best rival that needs one network only, by the same bar."""
-    has_tta = candidates[chosen].has_tta
+    has_tta = candidates[selected].has_tta
     single = [i for i, each in enumerate(candidates) if len(each.subset) == 1 and each.has_tta == has_tta]
     best_single = min(single, key=lambda i: evaluated[i].metrics.log_loss)
-    if best_single == chosen:
+    if best_single == selected:
         return []
     pair = replace(
         evidence,
-        losses=evidence.losses[[best_single, chosen]],
-        predicted=evidence.predicted[[best_single, chosen]],
+        losses=evidence.losses[[best_single, selected]],
+        predicted=evidence.predicted[[best_single, selected]],
     )
     return [
         f"against the best member alone, {evaluated[best_single].name}, with a log loss of"
-        f" {evaluated[best_single].metrics.log_loss:.4f}: {gain_in_words(choose(pair, seed), 1)}"
+        f" {evaluated[best_single].metrics.log_loss:.4f}: {gain_in_words(decide(pair, seed), 1)}"
     ]
 
 

@@ -212,7 +212,7 @@ _LIBTIFF = _silent_libtiff()
 _UNCOMPRESSED = 1
 _WHITE_IS_ZERO = 0
 _SEPARATE_PLANES = 2
-_PLACES = {
+_STRIP_AND_TILE_TAGS = {
     TiffImagePlugin.STRIPOFFSETS,
     TiffImagePlugin.STRIPBYTECOUNTS,
     TiffImagePlugin.TILEOFFSETS,
@@ -274,7 +274,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         """Returns one of two planes, read as if it were all of the file."""
         assert isinstance(self.fp, io.BytesIO)
         tags = dict(self.tag_v2)
-        for tag in _PLACES & tags.keys():
+        for tag in _STRIP_AND_TILE_TAGS & tags.keys():
             half = len(tags[tag]) // 2
             tags[tag] = tags[tag][number * half : (number + 1) * half]
         for tag in (TiffImagePlugin.EXTRASAMPLES, ExifTags.Base.Orientation):

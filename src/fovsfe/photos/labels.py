@@ -129,7 +129,7 @@ class Lists:
                 "keep one"
             )
         if photo.row is None or row.label:
-            photo.row, photo.list = row, each.path
+            photo.row, photo.list_path = row, each.path
         photo.part = part or photo.part
 
     def _is_outside(self, path: str, is_there: bool) -> bool:
@@ -158,7 +158,7 @@ def folders_are_labels(root: AnyPath, photos: Sequence[Placed], names: Mapping[s
             contradiction = photo
     if agree and contradiction is not None and contradiction.row is not None:
         raise FovsfeError(
-            f'{root / contradiction.list}: says "{contradiction.row.label}" for {contradiction.path}, '
+            f'{root / contradiction.list_path}: says "{contradiction.row.label}" for {contradiction.path}, '
             f'which is in "{contradiction.folder}"; correct one, or take --layout list or folders'
         )
     return agree

@@ -30,7 +30,7 @@ from fovsfe.photos.lists import (
 )
 from fovsfe.photos.names import Part, PhotoNames, first_few, natural, nfc, part_of
 from fovsfe.photos.passed_over import PassedOver
-from fovsfe.photos.places import Placed, parts_among, place, stem_of, without_class_called_train
+from fovsfe.photos.places import Placed, parts_among, place, stem_of, treat_train_as_label
 from fovsfe.photos.reader import is_archive_name, leads_out, local_path, open_archive
 from fovsfe.photos.walk import Entry, is_hidden, is_table_name, list_folder, photos_of_archive, walk_photos
 from fovsfe.storage.locations import AnyPath, exists, is_dir, is_file
@@ -197,7 +197,7 @@ class _ListingBuilder:
         if self._folder.given_list and not applied.found:
             raise self._nothing_listed(self._folder.given_list)
         if self._layout is None:
-            without_class_called_train(self._photos)
+            treat_train_as_label(self._photos)
         self._drop_what_is_beside()
         photos, unlabelled = self._labelled()
         tested, sample = self._tested(unlabelled, {photo.label for photo in photos})

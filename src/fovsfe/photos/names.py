@@ -54,7 +54,7 @@ def _part_and_subject(name: str) -> tuple[Part | None, tuple[str, ...]]:
     return (parts.pop() if len(parts) == 1 else None), subject
 
 
-def is_storage(name: str) -> bool:
+def is_generic_folder(name: str) -> bool:
     """Returns whether a folder's name says that it holds photos, and nothing of what they show."""
     words = [word.lower() for word in _TOKEN.findall(name) if not word.isdigit()]
     return all(word in _BESIDE_PART or word in _PART_OF_WORD for word in words) and bool(words)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fovsfe.photos.lists import Row
-from fovsfe.photos.names import Part, is_storage, nfc, part_of, parts_of_subject
+from fovsfe.photos.names import Part, is_generic_folder, nfc, part_of, parts_of_subject
 from fovsfe.photos.reader import ARCHIVES
 
 
@@ -22,8 +22,8 @@ class Placed:
     """the folder or archive of its part; "" if it is in none"""
     part: Part | None = None
     row: Row | None = None
-    list: str = ""
-    """the list that has the row"""
+    list_path: str = ""
+    """the list that has the row; "" if none has"""
 
     @property
     def folder(self) -> str:
@@ -54,7 +54,7 @@ def place(paths: Iterable[str], prefix: str, may_have_parts: bool) -> list[Place
             second, _, rest = inside.partition("/")
             photo.top, photo.part, photo.name = second, inner[second], f"{first}/{rest}"
     for top in tops:
-        _strip_storage([photo for photo in photos if photo.top == top])
+        _strip_generic_folders([photo for photo in photos if photo.top == top])
     return photos
 
 
@@ -69,8 +69,8 @@ def parts_among(folders: Iterable[str]) -> dict[str, Part]:
     return {name: part for name, part in parts.items() if stem_of(name) == name or stem_of(name) not in parts}
 
 
-def without_class_called_train(photos: Sequence[Placed]) -> None:
-    """Makes "train" beside "bus" and "car" a label: photos without labels are not in a part of their own."""
+def treat_train_as_label(photos: Sequence[Placed]) -> None:
+    """Treats "train" beside "bus" and "car" as a label: photos without labels are in no part of their own."""
     others = {photo.folder for photo in photos if not photo.top and photo.folder}
     trained = [photo for photo in photos if photo.part == "train"]
     if others and not any(photo.folder or photo.row for photo in trained):
@@ -90,11 +90,11 @@ def _inner_parts(names: Sequence[str]) -> dict[str, Part]:
     return parts if parts.keys() == inner and "train" in parts.values() else {}
 
 
-def _strip_storage(photos: Sequence[Placed]) -> None:
+def _strip_generic_folders(photos: Sequence[Placed]) -> None:
     """Takes away folders that all photos of a part are in, such as train/train or train/images."""
     while len(tops := {photo.name.partition("/")[0] for photo in photos}) == 1:
         inside = [photo.name.partition("/")[2] for photo in photos]
-        if not all(inside) or not (is_storage(tops.pop()) or all("/" in name for name in inside)):
+        if not all(inside) or not (is_generic_folder(tops.pop()) or all("/" in name for name in inside)):
             return
         for photo, name in zip(photos, inside, strict=True):
             photo.name = name

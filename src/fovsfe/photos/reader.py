@@ -19,7 +19,7 @@ from upath import UPath
 
 from fovsfe import machine
 from fovsfe.errors import FovsfeError, UsageError
-from fovsfe.files import GONE, atomic_path, file_stamp, open_regular
+from fovsfe.files import MISSING_STAMP, atomic_path, file_stamp, open_regular
 from fovsfe.photos import archives
 from fovsfe.photos.archives import Archive, BadArchive
 from fovsfe.photos.decode import HEAD_BYTES
@@ -260,7 +260,7 @@ class _OpenArchives:
 
     def get(self, location: AnyPath) -> Archive:
         here = local_path(location)
-        key = (str(location), GONE if here is None else file_stamp(here))
+        key = (str(location), MISSING_STAMP if here is None else file_stamp(here))
         with self._lock:
             if key in self._archives:
                 self._archives.move_to_end(key)

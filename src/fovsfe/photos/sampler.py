@@ -14,7 +14,7 @@ from fovsfe.arrays import Ints
 from fovsfe.photos.dataset import ResizedPhotos
 
 PHOTOS_PER_SHARD = 1024
-POOL = 16  # shards whose photos are shuffled together, and so must be available at the same time
+BUFFER_SHARDS = 16  # shards whose photos are shuffled together, and so must be available at the same time
 
 
 def assign_shards(
@@ -35,46 +35,49 @@ def assign_shards(
     return result
 
 
-def shuffled_pools(shards: Ints, seed: int) -> list[Ints]:
-    """Returns the positions 0 to n - 1 in `shards` (n,) in the order of an epoch, cut into pools.
+def shuffle_buffers(shards: Ints, seed: int) -> list[Ints]:
+    """Returns the positions 0 to n - 1 in `shards` (n,) in the order of an epoch, cut into shuffle buffers.
 
-    The shards are shuffled, then the photos of POOL shards at a time. Up to POOL shards, that is a plain
-    shuffle of all photos.
+    The shards are shuffled, then the photos of BUFFER_SHARDS shards at a time. Up to that many shards, it is
+    a plain shuffle of all photos.
     """
     generator = torch.Generator().manual_seed(seed)
     names = np.unique(shards)
-    if len(names) > POOL:
+    if len(names) > BUFFER_SHARDS:
         names = names[torch.randperm(len(names), generator=generator).numpy()]
-    pools = [np.flatnonzero(np.isin(shards, names[at : at + POOL])) for at in range(0, len(names), POOL)]
-    return [pool[torch.randperm(len(pool), generator=generator).numpy()] for pool in pools]
+    buffers = [
+        np.flatnonzero(np.isin(shards, names[at : at + BUFFER_SHARDS]))
+        for at in range(0, len(names), BUFFER_SHARDS)
+    ]
+    return [buffer[torch.randperm(len(buffer), generator=generator).numpy()] for buffer in buffers]
 
 
 class ShardSampler(Sampler[int]):
     """The part of an epoch's order that one process of a distributed training gets.
 
     It yields positions in `indices` (n,), which are positions in `photos`. Every process gets the same number
-    of photos, in one sequence of pools, so that processes share few shards. Remote shards are downloaded one
-    pool ahead.
+    of photos, in one sequence of buffers, so that processes share few shards. Remote shards are downloaded
+    one buffer ahead.
     """
 
     def __init__(
         self, photos: ResizedPhotos, indices: Ints, seed: int, rank: int = 0, processes: int = 1
     ) -> None:
         self._photos, self._indices, self._length = photos, indices, len(indices) // processes
-        self._pools = []
+        self._buffers = []
         first, last = rank * self._length, (rank + 1) * self._length
         start = 0
-        for pool in shuffled_pools(photos.shards[indices], seed):
-            own = pool[max(first - start, 0) : max(last - start, 0)]
-            start += len(pool)
+        for buffer in shuffle_buffers(photos.shards[indices], seed):
+            own = buffer[max(first - start, 0) : max(last - start, 0)]
+            start += len(buffer)
             if len(own):
-                self._pools.append(own)
+                self._buffers.append(own)
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[int]:
         empty = np.empty(0, np.int64)
-        for pool, following in pairwise([empty, *self._pools, empty]):
+        for buffer, following in pairwise([empty, *self._buffers, empty]):
             self._photos.prefetch(self._indices[following])
-            yield from pool.tolist()
+            yield from buffer.tolist()

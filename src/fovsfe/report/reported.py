@@ -50,14 +50,14 @@ def find_reported_predictions(
             figures = compute_metrics(held_out.probabilities, held_out.y_true, class_names)
             display_name = _blend_display_name(each.blend, member_names)
             return ReportedPredictions(each, display_name, held_out, each.blend, figures)
-    trained = next((each for each in candidates if each.members), None)
+    trained = next((each for each in candidates if each.member_predictions), None)
     if trained is None:
         return None
-    common, probabilities = align_members(trained.members)
+    common, probabilities = align_members(trained.member_predictions)
     if not len(common.val_idx):
         return None
     mean = HeldOutPredictions(common.val_idx, common.y_true, probabilities.mean(axis=0))
-    names = list(trained.members)
+    names = list(trained.member_predictions)
     display_name = names[0] if len(names) == 1 else f"the mean of {', '.join(names)}"
     figures = compute_metrics(mean.probabilities, mean.y_true, class_names)
     return ReportedPredictions(trained, display_name, mean, None, figures)
@@ -85,7 +85,7 @@ def predictions_by_display_name(
 
     The selected blend is yielded once, also where it is one of the blends of all members.
     """
-    for name, held_out in round_data.members.items():
+    for name, held_out in round_data.member_predictions.items():
         yield name, held_out, False
     all_members, blend = tuple(member_names), round_data.blend
     for kind, held_out in round_data.blends.items():

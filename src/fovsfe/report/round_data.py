@@ -47,9 +47,9 @@ class RoundData:
 
     round_index: int
     curves: dict[str, list[LearningCurve]]
-    members: dict[str, HeldOutPredictions]
+    member_predictions: dict[str, HeldOutPredictions]
     """every member that has a trained network; on part of the photos until all of its folds are trained"""
-    plain: dict[str, HeldOutPredictions]
+    without_tta: dict[str, HeldOutPredictions]
     """the same members without test-time augmentation"""
     with_tta: dict[str, HeldOutPredictions]
     """the same members with all variants of test-time augmentation; empty if the recipe names none"""
@@ -102,8 +102,9 @@ def read_round(
     return RoundData(
         round_index=round_index,
         curves={name: of_member for name, of_member in curves.items() if of_member},
-        members=plain | {name: reader.read(file) for name, file in out_of_fold.items() if file.exists()},
-        plain=plain,
+        member_predictions=plain
+        | {name: reader.read(file) for name, file in out_of_fold.items() if file.exists()},
+        without_tta=plain,
         with_tta=with_tta,
         blends={file.stem: reader.read(file) for file in blends if file.exists()},
         blend=Blend.model_validate(read_json(blend)) if blend.exists() else None,

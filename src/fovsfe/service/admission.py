@@ -17,8 +17,8 @@ from fovsfe.service.rate_limit import RateLimit
 MAX_RECEIVING = 256  # uploads that are received at the same time
 MAX_WAITING = 16  # uploads that wait for memory: each has up to 0.6 MB in socket buffers, which nobody counts
 WAITING = 2  # times the memory of all uploads, for which uploads may wait: photos of phones come in groups
-GRACE_SECONDS = 2.0  # an upload is never cut for another one before this
-CHECK_SECONDS = 0.5  # between two checks for a slow sender to cut
+GRACE_SECONDS = 2.0  # an upload is never aborted for another one before this
+CHECK_SECONDS = 0.5  # between two checks for a slow sender to abort
 
 
 class Upload:
@@ -27,24 +27,24 @@ class Upload:
     def __init__(self, size: int) -> None:
         """`size`: bytes to reserve, the most that it can have."""
         self.size = size
-        self.cut = False
+        self.is_aborted = False
         self.arrived = self.started = time.monotonic()  # `started`: when its sender could begin
         self._timeout: asyncio.Timeout | None = None
 
     @asynccontextmanager
     async def receiving(self, seconds: float) -> AsyncIterator[None]:
-        """Limits how long the sender may take for the body. Raises Problem if it takes longer or is cut."""
+        """Limits the time that the sender may take. Raises Problem if it takes longer or is aborted."""
         try:
-            async with asyncio.timeout(0 if self.cut else seconds) as self._timeout:
+            async with asyncio.timeout(0 if self.is_aborted else seconds) as self._timeout:
                 yield
-                if self.cut:  # and finished before the timeout could interrupt it
+                if self.is_aborted:  # and finished before the timeout could interrupt it
                     raise TimeoutError
         except TimeoutError:
             raise Problem("too-slow", "The upload took too long; try a faster network.") from None
 
-    def stop(self) -> None:
+    def abort(self) -> None:
         """Interrupts `receiving`, now or when it begins."""
-        self.cut = True
+        self.is_aborted = True
         if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(0)  # a moment long past
 
@@ -59,7 +59,7 @@ class Admission:
     - Only so many wait, and for no more than WAITING times the memory together; beyond that, the largest is
       refused.
     - Honest visitors send a photo within seconds. For an upload that has waited for GRACE_SECONDS, the
-      senders that have taken longest are cut, as many as it needs, and it gets their memory before anyone
+      senders that have taken longest are aborted, as many as it needs, and it gets their memory before anyone
       else. So slow senders cannot keep others out, and smaller uploads cannot overtake it forever.
     """
 
@@ -105,7 +105,7 @@ class Admission:
             self._release(upload)
 
     def received(self, upload: Upload, size: int) -> None:
-        """Notes that all `size` bytes of `upload` are there: it holds no more, and is not cut from now on."""
+        """Notes that all `size` bytes of `upload` are there: it holds no more, and is no longer aborted."""
         self._receiving.pop(upload, None)
         upload.size = size
         self._serve_waiting()
@@ -115,7 +115,7 @@ class Admission:
             slow = self._slow_senders()
             if not slow:
                 raise busy(GRACE_SECONDS)
-            self._cut(slow[0])
+            self._abort(slow[0])
         upload.started = time.monotonic()
         self._admitted.add(upload)
         self._receiving[upload] = None
@@ -127,19 +127,19 @@ class Admission:
 
     async def _wait(self, upload: Upload) -> None:
         """Returns when `upload` is admitted, which may be at once. Raises Problem if it takes too long."""
-        turn = self._waiting[upload] = asyncio.get_running_loop().create_future()
+        admitted = self._waiting[upload] = asyncio.get_running_loop().create_future()
         try:
             self._serve_waiting()
             self._refuse_largest()
-            while not turn.done():
-                await asyncio.wait([turn], timeout=CHECK_SECONDS)
+            while not admitted.done():
+                await asyncio.wait([admitted], timeout=CHECK_SECONDS)
                 self._serve_waiting()  # their order changes while they wait
                 waited = time.monotonic() - upload.arrived
-                if not turn.done() and waited >= GRACE_SECONDS:
-                    self._cut_for(upload)
-                if not turn.done() and waited >= self._max_wait:
+                if not admitted.done() and waited >= GRACE_SECONDS:
+                    self._abort_for(upload)
+                if not admitted.done() and waited >= self._max_wait:
                     raise busy(GRACE_SECONDS)
-            turn.result()  # raises what it was refused with
+            admitted.result()  # raises what it was refused with
         except BaseException:  # also where the request is cancelled, perhaps just after it was admitted
             self._waiting.pop(upload, None)
             self._release(upload)
@@ -163,15 +163,15 @@ class Admission:
             self._end_wait(upload)
 
     def _end_wait(self, upload: Upload) -> None:
-        turn = self._waiting.pop(upload)
+        admitted = self._waiting.pop(upload)
         try:
             self._start(upload)
-            turn.set_result(None)
+            admitted.set_result(None)
         except Problem as problem:
-            turn.set_exception(problem)
+            admitted.set_exception(problem)
 
-    def _cut_for(self, upload: Upload) -> None:
-        """Admits `upload` in place of slow senders, if cutting them makes room for it.
+    def _abort_for(self, upload: Upload) -> None:
+        """Admits `upload` in place of slow senders, if aborting them makes room for it.
 
         One that is enough by itself is preferred to several, and of those the slowest.
         """
@@ -183,7 +183,7 @@ class Admission:
         while missing > 0:
             sender = enough.pop(0)
             missing -= sender.size
-            self._cut(sender)
+            self._abort(sender)
         self._end_wait(upload)
         self._serve_waiting()
 
@@ -192,7 +192,7 @@ class Admission:
         latest = time.monotonic() - GRACE_SECONDS
         return [upload for upload in self._receiving if upload.started <= latest]
 
-    def _cut(self, upload: Upload) -> None:
+    def _abort(self, upload: Upload) -> None:
         self._admitted.discard(upload)
         self._receiving.pop(upload, None)
-        upload.stop()
+        upload.abort()

@@ -366,7 +366,7 @@ _RUSSIAN = Translation(
 # The first one is for visitors who want none of them.
 TRANSLATIONS: dict[Language, Translation] = {"en": _ENGLISH, "ru": _RUSSIAN}
 
-AGAIN = frozenset(
+RETRYABLE_PROBLEMS = frozenset(
     {"bad-form", "upload-stopped", "too-slow", "rate-limited"}
     | {"internal", "busy", "long-wait", "not-ready", "unreachable"}
 )

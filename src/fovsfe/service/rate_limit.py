@@ -12,7 +12,7 @@ from pathlib import Path
 from fovsfe.service.clients import client_of
 from fovsfe.service.problems import Problem
 
-SETS, WAYS = 2048, 8  # the clients that are remembered: a set-associative table of 400 kB
+CLIENT_SETS, CLIENTS_PER_SET = 2048, 8  # the clients that are remembered: a set-associative table of 400 kB
 
 _BUCKET = struct.Struct("8sdd")  # hash of the client, uploads left, time of the last upload
 
@@ -27,7 +27,7 @@ class RateLimit:
     def __init__(self, per_minute: float, file: Path | None = None) -> None:
         """`per_minute`: 0 for no limit; `file`: where several workers count together."""
         self._per_minute = per_minute
-        size = SETS * WAYS * _BUCKET.size
+        size = CLIENT_SETS * CLIENTS_PER_SET * _BUCKET.size
         self._file = file.open("a+b") if file else None
         if self._file:
             self._file.truncate(size)  # keeps what is there: this worker may replace another one
@@ -52,8 +52,8 @@ class RateLimit:
 
     def _bucket(self, key: bytes, now: float) -> tuple[int, float]:
         """Returns the offset of a client's bucket in the table and the uploads left in it."""
-        start = int.from_bytes(key) % SETS * WAYS * _BUCKET.size
-        offsets = range(start, start + WAYS * _BUCKET.size, _BUCKET.size)
+        start = int.from_bytes(key) % CLIENT_SETS * CLIENTS_PER_SET * _BUCKET.size
+        offsets = range(start, start + CLIENTS_PER_SET * _BUCKET.size, _BUCKET.size)
         buckets = {offset: _BUCKET.unpack_from(self._table, offset) for offset in offsets}
         full = max(self._per_minute, 1)
         for offset, (owner, left, last) in buckets.items():

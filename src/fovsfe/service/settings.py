@@ -88,7 +88,7 @@ class Settings(BaseModel):
     """bytes for uploads in a worker, reserved from admission to response; 0: what is free, see
     `with_memory`"""
     upload_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30
-    """seconds for receiving an upload; a slower one is cut"""
+    """seconds for receiving an upload; a slower one is aborted"""
     queue_length: Annotated[int, Field(ge=1)] = 32
     """photos that may wait in the queue of a worker; more are refused"""
     queue_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10

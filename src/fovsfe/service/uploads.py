@@ -23,7 +23,7 @@ async def receive_photos(request: Request, settings: Settings) -> AsyncIterator[
 
     They are the form's fields `photo`, or the body itself. The memory for them is reserved until the context
     ends. Whether they are photos at all is for the decoder to decide: names and types that the sender gives
-    are ignored. Raises Problem if the upload is refused, cut or damaged.
+    are ignored. Raises Problem if the upload is refused, aborted or damaged.
     """
     state = request.app.state
     if request.headers.get("content-encoding", "identity").lower() != "identity":

@@ -14,7 +14,7 @@ from fovsfe.ensemble.headline import answers_like, labels_without_validation, no
 from fovsfe.photos.decode import FORMATS
 from fovsfe.service.engine import Engine, PhotoResult
 from fovsfe.service.i18n import (
-    AGAIN,
+    RETRYABLE_PROBLEMS,
     TRANSLATIONS,
     Language,
     format_number,
@@ -109,7 +109,7 @@ def problem_view(slug: str, language: Language, settings: Settings) -> ProblemVi
         "formats": _formats(),
     }
     status = PROBLEM_TYPES[slug].status if slug in PROBLEM_TYPES else None
-    return ProblemView(slug, status, title, advice.format(**limits), slug in AGAIN)
+    return ProblemView(slug, status, title, advice.format(**limits), slug in RETRYABLE_PROBLEMS)
 
 
 async def photo_card(

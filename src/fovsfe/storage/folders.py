@@ -116,7 +116,7 @@ def upload_on_exit(location: str, replaces: str = "") -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="fovsfe-") as name:
         mirror = Mirror(Path(name), str(url), no_notification)
         if replaces:
-            names = mirror.adopt()
+            names = mirror.mark_remote_outdated()
             if names and replaces not in names:
                 raise FovsfeError(f"{location} has files, but no {replaces}: choose another folder")
         yield Path(name)

@@ -11,7 +11,7 @@ from upath import UPath
 
 from fovsfe.callbacks import Notify
 from fovsfe.errors import FovsfeError
-from fovsfe.files import GONE, file_stamp
+from fovsfe.files import MISSING_STAMP, file_stamp
 from fovsfe.storage.locations import filesystem_of
 from fovsfe.storage.retry import retry
 from fovsfe.storage.transfer import upload
@@ -24,8 +24,8 @@ LOG, CACHE = "log.jsonl", "cache"  # in a run folder: LOG tells which copy is ah
 class Mirror:
     """Keeps what is at `url` equal to the local `folder`.
 
-    `download` or `prepare` fills the folder, or `adopt` lets it replace what is at the URL. `push` uploads
-    its changes once; between `start_watching` and `stop` a thread does so all the time.
+    `download` or `prepare` fills the folder; after `mark_remote_outdated` it replaces what is at the URL.
+    `push` uploads its changes once; between `start_watching` and `stop` a thread does so all the time.
     """
 
     def __init__(self, folder: Path, url: str, notify: Notify) -> None:
@@ -74,8 +74,8 @@ class Mirror:
             self._uploaded[name] = file_stamp(file)
         return len(names)
 
-    def adopt(self) -> list[str]:
-        """Takes the files at the URL for those of an older folder, and returns their names.
+    def mark_remote_outdated(self) -> list[str]:
+        """Marks all files at the URL as outdated, and returns their names.
 
         `push` then uploads everything, and removes from the URL what the folder does not have.
         """
@@ -83,7 +83,7 @@ class Mirror:
             names = retry(self._remote_names, self._url, self._notify)
         except FileNotFoundError:
             names = []
-        self._uploaded = {name: GONE for name in names if ".." not in name.split("/")}
+        self._uploaded = {name: MISSING_STAMP for name in names if ".." not in name.split("/")}
         return names
 
     def start_watching(self) -> None:
@@ -104,7 +104,7 @@ class Mirror:
     def push(self) -> None:
         """Uploads the changed files, oldest first, and removes from the URL what is gone from the folder."""
         stamps = {name: file_stamp(self._folder / name) for name in self._local_names()}
-        stamps = {name: stamp for name, stamp in stamps.items() if stamp != GONE}
+        stamps = {name: stamp for name, stamp in stamps.items() if stamp != MISSING_STAMP}
         for name in sorted(stamps, key=lambda name: stamps[name]):
             if self._uploaded.get(name) != stamps[name]:
                 try:

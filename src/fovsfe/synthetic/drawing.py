@@ -65,13 +65,15 @@ class Camera:
 
     def project(self, points: Floats) -> Floats:
         """Returns the canvas pixels (n, 2) of points (n, 3) in metres."""
-        across, depth, up = turn(points, self.eye, self.yaw)
+        across, depth, up = camera_coordinates(points, self.eye, self.yaw)
         return np.stack(
             [self.left + self.focal * across / depth, self.horizon - self.focal * up / depth], axis=-1
         )
 
 
-def turn(points: Floats, eye: tuple[float, float, float], yaw: float) -> tuple[Floats, Floats, Floats]:
+def camera_coordinates(
+    points: Floats, eye: tuple[float, float, float], yaw: float
+) -> tuple[Floats, Floats, Floats]:
     """Returns how far points (n, 3) are to the right of the eye, in front of it and above it."""
     x, y, z = (points - np.array(eye)).T
     sine, cosine = math.sin(yaw), math.cos(yaw)
@@ -87,7 +89,7 @@ def aim(
     eye = (middle - distance * math.cos(yaw), height, distance * math.sin(yaw))
     points, _ = outline(model)
     corners = [surface(model, points, -1.0), surface(model, points, 1.0), np.array([[model.axles[0], 0, 0]])]
-    across, depth, up = turn(np.concatenate(corners), eye, yaw)
+    across, depth, up = camera_coordinates(np.concatenate(corners), eye, yaw)
     rights, ups = across / depth, up / depth
     focal = share * min(canvas[0] / float(np.ptp(rights)), canvas[1] / float(np.ptp(ups)))
     left = canvas[0] / 2 - focal * float(rights.max() + rights.min()) / 2

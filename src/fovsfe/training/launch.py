@@ -19,7 +19,7 @@ from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.features import Features, frozen_features, predict_logits
 from fovsfe.training.results import write_results
 from fovsfe.training.schedule import share_deadline
-from fovsfe.training.stages import NetworkTraining, fit_head, train_head, train_layers
+from fovsfe.training.stages import NetworkTraining, fit_frozen_head, train_head, train_layers
 from fovsfe.training.task import Event, OnEvent, TrainingTask
 
 HEAD_SECONDS = 2.0  # that a head is trained also when time is up: untrained, it would spoil every blend
@@ -77,7 +77,7 @@ def _train(device: Device, task: TrainingTask, on_event: OnEvent) -> None:
     state = load_checkpoint(task.checkpoint)
     training = NetworkTraining(device, task, network, state, on_event)
     if task.is_frozen:
-        _fit(training)
+        _fit_frozen(training)
         return
     stages = task.stages
     deadline: float | None = None
@@ -106,12 +106,12 @@ def _train(device: Device, task: TrainingTask, on_event: OnEvent) -> None:
     device.barrier()
 
 
-def _fit(training: NetworkTraining) -> None:
-    """What there is to do for a network whose backbone stays as it is; it takes seconds."""
+def _fit_frozen(training: NetworkTraining) -> None:
+    """Fits the head of a network whose backbone stays frozen, and writes the results; it takes seconds."""
     device, task, network = training.device, training.task, training.network
     features = _frozen_features(device, task, network, training.on_event)
     try:
-        refitted = fit_head(training, features)
+        refitted = fit_frozen_head(training, features)
     except RuntimeError as error:  # of the eigenvalues
         raise FovsfeError(
             f"{task.folder}: the features of {task.member.backbone} are not finite; leave it out"

@@ -49,7 +49,7 @@ class NetworkTraining:
 # ---- the head alone
 
 
-def fit_head(training: NetworkTraining, features: Features) -> LinearHead:
+def fit_frozen_head(training: NetworkTraining, features: Features) -> LinearHead:
     """Fits a linear head to the frozen backbone's features, with the shrinkage and the temperature that have
     the lowest log loss on the validation photos; every process does the same.
 

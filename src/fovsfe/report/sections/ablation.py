@@ -27,7 +27,7 @@ def ablation_section(run_data: RunData) -> Section:
 def _tta_changes(run_data: RunData) -> Iterator[Section]:
     for each in run_data.rounds:
         if each.with_tta:
-            held_out, plain = align_members({name: each.plain[name] for name in each.with_tta})
+            held_out, plain = align_members({name: each.without_tta[name] for name in each.with_tta})
             _, with_tta = align_members(each.with_tta)
             step = f"tta {', '.join(run_data.recipe.ensemble.tta)}, round {each.round_index}"
             before, after = plain.mean(axis=0), with_tta.mean(axis=0)
@@ -38,7 +38,9 @@ def _round_changes(run_data: RunData) -> Iterator[Section]:
     if len(run_data.rounds) != 2:
         return
     first, second = run_data.rounds
-    pairs = [(name, first.members.get(name), after) for name, after in second.members.items()]
+    pairs = [
+        (name, first.member_predictions.get(name), after) for name, after in second.member_predictions.items()
+    ]
     if "selected" in second.blends:
         pairs.append(("the selected blend", first.blends.get("selected"), second.blends["selected"]))
     for name, before, after in pairs:
@@ -80,10 +82,10 @@ def _pseudo_labels(run_data: RunData) -> Section | None:
 def members_section(run_data: RunData) -> Section | None:
     """Shows how often two members disagree and what each adds to the mean; None for a single member."""
     reported = run_data.reported
-    if reported is None or len(reported.round.members) < 2:
+    if reported is None or len(reported.round.member_predictions) < 2:
         return None
-    names = list(reported.round.members)
-    held_out, probabilities = align_members(reported.round.members)
+    names = list(reported.round.member_predictions)
+    held_out, probabilities = align_members(reported.round.member_predictions)
     if not len(held_out.val_idx):
         return None
     losses = leave_one_out(probabilities, held_out.y_true)

@@ -145,7 +145,7 @@ def calibration_section(run_data: RunData) -> Section | None:
     reported = run_data.reported
     if reported is None or reported.blend is None:
         return None
-    members = {name: reported.round.members[name] for name in reported.blend.members}
+    members = {name: reported.round.member_predictions[name] for name in reported.blend.members}
     common, probabilities = align_members(members)
     before, after = probabilities.mean(axis=0), reported.held_out
     return {

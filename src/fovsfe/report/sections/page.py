@@ -2,7 +2,7 @@
 
 import shlex
 
-from fovsfe.ensemble.headline import beside, labels_without_validation, warning
+from fovsfe.ensemble.headline import baseline_warning, baselines_in_words, labels_without_validation
 from fovsfe.recipe import to_toml
 from fovsfe.report.charts import step_seconds_chart
 from fovsfe.report.run_data import RunData
@@ -58,9 +58,9 @@ def _summary_section(run_data: RunData) -> Section:
         "round": reported.round.round_index if reported else 0,
         "tta": selected.get("tta", []),
         "reasons": selected.get("reasons", []),
-        "warning": warning(selected) if selected else None,
-        "beside": beside(selected),
-        "figures_of": selected.get("figures_of", ""),
+        "warning": baseline_warning(selected) if selected else None,
+        "baselines": baselines_in_words(selected),
+        "evaluated_networks": selected.get("evaluated_networks", ""),
         "without_validation": labels_without_validation(reported.figures.model_dump()) if reported else [],
         "labels": len(run_data.class_names),
         "seconds": run_data.seconds,
