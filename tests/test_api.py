@@ -256,12 +256,14 @@ def test_what_train_passes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(folder)
     changes = {"training.epochs": 3, "training.stages": [0, 0.5], "photos.resize_mode": "crop", "seed": 4}
     changes |= {"about": {"title": "Cars"}, "members.0.batch_size": None}
-    trained = fovsfe.train("photos", 2, "quick", weights="none", changes=changes, cluster="local")
+    trained = fovsfe.train(
+        "photos", 2, "quick", weights="none", changes=changes, cluster="local", licence="any"
+    )
     assert trained == fovsfe.TrainedRun("runs/photos-quick")
     ((settings, arguments, location, _, cluster, group),) = calls
     assert group is None  # no launcher has started this process
     texts = ["training.epochs=3", "training.stages=[0, 0.5]", 'photos.resize_mode="crop"', "seed=4"]
-    expected = recipe.parse_changes([*texts, 'about={title = "Cars"}'])
+    expected = recipe.parse_changes([*texts, 'about={title = "Cars"}', "licence=any"])
     assert settings == recipe.load_recipe("quick", expected)
     assert settings.about.title == "Cars"
     assert (arguments.photos, arguments.weights) == (str(folder / "photos"), "none")

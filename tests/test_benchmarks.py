@@ -1,9 +1,11 @@
 """Every benchmark can be imported, and its commands are those that README.md shows."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -74,6 +76,18 @@ def test_estimates_know_the_truth_of_what_they_simulate() -> None:
     assert abs(result["default_bias"]) < 0.2
     assert result["coverage"] in (0.0, 1.0)
     assert estimates.wilson_coverage(150, 0.9) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("part", "table"),
+    [("simulated", estimates.table), ("folds", estimates_folds.table), ("photos", estimates_photos.table)],
+)
+def test_the_page_has_the_estimates_that_were_found(part: str, table: Callable[..., str]) -> None:
+    found = json.loads(estimates.FILE.read_text("utf-8"))[part]
+    _, _, rest = estimates.PAGE.read_text("utf-8").partition(f"<!-- estimates: {part} -->")
+    block, end, _ = rest.partition(f"<!-- /estimates: {part} -->")
+    assert found and end
+    assert block.strip() == table(found).strip()
 
 
 def test_estimates_know_what_is_accepted_wrongly() -> None:

@@ -544,9 +544,20 @@ def test_members_that_were_found_are_in_the_run_s_recipe(automatic):
         for fold in range(3):
             folder = automatic.run.fold_folder(1, member.unique_name, fold)
             assert (folder / "result.json").exists() and (folder / "network.safetensors").exists()
-            assert (folder / "refitted.safetensors").exists() == (fold == 0)
+            for name in ("refitted", "backbone"):
+                assert (folder / f"{name}.safetensors").exists() == (fold == 0)
+            assert (folder / "network.safetensors").stat().st_size < 100_000  # a head
     assert automatic.metrics["selected"]["accuracy"] > 0.6
     assert not automatic.run.cache_folder.exists()
+
+
+def test_where_no_minutes_are_given_some_are_proposed_and_kept_to(automatic):
+    minutes = json.loads(automatic.run.arguments_file.read_text())["minutes"]
+    assert minutes >= 1 and 2 * minutes == int(2 * minutes)
+    assert "without --minutes, training is planned for 30 minutes at most" in automatic.said
+    assert f"it will take {minutes:g} minutes: " in automatic.said
+    assert "more time would bring: layers of the best backbones trained, too" in automatic.said
+    assert minutes * 60 >= automatic.metrics["steps"]["search"]["seconds"]
 
 
 def test_members_predict_photos_that_their_heads_have_not_seen(automatic):
@@ -634,6 +645,37 @@ def test_killed_and_resumed_it_finds_the_same(
     same(run.root, automatic.run.root)
 
 
+@pytest.mark.parametrize("moment", ["while it probes", "in the search", "in the training"])
+def test_what_is_probed_can_be_handed_in(
+    photos, packed_weights, heads_alone, tmp_path, monkeypatch, fovsfe, moment
+):
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    def probe_one(prober, *given, original=Prober.probe):
+        if Run(tmp_path / "run").search_file.exists():
+            stop()
+        return original(prober, *given)
+
+    with monkeypatch.context() as patch:
+        if moment == "while it probes":
+            patch.setattr(Prober, "probe", probe_one)
+        elif moment == "in the search":
+            patch.setattr(searching, "make_plan", stop)
+        else:
+            patch.setattr(local, "train_network", stop)
+        with pytest.raises(KeyboardInterrupt):
+            search_and_train(photos, tmp_path / "run", packed_weights)
+    monkeypatch.setattr(pipeline, "search", lambda *given: pytest.fail("it searched on"))
+    run = Run(tmp_path / "run")
+    probed = [each["name"] for each in json.loads(run.search_file.read_text())["probes"]]
+    assert fovsfe("finish", run.root).code == 0
+    members = load_recipe(str(run.recipe_file)).members
+    assert {member.unique_name for member in members} <= set(probed)
+    assert len(members) == 1 if moment == "while it probes" else len(members) >= 1
+    assert_handed_in(run, [member.unique_name for member in members])
+
+
 def test_without_weights_there_is_nothing_to_search_among(photos, tmp_path, fovsfe):
     ended = fovsfe("train", photos, "--recipe", "auto", "--weights", "none", "--out", tmp_path / "run")
     assert ended.code == 2
@@ -693,6 +735,100 @@ def test_a_complete_run_is_left_as_it_is(holdout, fovsfe):
     assert "is complete" in ended.out
     assert f"accuracy {holdout.metrics['selected']['accuracy']:.3f}" in ended.out
     assert snapshot(holdout.run.root) == before
+
+
+# ---- handed in as it is
+
+
+def interrupt(photos, folder, settings, networks):
+    """A run that is stopped when so many of its networks are trained."""
+    left = [networks]
+
+    def stop(task, on_event, group):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        train_network(task, on_event, group)
+
+    screen = Screen(Console(file=io.StringIO(), width=80))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "train_network", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(settings, arguments(photos), str(folder), screen)
+    return Run(folder)
+
+
+def assert_handed_in(run, names, round_index=1):
+    metrics = json.loads(run.metrics_file.read_text())
+    assert list(metrics["rounds"][-1]["members"]) == names
+    assert len(metrics["rounds"]) == round_index
+    assert metrics["selected"]["photos"] == len(pd.read_csv(run.held_out_file))
+    assert set(Predictor(run.bundle_folder).bundle.blend.members) <= set(names)
+    report = run.report_file.read_text()
+    assert run.submission_file.exists() and "not finished" not in report and "still training" not in report
+    assert not run.cache_folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "networks", "names", "folds", "left_out"),
+    [
+        (HOLDOUT, 1, MEMBERS[:1], 0, f"without {MEMBERS[1]}; without round 2"),
+        (HOLDOUT, 3, MEMBERS, 0, "without round 2"),
+        (FOLDED, 1, MEMBERS[:1], 0, f"on 1 of 2 folds; without {MEMBERS[1]}; without round 2"),
+        (FOLDED, 3, MEMBERS[:1], 2, f"without {MEMBERS[1]}; without round 2"),
+        (FOLDED, 7, MEMBERS, 2, "without round 2"),
+    ],
+)
+def test_what_is_trained_can_be_handed_in(
+    photos, tmp_path, monkeypatch, fovsfe, settings, networks, names, folds, left_out
+):
+    run = interrupt(photos, tmp_path / "run", settings, networks)
+    held_out = (pd.read_csv(run.manifest_file)["fold"] == 0).sum()
+    monkeypatch.setattr(local, "train_network", lambda *given: pytest.fail("it trained on"))
+    ended = fovsfe("finish", run.root)
+    assert ended.code == 0, ended.err
+    assert f"complete with what is there: {', '.join(names)}" in ended.out and left_out in ended.out
+    assert_handed_in(run, list(names))
+    left = load_recipe(str(run.recipe_file))
+    assert [member.unique_name for member in left.members] == list(names)
+    assert left.split.folds == folds
+    if settings is FOLDED and not folds:
+        assert left.split.holdout == 0.5
+        assert len(pd.read_csv(run.held_out_file)) == held_out
+    before = snapshot(run.root)
+    for command in ("finish", "resume"):
+        assert "is complete" in fovsfe(command, run.root).out
+    assert snapshot(run.root) == before
+
+
+def test_a_run_without_a_network_cannot_be_handed_in_but_resumed(holdout, photos, tmp_path, fovsfe):
+    run = interrupt(photos, tmp_path / "run", HOLDOUT, 0)
+    before = run.recipe_file.read_text(), run.manifest_file.read_text()
+    ended = fovsfe("finish", run.root)
+    assert ended.code == 1
+    assert ended.line == f"no network of {run.root} has finished; fovsfe resume {run.root} goes on"
+    assert (run.recipe_file.read_text(), run.manifest_file.read_text()) == before
+    for file in (run.manifest_file, run.dataset_file, run.audit_file):  # as if it had been killed before
+        file.unlink()
+    assert "has finished; fovsfe resume" in fovsfe("finish", run.root).line
+    assert not run.manifest_file.exists()
+    assert fovsfe("resume", run.root).code == 0
+    same(run.root, holdout.run.root)
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+def test_killed_and_handed_in_a_run_is_complete(photos, tmp_path, networks):
+    (tmp_path / "mine.toml").write_text(to_toml(FOLDED))
+    run = Run(tmp_path / "run")
+    given = ["--recipe", tmp_path / "mine.toml", "--weights", "none", "--out", run.root]
+    program = Program("train", photos, *given)
+    while program.alive() and len(list(run.root.rglob("result.json"))) < networks:
+        time.sleep(0.01)
+    program.kill()
+    assert not run.metrics_file.exists()
+    Program("finish", run.root).end()
+    assert_handed_in(run, list(MEMBERS[:1]))
+    assert not list(run.root.rglob("*.part"))
 
 
 # ---- killed

@@ -227,6 +227,7 @@ def train(
     layout: str | None = None,
     group_by: str | None = None,
     encoding: str = "",
+    licence: str | None = None,
 ) -> TrainedRun:
     """Trains an ensemble on a folder of photos, as `fovsfe train` does, and returns the complete run.
 
@@ -243,6 +244,8 @@ def train(
         layout: how the folder is to be read: "parts", "folders" or "list"; the likeliest by default.
         group_by: a regular expression on paths: photos with the same first group stay on one side of a split.
         encoding: that of lists; detected by default.
+        licence: that of the pretrained weights: "permissive", which is known to allow commercial use, or
+            "any"; by default as the recipe says, and those that are built in say "permissive".
 
     Raises:
         FovsfeError: the photos cannot be trained on, the recipe is wrong, or `out` is not empty.
@@ -263,7 +266,7 @@ def train(
     # In a notebook, too, plain lines: rich would make an output of its own of each of them.
     screen = Screen(Console(force_jupyter=False))
     with first_process() as process_group:
-        settings = load_recipe(recipe, changes)
+        settings = load_recipe(recipe, {**changes, **({"licence": licence} if licence else {})})
         arguments = run_arguments(photos, weights, minutes, follow_links, layout, group_by, encoding)
         pipeline.train(settings, arguments, location, screen, cluster, process_group)
     return TrainedRun(location)

@@ -1,10 +1,12 @@
 """A training from top to bottom: photos, networks, blend, and perhaps a second round; then the outputs."""
 
+import math
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from fovsfe.executors.executor import Executor, open_executor
 from fovsfe.executors.tasks import is_trained, network_folder, network_keys, network_name, time_weights
 from fovsfe.files import read_json, write_json, write_text
 from fovsfe.machine import keep_freed_memory
+from fovsfe.networks.licences import require_licences
 from fovsfe.networks.trial import try_member
 from fovsfe.networks.weights import require_weights
 from fovsfe.outputs import MOST_OF_THE_TIME, closing_seconds, write_outputs
@@ -35,7 +38,7 @@ from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.report.report import write_report
 from fovsfe.run import Run
 from fovsfe.search.candidates import require_candidates
-from fovsfe.search.search import search
+from fovsfe.search.search import members_so_far, search
 from fovsfe.storage.folders import Expected, synced_folder
 from fovsfe.storage.locations import as_path
 from fovsfe.tables import write_csv
@@ -43,6 +46,7 @@ from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.task import PREDICTIONS, RESULT, Event, NetworkKey, OnNetworkEvent
 
 CLOSING_SHARE = 0.1  # of the minutes, about, for what follows the last training
+CLOSING_MINUTES = 1.0  # for it at least, where the minutes are proposed
 
 
 def train(
@@ -102,6 +106,22 @@ def resume(
         return _complete(run, executor, screen, started)
 
 
+def finish(location: str, screen: Screen) -> Run:
+    """Leaves a run complete with the networks that it has, and trains no other. It is then complete for good.
+
+    What is there are the members whose networks are trained on all folds or, if there is none yet, on the
+    most of them. So are frozen members whose features are cached: only their heads, a matter of seconds, have
+    to be fitted. Arguments and the result are those of `resume`.
+
+    Raises:
+        FovsfeError: nothing is there yet, or as `resume` does.
+    """
+    started = time.monotonic()
+    with _opened_run(location, "existing", screen, None, None) as (run, executor):
+        require_run(run)
+        return _complete(run, executor, screen, started, only_what_is_there=True)
+
+
 @contextmanager
 def _opened_run(
     location: str, expected: Expected, screen: Screen, cluster: str | None, process_group: ProcessGroup | None
@@ -124,8 +144,10 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) ->
         raise FovsfeError(f"{run.root} is not empty; {hint}")
     # First: what cannot be done leaves no run behind.
     if recipe.search is not None and not recipe.members:
-        require_candidates(arguments.weights, recipe.search.licence)
-    require_weights([member.backbone for member in recipe.members], arguments.weights, screen.notify)
+        require_candidates(arguments.weights, recipe.licence)
+    backbones = [member.backbone for member in recipe.members]
+    require_licences(arguments.weights, backbones, recipe.licence)
+    require_weights(backbones, arguments.weights, screen.notify)
     listing = _find_photos(arguments)
     for member in recipe.members:
         try_member(member)
@@ -135,13 +157,19 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) ->
 
 
 def _complete(
-    run: Run, executor: Executor, screen: Screen, started: float, listing: PhotoListing | None = None
+    run: Run,
+    executor: Executor,
+    screen: Screen,
+    started: float,
+    listing: PhotoListing | None = None,
+    only_what_is_there: bool = False,
 ) -> Run:
     """Does all steps of a run that are not done.
 
     Args:
         started: when the command began, in seconds of time.monotonic.
         listing: what was found, if the run begins now.
+        only_what_is_there: train no more networks, but complete the run with those that there are.
     """
     if run.metrics_file.exists():
         if not run.report_file.exists() or run.cache_folder.exists():  # killed just before the end
@@ -155,16 +183,22 @@ def _complete(
     with run.stopwatch.step("audit"):
         if run.manifest_file.exists():
             _compare_photos(run, screen)
+        elif only_what_is_there:
+            raise _nothing_finished(run)
         else:
             _audit_and_split(run, screen, listing)
     context = RunContext.open(run)
-    if not context.recipe.members:
+    last_round = context.rounds
+    if only_what_is_there:
+        context, last_round = _reduce(context, screen)
+    elif not context.recipe.members:
         with run.stopwatch.step("search"):
             context = _search(context, screen, started)
     if listing is None:  # resumed, perhaps on another machine
-        require_weights(_untrained_backbones(context), context.arguments.weights, screen.notify)
+        untrained = _untrained_backbones(context, last_round)
+        require_weights(untrained, context.arguments.weights, screen.notify)
     rounds = [_round(context, executor, screen, 1, started)]
-    if context.rounds == 2:
+    if last_round == 2:
         _pseudo_label(context, rounds[0])
         rounds.append(_round(context, executor, screen, 2, started, rounds[0].selection.selected))
     with run.stopwatch.step("outputs"):
@@ -275,8 +309,72 @@ def _search(context: RunContext, screen: Screen, started: float) -> RunContext:
     deadline = None if minutes is None else started + 60 * minutes * (1 - CLOSING_SHARE)
     recipe, facts = search(context, deadline, screen)
     write_json(context.run.search_file, facts)
+    if minutes is None:
+        _propose_minutes(context, facts, started, screen)
     write_text(context.run.recipe_file, to_toml(recipe))
     return RunContext.open(context.run)
+
+
+def _propose_minutes(context: RunContext, facts: dict[str, Any], started: float, screen: Screen) -> None:
+    """Gives the run the minutes that its plan takes, and says so; from then on it keeps to them."""
+    so_far, training = (time.monotonic() - started) / 60, facts["training_seconds"] / 60
+    whole = math.ceil(2 * (so_far + training + CLOSING_MINUTES) / (1 - CLOSING_SHARE)) / 2
+    more = " and ".join(facts["more_time"])
+    screen.notify(
+        f"it will take {whole:g} minutes: {so_far:.1f} until here, {training:.1f} for training,"
+        f" the rest for blend, bundle and report; more time would bring: {more or 'nothing'}"
+    )
+    arguments = context.arguments.model_copy(update={"minutes": whole})
+    write_json(context.run.arguments_file, arguments.model_dump(mode="json"))
+
+
+def _reduce(context: RunContext, screen: Screen) -> tuple[RunContext, int]:
+    """Leaves, of the run, the members and folds that are trained, and says so; returns, too, its last round.
+
+    Raises FovsfeError if nothing is trained, and then changes nothing.
+    """
+    run, folds = context.run, len(context.folds)
+    recipe = context.recipe
+    if not recipe.members:
+        recipe = recipe.model_copy(update={"members": members_so_far(context)})
+    context = replace(context, recipe=recipe)
+    trained = [_folds_at_hand(context, index) for index in range(len(recipe.members))]
+    most = max(trained, default=0)
+    if not most:
+        raise _nothing_finished(run)
+    members = tuple(each for each, count in zip(recipe.members, trained, strict=True) if count == most)
+    whole_rounds = all(is_trained(context, key) for key in network_keys(context, context.rounds))
+    left_out = [each.unique_name for each in recipe.members if each not in members]
+    screen.notify(
+        f"complete with what is there: {', '.join(each.unique_name for each in members)}"
+        + (f", on {most} of {folds} folds" if most < folds else "")
+        + (f"; without {', '.join(left_out)}" if left_out else "")
+        + ("; without round 2" if context.rounds == 2 and not whole_rounds else "")
+    )
+    run.log("finish", members=[each.unique_name for each in members], folds=most)
+    if most < folds:
+        rest_only_trains = context.manifest["fold"].where(context.manifest["fold"] < most, -1)
+        write_manifest(run.manifest_file, context.manifest.assign(fold=rest_only_trains))
+    if folds > 1:
+        split = {"folds": most} if most > 1 else {"folds": 0, "holdout": 1 / folds}
+        recipe = recipe.model_copy(update={"split": recipe.split.model_copy(update=split)})
+    write_text(run.recipe_file, to_toml(recipe.model_copy(update={"members": members})))
+    context = RunContext.open(run)
+    unhurried = context.arguments.model_copy(update={"minutes": None})
+    return replace(context, arguments=unhurried), context.rounds if whole_rounds else 1
+
+
+def _folds_at_hand(context: RunContext, member_index: int) -> int:
+    """On how many folds, from the first on, networks of a member are trained in round 1, or nearly so."""
+    member = context.recipe.members[member_index]
+    if context.recipe.is_frozen(member) and context.feature_cache(member).exists():
+        return len(context.folds)
+    keys = [key for key in network_keys(context, 1) if key.member_index == member_index]
+    return next((key.fold for key in keys if not is_trained(context, key)), len(keys))
+
+
+def _nothing_finished(run: Run) -> FovsfeError:
+    return FovsfeError(f"no network of {run.root} has finished; fovsfe resume {run.root} goes on")
 
 
 def _round(
@@ -302,9 +400,9 @@ def _round(
         return _blend(context, round_index, selected_before)
 
 
-def _untrained_backbones(context: RunContext) -> list[str]:
+def _untrained_backbones(context: RunContext, last_round: int) -> list[str]:
     """The backbones of the networks, of all rounds, that are not trained yet."""
-    keys = [key for index in range(1, context.rounds + 1) for key in network_keys(context, index)]
+    keys = [key for index in range(1, last_round + 1) for key in network_keys(context, index)]
     return [context.recipe.members[key.member_index].backbone for key in keys if not is_trained(context, key)]
 
 

@@ -54,10 +54,7 @@ class RecipeSection(BaseModel):
 
 
 class SearchSettings(RecipeSection):
-    """`[search]`: the members are searched for, among the backbones whose weights are at hand and whose
-    `licence` is "permissive", which allows commercial use, or "any"."""
-
-    licence: LicenceChoice = "permissive"
+    """`[search]`: the members are searched for. It has no keys."""
 
 
 class PhotoSettings(RecipeSection):
@@ -201,10 +198,15 @@ class MemberSettings(RecipeSection):
 
 
 class Recipe(RecipeSection):
-    """Everything that decides a run. `fovsfe recipes` lists the built-in ones."""
+    """Everything that decides a run. `fovsfe recipes` lists the built-in ones.
+
+    The licences of all pretrained weights are known to be "permissive", that is to allow commercial use, or
+    `licence` is "any".
+    """
 
     seed: Seed = 0
     rounds: Annotated[int, Field(ge=1, le=2)] = 1
+    licence: LicenceChoice = "permissive"
     photos: PhotoSettings = PhotoSettings()
     split: SplitSettings = SplitSettings()
     augment: AugmentSettings = AugmentSettings()

@@ -68,7 +68,8 @@ def _unknown_key(key: str, table: Any, model: type[BaseModel]) -> str:
     allowed = list(plain.model_fields) if _is_model(plain) else []
     near = _nearest_key(key.rpartition(".")[2], allowed, model)
     hint = f'did you mean "{near}"? ' if near else ""
-    return f'unknown key "{key}": {hint}allowed are {", ".join(allowed)}'
+    keys = f"allowed are {', '.join(allowed)}" if allowed else "this table has no keys"
+    return f'unknown key "{key}": {hint}{keys}'
 
 
 def _nearest_key(name: str, allowed: Sequence[str], model: type[BaseModel]) -> str | None:

@@ -1,6 +1,7 @@
 """A run becomes a bundle of all members or of one, in 32 bits or fewer."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: 
         assert bundle.metrics["log_loss"] < bundle.metrics["members"]["test_resnet"]["log_loss"]
     else:
         assert bundle.blend.model_copy(update={"threshold": 0.0}) == plain
+
+
+def test_the_licences_of_the_weights_are_told(run: Run, tmp_path: Path) -> None:
+    bundle = export_run(replace(RunSource.read(run), weights="hub"), tmp_path / "bundle")
+    licences = {member.backbone: "apache-2.0" for member in bundle.members}
+    assert bundle.metrics["training"]["licences"] == licences
+    card = (tmp_path / "bundle" / "card.md").read_text(encoding="utf-8")
+    assert all(f"- Pretrained weights of {name}: apache-2.0" in card for name in licences)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import webbrowser
@@ -30,6 +31,8 @@ def test_failures_are_one_line(fovsfe, photos, tmp_path):
         (["train", photos, "--out", photos / "Нива" / "1.png" / "run", *plain], "1.png"),
         (["resume", tmp_path / "nowhere"], "is not a run"),
         (["resume", tmp_path / "full"], "is not a run"),
+        (["finish", tmp_path / "nowhere"], "is not a run"),
+        (["finish", tmp_path / "full"], "is not a run"),
         (["check", tmp_path / "nowhere"], "nowhere"),
         (["check", tmp_path / "empty"], "empty"),
         (["check", photos, "--out", photos / "Нива" / "1.png"], "1.png"),
@@ -144,14 +147,14 @@ def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     ended = fovsfe(
         "train", "photos", "--set", "training.epochs=3", "--set", "seed=4", "--weights", "w",
-        "--minutes", "1.5", "--cluster", "local",
+        "--minutes", "1.5", "--cluster", "local", "--licence", "any",
     )  # fmt: skip
     assert ended.line == "enough"
     ((settings, arguments, location, cluster, group),) = calls
     assert arguments.photos == str(photos.resolve())
     assert arguments.weights == str(tmp_path.resolve() / "w")
     assert arguments.minutes == 1.5
-    assert settings == recipes.load_recipe("auto", {"training.epochs": 3, "seed": 4})
+    assert settings == recipes.load_recipe("auto", {"training.epochs": 3, "seed": 4, "licence": "any"})
     assert location == "runs/photos-auto"
     assert cluster == "local"
     assert group is None  # no launcher has started this process
@@ -175,7 +178,35 @@ def test_what_resume_asks_the_pipeline_for(fovsfe, tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("arguments", [("train", "photos", "--out"), ("resume",), ("report",)])
+def test_what_finish_asks_the_pipeline_for(fovsfe, monkeypatch):
+    def finish(location, screen):
+        assert location == "s3://bucket/run"
+        raise FovsfeError("enough")
+
+    monkeypatch.setattr(pipeline, "finish", finish)
+    ended = fovsfe("finish", "s3://bucket/run")
+    assert (ended.code, ended.line) == (1, "enough")
+
+
+def test_a_member_whose_weights_may_not_be_sold_is_refused(fovsfe, photos, tmp_path):
+    """Before anything is downloaded, and with a line that says how to use it all the same."""
+    backbone = "convnextv2_atto.fcmae"
+    for suffix in ("safetensors", "json"):
+        (tmp_path / f"{backbone}.{suffix}").touch()
+    where = ["--weights", tmp_path, "--out", tmp_path / "run"]
+    given = ["train", photos, "--recipe", "demo", "--set", f"members.1.backbone={backbone}", *where]
+    shutil.copy(tmp_path / f"{backbone}.json", tmp_path / "test_resnet.json")
+    shutil.copy(tmp_path / f"{backbone}.json", tmp_path / "test_resnet.safetensors")
+    ended = fovsfe(*given)
+    assert ended.code == 1
+    assert f"{backbone} (cc-by-nc-4.0); to use them all the same: --licence any" in ended.line
+    assert not (tmp_path / "run").exists()
+    allowed = fovsfe(*given, "--licence", "any")
+    assert "no licence" not in allowed.line  # but the files are none
+    assert fovsfe(*given, "--licence", "gpl").line == "--licence gpl: it can be permissive, any"
+
+
+@pytest.mark.parametrize("arguments", [("train", "photos", "--out"), ("resume",), ("finish",), ("report",)])
 def test_a_report_that_could_not_be_opened_is_refused_at_the_start(fovsfe, arguments):
     ended = fovsfe(*arguments, "s3://bucket/run", "--open")
     assert ended.code == 2

@@ -22,7 +22,7 @@ from fovsfe.report.thumbnails import PLACEHOLDER
 
 SECTIONS = {
     "summary", "photos", "augmentation", "learning-curves", "comparison", "confusion", "mistakes",
-    "calibration", "unknown", "ablation", "members", "label-errors", "cost", "reproduce",
+    "calibration", "unknown", "ablation", "members", "networks", "label-errors", "cost", "reproduce",
 }  # fmt: skip
 
 
@@ -146,7 +146,42 @@ def test_an_unfinished_run_has_what_there_is(finish, tmp_path):
     run.manifest_file.unlink()
     run.audit_file.unlink()
     run.stopwatch.path.unlink()
-    assert set(Page(render_report(run)).ids) & SECTIONS == {"summary", "reproduce"}
+    assert set(Page(render_report(run)).ids) & SECTIONS == {"summary", "networks", "reproduce"}
+
+
+def test_the_networks_have_their_licences(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b"), rounds=1)
+    seen = Page(render_report(run)).seen
+    assert "test_resnet test_resnet 48 × 64 its head and all layers none: trained from scratch" in seen
+    assert "How they were found" not in seen
+    write_json(run.arguments_file, {"photos": "photos", "weights": "hub", "minutes": None})
+    assert "test_resnet 48 × 64 its head and all layers apache-2.0" in Page(render_report(run)).seen
+
+
+def test_a_search_is_told(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b"), rounds=1)
+    members = [{"backbone": "test_resnet", "size": [48, 64], "stages": [0]}, {"backbone": "res2net50_14w_8s"}]
+    members[1] |= {"size": [64, 64], "name": "second", "stages": [0, 0.5]}
+    recipe = load_recipe(str(run.recipe_file), {"members": members, "search": {}})
+    write_text(run.recipe_file, to_toml(recipe))
+    write_json(run.arguments_file, {"photos": "photos", "weights": "hub", "minutes": 3})
+    figures = {"size": [48, 64], "accuracy": 0.875, "log_loss": 0.25, "ms_per_photo": 12.34}
+    best = {"name": "test_resnet", "backbone": "test_resnet", **figures}
+    probes = [{**best, "name": "worse", "backbone": "convnextv2_atto.fcmae", "log_loss": 0.5}, best]
+    write_json(run.search_file, {"probes": probes, "plan": ""})
+    seen = Page(render_report(run)).seen
+    assert "2 frozen backbones with a head were tried" in seen and "The plan" not in seen
+    outlook = {"plan": "heads on <frozen> ones", "accuracy": 0.8, "interval": [0.75, 0.85]}
+    write_json(run.search_file, {"probes": probes, **outlook, "more_time": ["this", "that"]})
+    seen = Page(render_report(run)).seen
+    assert "The plan: heads on <frozen> ones. By the probes, an accuracy of 75.0 – 85.0% was" in seen
+    assert "was to be expected. More time would allow this and that." in seen
+    assert seen.index("test_resnet 87.5% 0.2500 12.3 apache-2.0 yes") < seen.index(
+        "worse 87.5% 0.5000 12.3 cc-by-nc-4.0 no"
+    )
+    assert "second res2net50_14w_8s 64 × 64 50% of its layers not known" in seen
+    write_json(run.search_file, {"probes": probes, **outlook, "more_time": []})
+    assert "More time would not change the plan." in Page(render_report(run)).seen
 
 
 def test_missing_photos_are_mentioned(finish, tmp_path):

@@ -87,7 +87,7 @@ def test_a_licence_is_known_to_be_permissive_or_the_backbone_is_left_out(folder,
 def test_no_permissive_licence_says_what_to_do(folder):
     restricted = next(row for row in known_backbones().values() if not row.commercial).name
     packed = folder(restricted)
-    with pytest.raises(FovsfeError, match=r"--set search\.licence=any") as caught:
+    with pytest.raises(FovsfeError, match=r"--licence any") as caught:
         find_candidates(packed, "permissive")
     assert packed in str(caught.value) and restricted in str(caught.value)
     assert names(find_candidates(packed, "any")) == [restricted]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from fovsfe.errors import FovsfeError
+from fovsfe.search import plan as planning
 from fovsfe.search import search as searching
 from fovsfe.search.probing import Prober
-from fovsfe.search.search import search
+from fovsfe.search.search import MAX_FROZEN, members_so_far, search
 
 MINUTE = 60.0
 
@@ -83,6 +84,79 @@ def test_backbones_are_trained_where_there_is_time(make_context, screen, monkeyp
     assert all(member.stages == (0, 1) for member in tuned)
     assert recipe.training.epochs == 20
     assert "20 epochs of" in facts["plan"]
+
+
+def test_it_says_what_to_expect(make_context, screen, monkeypatch):
+    frozen_only(monkeypatch)
+    _, facts = search(make_context(), None, screen)
+    low, high = facts["interval"]
+    assert 0 <= low <= facts["accuracy"] <= high <= 1
+    best = max(each["accuracy"] for each in facts["probes"])
+    assert facts["accuracy"] >= best - 0.2
+    assert f"expected accuracy, by the probes: {low:.3f} to {high:.3f}" in said(screen)
+    assert facts["training_seconds"] < 60  # of heads
+    assert facts["more_time"] == ["layers of the best backbones trained, too"]
+
+
+@pytest.mark.parametrize(
+    ("most_epochs", "step", "more"),
+    [
+        (20, 1e-3, []),
+        (10**6, 1e-2, ["more epochs, up to 1000000"]),
+        (
+            20,
+            lambda prober, member, share: 1e-3 if share < 1 else 1e9,
+            ["all layers trained instead of some"],
+        ),
+        (
+            20,
+            lambda prober, member, share: 1e-3 if "resnet" in member.backbone else 1e9,
+            ["more backbones trained"],
+        ),
+    ],
+)
+def test_it_says_what_more_time_would_bring(make_context, screen, monkeypatch, most_epochs, step, more):
+    monkeypatch.setattr(planning, "MOST_EPOCHS", most_epochs)
+    monkeypatch.setattr(searching, "MOST_EPOCHS", most_epochs)
+    monkeypatch.setattr(Prober, "step_seconds", step if callable(step) else lambda *given: step)
+    recipe, facts = search(make_context(), None, screen)
+    assert facts["more_time"] == more
+    photos = 2 * 42 / 2  # of the folds
+    of_epoch = sum(each.time_weight for each in recipe.members if not recipe.is_frozen(each))
+    assert facts["training_seconds"] == pytest.approx(recipe.training.epochs * of_epoch, abs=5)
+    assert of_epoch >= 1e-3 * photos
+
+
+def test_without_limit_no_photos_are_too_many(make_context, screen, monkeypatch):
+    monkeypatch.setattr(Prober, "forward_seconds", lambda *given: 100.0)
+    frozen_only(monkeypatch)
+    recipe, _ = search(make_context(), None, screen)
+    assert recipe.members
+    minutes = 2 * 20 * 46 * 100 / 60
+    assert f"without --minutes, training is planned for {minutes:.0f} minutes at most" in said(screen)
+
+
+# ---- what is kept of a search that is killed
+
+
+def test_what_is_probed_is_there_at_once(make_context, screen, monkeypatch):
+    frozen_only(monkeypatch)
+    context, kept = make_context(), []
+    assert members_so_far(context) == ()
+
+    def note(search, prober, member, original=searching._Search._look):
+        found = original(search, prober, member)
+        kept.append(members_so_far(context))
+        return found
+
+    monkeypatch.setattr(searching._Search, "_look", note)
+    _, facts = search(context, None, screen)
+    assert [len(each) for each in kept] == [min(n, MAX_FROZEN) for n in range(1, len(facts["probes"]) + 1)]
+    best_first = sorted(facts["probes"], key=lambda each: each["log_loss"])
+    assert [each.unique_name for each in kept[-1]] == [each["name"] for each in best_first][:MAX_FROZEN]
+    assert all(context.recipe.is_frozen(each) for each in kept[-1])
+    context.feature_cache(kept[-1][0]).unlink()
+    assert kept[-1][0] not in members_so_far(context)
 
 
 # ---- the first look

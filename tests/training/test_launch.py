@@ -22,6 +22,7 @@ from fovsfe.training import discriminant, launch, schedule, stages
 from fovsfe.training.device import FABRIC_PRECISION, Device
 from fovsfe.training.discriminant import SHRINKAGES
 from fovsfe.training.launch import fastest_precision, train_network
+from fovsfe.training.results import load_trained
 
 
 class Stop(Exception):
@@ -55,7 +56,7 @@ def direct(task, indices, file="network.safetensors"):
     network = build_network(
         task.member.backbone, task.member.size, task.member.head, task.num_classes, "none"
     ).eval()
-    network.load_state_dict(load_file(task.folder / file))
+    network.load_state_dict(load_trained(task.folder / file))
     photos = torch.from_numpy(np.stack([task.photos[int(i)] for i in indices]))
     with torch.no_grad():
         return torch.stack([network(photos), network(photos.flip(2))]).softmax(-1).numpy()
@@ -166,8 +167,9 @@ def test_other_folds_of_a_member_share_its_features(make_task):
 
 
 def test_a_frozen_network_leaves_a_head_of_the_training_photos_and_one_of_all(make_task):
-    task = train(make_task(stages=[0]))
+    task = train(make_task("fold-0", stages=[0]))
     assert sorted(file.name for file in task.folder.iterdir()) == [
+        "backbone.safetensors",
         "features.bin",
         "history.csv",
         "network.safetensors",
@@ -179,7 +181,8 @@ def test_a_frozen_network_leaves_a_head_of_the_training_photos_and_one_of_all(ma
     np.testing.assert_allclose(val, direct(task, task.val_idx), atol=1e-4)
     np.testing.assert_allclose(test, direct(task, task.test_idx, "refitted.safetensors"), atol=1e-4)
     own, other = (load_file(task.folder / f"{name}.safetensors") for name in ("network", "refitted"))
-    assert {name for name in own if not torch.equal(own[name], other[name])} == {"head.weight", "head.bias"}
+    assert own.keys() == other.keys() == {"head.weight", "head.bias"}
+    assert not any(torch.equal(own[name], other[name]) for name in own)
     rows = history(task)
     assert [(row["layer_share"], row["epoch"]) for row in rows] == [(0, e) for e in range(len(SHRINKAGES))]
     best = min(rows, key=lambda row: row["log_loss"])
@@ -220,19 +223,24 @@ def test_the_refitted_head_is_that_of_all_labelled_photos(make_task, monkeypatch
 @pytest.mark.parametrize("why", ["round 2 learns from the test photos", "another layer is trained"])
 def test_otherwise_test_photos_are_predicted_by_the_network_itself(make_task, why):
     settings = {"rounds": 2, "stages": [0]} if why.startswith("round") else {"stages": [0, 1], "epochs": 1}
-    task = train(make_task(**settings))
+    task = train(make_task("fold-0", **settings))
     assert not (task.folder / "refitted.safetensors").exists()
     np.testing.assert_allclose(answers(task)[1], direct(task, task.test_idx), atol=1e-4)
 
 
-def test_the_refitted_network_is_kept_once(make_task):
-    task = make_task(stages=[0])
-    task = train(replace(task, key=replace(task.key, fold=1)))
-    assert not (task.folder / "refitted.safetensors").exists()
-    first = train(make_task("first", stages=[0]))
-    np.testing.assert_allclose(
-        answers(task)[1], direct(first, task.test_idx, "refitted.safetensors"), atol=1e-4
-    )
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_the_folds_of_a_frozen_member_share_a_backbone(make_task, rounds):
+    first = train(make_task("fold-0", stages=[0], rounds=rounds))
+    other = make_task("fold-1", stages=[0], rounds=rounds)
+    other = train(replace(other, key=replace(other.key, fold=1)))
+    assert (first.folder / "refitted.safetensors").exists() == (rounds == 1)
+    assert {file.name for file in other.folder.glob("*.safetensors")} == {"network.safetensors"}
+    sizes = {file.name: file.stat().st_size for file in first.folder.glob("*.safetensors")}
+    assert (other.folder / "network.safetensors").stat().st_size == sizes["network.safetensors"]
+    assert sizes["network.safetensors"] < sizes["backbone.safetensors"] / 20
+    with np.load(other.folder / "predictions.npz") as saved:
+        np.testing.assert_allclose(saved["val"], direct(other, other.val_idx), atol=1e-4)
+        assert ("test" in saved) == (rounds == 2)  # else they are what the refitted head says
 
 
 def test_a_member_s_own_stages_are_trained(make_task):

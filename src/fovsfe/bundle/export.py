@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fovsfe import machine
@@ -29,6 +28,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
 from fovsfe.networks.network import Network, build_network
 from fovsfe.recipe import MemberSettings, Recipe
+from fovsfe.training.results import load_trained
 
 OPSET = 18
 GRAD_CAM_PASSES = 4  # forward passes that take as long as Grad-CAM, which goes backward, too
@@ -153,7 +153,7 @@ def export_seconds(member: MemberSettings, num_classes: int) -> tuple[float, flo
 
 def _load(network: Network, file: Path, name: str) -> None:
     try:
-        network.load_state_dict(load_file(file))
+        network.load_state_dict(load_trained(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FovsfeError(f"cannot read {file}, a trained network of member {name}: {reason}") from error

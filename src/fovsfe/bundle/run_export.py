@@ -21,7 +21,7 @@ from fovsfe.ensemble.headline import evaluated_networks
 from fovsfe.ensemble.selection import select_blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
-from fovsfe.networks.backbones import find_backbone
+from fovsfe.networks.licences import find_licences
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.manifest import ListingFacts, read_facts, read_manifest, readable_photos
@@ -73,7 +73,7 @@ class RunSource:
     @property
     def folds(self) -> range:
         """The folds that were trained."""
-        return range(max(self.recipe.split.folds, 1))
+        return range(int(self.readable["fold"].max()) + 1)
 
     @cached_property
     def readable(self) -> pd.DataFrame:
@@ -273,7 +273,7 @@ def _training_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
         "holdout": recipe.split.holdout,
         "stages": {each.unique_name: list(recipe.stages_of(each)) for each in served},
         "refitted": [each.unique_name for each in served if recipe.is_refitted(each)],
-        "licences": _licences(source.weights, [each.backbone for each in served]),
+        "licences": find_licences(source.weights, [each.backbone for each in served]),
         "head_epochs": recipe.training.head_epochs,
         "epochs": recipe.training.epochs,
         "optimizer": recipe.training.optimizer,
@@ -284,9 +284,3 @@ def _training_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
         "seed": recipe.seed,
         "members": [member.model_dump(mode="json") for member in recipe.members],
     }
-
-
-def _licences(weights: str, backbones: Sequence[str]) -> dict[str, str]:
-    """Returns the licences of pretrained weights, as far as they are known; none if there are no weights."""
-    rows = {} if weights == "none" else {name: find_backbone(name) for name in backbones}
-    return {name: row.licence for name, row in rows.items() if row is not None}

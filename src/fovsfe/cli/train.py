@@ -1,6 +1,6 @@
-"""`fovsfe train` and `fovsfe resume`."""
+"""`fovsfe train`, `fovsfe resume` and `fovsfe finish`."""
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -16,6 +16,7 @@ from fovsfe.cli.options import (
     Photos,
     RunLocation,
     at_least,
+    one_of,
 )
 from fovsfe.cli.outcome import check_can_open, print_outcome, show_report
 from fovsfe.cli.recipes import recipe_names
@@ -23,6 +24,7 @@ from fovsfe.launcher import first_process, is_launched
 from fovsfe.progress import Screen
 
 PANEL = "Training"
+LicenceChoice = Literal["permissive", "any"]
 WEIGHTS = "Where pretrained backbones come from: hub, none, or a folder."
 
 
@@ -59,6 +61,15 @@ def train(
         ),
     ] = None,
     weights: Annotated[str, typer.Option(help=WEIGHTS)] = "hub",
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            parser=one_of("--licence", get_args(LicenceChoice)),
+            metavar="|".join(get_args(LicenceChoice)),
+            help="Pretrained weights whose licence is known to allow commercial use, or any.",
+            show_default="the recipe's, permissive",
+        ),
+    ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -87,9 +98,10 @@ def train(
     location = out or default_location(photos, recipe)
     if open_report:
         check_can_open(location)
-    with interruptible(f"continue with: fovsfe resume {location}"), first_process() as process_group:
-        to_change = parse_changes(changes or ())
-        settings = load_recipe(recipe, to_change | ({"ensemble.metric": metric} if metric else {}))
+    with interruptible(_to_go_on(location)), first_process() as process_group:
+        options = {"ensemble.metric": metric, "licence": licence}
+        given = {key: value for key, value in options.items() if value is not None}
+        settings = load_recipe(recipe, parse_changes(changes or ()) | given)
         arguments = run_arguments(photos, weights, minutes, follow_links, layout, group_by, encoding)
         from fovsfe.networks.weights import require_weights  # loads torch: a wrong recipe is refused before
 
@@ -119,7 +131,7 @@ def resume(
     notify_start(screen, f"resuming {run}")
     if open_report:
         check_can_open(run)
-    with interruptible(f"continue with: fovsfe resume {run}"), first_process() as process_group:
+    with interruptible(_to_go_on(run)), first_process() as process_group:
         from fovsfe import pipeline
         from fovsfe.arguments import weights_source
 
@@ -128,6 +140,33 @@ def resume(
     print_outcome(done, run, as_json)
     if open_report:
         show_report(run)
+
+
+@app.command(rich_help_panel=PANEL)
+def finish(run: RunLocation, open_report: OpenReport = False, as_json: AsJson = False) -> None:
+    """Completes a run that was stopped with the networks that it has: blend, submission, report and bundle.
+
+    No more is trained, then or later. Copy the folder before if you may want to resume it.
+
+    Example: `fovsfe finish run`
+    """
+    screen = Screen(error_console if as_json else console)
+    screen.notify(f"finishing {run}")
+    if open_report:
+        check_can_open(run)
+    with interruptible(f"the same command goes on: fovsfe finish {run}"):
+        from fovsfe import pipeline
+
+        done = pipeline.finish(run, screen)
+    print_outcome(done, run, as_json)
+    if open_report:
+        show_report(run)
+
+
+def _to_go_on(location: str) -> str:
+    return (
+        f"continue with: fovsfe resume {location}, or make do with what is trained: fovsfe finish {location}"
+    )
 
 
 def notify_start(screen: Screen, text: str) -> None:

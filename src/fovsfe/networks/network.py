@@ -137,7 +137,8 @@ def _load_weights(model: nn.Module, backbone: str, folder: Path) -> tuple[list[f
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FovsfeError(
-            f"weights {file} (and .json) do not fit timm.create_model('{backbone}', num_classes=0): {reason}"
+            f"weights {file} (and .json) do not fit timm.create_model('{backbone}', num_classes=0); replace"
+            f" or remove both: {reason}"
         ) from error
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file
 
 from fovsfe import machine
 from fovsfe.arrays import Pixels
@@ -23,6 +22,7 @@ from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.report.gradcam import CamFunction, grad_cam
 from fovsfe.run import Run
 from fovsfe.storage.locations import AnyPath
+from fovsfe.training.results import load_trained
 from fovsfe.training.task import WEIGHTS
 
 
@@ -150,5 +150,5 @@ def _load_network(source: _CamSource, member: BundleMember, fold: int) -> Networ
     num_classes = len(source.bundle.class_names)
     network = build_network(member.backbone, member.size, heads[member.name], num_classes, weights="none")
     folder = source.run.fold_folder(selected_round_index, member.name, fold)
-    network.load_state_dict(load_file(folder / WEIGHTS))
+    network.load_state_dict(load_trained(folder / WEIGHTS))
     return network.eval()

@@ -39,6 +39,8 @@ class RunData:
     rounds: list[RoundData]
     pseudo_labels: pd.DataFrame | None
     """id, label, confidence, ... of what round 2 is also trained on"""
+    search: dict[str, Any] | None
+    """what was probed, and the plan, as in search.json; None if nothing was searched for"""
     metrics: dict[str, Any] | None
     """None until the run is finished"""
     held_out: HeldOutPredictions | None
@@ -106,6 +108,7 @@ def read_run_data(run: Run) -> RunData:
         )
     recipe = load_recipe(str(run.recipe_file))
     metrics = read_json(run.metrics_file) if run.metrics_file.exists() else None
+    last_round = len(metrics["rounds"]) if metrics else recipe.rounds  # a run may be finished without round 2
     facts = read_facts(run.dataset_file) if metrics or run.dataset_file.exists() else None
     has_manifest = facts is not None and run.manifest_file.exists()
     manifest = read_manifest(run.manifest_file) if has_manifest else pd.DataFrame(columns=COLUMNS)
@@ -120,12 +123,15 @@ def read_run_data(run: Run) -> RunData:
         findings=read_json(run.audit_file) if run.audit_file.exists() else [],
         rounds=[
             read_round(run, round_index, recipe, manifest, class_names, epoch_events)
-            for round_index in range(1, recipe.rounds + 1)
+            for round_index in range(1, last_round + 1)
             if run.round_folder(round_index).exists()
         ],
-        pseudo_labels=_read_pseudo_labels(run.pseudo_labels_file)
-        if run.pseudo_labels_file.exists()
-        else None,
+        pseudo_labels=(
+            _read_pseudo_labels(run.pseudo_labels_file)
+            if last_round == 2 and run.pseudo_labels_file.exists()
+            else None
+        ),
+        search=read_json(run.search_file) if run.search_file.exists() else None,
         metrics=metrics,
         held_out=(
             read_held_out(run.held_out_file, manifest, class_names)

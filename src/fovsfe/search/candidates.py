@@ -4,16 +4,13 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
-from timm.models import PretrainedCfg
-
 from fovsfe.callbacks import Notify, no_notification
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.networks.backbones import find_backbone, known_backbones
+from fovsfe.networks.licences import is_permissive, pretrained_config, with_licences
 from fovsfe.networks.weights import require_weights
 from fovsfe.recipe import LicenceChoice
 
-PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause")
 SCALES = (1.0, math.sqrt(2))  # of the side that a backbone was made for: details help
 LIGHT_GMACS = 5.0  # of a backbone for a laptop
 MULTIPLE = 32  # of the sides of photos: the strides of most networks
@@ -72,16 +69,16 @@ def find_candidates(
             f"--weights {weights} has no backbones that timm knows; where there is a network:"
             f" fovsfe weights NAME --out {weights}"
         )
-    allowed = [name for name in names if licence == "any" or _is_permissive(name)]
+    allowed = [name for name in names if licence == "any" or is_permissive(name)]
     if not allowed:
         raise FovsfeError(
-            f"--weights {weights}: no licence of {', '.join(names)} is known to allow commercial use; to use"
-            " them all the same: --set search.licence=any"
+            f"--weights {weights}: no licence is known to allow commercial use of {with_licences(names)}; to"
+            " use them all the same: --licence any"
         )
     if left_out := sorted(set(names) - set(allowed)):
         notify(
-            f"left out, as no licence is known to allow commercial use: {', '.join(left_out)}; to use"
-            " them: --set search.licence=any"
+            f"left out, as no licence is known to allow commercial use: {with_licences(left_out)}; to use"
+            " them: --licence any"
         )
     return sorted(map(_candidate, allowed), key=lambda each: (-each.top1, each.backbone))
 
@@ -100,27 +97,13 @@ def require_candidates(weights: str, licence: LicenceChoice) -> None:
 
 def _packed(folder: Path) -> list[str]:
     files = sorted(folder.glob("*.safetensors"))
-    return [f.stem for f in files if f.with_suffix(".json").is_file() and _config(f.stem) is not None]
-
-
-def _config(name: str) -> PretrainedCfg | None:
-    """Returns what timm says of a backbone's weights; None if it does not know them."""
-    try:
-        return timm.get_pretrained_cfg(name)
-    except RuntimeError:  # of a tag that it does not know
-        return None
-
-
-def _is_permissive(name: str) -> bool:
-    row = find_backbone(name)
-    if row is not None:
-        return row.commercial
-    config = _config(name)
-    return config is not None and config.license in PERMISSIVE
+    return [
+        f.stem for f in files if f.with_suffix(".json").is_file() and pretrained_config(f.stem) is not None
+    ]
 
 
 def _candidate(name: str) -> Candidate:
-    row, config = find_backbone(name), _config(name)
+    row, config = find_backbone(name), pretrained_config(name)
     assert config is not None
     _, *own = config.test_input_size or config.input_size
     return Candidate(

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 
 from fovsfe.arrays import Ints
 from fovsfe.context import RunContext
+from fovsfe.ensemble.metrics import wilson_interval
 from fovsfe.errors import FovsfeError
+from fovsfe.files import read_json, write_json
 from fovsfe.networks.weights import require_weights
 from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe
-from fovsfe.search.candidates import find_candidates
-from fovsfe.search.plan import best_ensemble, make_plan
+from fovsfe.search.candidates import Candidate, find_candidates
+from fovsfe.search.plan import MAX_FROZEN, MAX_TUNED, MOST_EPOCHS, Plan, best_ensemble, make_plan
 from fovsfe.search.probing import MOST_JUDGED, Probe, Prober
 from fovsfe.training.launch import best_device
 
@@ -25,34 +28,85 @@ FEWEST_PHOTOS = 100  # that a first look takes
 MOST_OF_THE_PHOTOS = 1 / 2  # that it takes; it has to tell what is worth looking at, no more
 MAX_PROBE_SHARE = 1 / 6  # of the time that one probe at a backbone's own size may take
 MAX_CANDIDATES = 8  # the best of them, by what is known before
-SECONDS_WITHOUT_LIMIT = 1800.0  # where the time is not limited
+SECONDS_WITHOUT_LIMIT = 1800.0  # where the time is not limited; more, if photos are too many for that:
+PASSES_WITHOUT_LIMIT = 20  # of the cheapest candidate through all of them
 
 
 def search(context: RunContext, deadline: float | None, screen: Screen) -> tuple[Recipe, dict[str, Any]]:
     """Finds the members of the ensemble, and how they are trained.
 
     Args:
-        deadline: when the last network must be trained, in seconds of time.monotonic; None: no limit.
+        deadline: when the last network must be trained, in seconds of time.monotonic; None: no limit. Then
+            half an hour is planned for, or more if the photos are too many.
 
     Returns:
-        The recipe with its members, and what search.json says of the search.
+        The recipe with its members, and what search.json says of the search (see docs/files.md).
 
     Raises:
         FovsfeError: no backbone is at hand, or there is no time for even one probe.
     """
     prober = Prober(context, best_device("fp32"), context.positions(context.readable["split"] == "train"))
-    searching = _Search(prober, deadline or time.monotonic() + SECONDS_WITHOUT_LIMIT, screen)
+    searching = _Search(prober, deadline or time.monotonic() + _seconds_without_limit(prober, screen), screen)
     order = searching.first_look()
     searching.probe(order, PROBING_SHARE)
     plan = make_plan(context, prober, searching.probes, searching.seconds_left())
     if not plan.epochs:
         searching.probe(order, 1.0)
         plan = make_plan(context, prober, searching.probes, searching.seconds_left())
-    screen.notify(f"plan: {plan.described}")
-    return plan.applied_to(context.recipe), {
-        "probes": [_facts(each) for each in searching.probes],
+    facts = {"probes": [_facts(each) for each in searching.probes], **_outlook(plan, searching.probes)}
+    low, high = facts["interval"]
+    screen.notify(f"plan: {plan.described}; expected accuracy, by the probes: {low:.3f} to {high:.3f}")
+    return plan.applied_to(context.recipe), facts
+
+
+def _outlook(plan: Plan, probes: list[Probe]) -> dict[str, Any]:
+    """Returns the plan in words and in seconds, the accuracy to expect, and what more time would bring.
+
+    The accuracy is that of the frozen members' mean, whose heads have not seen the photo.
+    """
+    frozen = best_ensemble(probes)
+    y_true = frozen[0].y_true
+    right = np.mean([each.out_of_fold for each in frozen], axis=0).argmax(axis=1) == y_true
+    tuned = [each for each in plan.members if each.stages != (0.0,)]
+    more = []
+    if not tuned:
+        more.append("layers of the best backbones trained, too")
+    elif plan.epochs < MOST_EPOCHS:
+        more.append(f"more epochs, up to {MOST_EPOCHS}")
+    if any(max(each.stages or ()) < 1 for each in tuned):
+        more.append("all layers trained instead of some")
+    if tuned and len(tuned) < min(MAX_TUNED, len({each.member.backbone for each in probes})):
+        more.append("more backbones trained")
+    return {
         "plan": plan.described,
+        "training_seconds": round(
+            plan.epochs * sum(each.time_weight for each in tuned) + sum(each.head_seconds for each in frozen),
+            1,
+        ),
+        "accuracy": float(right.mean()),
+        "interval": list(wilson_interval(int(right.sum()), len(right))),
+        "more_time": more,
     }
+
+
+def _seconds_without_limit(prober: Prober, screen: Screen) -> float:
+    """Returns the seconds to plan for where the time is not limited, and says so."""
+    context = prober.context
+    candidates = find_candidates(context.arguments.weights, context.recipe.licence)
+    _, seconds_of_photo = _smallest(prober, candidates)
+    passes = 2 * PASSES_WITHOUT_LIMIT * len(context.readable)
+    seconds = max(SECONDS_WITHOUT_LIMIT, passes * seconds_of_photo)
+    screen.notify(f"without --minutes, training is planned for {seconds / 60:.0f} minutes at most")
+    return seconds
+
+
+def members_so_far(context: RunContext) -> tuple[MemberSettings, ...]:
+    """Returns the best members of a search that was interrupted: those whose features are there."""
+    file = context.run.search_file
+    probes = read_json(file)["probes"] if file.exists() else []
+    best_first = sorted(probes, key=lambda each: float(each["log_loss"]))
+    members = [_member(each["backbone"], tuple(each["size"])) for each in best_first]
+    return tuple(each for each in members if context.feature_cache(each).exists())[:MAX_FROZEN]
 
 
 class _Search:
@@ -94,8 +148,6 @@ class _Search:
             for size in sizes[each.member.backbone][1:]:
                 if 2 * count * _seconds_at(each, size) + each.head_seconds < self.seconds_left(FIRST_SHARE):
                     probes.append(self._look(first, _member(each.member.backbone, size)))
-        if count == len(labelled):
-            self.probes = probes
         return best_ensemble(probes, len(probes), min_gain=-math.inf)
 
     def probe(self, order: list[Probe], share: float) -> None:
@@ -108,7 +160,7 @@ class _Search:
         for each in order:
             seconds = 2 * photos * each.seconds + each.head_seconds
             if each.member.unique_name not in done and seconds < self.seconds_left(share):
-                self.probes.append(self._look(self._prober, each.member))
+                self._look(self._prober, each.member)
         if not self.probes:
             member, seconds_of_photo = self._cheapest
             seconds = 2 * photos * seconds_of_photo
@@ -118,7 +170,7 @@ class _Search:
                     f"{photos} photos are too many for the time: {member.unique_name} alone needs"
                     f" {seconds / 60:.1f} minutes for them; train a new run with more --minutes"
                 )
-            self.probes.append(self._look(self._prober, member))
+            self._look(self._prober, member)
 
     def _count(self, costs: dict[str, float], sizes: dict[str, list[tuple[int, int]]]) -> int:
         """Returns how many photos a first look at some backbones, at all their sizes, can take."""
@@ -130,11 +182,16 @@ class _Search:
         return min(affordable, most)
 
     def _look(self, prober: Prober, member: MemberSettings) -> Probe:
+        """Probes a member; on all labelled photos, the probe is kept, also if the search is killed then."""
         found = prober.probe(member, partial(self._screen.show_progress, f"features of {member.unique_name}"))
         self._screen.notify(
             f"{member.unique_name}, frozen: accuracy {found.accuracy:.3f}, log loss {found.log_loss:.3f} on"
             f" {len(found.y_true)} photos; {1000 * found.seconds:.0f} ms a photo"
         )
+        if len(prober.positions) == len(self._prober.positions):
+            self.probes.append(found)
+            facts = {"probes": [_facts(each) for each in self.probes], "plan": ""}
+            write_json(self._prober.context.run.search_file, facts)
         return found
 
 
@@ -142,19 +199,27 @@ def _sizes(prober: Prober, seconds: float, screen: Screen) -> dict[str, list[tup
     """Returns the sizes of the best candidates, by what is known before the photos are looked at, of those
     that can be probed in time on this device."""
     context = prober.context
-    settings, readable = context.recipe.search, context.readable
-    assert settings is not None
-    photo_size = float(readable["height"].median()), float(readable["width"].median())
-    candidates = find_candidates(context.arguments.weights, settings.licence, screen.notify)
-    smallest = min(candidates, key=lambda each: each.gmacs)
-    member = _member(smallest.backbone, smallest.sizes(photo_size)[0])
-    seconds_of_gmac = prober.forward_seconds(member) / smallest.gmacs
+    candidates = find_candidates(context.arguments.weights, context.recipe.licence, screen.notify)
+    smallest, seconds_of_photo = _smallest(prober, candidates)
+    seconds_of_gmac = seconds_of_photo / smallest.gmacs
     affordable = [
         each
         for each in candidates
         if each is smallest or 2 * FEWEST_PHOTOS * each.gmacs * seconds_of_gmac < seconds / 2
     ]
-    return {each.backbone: each.sizes(photo_size) for each in affordable[:MAX_CANDIDATES]}
+    return {each.backbone: each.sizes(_photo_size(context)) for each in affordable[:MAX_CANDIDATES]}
+
+
+def _smallest(prober: Prober, candidates: Sequence[Candidate]) -> tuple[Candidate, float]:
+    """Returns the one with the fewest multiply-adds, and its seconds for one photo, forward."""
+    smallest = min(candidates, key=lambda each: each.gmacs)
+    member = _member(smallest.backbone, smallest.sizes(_photo_size(prober.context))[0])
+    return smallest, prober.forward_seconds(member)
+
+
+def _photo_size(context: RunContext) -> tuple[float, float]:
+    """Returns the height and width that photos have in the middle."""
+    return float(context.readable["height"].median()), float(context.readable["width"].median())
 
 
 def _some(context: RunContext, labelled: Ints, count: int) -> Ints:

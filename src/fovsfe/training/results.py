@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
 
 from fovsfe.files import atomic_path, write_json
 from fovsfe.networks.network import Network
@@ -16,7 +18,7 @@ from fovsfe.training.device import PREDICTION_BATCH
 from fovsfe.training.discriminant import LinearHead
 from fovsfe.training.features import Features, predict_batch, predict_tta
 from fovsfe.training.stages import NetworkTraining
-from fovsfe.training.task import PREDICTIONS, REFITTED, WEIGHTS
+from fovsfe.training.task import BACKBONE, PREDICTIONS, REFITTED, WEIGHTS
 
 
 def write_results(
@@ -40,26 +42,53 @@ def write_results(
     }
     if task.recipe.augment.measure_robustness:
         result["robustness"] = _robustness(training)
+    is_first_fold = task.key.fold == 0
     if device.is_first:
-        _write_network(task.folder / WEIGHTS, network)
+        _write_weights(task.folder, network, task.is_frozen, is_first_fold)
     if refitted is not None:
         network.head.load_state_dict(refitted.state)
-        if device.is_first and task.key.fold == 0:
-            _write_network(task.folder / REFITTED, network)
-    test = predict_tta(device, network, task.photos, task.test_idx, task.tta, features)
-    # Also if there are no test photos.
-    test = test.reshape(len(task.tta), len(task.test_idx), task.num_classes)
+        if device.is_first and is_first_fold:
+            _write_tensors(task.folder / REFITTED, _state(network.head, "head."))
+    predictions: dict[str, Any] = {"val": val}
+    if refitted is None or is_first_fold:  # the heads that are refitted are alike
+        test = predict_tta(device, network, task.photos, task.test_idx, task.tta, features)
+        # Also if there are no test photos.
+        predictions["test"] = test.reshape(len(task.tta), len(task.test_idx), task.num_classes)
     if not device.is_first:
         return
     write_history(task.folder / "history.csv", training.state.history)
     with atomic_path(task.folder / PREDICTIONS) as temporary, temporary.open("wb") as file:
-        np.savez(file, val=val, test=test)
+        np.savez(file, **predictions)
     write_json(task.result, result)
     task.checkpoint.unlink(missing_ok=True)
 
 
-def _write_network(file: Path, network: Network) -> None:
-    tensors = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+def load_trained(file: Path) -> dict[str, Tensor]:
+    """Returns the weights of a trained network, WEIGHTS or REFITTED in its folder.
+
+    Those of a frozen member are a head, and the backbone that it shares with those of all folds.
+
+    Raises OSError, SafetensorError or KeyError if a file is missing or damaged.
+    """
+    backbone = file.parent.with_name("fold-0") / BACKBONE
+    tensors: dict[str, Tensor] = load_file(file)
+    if backbone.exists():
+        tensors |= load_file(backbone)
+    return tensors
+
+
+def _write_weights(folder: Path, network: Network, is_frozen: bool, is_first_fold: bool) -> None:
+    state, head = _state(network), _state(network.head, "head.")
+    _write_tensors(folder / WEIGHTS, head if is_frozen else state)
+    if is_frozen and is_first_fold:
+        _write_tensors(folder / BACKBONE, {name: state[name] for name in state if name not in head})
+
+
+def _state(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value.cpu().contiguous() for name, value in module.state_dict().items()}
+
+
+def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
     with atomic_path(file) as temporary:
         temporary.write_bytes(to_bytes(tensors))
 

@@ -11,8 +11,9 @@ from fovsfe.recipe import MemberSettings, Recipe
 
 # In the folder of a network:
 CHECKPOINT = "checkpoint.pt"  # only while it is trained
-WEIGHTS = "network.safetensors"
-REFITTED = "refitted.safetensors"  # of the first fold: the network with a head fitted to all labelled photos
+WEIGHTS = "network.safetensors"  # of a frozen member only the head; see results.load_trained
+REFITTED = "refitted.safetensors"  # of a frozen member's first fold: a head fitted to all labelled photos
+BACKBONE = "backbone.safetensors"  # of a frozen member's first fold: all but the head, for all folds
 PREDICTIONS = "predictions.npz"
 RESULT = "result.json"  # written last
 

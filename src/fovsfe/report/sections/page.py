@@ -15,6 +15,7 @@ from fovsfe.report.sections.figures import (
     learning_curves_section,
     unknown_section,
 )
+from fovsfe.report.sections.networks import networks_section
 from fovsfe.report.sections.photos import (
     augmentation_section,
     label_errors_section,
@@ -40,6 +41,7 @@ def render_sections(run_data: RunData) -> Section:
         "unknown": unknown_section(run_data),
         "ablation": ablation_section(run_data),
         "members": members_section(run_data),
+        "networks": networks_section(run_data),
         "label_errors": label_errors_section(run_data),
         "cost": _cost_section(run_data),
         "reproduce": _reproduce_section(run_data),
