@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -33,8 +34,9 @@ from fovsfe.networks import weights
 from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.run import Run
-from fovsfe.search import plan
+from fovsfe.search import growth, plan
 from fovsfe.search import search as searching
+from fovsfe.search.growth import Growth
 from fovsfe.search.probing import Prober
 from fovsfe.synthetic.dataset import CLASS_NAMES, draw_dataset
 from fovsfe.training.launch import train_network
@@ -588,11 +590,28 @@ def test_the_bundle_of_refitted_members_gives_the_submission(automatic, photos):
     assert list(submission[ids]) == [str(label) for label in expected.argmax(1)]
 
 
-def test_within_minutes_backbones_are_trained_too(photos, packed_weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "MAX_TUNED", 1)
+@pytest.fixture
+def one_epoch(monkeypatch):
+    """Trials are short, and there is time for them."""
     monkeypatch.setattr(plan, "FEWEST_EPOCHS", 1)
     monkeypatch.setattr(plan, "MOST_EPOCHS", 1)
     monkeypatch.setattr(Prober, "step_seconds", lambda *given: 1e-3)
+
+
+def verdicts(monkeypatch, *kept):
+    """Decides for the rule, in this order."""
+    decisions, original = iter(kept), growth.accept_change
+
+    def decide(*given):
+        return replace(original(*given), accepted=next(decisions))
+
+    monkeypatch.setattr(growth, "accept_change", decide)
+
+
+def test_within_minutes_backbones_are_trained_as_long_as_that_gains(
+    photos, packed_weights, tmp_path, monkeypatch, one_epoch
+):
+    verdicts(monkeypatch, True, False, False)
     done = search_and_train(photos, tmp_path / "run", packed_weights, minutes=20.0)
     *frozen, tuned = done.recipe.members
     assert frozen and all(done.recipe.is_frozen(member) for member in frozen)
@@ -603,6 +622,48 @@ def test_within_minutes_backbones_are_trained_too(photos, packed_weights, tmp_pa
         assert not (folder / "refitted.safetensors").exists()
     for member in Predictor(done.run.bundle_folder).bundle.members:
         assert len(member.networks) == (3 if member.name == tuned.unique_name else 1)
+    found = json.loads(done.run.search_file.read_text())
+    assert [each["kept"] for each in found["trials"]] == [True, False, False]
+    assert found["trials"][0]["name"] == tuned.unique_name
+    assert not any(done.run.member_folder(1, each["name"]).exists() for each in found["trials"][1:])
+    assert re.search(r"nothing more is expected to gain: stopped with 1\d\.\d minutes left", done.said)
+
+
+@pytest.mark.parametrize("moment", ["in the training", "before the verdict", "before it is left out"])
+def test_killed_in_a_trial_and_resumed_it_goes_on(
+    photos, packed_weights, tmp_path, monkeypatch, fovsfe, one_epoch, moment
+):
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    trained = []
+    original = local.train_network
+
+    def train_or_stop(task, *others):
+        trained.append(task.name)
+        if "tuned" in task.name and moment == "in the training":
+            stop()
+        original(task, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "train_network", train_or_stop)
+        verdicts(patch, False)
+        if moment == "before the verdict":
+            patch.setattr(Growth, "judge", stop)
+        elif moment == "before it is left out":
+            patch.setattr(pipeline, "_without_members", lambda run, names: stop() if names else run)
+        with pytest.raises(KeyboardInterrupt):
+            search_and_train(photos, tmp_path / "run", packed_weights, minutes=20.0)
+    run, before = Run(tmp_path / "run"), set(trained)
+    assert "tuned" in load_recipe(str(run.recipe_file)).members[-1].unique_name
+    monkeypatch.setattr(local, "train_network", train_or_stop)
+    verdicts(monkeypatch, *[False] * 2)
+    moment, trained[:] = "", []
+    assert fovsfe("resume", run.root).code == 0
+    assert not [name for name in trained if name in before and "tuned" not in name]
+    assert [each["kept"] for each in json.loads(run.search_file.read_text())["trials"]] == [False] * 2
+    assert not any("tuned" in member.unique_name for member in load_recipe(str(run.recipe_file)).members)
+    assert not [path for path in run.round_folder(1).iterdir() if "tuned" in path.name]
 
 
 def test_photos_with_a_validation_part_are_searched_with_that(tmp_path, packed_weights, heads_alone):
@@ -613,7 +674,7 @@ def test_photos_with_a_validation_part_are_searched_with_that(tmp_path, packed_w
         Image.fromarray(random.integers(0, 256, (72, 96, 3), dtype=np.uint8)).save(file)
     done = search_and_train(tmp_path / "photos", tmp_path / "run", packed_weights)
     assert len(done.val) == 10
-    assert json.loads(done.run.search_file.read_text())["plan"].endswith("on one hold-out")
+    assert "on one hold-out: accuracy" in json.loads(done.run.search_file.read_text())["plan"]
     for member in done.recipe.members:
         folds = done.run.member_folder(1, member.unique_name)
         assert {path.name for path in folds.iterdir() if path.is_dir()} == {"fold-0"}
@@ -629,7 +690,7 @@ def test_killed_and_resumed_it_finds_the_same(
 
     with monkeypatch.context() as patch:
         if moment == "in the search":
-            patch.setattr(searching, "make_plan", stop)
+            patch.setattr(searching, "best_ensemble", stop)
         elif moment == "after it":
             patch.setattr(pipeline, "to_toml", lambda recipe: stop() if recipe.members else to_toml(recipe))
         else:

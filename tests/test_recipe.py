@@ -68,7 +68,7 @@ MEMBERS = st.lists(
         backbone=st.tuples(names("aZ9_.:/@+-ж"), some("a", "9", "_", "-", "ж")).map("".join),
         size=st.tuples(st.integers(32, 2048), st.integers(32, 2048)),
         name=st.just("") | st.tuples(names("aZ9_.+-ж"), some("a", "-", "ж")).map("".join),
-        head=some("linear", "hidden"),
+        head=some("linear", "root", "hidden"),
         seed=st.integers(0, 2**31 - 1),
         batch_size=st.none() | st.integers(2, 4096),
         time_weight=numbers(0, 1000, exclude_min=True),
@@ -393,6 +393,7 @@ def test_no_change_ends_in_a_traceback(tmp_path_factory, key, value):
         ({"training.stages": [0], "members.0.stages": [0, 1]}, False, False),
         ({}, False, False),
         ({"members.0.stages": [0], "members.0.head": "hidden"}, False, False),
+        ({"members.0.stages": [0], "members.0.head": "root"}, True, True),
         ({"members.0.stages": [0], "rounds": 2}, True, False),  # which would learn from its labels
     ],
 )

@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -38,6 +38,7 @@ from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.report.report import write_report
 from fovsfe.run import Run
 from fovsfe.search.candidates import require_candidates
+from fovsfe.search.growth import Growth
 from fovsfe.search.search import members_so_far, search
 from fovsfe.storage.folders import Expected, synced_folder
 from fovsfe.storage.locations import as_path
@@ -192,11 +193,12 @@ def _complete(
     if only_what_is_there:
         context, last_round = _reduce(context, screen)
     elif not context.recipe.members:
-        with run.stopwatch.step("search"):
-            context = _search(context, screen, started)
+        context = _search(context, screen, started)
     if listing is None:  # resumed, perhaps on another machine
         untrained = _untrained_backbones(context, last_round)
         require_weights(untrained, context.arguments.weights, screen.notify)
+    if context.recipe.search is not None and run.search_file.exists() and not only_what_is_there:
+        context = _grow(context, executor, screen, started)
     rounds = [_round(context, executor, screen, 1, started)]
     if last_round == 2:
         _pseudo_label(context, rounds[0])
@@ -304,13 +306,56 @@ def _describe(finding: Finding) -> str:
 
 
 def _search(context: RunContext, screen: Screen, started: float) -> RunContext:
-    """Finds the members of the ensemble; from then on the run's recipe has them."""
-    minutes = context.arguments.minutes
-    deadline = None if minutes is None else started + 60 * minutes * (1 - CLOSING_SHARE)
-    recipe, facts = search(context, deadline, screen)
+    """Finds the first members of the ensemble; from then on the run's recipe has them."""
+    minutes, deadline = context.arguments.minutes, _deadline(context, 1, started)
+    if minutes is not None and deadline is not None:  # which knows nothing of the members yet
+        deadline = min(deadline, started + 60 * minutes * (1 - CLOSING_SHARE))
+    with context.run.stopwatch.step("search"):
+        recipe, facts = search(context, deadline, screen)
     write_json(context.run.search_file, facts)
     if minutes is None:
         _propose_minutes(context, facts, started, screen)
+    return _with_recipe(context, recipe)
+
+
+def _grow(context: RunContext, executor: Executor, screen: Screen, started: float) -> RunContext:
+    """Trains the members that were found and then, while there is time and a gain is expected, one more after
+    the other, each of which is kept only by the one rule."""
+    growth = Growth(context)
+    context = _without_members(context, growth.left_out())  # killed before they were removed
+    _train(context, executor, screen, 1, started)
+    while not growth.is_over:
+        member = growth.unjudged(context.recipe)
+        if member is None:
+            deadline = _deadline(context, 1, started)
+            assert deadline is not None  # a search sets minutes, where nobody has
+            with context.run.stopwatch.step("search"):
+                trial = growth.next_trial(context, deadline)
+            if isinstance(trial, str):
+                screen.notify(trial)
+                growth.end(trial)
+                break
+            screen.notify(f"trying {trial.described}")
+            context, member = _with_recipe(context, trial.added_to(context.recipe)), trial.member
+        _train(context, executor, screen, 1, started)
+        verdict = growth.judge(context, member, _read_network_predictions(context, 1)[0].mean(0))
+        screen.notify(verdict)
+        context = _without_members(context, growth.left_out())
+    return context
+
+
+def _without_members(context: RunContext, names: Collection[str]) -> RunContext:
+    """Removes members, and what was trained for them, from a run."""
+    members = [member for member in context.recipe.members if member.unique_name not in names]
+    if len(members) < len(context.recipe.members):
+        context = _with_recipe(context, context.recipe.model_copy(update={"members": tuple(members)}))
+    for name in names:
+        shutil.rmtree(context.run.member_folder(1, name), ignore_errors=True)
+    return context
+
+
+def _with_recipe(context: RunContext, recipe: Recipe) -> RunContext:
+    """Returns the run with another recipe, which it keeps."""
     write_text(context.run.recipe_file, to_toml(recipe))
     return RunContext.open(context.run)
 
@@ -386,6 +431,13 @@ def _round(
     selected_before: SelectedCandidate | None = None,
 ) -> RoundResult:
     """Trains the networks of a round that are not trained yet, and blends all of them."""
+    _train(context, executor, screen, round_index, started)
+    with context.run.stopwatch.step(f"blend round {round_index}"):
+        return _blend(context, round_index, selected_before)
+
+
+def _train(context: RunContext, executor: Executor, screen: Screen, round_index: int, started: float) -> None:
+    """Trains the networks of a round that are not trained yet."""
     keys = network_keys(context, round_index)
     untrained = [key for key in keys if not is_trained(context, key)]
     if untrained:
@@ -396,8 +448,6 @@ def _round(
         fold_by_fold = sorted(keys, key=lambda key: key.fold)
         later_time_weights = time_weights(context, fold_by_fold) * (context.rounds - round_index)
         executor.train(context, untrained, precisions, later_time_weights, _listener(context, screen, keys))
-    with context.run.stopwatch.step(f"blend round {round_index}"):
-        return _blend(context, round_index, selected_before)
 
 
 def _untrained_backbones(context: RunContext, last_round: int) -> list[str]:

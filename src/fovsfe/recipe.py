@@ -22,6 +22,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 MIN_SIDE, MAX_SIDE = 32, 2048  # of photos, in pixels
 PixelSide = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Head = Literal["linear", "root", "hidden"]
 LicenceChoice = Literal["permissive", "any"]
 MetricName = Literal["accuracy", "balanced", "f1", "logloss"]
 RESERVED_NAMES = {
@@ -175,7 +176,7 @@ class MemberSettings(RecipeSection):
             description='at most 80 letters, digits, "_", ".", "+" and "-", not ending in a dot',
         ),
     ] = ""
-    head: Literal["linear", "hidden"] = "linear"
+    head: Head = "linear"
     seed: Seed = 0
     batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None
     time_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
@@ -233,7 +234,7 @@ class Recipe(RecipeSection):
 
     def is_frozen(self, member: MemberSettings) -> bool:
         """Returns whether nothing of a member is ever trained but a linear head."""
-        return self.stages_of(member) == (0.0,) and member.head == "linear"
+        return self.stages_of(member) == (0.0,) and member.head != "hidden"
 
     def is_refitted(self, member: MemberSettings) -> bool:
         """Returns whether a member's head is fitted once more, to all labelled photos, for the submission and

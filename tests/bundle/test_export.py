@@ -106,6 +106,17 @@ def test_a_map_is_what_its_logit_is_made_of(made: Any) -> None:
     np.testing.assert_allclose(places.mean((1, 2)), logits, atol=1e-4)
 
 
+def test_a_map_of_a_root_head_is_what_its_logit_is_made_of(tmp_path: Path) -> None:
+    network, bundle = exported(tmp_path, "test_resnet", (64, 96), "root")
+    assert load_bundle(bundle).members[0].has_cam
+    photos = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(photos)).numpy()
+    logits, places = run(bundle / "members/test_resnet-0.onnx", photos)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+    np.testing.assert_allclose(places.mean((1, 2)), logits, atol=1e-4)
+
+
 def test_a_map_shows_where(tmp_path: Path) -> None:
     """Only places that see what changed in the photo have other values."""
     _, bundle = exported(tmp_path, "test_byobnet", (160, 160))

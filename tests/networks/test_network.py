@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from fovsfe.errors import FovsfeError
 from fovsfe.networks import network
-from fovsfe.networks.network import build_network
+from fovsfe.networks.network import RootHead, build_network, linear_inputs
 
 SIZE = (48, 64)
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
@@ -88,6 +88,8 @@ def test_heads():
     assert isinstance(linear.head, torch.nn.Linear)
     width = linear.backbone.num_features
     assert (linear.head.in_features, linear.head.out_features) == (width, 4)
+    root = build_network("test_resnet", SIZE, "root", 4, "none").head
+    assert isinstance(root, RootHead) and (root.in_features, root.out_features) == (width, 4)
     hidden = build_network("test_resnet", SIZE, "hidden", 4, "none").head
     assert [type(layer).__name__ for layer in hidden] == [
         "Linear",
@@ -97,6 +99,18 @@ def test_heads():
         "Linear",
     ]
     assert (hidden[0].out_features, hidden[4].out_features) == (256, 4)
+
+
+def test_a_root_head_is_linear_in_the_signed_square_roots():
+    head = RootHead(6, 2)
+    features = torch.tensor([[4.0, -9.0, 0.25, 0.0, 1e-12, -1e-3]], requires_grad=True)
+    roots = torch.tensor([[2.0, -3.0, 0.5, 0.0, 1e-9, -(1e-3**0.5)]])
+    torch.testing.assert_close(linear_inputs(head, features), roots)
+    torch.testing.assert_close(head(features), torch.nn.functional.linear(roots, head.weight, head.bias))
+    head(features).sum().backward()
+    assert torch.isfinite(features.grad).all()
+    linear = torch.nn.Linear(6, 2)
+    assert linear_inputs(linear, features) is features
 
 
 @torch.no_grad()

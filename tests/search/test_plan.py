@@ -1,4 +1,4 @@
-"""search.plan: the probes that are better together, and what fits into the time."""
+"""search.plan: the probes that are better together, what is worth its seconds, what fits into the time."""
 
 from types import SimpleNamespace
 
@@ -10,11 +10,12 @@ from fovsfe.recipe import MemberSettings, Recipe
 from fovsfe.search.plan import (
     FEWEST_EPOCHS,
     MAX_FROZEN,
-    MAX_TUNED,
+    MAX_SEEDS,
     MOST_EPOCHS,
-    SECONDS_PER_FROZEN,
+    Probed,
     best_ensemble,
-    make_plan,
+    next_trial,
+    order_by_worth,
 )
 from fovsfe.search.probing import Probe, mean_log_loss
 
@@ -83,14 +84,48 @@ def test_a_loss_of_nearly_nothing_ends_the_choice():
     assert len(best_ensemble(perfect, 3, -np.inf)) == 3
 
 
-# ---- the time
+# ---- what is worth its seconds
+
+
+def in_order(probes, seconds, **costs):
+    return names(order_by_worth(probes, lambda each: costs.get(each.member.unique_name, 1.0), seconds))
+
+
+def test_with_time_for_all_the_best_ones_come_first():
+    assert in_order([BAD, SAME, OTHER, BEST], 100.0)[:2] == ["best", "other"]
+    assert sorted(in_order([BAD, SAME, OTHER, BEST], 100.0)) == ["bad", "best", "other", "same"]
+    assert order_by_worth([], lambda each: 1.0, 100.0) == []
+
+
+def test_two_cheap_ones_are_worth_more_than_a_dear_one_that_takes_their_time():
+    good, cheap, cheaper = probe("good", range(37)), probe("cheap", range(36)), probe("cheaper", range(4, 40))
+    costs = {"good": 10.0, "cheap": 5.0, "cheaper": 5.0}
+    assert mean_log_loss([cheap, cheaper]) < mean_log_loss([good])
+    assert in_order([good, cheap, cheaper], 10.0, **costs)[:2] == ["cheap", "cheaper"]
+    assert in_order([good, cheap, cheaper], 100.0, **costs)[0] == "good"
+
+
+def test_a_cheap_one_does_not_come_before_a_better_one_that_it_adds_nothing_to():
+    weak, best = probe("weak", range(24)), probe("best", range(38))
+    assert in_order([weak, best], 10.0, weak=0.5, best=10.0)[0] == "best"
+
+
+def test_what_does_not_fit_comes_last():
+    assert in_order([BEST, OTHER], 3.0, best=5.0) == ["other", "best"]
+    assert sorted(in_order([BEST, OTHER], 0.0)) == ["best", "other"]
+
+
+# ---- what is trained next
 
 
 @pytest.fixture
 def context():
     """40 labelled photos on two folds and ten test photos."""
     table = pd.DataFrame({"split": ["train"] * 40 + ["test"] * 10, "fold": [0, 1] * 20 + [-1] * 10})
-    return SimpleNamespace(readable=table, folds=range(2), val_idx=np.arange(40), test_idx=np.arange(40, 50))
+    recipe = Recipe.model_validate({"search": {}, "ensemble": {"tta": ["flip"]}})
+    return SimpleNamespace(
+        readable=table, folds=range(2), val_idx=np.arange(40), test_idx=np.arange(40, 50), recipe=recipe
+    )
 
 
 class Costs:
@@ -103,96 +138,87 @@ class Costs:
         return self.seconds.get(member.backbone, 1e9) * layer_share
 
 
-def heads(probes, folds=2):
-    """The seconds of the heads of an ensemble."""
-    return sum(each.head_seconds + SECONDS_PER_FROZEN * folds for each in probes)
+def probed(*probes, seconds=0.001):
+    return [Probed(each.member, seconds) for each in probes]
 
 
-def predictions(probe):
-    """The seconds of a network's predictions, of all folds: every photo plain and mirrored."""
-    return 2 * (40 + 2 * 10) * probe.seconds
+PREDICTIONS = 2 * (40 + 2 * 10) * 0.001  # seconds of all folds: every photo plain and mirrored
+LARGER = probe("best-larger", range(37), backbone="best")
 
 
-def tuned(plan):
-    return [each for each in plan.members if each.unique_name.endswith("-tuned")]
-
-
-def test_what_is_frozen_takes_next_to_no_time(context):
-    for seconds in (0.0, -100.0):
-        plan = make_plan(context, Costs(), [BEST, OTHER, SAME], seconds)
-        assert list(plan.members) == [BEST.member, OTHER.member]
-        assert plan.epochs == 0
-        assert "best, other" in plan.described and "2 folds" in plan.described
+@pytest.mark.parametrize("seconds", [0.0, -100.0, 1.0])
+def test_without_time_nothing_is_trained(context, seconds):
+    assert next_trial(context, Costs(best=0.1), probed(BEST), (), seconds) is None
+    assert next_trial(context, Costs(), [], (), 1000.0) is None
 
 
 def test_a_backbone_is_trained_if_there_is_time_for_the_fewest_epochs(context):
     cost = 0.01  # of a photo, so that an epoch of both folds takes 0.4 s
-    needed = heads([BEST]) + predictions(BEST) + FEWEST_EPOCHS * 40 * cost
-    plan = make_plan(context, Costs(best=cost), [BEST], needed + 1e-6)
-    (member,) = tuned(plan)
-    assert plan.epochs == FEWEST_EPOCHS
-    assert member.stages == (0, 1)
-    assert (member.backbone, member.size) == ("best", BEST.member.size)
-    assert "best-tuned (100% of its layers)" in plan.described
-    less = make_plan(context, Costs(best=cost), [BEST], needed - 1e-6)
-    assert tuned(less)[0].stages == (0, 0.5)  # half of the layers cost half as much here
-    assert not tuned(make_plan(context, Costs(best=cost), [BEST], needed - FEWEST_EPOCHS * 20 * cost - 1e-6))
+    needed = PREDICTIONS + FEWEST_EPOCHS * 40 * cost
+    trial = next_trial(context, Costs(best=cost), probed(BEST), (), needed + 1e-6)
+    assert trial.epochs == FEWEST_EPOCHS
+    assert trial.member.stages == (0, 1)
+    assert (trial.member.backbone, trial.member.size) == ("best", BEST.member.size)
+    assert trial.seconds == pytest.approx(needed)
+    assert f"best-tuned: up to {FEWEST_EPOCHS} epochs of 100% of its layers" in trial.described
+    less = next_trial(context, Costs(best=cost), probed(BEST), (), needed - 1e-6)
+    assert less.member.stages == (0, 0.5)  # half of the layers cost half as much here
+    too_little = needed - FEWEST_EPOCHS * 20 * cost - 1e-6
+    assert next_trial(context, Costs(best=cost), probed(BEST), (), too_little) is None
 
 
 @pytest.mark.parametrize(("factor", "epochs"), [(1.0, 5), (2.4, 12), (100.0, MOST_EPOCHS)])
 def test_more_time_is_more_epochs_up_to_a_limit(context, factor, epochs):
-    seconds = heads([BEST]) + predictions(BEST) + factor * FEWEST_EPOCHS * 40 * 0.01 + 1e-6
-    assert make_plan(context, Costs(best=0.01), [BEST], seconds).epochs == epochs
+    seconds = PREDICTIONS + factor * FEWEST_EPOCHS * 40 * 0.01 + 1e-6
+    assert next_trial(context, Costs(best=0.01), probed(BEST), (), seconds).epochs == epochs
 
 
-def test_the_best_ones_are_trained_each_once_at_its_best_size(context):
-    larger = probe("best-larger", range(37), backbone="best")
-    probes = [BAD, OTHER, BEST, SAME, larger]
-    costs = Costs(best=0.001, other=0.001, same=0.001, bad=0.001)
-    trained = tuned(make_plan(context, costs, probes, 1000.0))
-    assert [each.unique_name for each in trained] == ["best-larger-tuned", "other-tuned", "same-tuned"]
-    assert len(trained) == MAX_TUNED
+def test_each_backbone_is_trained_once_the_best_one_first_then_with_other_seeds(context):
+    costs, tried, found = Costs(best=0.001, other=0.001), set(), []
+    while trial := next_trial(context, costs, probed(LARGER, BEST, OTHER), tried, 1000.0):
+        tried.add((trial.member.backbone, trial.member.seed))
+        found.append(trial.member.unique_name)
+    assert found[:4] == ["best-larger-tuned", "other-tuned", "best-larger-tuned-1", "other-tuned-1"]
+    assert len(found) == 2 * MAX_SEEDS == len(set(found))
 
 
-def test_one_that_costs_too_much_leaves_the_time_to_the_next(context):
+def test_a_size_or_a_backbone_that_costs_too_much_leaves_the_time_to_the_next(context):
     costs = Costs(best=100.0, other=0.001)
-    trained = tuned(make_plan(context, costs, [BEST, OTHER], heads([BEST, OTHER]) + 10))
-    assert [each.backbone for each in trained] == ["other"]
+    trial = next_trial(context, costs, probed(BEST, OTHER), (), 10.0)
+    assert trial.member.backbone == "other"
+
+    def by_size(member, layer_share):
+        return 100.0 if member.unique_name == "best-larger" else 0.001
+
+    trial = next_trial(context, SimpleNamespace(step_seconds=by_size), probed(LARGER, BEST), (), 10.0)
+    assert trial.member.unique_name == "best-tuned"
 
 
-def test_all_that_are_trained_fit_together(context):
-    costs, seconds = Costs(best=0.01, same=0.01, other=0.01), heads([BEST, OTHER]) + 2.5
-    probes = [BEST, SAME, OTHER]
-    plan = make_plan(context, costs, probes, seconds)
-    assert len(tuned(plan)) == 1  # at 2 s each and their predictions
-    spent = heads([BEST, OTHER]) + predictions(BEST) + plan.epochs * 40 * 0.01
-    assert spent <= seconds
+def test_what_is_too_slow_forward_is_not_measured(context):
+    def fail(member, layer_share):
+        pytest.fail("it was measured")
+
+    slow = probed(BEST, seconds=1.0)
+    assert next_trial(context, SimpleNamespace(step_seconds=fail), slow, (), 100.0) is None
 
 
-def test_time_is_shared_by_what_an_epoch_takes(context):
-    slow, fast = tuned(make_plan(context, Costs(best=0.03, other=0.01), [BEST, OTHER], 1000.0))
-    assert (slow.backbone, fast.backbone) == ("best", "other")
-    assert slow.time_weight / fast.time_weight == pytest.approx(3)
+@pytest.mark.parametrize("cost", [0.0, 1e-7, 1e3])
+def test_whatever_is_tried_is_a_recipe(context, cost):
+    trial = next_trial(context, Costs(best=cost), probed(BEST), (), 1e9)
+    recipe = Recipe.model_validate({"search": {}, "seed": 5, "training": {"lr": 0.01, "epochs": 3}})
+    recipe = recipe.model_copy(update={"members": (OTHER.member,)})
+    grown = trial.added_to(recipe)
+    assert Recipe.model_validate(grown.model_dump()) == grown
+    assert grown.members == (OTHER.member, trial.member)
+    assert not grown.is_frozen(trial.member)
+    assert (grown.seed, grown.training.lr, grown.training.epochs) == (5, 0.01, trial.epochs)
 
 
-@pytest.mark.parametrize("cost", [1e-7, 2e3])
-def test_whatever_is_planned_is_a_recipe(context, cost):
-    plan = make_plan(context, Costs(best=cost, other=cost), [BEST, OTHER], 1e9)
-    assert len(tuned(plan)) == 2
-    recipe = plan.applied_to(Recipe.model_validate({"search": {}, "seed": 5, "training": {"lr": 0.01}}))
-    assert Recipe.model_validate(recipe.model_dump()) == recipe
-    assert recipe.members == plan.members
-    assert (recipe.seed, recipe.training.lr, recipe.training.epochs) == (5, 0.01, plan.epochs)
-
-
-def test_a_plan_without_epochs_is_a_recipe_too(context):
-    plan = make_plan(context, Costs(), [BEST], 0.0)
-    recipe = plan.applied_to(Recipe.model_validate({"search": {}}))
-    assert Recipe.model_validate(recipe.model_dump()) == recipe
-    assert all(recipe.is_frozen(member) for member in recipe.members)
-
-
-def test_a_hold_out_is_named(context):
-    context.readable["fold"] = [0, -1, -1, -1] * 10 + [-1] * 10
-    context.folds = range(1)
-    assert make_plan(context, Costs(), [BEST], 0.0).described.endswith("on one hold-out")
+def test_the_recipe_has_the_most_epochs_of_what_is_trained(context):
+    trial = next_trial(context, Costs(best=0.001), probed(BEST), (), 1000.0)
+    recipe = Recipe.model_validate({"search": {}, "training": {"epochs": 60}})
+    frozen = recipe.model_copy(update={"members": (OTHER.member,)})
+    assert trial.added_to(frozen).training.epochs == trial.epochs  # 60 are of nothing
+    trained = OTHER.member.model_copy(update={"stages": (0, 1), "head": "linear"})
+    others = recipe.model_copy(update={"members": (trained,)})
+    assert trial.added_to(others).training.epochs == 60

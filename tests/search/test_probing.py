@@ -39,8 +39,13 @@ def test_figures_of_a_probe_and_of_a_mean():
     one = probe([[0.8, 0.2], [0.6, 0.4]], [0, 1])
     other = probe([[0.4, 0.6], [0.2, 0.8]], [0, 1])
     assert one.accuracy == other.accuracy == 0.5
-    assert one.log_loss == pytest.approx(-np.log([0.8, 0.4]).mean())
-    assert mean_log_loss([one, other]) == pytest.approx(-np.log([0.6, 0.6]).mean())
+    assert mean_log_loss([one, other]) < -np.log(0.6) < one.log_loss  # the mean is right about both
+
+
+@pytest.mark.parametrize("confidence", [0.55, 0.7, 0.999])
+def test_how_sure_a_probe_is_does_not_count(confidence):
+    found = probe([[confidence, 1 - confidence]] * 1000, [0] * 700 + [1] * 300)
+    assert found.log_loss == pytest.approx(-(0.7 * np.log(0.7) + 0.3 * np.log(0.3)), abs=2e-3)
 
 
 # ---- heads
@@ -67,7 +72,7 @@ FOLDS = np.arange(60) // 3 % 4
 @pytest.mark.usefixtures("only_one")
 def test_each_photo_is_predicted_by_a_head_that_has_not_seen_its_fold():
     features = features_of(LABELS)
-    out_of_fold = cross_validate_heads(features, LABELS, 3, FOLDS)
+    out_of_fold = cross_validate_heads(torch.from_numpy(features), LABELS, 3, FOLDS)
     for fold in range(4):
         rest = fold != FOLDS
         reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.4)
@@ -81,14 +86,16 @@ def test_each_photo_is_predicted_by_a_head_that_has_not_seen_its_fold():
 @pytest.mark.usefixtures("only_one")
 def test_labels_of_a_fold_do_not_change_its_predictions():
     features, changed = features_of(LABELS), np.where(FOLDS == 1, (LABELS + 1) % 3, LABELS)
-    one, other = (cross_validate_heads(features, labels, 3, FOLDS) for labels in (LABELS, changed))
+    one, other = (
+        cross_validate_heads(torch.from_numpy(features), labels, 3, FOLDS) for labels in (LABELS, changed)
+    )
     np.testing.assert_array_equal(one[FOLDS == 1], other[FOLDS == 1])
     assert not np.allclose(one[FOLDS != 1], other[FOLDS != 1], atol=1e-3)
 
 
 def test_photos_in_no_fold_train_and_are_not_predicted():
     folds = np.where(FOLDS == 0, 0, -1)
-    out_of_fold = cross_validate_heads(features_of(LABELS), LABELS, 3, folds)
+    out_of_fold = cross_validate_heads(torch.from_numpy(features_of(LABELS)), LABELS, 3, folds)
     assert not out_of_fold[folds < 0].any()
     assert (out_of_fold[folds == 0].argmax(1) == LABELS[folds == 0]).mean() > 0.6
 
@@ -97,9 +104,9 @@ def test_shrinkage_and_temperature_of_a_fold_are_chosen_by_the_others(monkeypatc
     """Those of random labels are the ones that say the least, whatever the labels of the fold itself."""
     random = np.random.default_rng(1).permutation(LABELS)
     features = features_of(LABELS)
-    blind = cross_validate_heads(features, random, 3, FOLDS)
+    blind = cross_validate_heads(torch.from_numpy(features), random, 3, FOLDS)
     assert blind.max() < 0.75
-    seeing = cross_validate_heads(features, LABELS, 3, FOLDS)
+    seeing = cross_validate_heads(torch.from_numpy(features), LABELS, 3, FOLDS)
     assert seeing.max() > 0.9
     chosen = []
     original = probing.best_temperature
@@ -109,7 +116,7 @@ def test_shrinkage_and_temperature_of_a_fold_are_chosen_by_the_others(monkeypatc
         return original(logits, labels)
 
     monkeypatch.setattr(probing, "best_temperature", note)
-    cross_validate_heads(features, LABELS, 3, FOLDS)
+    cross_validate_heads(torch.from_numpy(features), LABELS, 3, FOLDS)
     assert set(chosen) == {45}
 
 
@@ -135,10 +142,27 @@ def test_all_labelled_photos_leave_their_features_where_training_finds_them(prob
     assert list(found.y_true) == list(context.y_true(val))
     labelled = prober.positions
     folds = context.readable["fold"].to_numpy()[labelled]
-    expected = cross_validate_heads(saved[labelled], context.y_true(labelled), 3, folds)
+    expected = cross_validate_heads(torch.from_numpy(saved[labelled]), context.y_true(labelled), 3, folds)
     np.testing.assert_allclose(found.out_of_fold, expected, atol=1e-6)
     assert found.accuracy > 0.8
     assert found.seconds > 0 and found.head_seconds > 0
+
+
+@pytest.mark.parametrize("better", ["root", "linear"])
+def test_the_better_one_of_two_heads_is_the_member_s(prober, monkeypatch, better):
+    given = {}
+
+    def right_if_better(inputs, y_true, num_classes, folds):
+        head = "linear" if given else "root"
+        given[head] = inputs
+        shown = y_true if head == better else np.zeros_like(y_true)
+        return np.eye(num_classes)[shown] * 0.7 + 0.1
+
+    monkeypatch.setattr(probing, "cross_validate_heads", right_if_better)
+    found = prober.probe(MEMBER.model_copy(update={"head": "root"}))
+    assert (found.member.head, found.accuracy) == (better, 1.0)
+    features = given["linear"]
+    torch.testing.assert_close(given["root"], features.sign() * features.abs().sqrt(), atol=1e-3, rtol=0)
 
 
 def test_of_some_photos_nothing_is_kept(prober):

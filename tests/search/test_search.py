@@ -1,5 +1,6 @@
 """search.search: a first look, probes and a plan within the time, whatever the photos and the minutes."""
 
+import re
 import time
 from dataclasses import replace
 
@@ -47,13 +48,13 @@ def test_it_finds_members_for_the_photos(make_context, screen):
     recipe, facts = search(context, None, screen)
     assert recipe.members
     assert {each.backbone for each in recipe.members} <= {"test_resnet", "test_efficientnet"}
-    assert recipe.model_copy(update={"members": (), "training": context.recipe.training}) == context.recipe
+    assert recipe.model_copy(update={"members": ()}) == context.recipe
     probed = {each["name"]: each for each in facts["probes"]}
     for member in recipe.members:
         assert member.size[1] > member.size[0]  # the shape of the photos
-        name = member.unique_name.removesuffix("-tuned")
-        assert probed[name]["backbone"] == member.backbone
-        assert probed[name]["size"] == list(member.size)
+        assert recipe.is_frozen(member) and member.head == "root"
+        assert probed[member.unique_name]["backbone"] == member.backbone
+        assert probed[member.unique_name]["size"] == list(member.size)
     for each in probed.values():
         assert 0 <= each["accuracy"] <= 1 and each["log_loss"] >= 0 and each["ms_per_photo"] >= 0
     assert max(each["accuracy"] for each in probed.values()) > 0.9
@@ -73,17 +74,36 @@ def test_every_member_that_is_kept_is_probed_on_all_photos_and_has_its_features(
     for member in recipe.members:
         assert recipe.is_frozen(member)
         assert context.feature_cache(member).exists()
-    assert recipe.training.epochs == 1  # of nothing
 
 
-def test_backbones_are_trained_where_there_is_time(make_context, screen, monkeypatch):
+def test_the_plan_says_what_it_promises_and_what_is_trained_next(make_context, screen, monkeypatch):
     monkeypatch.setattr(Prober, "step_seconds", lambda *given: 1e-3)
     recipe, facts = search(make_context(), None, screen)
-    tuned = [member for member in recipe.members if not recipe.is_frozen(member)]
-    assert {member.backbone for member in tuned} == {"test_resnet", "test_efficientnet"}
-    assert all(member.stages == (0, 1) for member in tuned)
-    assert recipe.training.epochs == 20
-    assert "20 epochs of" in facts["plan"]
+    assert all(recipe.is_frozen(member) for member in recipe.members)
+    for member in recipe.members:
+        assert member.unique_name in facts["plan"]
+    assert re.search(
+        r"2 folds: accuracy [01]\.\d{3} \(0\.\d{3} to [01]\.\d{3}\); then test_\w+-", facts["plan"]
+    )
+    assert "-tuned: up to 20 epochs of 100% of its layers, about 0." in facts["plan"]
+
+
+def test_without_time_to_train_the_time_for_probes_is_all_there_is(make_context, screen, monkeypatch):
+    shares = []
+    original = searching._Search.probe
+
+    def note(search, order, share):
+        shares.append(share)
+        original(search, order, share)
+
+    monkeypatch.setattr(searching._Search, "probe", note)
+    monkeypatch.setattr(Prober, "step_seconds", lambda *given: 1e-3)
+    search(make_context(), None, screen)
+    assert shares == [searching.PROBING_SHARE]
+    frozen_only(monkeypatch)
+    _, facts = search(make_context(), None, screen)
+    assert shares[1:] == [searching.PROBING_SHARE, 1.0]
+    assert "then" not in facts["plan"]
 
 
 def test_it_says_what_to_expect(make_context, screen, monkeypatch):
@@ -229,11 +249,26 @@ def test_too_many_photos_for_the_time_are_one_line(make_context, screen, seconds
         search(make_context(), time.monotonic() + seconds, screen)
 
 
+def test_photos_that_are_many_for_the_time_are_looked_at_smaller(make_context, screen, looks, monkeypatch):
+    frozen_only(monkeypatch)
+    monkeypatch.setattr(searching._Search, "first_look", first_look_of_nothing)
+    recipe, _ = search(make_context(), time.monotonic() + 60, screen)
+    ((name, count, _),) = looks
+    assert (name, count) == ("test_resnet-96x128", 42)
+    assert [member.size for member in recipe.members] == [(96, 128)]
+
+
+def first_look_of_nothing(search):
+    """46 photos, plain and mirrored, take 92 s at the backbone's size, and half of that at half of it."""
+    search._cheapest = searching.frozen_member("test_resnet", (128, 192)), 1.0
+    return []
+
+
 def test_a_given_validation_part_is_what_the_first_look_is_judged_by(make_context, screen, monkeypatch):
     monkeypatch.setattr(searching, "FEWEST_PHOTOS", 9)
     frozen_only(monkeypatch)
     recipe, facts = search(make_context(split={"holdout": 0.3}), None, screen)
-    assert facts["plan"].endswith("on one hold-out")
+    assert "on one hold-out: accuracy" in facts["plan"]
     assert recipe.members and all(np.isfinite(each["log_loss"]) for each in facts["probes"])
 
 

@@ -6,7 +6,7 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import nn
 
-from fovsfe.training.discriminant import SHRINKAGES, TEMPERATURES, best_temperature, fit_heads
+from fovsfe.training.discriminant import SHRINKAGES, TEMPERATURES, best_temperature, heads_by_shrinkage
 
 LABELS = np.array([0] * 40 + [1] * 25 + [2] * 9)
 
@@ -24,7 +24,7 @@ def one_hot(labels, classes=None):
 
 
 def fitted(features, targets):
-    return list(fit_heads([(torch.from_numpy(features), targets)]))
+    return list(heads_by_shrinkage([(torch.from_numpy(features), targets)]))
 
 
 def same(heads, others, features, tolerance=1e-3):
@@ -61,7 +61,7 @@ def test_photos_in_parts_give_the_same_heads():
     parts = [
         (torch.from_numpy(features[rows]), targets[rows]) for rows in np.array_split(order, [1, 2, 30, 31])
     ]
-    same(fit_heads(parts), fitted(features, targets), features)
+    same(heads_by_shrinkage(parts), fitted(features, targets), features)
 
 
 def test_a_soft_target_is_as_many_photos_as_it_has_labels():

@@ -191,6 +191,16 @@ def test_a_frozen_network_leaves_a_head_of_the_training_photos_and_one_of_all(ma
     assert accuracy(val[0], task.y_true) == pytest.approx(best["accuracy"])
 
 
+def test_a_frozen_network_may_have_a_root_head(make_task):
+    task = train(make_task(stages=[0], head="root"))
+    val, test = learned_answers(task)
+    np.testing.assert_allclose(val, direct(task, task.val_idx), atol=1e-4)
+    np.testing.assert_allclose(test, direct(task, task.test_idx, "refitted.safetensors"), atol=1e-4)
+    linear = train(make_task("linear", stages=[0]))
+    own, other = (load_file(each.folder / "network.safetensors") for each in (task, linear))
+    assert not torch.allclose(own["head.weight"], other["head.weight"], rtol=0.01)
+
+
 def test_validation_photos_are_predicted_by_a_head_that_has_not_seen_them(make_task, monkeypatch):
     """Not even through their labels; but the head for the test photos has."""
     monkeypatch.setattr(discriminant, "SHRINKAGES", (0.4,))  # which are chosen by the validation photos,
@@ -570,12 +580,33 @@ def test_the_probe_names_a_precision_and_leaves_the_random_numbers_alone():
 
 @pytest.mark.parametrize(("slow", "fast"), [("fp32", "bf16"), ("bf16", "fp32")])
 def test_the_faster_one_wins(monkeypatch, slow, fast):
-    def seconds(network, photos, precision, device):
+    def seconds(network, photos, precision, device, enough):
         assert photos.shape[1:] == (32, 48, 3)
         return {slow: 2.0, fast: 1.0}[precision]
 
     monkeypatch.setattr(launch, "_step_seconds", seconds)
     assert fastest_precision(MemberSettings(backbone="test_resnet", size=(32, 48))) == fast
+
+
+@pytest.mark.parametrize(("slower", "steps"), [(1.0, 3), (2.0, 3), (9.0, 1)])
+def test_a_precision_that_is_hopelessly_slow_is_measured_once(monkeypatch, slower, steps):
+    clock, taken = [0.0], Counter()
+
+    class Autocast:
+        def __init__(self, device, dtype, enabled):
+            self.name = "bf16" if enabled else "fp32"
+
+        def __enter__(self):
+            taken[self.name] += 1
+            clock[0] += slower if self.name == "bf16" else 1.0
+
+        def __exit__(self, *given):
+            pass
+
+    monkeypatch.setattr(launch.torch, "autocast", Autocast)
+    monkeypatch.setattr(launch.time, "perf_counter", lambda: clock[0])
+    fastest_precision(MemberSettings(backbone="test_resnet", size=(32, 48)))
+    assert taken == {"fp32": 3, "bf16": steps}
 
 
 # ---- errors

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from fovsfe.bundle.runtime import open_graph
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
-from fovsfe.networks.network import Network, build_network
+from fovsfe.networks.network import Network, RootHead, build_network, inverse_roots
 from fovsfe.recipe import MemberSettings, Recipe
 from fovsfe.training.results import load_trained
 
@@ -128,6 +129,7 @@ def _export_member(
     return member, np.mean(probabilities, axis=0)
 
 
+@lru_cache(maxsize=64)
 def export_seconds(member: MemberSettings, num_classes: int) -> tuple[float, float]:
     """Exports an untrained network to measure it; nothing is kept.
 
@@ -169,19 +171,24 @@ class _Graph(nn.Module):
 
     def forward(self, photos: Tensor) -> tuple[Tensor, ...]:
         backbone: Any = self.network.backbone
+        head: Any = self.network.head
         cells = backbone.forward_features(self.network.normalize(photos))
-        logits = self.network.head(backbone.forward_head(cells))
+        features = backbone.forward_head(cells)
         if self.cam_axes is None:
-            return (logits,)
-        return (logits, self.network.head(cells.permute(self.cam_axes)))
+            return (head(features),)
+        cells = cells.permute(self.cam_axes)
+        if isinstance(head, RootHead):
+            cells = cells * inverse_roots(features)[:, None, None]  # so that a logit is the mean of its map
+        return (head(features), nn.functional.linear(cells, head.weight, head.bias))
 
 
 @torch.no_grad()
 def _cam_axes(network: Network, photos: Tensor) -> Axes | None:
     """Returns how to permute the backbone's last layer to (n, rows, columns, features) for an activation map.
 
-    None if the head is not linear, or if the features are not the plain mean over the cells, as in networks
-    with a norm or an activation after pooling: a map would not be what the logits are made of.
+    None if the head is neither linear nor a root head, or if the features are not the plain mean over the
+    cells, as in networks with a norm or an activation after pooling: a map would not be what the logits are
+    made of.
     """
     backbone: Any = network.backbone
     cells = backbone.forward_features(network.normalize(photos))

@@ -112,15 +112,18 @@ def fit_pool(
     return fitted[:num_members], fitted[num_members:]
 
 
-def fit_temperature(probabilities: Floats, y_true: Ints, photo_weights: Floats | None = None) -> float:
+def fit_temperature(
+    probabilities: Floats, y_true: Ints, photo_weights: Floats | None = None, regularization: float = 1.0
+) -> float:
     """Returns the temperature, from 0.1 to 10, at which (n, classes) have the lowest log loss, in which each
     photo counts as `photo_weights` (n,) says; None if all count the same.
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599. It is a pool of one member without bias; a trace of
-    regularization keeps a handful of photos, all predicted correctly, from making it infinitely confident.
+    regularization keeps a handful of photos, all predicted correctly, from making it infinitely confident;
+    where two temperatures are only compared, it may be less.
     """
     logs = log_probabilities(probabilities)[None]
-    weights, _ = fit_pool(logs, y_true, 1.0, with_bias=False, photo_weights=photo_weights)
+    weights, _ = fit_pool(logs, y_true, regularization, with_bias=False, photo_weights=photo_weights)
     return 1 / float(np.clip(weights[0], 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE))
 
 

@@ -95,7 +95,8 @@ def _from_message(message: Message) -> TrainingTask:
             " choose such a place with --out"
         )
     key = NetworkKey(run.root, *message["network"])
-    task = build_task(_opened_context(run), key, message["precision"])
+    written = run.recipe_file.stat().st_mtime_ns
+    task = build_task(_opened_context(run, written), key, message["precision"])
     if message["is_cached"]:
         task = replace(task, photos=replace(task.photos, cache=task.photo_cache))
     try:
@@ -106,6 +107,6 @@ def _from_message(message: Message) -> TrainingTask:
 
 
 @lru_cache(maxsize=1)
-def _opened_context(run: Run) -> RunContext:
-    """Another rank gets the networks of one run, and opens it once."""
+def _opened_context(run: Run, written: int) -> RunContext:
+    """Another rank gets the networks of one run, and opens it once for each recipe that it has."""
     return RunContext.open(run)

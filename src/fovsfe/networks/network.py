@@ -18,6 +18,31 @@ from fovsfe.errors import FovsfeError
 ONEDNN_BLOCK = 16
 """channels that oneDNN takes together, at most"""
 
+SMALLEST_ROOTED = 1e-6
+"""features nearer to 0 than this are not taken the root of but scaled, so that gradients stay finite"""
+
+
+class RootHead(nn.Linear):
+    """A linear head on the signed square roots of features, so that a few large ones do not outweigh others.
+
+    Source: power normalization, Perronnin et al. 2010, https://doi.org/10.1007/978-3-642-15561-1_11.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features * inverse_roots(features))
+
+
+def inverse_roots(features: Tensor) -> Tensor:
+    """Returns what features, of any shape, are multiplied by to become their signed square roots."""
+    magnitudes = features.abs()
+    # Not a sum or a clamp, which quantization would reduce to 256 steps.
+    return torch.where(magnitudes > SMALLEST_ROOTED, magnitudes, SMALLEST_ROOTED).rsqrt()
+
+
+def linear_inputs(head: nn.Module, features: Tensor) -> Tensor:
+    """Returns what the linear layer of a linear or root head gets of features (n, width)."""
+    return features * inverse_roots(features) if isinstance(head, RootHead) else features
+
 
 class Network(nn.Module):
     """A backbone with a head, for photos as `photos.decode` returns them.
@@ -57,7 +82,8 @@ def build_network(backbone: str, size: tuple[int, int], head: str, num_classes: 
     Args:
         backbone: the name of a timm model.
         size: height and width in pixels.
-        head: "linear", or "hidden" for the reference team's Dense(256), BatchNorm, Dropout, Dense(classes).
+        head: "linear", "root" for `RootHead`, or "hidden" for the reference team's Dense(256), BatchNorm,
+            Dropout, Dense(classes).
         num_classes: the number of labels.
         weights: "hub", "none", or a folder with NAME.safetensors and NAME.json (its mean and std).
 
@@ -145,6 +171,8 @@ def _load_weights(model: nn.Module, backbone: str, folder: Path) -> tuple[list[f
 def _head(head: str, features: int, num_classes: int) -> nn.Module:
     if head == "linear":
         return nn.Linear(features, num_classes)
+    if head == "root":
+        return RootHead(features, num_classes)
     return nn.Sequential(
         nn.Linear(features, 256), nn.ReLU(), nn.BatchNorm1d(256), nn.Dropout(0.5), nn.Linear(256, num_classes)
     )

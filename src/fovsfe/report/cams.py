@@ -52,7 +52,7 @@ def cams_for_photos(
 ) -> list[bytes | None]:
     """Returns for each photo a heat map of the evidence for a label, to be laid over the photo.
 
-    The maps of a member with a linear head are the class activation maps that the bundle's graphs compute;
+    The maps of a member with a linear or root head are the class activation maps of the bundle's graphs;
     those of another member are Grad-CAM. A photo that was held out is given to the networks that were not
     trained on it, another one to the networks of every fold; the only network of a member is given them all.
 

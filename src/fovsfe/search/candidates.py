@@ -16,7 +16,7 @@ LIGHT_GMACS = 5.0  # of a backbone for a laptop
 MULTIPLE = 32  # of the sides of photos: the strides of most networks
 MIN_SIDE = 64
 MAX_ASPECT = 2.0
-DEFAULT_TOP1, DEFAULT_GMACS = 75.0, 4.0  # of a backbone that the table does not have
+DEFAULT_TOP1 = 75.0  # of a backbone that the table does not have
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Candidate:
     """whether it takes no other"""
     top1: float
     """the accuracy on ImageNet, in percent: what is known before the photos are looked at"""
-    gmacs: float
-    """multiply-adds of a photo of its own size, in 10^9; a guess, if the table does not have the backbone"""
+    gmacs: float | None
+    """multiply-adds of a photo of its own size, in 10^9; None if the table does not have the backbone"""
 
     def sizes(self, photo_size: tuple[float, float]) -> list[tuple[int, int]]:
         """Returns heights and widths, the smallest first, in the shape of photos of `photo_size`."""
@@ -83,6 +83,16 @@ def find_candidates(
     return sorted(map(_candidate, allowed), key=lambda each: (-each.top1, each.backbone))
 
 
+def smaller_sizes(backbone: str, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Returns sizes of a half, a quarter and an eighth of the pixels, as far as a backbone takes them."""
+    config = pretrained_config(backbone)
+    if config is not None and config.fixed_input_size:
+        return []
+    scales = [2 ** (-step / 2) for step in (1, 2, 3)]
+    sizes = [(_rounded(size[0] * scale), _rounded(size[1] * scale)) for scale in scales]
+    return [each for each in dict.fromkeys(sizes) if each != size]
+
+
 def require_candidates(weights: str, licence: LicenceChoice) -> None:
     """Finds out in seconds whether there is anything to choose among.
 
@@ -91,7 +101,7 @@ def require_candidates(weights: str, licence: LicenceChoice) -> None:
             backbones to bring along.
     """
     candidates = find_candidates(weights, licence)
-    light = [each.backbone for each in candidates if each.gmacs <= LIGHT_GMACS][:3]
+    light = [each.backbone for each in candidates if each.gmacs and each.gmacs <= LIGHT_GMACS][:3]
     require_weights(light or [candidates[0].backbone], weights)
 
 
@@ -111,7 +121,7 @@ def _candidate(name: str) -> Candidate:
         side=row.input_size if row else own[0],
         has_fixed_size=bool(config.fixed_input_size),
         top1=(row.imagenet_top1 if row else None) or DEFAULT_TOP1,
-        gmacs=row.gmacs if row else DEFAULT_GMACS,
+        gmacs=row.gmacs if row else None,
     )
 
 

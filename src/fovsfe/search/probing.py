@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,17 +12,20 @@ from torch import Tensor
 from fovsfe.arrays import Float32s, Floats, Ints
 from fovsfe.callbacks import Progress, no_progress
 from fovsfe.context import RunContext
+from fovsfe.ensemble.blend import at_temperature
+from fovsfe.ensemble.fitting import fit_temperature
 from fovsfe.ensemble.metrics import log_losses
 from fovsfe.networks.layers import set_train_mode, unfreeze_layers
-from fovsfe.networks.network import Network, build_network
+from fovsfe.networks.network import Network, build_network, inverse_roots
 from fovsfe.recipe import MemberSettings
 from fovsfe.training.device import Device
-from fovsfe.training.discriminant import SHRINKAGES, best_temperature, fit_heads
+from fovsfe.training.discriminant import SHRINKAGES, best_temperature, heads_by_shrinkage
 from fovsfe.training.features import Features, frozen_features, photo_features
 
 MOST_JUDGED = 20_000  # photos that heads are judged on: all their features are in memory
 TIMED_PHOTOS = 8  # of what is timed
 REPETITIONS = 2  # of which the faster counts
+REGULARIZATION = 0.01  # of a temperature: next to none, so that how sure a mean is of itself does not count
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +54,17 @@ class Probe:
 
 
 def mean_log_loss(probes: Sequence[Probe]) -> float:
-    """Returns the log loss of the probes' mean."""
-    blended = np.mean([each.out_of_fold for each in probes], axis=0)
-    return float(log_losses(blended, probes[0].y_true).mean())
+    """Returns the log loss of the probes' mean, at the temperature that is best for it: a mean says less than
+    it knows, the more so the more its parts differ."""
+    y_true = probes[0].y_true
+    blended = calibrated_mean([each.out_of_fold for each in probes], y_true)
+    return float(log_losses(blended, y_true).mean())
+
+
+def calibrated_mean(probabilities: Sequence[Floats] | Floats, y_true: Ints) -> Floats:
+    """Returns the mean of (members, n, classes), at the temperature that is best for the labels (n,)."""
+    blended = np.mean(probabilities, axis=0)
+    return at_temperature(blended, fit_temperature(blended, y_true, regularization=REGULARIZATION))
 
 
 @dataclass(frozen=True)
@@ -64,16 +75,17 @@ class Prober:
     device: Device
     positions: Ints
     """the labelled photos to probe on, among the readable ones"""
+    _step_seconds: dict[tuple[str, tuple[int, int], float], float] = field(default_factory=dict)
 
     def probe(self, member: MemberSettings, progress: Progress = no_progress) -> Probe:
         """Probes a member.
 
         On all labelled photos, the features of all photos are left in the run's cache, where training finds
-        them, and the heads are judged on at most MOST_JUDGED of them. Raises FovsfeError if the cache cannot
-        be written.
+        them, and linear heads are tried beside the member's own, root heads, on at most MOST_JUDGED of them:
+        the probe's member has the better ones. Raises FovsfeError if the cache cannot be written.
         """
         context, positions = self.context, self.positions
-        network = self._build(member)
+        network, members = self._build(member), [member]
         photos = context.resized_photos(member)
         file, started = context.feature_cache(member), time.monotonic()
         was_cached = file.exists()  # before the run was interrupted
@@ -83,6 +95,7 @@ class Prober:
             cached = frozen_features(self.device, network, photos, file, progress)
             count = len(photos)
             positions = positions[:: math.ceil(len(positions) / MOST_JUDGED)]
+            members.append(member.model_copy(update={"head": "linear"}))
             features = _plain_and_mirrored(cached, positions)
         else:
             features = photo_features(self.device, network, photos, positions, progress)
@@ -91,9 +104,15 @@ class Prober:
         folds = context.readable["fold"].to_numpy(np.int64)[positions]
         y_true = context.y_true(positions)
         started = time.monotonic()
-        out_of_fold = cross_validate_heads(features, y_true, len(context.facts.class_names), folds)
-        head_seconds = time.monotonic() - started
-        return Probe(member, out_of_fold[folds >= 0], y_true[folds >= 0], seconds, head_seconds)
+        probes: list[Probe] = []
+        for each in members:
+            inputs = torch.from_numpy(features)
+            if each.head == "root":
+                inputs = inputs * inverse_roots(inputs)
+            out_of_fold = cross_validate_heads(inputs, y_true, len(context.facts.class_names), folds)
+            probes.append(Probe(each, out_of_fold[folds >= 0], y_true[folds >= 0], seconds, 0.0))
+        best = min(probes, key=lambda probe: probe.log_loss)
+        return replace(best, head_seconds=time.monotonic() - started)
 
     @torch.no_grad()
     def forward_seconds(self, member: MemberSettings) -> float:
@@ -102,11 +121,17 @@ class Prober:
         return self._fastest(member, lambda photos: network(photos))
 
     def step_seconds(self, member: MemberSettings, layer_share: float) -> float:
-        """Measures the seconds of one photo in a training step with `layer_share` (0 to 1) of the layers."""
-        network = self._build(member)
-        unfreeze_layers(network, layer_share)
-        set_train_mode(network)
-        return self._fastest(member, lambda photos: network(photos).square().mean().backward())
+        """Measures, once, the seconds of one photo in a training step with `layer_share` (0 to 1) of the
+        layers."""
+        key = member.backbone, member.size, layer_share
+        if key not in self._step_seconds:
+            network = self._build(member)
+            unfreeze_layers(network, layer_share)
+            set_train_mode(network)
+            self._step_seconds[key] = self._fastest(
+                member, lambda photos: network(photos).square().mean().backward()
+            )
+        return self._step_seconds[key]
 
     def _build(self, member: MemberSettings) -> Network:
         context = self.context
@@ -129,24 +154,24 @@ class Prober:
         return self.device.within_memory(timed, TIMED_PHOTOS)
 
 
-def cross_validate_heads(features: Float32s, y_true: Ints, num_classes: int, folds: Ints) -> Floats:
+def cross_validate_heads(inputs: Tensor, y_true: Ints, num_classes: int, folds: Ints) -> Floats:
     """Returns out-of-fold probabilities (n, classes) of heads, means over plain and mirrored photos.
 
     The shrinkage and the temperature for a fold's photos are the best ones for the other folds, or for
     themselves if there is but one fold. Rows of photos that are in no fold are 0.
 
     Args:
-        features: (n, 2, width), of the photos plain and mirrored.
+        inputs: (n, 2, width), what a linear layer gets of the photos, plain and mirrored.
         folds: (n,), each photo's fold; -1 for those that only train.
     """
-    inputs, labels = torch.from_numpy(features), torch.from_numpy(y_true)
+    labels = torch.from_numpy(y_true)
     targets = torch.eye(num_classes)[labels]
     logits = torch.zeros(len(SHRINKAGES), len(labels), 2, num_classes)
     folds_there = np.unique(folds[folds >= 0])
     for fold in folds_there:
         rest, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         both = inputs[rest].flatten(0, 1), targets[rest].repeat_interleave(2, 0)
-        for index, head in enumerate(fit_heads([both])):
+        for index, head in enumerate(heads_by_shrinkage([both])):
             logits[index, held_out] = head.logits(inputs[held_out])
     result = torch.zeros(len(labels), num_classes)
     for fold in folds_there:

@@ -1,4 +1,4 @@
-"""The search of recipe `auto`: probes backbones at several sizes, then plans what is trained."""
+"""The search of recipe `auto`: probes backbones at several sizes, and finds the first members."""
 
 import math
 import time
@@ -16,15 +16,23 @@ from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json, write_json
 from fovsfe.networks.weights import require_weights
 from fovsfe.progress import Screen
-from fovsfe.recipe import MemberSettings, Recipe
-from fovsfe.search.candidates import Candidate, find_candidates
-from fovsfe.search.plan import MAX_FROZEN, MAX_TUNED, MOST_EPOCHS, Plan, best_ensemble, make_plan
-from fovsfe.search.probing import MOST_JUDGED, Probe, Prober
+from fovsfe.recipe import Head, MemberSettings, Recipe
+from fovsfe.search.candidates import Candidate, find_candidates, smaller_sizes
+from fovsfe.search.plan import (
+    MAX_FROZEN,
+    MOST_EPOCHS,
+    Probed,
+    Trial,
+    best_ensemble,
+    next_trial,
+    order_by_worth,
+)
+from fovsfe.search.probing import Probe, Prober
 from fovsfe.training.launch import best_device
 
 FIRST_SHARE = 0.2  # of the time, for a first look at the candidates
-PROBING_SHARE = 0.6  # for that and the probes, which are members; the rest may be enough to train backbones
-FEWEST_PHOTOS = 100  # that a first look takes
+PROBING_SHARE = 0.6  # for that and the probes; the rest may be enough to train backbones
+FEWEST_PHOTOS, MOST_PHOTOS = 100, 2000  # that a first look takes
 MOST_OF_THE_PHOTOS = 1 / 2  # that it takes; it has to tell what is worth looking at, no more
 MAX_PROBE_SHARE = 1 / 6  # of the time that one probe at a backbone's own size may take
 MAX_CANDIDATES = 8  # the best of them, by what is known before
@@ -33,7 +41,7 @@ PASSES_WITHOUT_LIMIT = 20  # of the cheapest candidate through all of them
 
 
 def search(context: RunContext, deadline: float | None, screen: Screen) -> tuple[Recipe, dict[str, Any]]:
-    """Finds the members of the ensemble, and how they are trained.
+    """Finds the first members of the ensemble: frozen ones, which are as good as trained when it ends.
 
     Args:
         deadline: when the last network must be trained, in seconds of time.monotonic; None: no limit. Then
@@ -49,42 +57,52 @@ def search(context: RunContext, deadline: float | None, screen: Screen) -> tuple
     searching = _Search(prober, deadline or time.monotonic() + _seconds_without_limit(prober, screen), screen)
     order = searching.first_look()
     searching.probe(order, PROBING_SHARE)
-    plan = make_plan(context, prober, searching.probes, searching.seconds_left())
-    if not plan.epochs:
+    trial = searching.next_trial()
+    if trial is None:
         searching.probe(order, 1.0)
-        plan = make_plan(context, prober, searching.probes, searching.seconds_left())
-    facts = {"probes": [_facts(each) for each in searching.probes], **_outlook(plan, searching.probes)}
-    low, high = facts["interval"]
-    screen.notify(f"plan: {plan.described}; expected accuracy, by the probes: {low:.3f} to {high:.3f}")
-    return plan.applied_to(context.recipe), facts
+    chosen = best_ensemble(searching.probes)
+    outlook = _outlook(chosen, trial, len(context.folds))
+    low, high = outlook["interval"]
+    screen.notify(
+        f"plan: {outlook['plan']}; expected accuracy, by the probes: {outlook['accuracy']:.3f}"
+        f" ({low:.3f} to {high:.3f})"
+    )
+    recipe = context.recipe.model_copy(update={"members": tuple(each.member for each in chosen)})
+    return recipe, {"probes": [_facts(each) for each in searching.probes], **outlook}
 
 
-def _outlook(plan: Plan, probes: list[Probe]) -> dict[str, Any]:
+def frozen_member(backbone: str, size: tuple[int, int], head: Head = "root") -> MemberSettings:
+    """Returns a member whose backbone stays as it is."""
+    height, width = size
+    name = f"{backbone.rsplit('/', 1)[-1]}-{height}x{width}"
+    return MemberSettings(backbone=backbone, size=size, name=name, head=head, stages=(0,), time_weight=0.01)
+
+
+def _outlook(chosen: Sequence[Probe], trial: Trial | None, folds: int) -> dict[str, Any]:
     """Returns the plan in words and in seconds, the accuracy to expect, and what more time would bring.
 
     The accuracy is that of the frozen members' mean, whose heads have not seen the photo.
     """
-    frozen = best_ensemble(probes)
-    y_true = frozen[0].y_true
-    right = np.mean([each.out_of_fold for each in frozen], axis=0).argmax(axis=1) == y_true
-    tuned = [each for each in plan.members if each.stages != (0.0,)]
-    more = []
-    if not tuned:
-        more.append("layers of the best backbones trained, too")
-    elif plan.epochs < MOST_EPOCHS:
-        more.append(f"more epochs, up to {MOST_EPOCHS}")
-    if any(max(each.stages or ()) < 1 for each in tuned):
-        more.append("all layers trained instead of some")
-    if tuned and len(tuned) < min(MAX_TUNED, len({each.member.backbone for each in probes})):
-        more.append("more backbones trained")
+    out_of_fold = np.mean([each.out_of_fold for each in chosen], axis=0)
+    right = int((out_of_fold.argmax(axis=1) == chosen[0].y_true).sum())
+    plan = f"heads on the frozen backbones {', '.join(each.member.unique_name for each in chosen)}"
+    plan += f", {folds} folds" if folds > 1 else ", on one hold-out"
+    seconds = sum(each.head_seconds for each in chosen)
+    if trial is None:
+        more = ["layers of the best backbone trained, too"]
+    else:
+        plan += f"; then {trial.described}, and so on while that gains"
+        seconds += trial.seconds
+        more = ["layers of further backbones trained, too"]
+        if trial.epochs < MOST_EPOCHS:
+            more.append(f"more epochs, up to {MOST_EPOCHS}")
+        if max(trial.member.stages or ()) < 1:
+            more.append("all layers trained instead of some")
     return {
-        "plan": plan.described,
-        "training_seconds": round(
-            plan.epochs * sum(each.time_weight for each in tuned) + sum(each.head_seconds for each in frozen),
-            1,
-        ),
-        "accuracy": float(right.mean()),
-        "interval": list(wilson_interval(int(right.sum()), len(right))),
+        "plan": plan,
+        "training_seconds": round(seconds, 1),
+        "accuracy": right / len(out_of_fold),
+        "interval": list(wilson_interval(right, len(out_of_fold))),
         "more_time": more,
     }
 
@@ -105,7 +123,7 @@ def members_so_far(context: RunContext) -> tuple[MemberSettings, ...]:
     file = context.run.search_file
     probes = read_json(file)["probes"] if file.exists() else []
     best_first = sorted(probes, key=lambda each: float(each["log_loss"]))
-    members = [_member(each["backbone"], tuple(each["size"])) for each in best_first]
+    members = [frozen_member(each["backbone"], tuple(each["size"]), each["head"]) for each in best_first]
     return tuple(each for each in members if context.feature_cache(each).exists())[:MAX_FROZEN]
 
 
@@ -129,7 +147,7 @@ class _Search:
         prober = self._prober
         sizes = _sizes(prober, self.seconds_left(FIRST_SHARE), self._screen)
         require_weights(list(sizes), prober.context.arguments.weights, self._screen.notify)
-        costs = {name: prober.forward_seconds(_member(name, of[0])) for name, of in sizes.items()}
+        costs = {name: prober.forward_seconds(frozen_member(name, of[0])) for name, of in sizes.items()}
         labelled = prober.positions
         by_cost = sorted(costs, key=lambda name: costs[name])
         limit = MAX_PROBE_SHARE * self.seconds_left() / (2 * len(prober.context.readable))
@@ -138,39 +156,58 @@ class _Search:
                 del costs[name]
         count = self._count(costs, sizes)
         cheapest = by_cost[0]
-        self._cheapest = _member(cheapest, sizes[cheapest][0]), costs[cheapest]
+        self._cheapest = frozen_member(cheapest, sizes[cheapest][0]), costs[cheapest]
         first = replace(prober, positions=_some(prober.context, labelled, count))
         validates = prober.context.readable["fold"].to_numpy(np.int64)[first.positions] >= 0
         if count < min(FEWEST_PHOTOS, len(labelled)) or not validates.any():
             return []  # it would say nothing
-        probes = [self._look(first, _member(name, sizes[name][0])) for name in costs]
+        probes = [self._look(first, frozen_member(name, sizes[name][0])) for name in costs]
         for each in best_ensemble(probes, len(probes)):
             for size in sizes[each.member.backbone][1:]:
                 if 2 * count * _seconds_at(each, size) + each.head_seconds < self.seconds_left(FIRST_SHARE):
-                    probes.append(self._look(first, _member(each.member.backbone, size)))
-        return best_ensemble(probes, len(probes), min_gain=-math.inf)
+                    probes.append(self._look(first, frozen_member(each.member.backbone, size)))
+        return order_by_worth(probes, self._seconds_of, self.seconds_left(PROBING_SHARE))
 
     def probe(self, order: list[Probe], share: float) -> None:
         """Probes members on all photos, in this order, while a share of the time lasts; at least one.
 
         Raises FovsfeError if there is no time for even one.
         """
-        photos = len(self._prober.context.readable)
-        done = {each.member.unique_name for each in self.probes}
         for each in order:
-            seconds = 2 * photos * each.seconds + each.head_seconds
-            if each.member.unique_name not in done and seconds < self.seconds_left(share):
+            if 0 < self._seconds_of(each) < self.seconds_left(share):
                 self._look(self._prober, each.member)
         if not self.probes:
-            member, seconds_of_photo = self._cheapest
-            seconds = 2 * photos * seconds_of_photo
-            was_probed = self._prober.context.feature_cache(member).exists()  # before an interruption
-            if seconds > self.seconds_left() and not was_probed:
-                raise FovsfeError(
-                    f"{photos} photos are too many for the time: {member.unique_name} alone needs"
-                    f" {seconds / 60:.1f} minutes for them; train a new run with more --minutes"
-                )
-            self._look(self._prober, member)
+            self._look(self._prober, self._last_resort())
+
+    def _last_resort(self) -> MemberSettings:
+        """Returns the cheapest backbone, at the largest size at which it can look at all photos in time.
+
+        Raises FovsfeError if it cannot at any.
+        """
+        member, seconds_of_photo = self._cheapest
+        photos, (height, width) = len(self._prober.context.readable), member.size
+        for size in (member.size, *smaller_sizes(member.backbone, member.size)):
+            smaller = frozen_member(member.backbone, size)
+            seconds = 2 * photos * seconds_of_photo * size[0] * size[1] / (height * width)
+            was_probed = self._prober.context.feature_cache(smaller).exists()  # before an interruption
+            if seconds < self.seconds_left() or was_probed:
+                return smaller
+        raise FovsfeError(
+            f"{photos} photos are too many for the time: {smaller.unique_name} alone needs"
+            f" {seconds / 60:.1f} minutes for them; train a new run with more --minutes"
+        )
+
+    def next_trial(self) -> Trial | None:
+        """Returns the backbone that would be trained next, in the time that is left."""
+        best_first = sorted(self.probes, key=lambda each: each.log_loss)
+        probed = [Probed(each.member, each.seconds) for each in best_first]
+        return next_trial(self._prober.context, self._prober, probed, (), self.seconds_left())
+
+    def _seconds_of(self, probe: Probe) -> float:
+        """Returns the seconds of a probe on all photos; 0 if that is done."""
+        if probe.member.unique_name in [each.member.unique_name for each in self.probes]:
+            return 0.0
+        return 2 * len(self._prober.context.readable) * probe.seconds + probe.head_seconds
 
     def _count(self, costs: dict[str, float], sizes: dict[str, list[tuple[int, int]]]) -> int:
         """Returns how many photos a first look at some backbones, at all their sizes, can take."""
@@ -178,7 +215,7 @@ class _Search:
         seconds = sum(cost * sum(pixels[name]) / pixels[name][0] for name, cost in costs.items())
         affordable = int(self.seconds_left(FIRST_SHARE) / (2 * seconds))
         labelled = len(self._prober.positions)
-        most = min(max(int(MOST_OF_THE_PHOTOS * labelled), FEWEST_PHOTOS), labelled, MOST_JUDGED)
+        most = min(max(int(MOST_OF_THE_PHOTOS * labelled), FEWEST_PHOTOS), labelled, MOST_PHOTOS)
         return min(affordable, most)
 
     def _look(self, prober: Prober, member: MemberSettings) -> Probe:
@@ -201,20 +238,28 @@ def _sizes(prober: Prober, seconds: float, screen: Screen) -> dict[str, list[tup
     context = prober.context
     candidates = find_candidates(context.arguments.weights, context.recipe.licence, screen.notify)
     smallest, seconds_of_photo = _smallest(prober, candidates)
-    seconds_of_gmac = seconds_of_photo / smallest.gmacs
+    seconds_of_gmac = seconds_of_photo / smallest.gmacs if smallest.gmacs is not None else 0.0
+    costs = {
+        each.backbone: _seconds_of_photo(prober, each) if each.gmacs is None else each.gmacs * seconds_of_gmac
+        for each in candidates
+    }
     affordable = [
         each
         for each in candidates
-        if each is smallest or 2 * FEWEST_PHOTOS * each.gmacs * seconds_of_gmac < seconds / 2
+        if each is smallest or 2 * FEWEST_PHOTOS * costs[each.backbone] < seconds / 2
     ]
     return {each.backbone: each.sizes(_photo_size(context)) for each in affordable[:MAX_CANDIDATES]}
 
 
 def _smallest(prober: Prober, candidates: Sequence[Candidate]) -> tuple[Candidate, float]:
     """Returns the one with the fewest multiply-adds, and its seconds for one photo, forward."""
-    smallest = min(candidates, key=lambda each: each.gmacs)
-    member = _member(smallest.backbone, smallest.sizes(_photo_size(prober.context))[0])
-    return smallest, prober.forward_seconds(member)
+    smallest = min(candidates, key=lambda each: math.inf if each.gmacs is None else each.gmacs)
+    return smallest, _seconds_of_photo(prober, smallest)
+
+
+def _seconds_of_photo(prober: Prober, candidate: Candidate) -> float:
+    size = candidate.sizes(_photo_size(prober.context))[0]
+    return prober.forward_seconds(frozen_member(candidate.backbone, size))
 
 
 def _photo_size(context: RunContext) -> tuple[float, float]:
@@ -241,13 +286,8 @@ def _facts(probe: Probe) -> dict[str, Any]:
         "name": probe.member.unique_name,
         "backbone": probe.member.backbone,
         "size": list(probe.member.size),
+        "head": probe.member.head,
         "accuracy": probe.accuracy,
         "log_loss": probe.log_loss,
         "ms_per_photo": round(1000 * probe.seconds, 2),
     }
-
-
-def _member(backbone: str, size: tuple[int, int]) -> MemberSettings:
-    height, width = size
-    name = f"{backbone.rsplit('/', 1)[-1]}-{height}x{width}"
-    return MemberSettings(backbone=backbone, size=size, name=name, stages=(0,), time_weight=0.01)

@@ -24,6 +24,7 @@ from fovsfe.training.task import Event, OnEvent, TrainingTask
 
 HEAD_SECONDS = 2.0  # that a head is trained also when time is up: untrained, it would spoil every blend
 PRECISION_PHOTOS = 4
+HOPELESS = 5.0  # times as slow as another precision, in its first step: it is not measured any longer
 
 
 def train_network(task: TrainingTask, on_event: OnEvent, process_group: ProcessGroup | None = None) -> None:
@@ -67,7 +68,10 @@ def fastest_precision(member: MemberSettings) -> str:
         return device.preferred_precision
     network = build_network(member.backbone, member.size, member.head, 2, "none")
     photos = torch.zeros(PRECISION_PHOTOS, *member.size, 3, dtype=torch.uint8)
-    seconds = {name: _step_seconds(network, photos, name, device) for name in FABRIC_PRECISION}
+    seconds: dict[str, float] = {}
+    for name in FABRIC_PRECISION:
+        enough = HOPELESS * min(seconds.values(), default=math.inf)
+        seconds[name] = _step_seconds(network, photos, name, device, enough)
     return min(seconds, key=lambda name: seconds[name])
 
 
@@ -156,7 +160,8 @@ def _training_deadline(device: Device, task: TrainingTask, network: Network) -> 
     return float(deadline - seconds_per_photo * predictions)
 
 
-def _step_seconds(network: Network, photos: Tensor, precision: str, device: Device) -> float:
+def _step_seconds(network: Network, photos: Tensor, precision: str, device: Device, enough: float) -> float:
+    """Returns the seconds of the fastest step; of the first one, if that takes `enough`."""
     torch_device = device.fabric.device
     network, photos = network.to(torch_device), photos.to(torch_device)
     unfreeze_layers(network, 1.0)
@@ -171,5 +176,7 @@ def _step_seconds(network: Network, photos: Tensor, precision: str, device: Devi
             loss.backward()  # type: ignore[no-untyped-call]
             loss.item()  # waits for the device
             fastest = min(fastest, time.perf_counter() - start)
+            if fastest > enough:
+                break
     network.zero_grad()
     return fastest

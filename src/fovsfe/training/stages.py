@@ -15,14 +15,14 @@ from torch.utils.data import DataLoader
 
 from fovsfe.arrays import Float32s, Ints
 from fovsfe.networks.layers import head_parameter_groups, parameter_groups, set_train_mode, unfreeze_layers
-from fovsfe.networks.network import Network
+from fovsfe.networks.network import Network, linear_inputs
 from fovsfe.photos.dataset import TrainDataset
 from fovsfe.photos.sampler import ShardSampler
 from fovsfe.photos.transforms import build_augmentation, build_mixup
 from fovsfe.recipe import TrainingSettings
 from fovsfe.training.checkpoint import HistoryRow, TrainingState, save_checkpoint
 from fovsfe.training.device import FEWEST_AT_ONCE, Batch, Device
-from fovsfe.training.discriminant import LinearHead, best_temperature, fit_heads
+from fovsfe.training.discriminant import LinearHead, best_temperature, heads_by_shrinkage
 from fovsfe.training.features import Features, head_logits, predict_logits
 from fovsfe.training.schedule import StageProgress, lr_factor
 from fovsfe.training.task import OnEvent, TrainingTask
@@ -50,8 +50,8 @@ class NetworkTraining:
 
 
 def fit_frozen_head(training: NetworkTraining, features: Features) -> LinearHead:
-    """Fits a linear head to the frozen backbone's features, with the shrinkage and the temperature that have
-    the lowest log loss on the validation photos; every process does the same.
+    """Fits a linear or root head to the frozen backbone's features, with the shrinkage and the temperature
+    that have the lowest log loss on the validation photos; every process does the same.
 
     Returns the head that is fitted to the validation photos, too.
     """
@@ -60,7 +60,8 @@ def fit_frozen_head(training: NetworkTraining, features: Features) -> LinearHead
     head = training.network.head.to(device)
     y_true = torch.from_numpy(task.y_true)
     temperatures: list[float] = []
-    for index, fitted in enumerate(fit_heads(_both_variants(features, task.train_idx, task.targets, device))):
+    batches = _both_variants(features, task.train_idx, task.targets, head)
+    for index, fitted in enumerate(heads_by_shrinkage(batches)):
         started = time.monotonic()
         head.load_state_dict(fitted.state)
         logits = head_logits(head, features, task.val_idx)
@@ -73,20 +74,23 @@ def fit_frozen_head(training: NetworkTraining, features: Features) -> LinearHead
     best = min(range(len(state.history)), key=lambda index: state.history[index]["log_loss"])
     labelled_idx = np.concatenate([task.train_idx, task.val_idx])
     targets = np.concatenate([task.targets, np.eye(task.num_classes, dtype=np.float32)[task.y_true]])
-    refitted = list(fit_heads(_both_variants(features, labelled_idx, targets, device)))[best]
+    refitted = list(heads_by_shrinkage(_both_variants(features, labelled_idx, targets, head)))[best]
     head.to(training.device.fabric.device)
     return refitted.at(temperatures[best])
 
 
 def _both_variants(
-    features: Features, positions: Ints, targets: Float32s, device: torch.device
+    features: Features, positions: Ints, targets: Float32s, head: nn.Module
 ) -> Iterator[Batch]:
-    """Yields the features of photos, plain and mirrored, and their targets, as many at once as fit."""
+    """Yields what a head's linear layer gets of photos, plain and mirrored, and their targets, as many at
+    once as fit."""
+    device = next(head.parameters()).device
     parts = math.ceil(2 * len(positions) * features.width * 4 / FEATURE_BYTES)
     for rows in np.array_split(np.arange(len(positions)), parts):
         mirrored = np.repeat([False, True], len(rows))
         values = features.rows(np.tile(positions[rows], 2), mirrored)
-        yield values.to(device), torch.from_numpy(np.tile(targets[rows], (2, 1))).to(device)
+        inputs = linear_inputs(head, values.to(device))
+        yield inputs, torch.from_numpy(np.tile(targets[rows], (2, 1))).to(device)
 
 
 def train_head(training: NetworkTraining, features: Features, deadline: float | None) -> None:
