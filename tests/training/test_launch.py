@@ -192,7 +192,7 @@ def test_a_frozen_network_leaves_a_head_of_the_training_photos_and_one_of_all(ma
 
 
 def test_a_frozen_network_may_have_a_root_head(make_task):
-    task = train(make_task(stages=[0], head="root"))
+    task = train(make_task("fold-0", stages=[0], head="root"))
     val, test = learned_answers(task)
     np.testing.assert_allclose(val, direct(task, task.val_idx), atol=1e-4)
     np.testing.assert_allclose(test, direct(task, task.test_idx, "refitted.safetensors"), atol=1e-4)
