@@ -31,7 +31,7 @@ from starlette.testclient import TestClient
 import fovsfe
 from fovsfe import outputs, pipeline
 from fovsfe.arguments import RunArguments
-from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, Bundle, BundleMember, write_bundle
+from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, SPACES_FILE, Bundle, BundleMember, write_bundle
 from fovsfe.cli import app as commands
 from fovsfe.ensemble.blend import Blend
 from fovsfe.progress import Screen
@@ -203,7 +203,7 @@ def test_every_path_of_a_run_is_documented(tmp_path: Path) -> None:
 
 def test_every_file_and_key_of_a_bundle_is_documented() -> None:
     section = _section(_page("files.md"), "A bundle")
-    files = {BUNDLE_FILE, CARD_FILE, "members/MEMBER-FOLD.onnx"}
+    files = {BUNDLE_FILE, CARD_FILE, SPACES_FILE, "members/MEMBER-FOLD.onnx"}
     assert set(_names(section)) == files | set(Bundle.model_fields)
     for row in _rows(section):
         for model in _models(Bundle.model_fields.get(row[0].strip("`"))):
@@ -338,6 +338,7 @@ def test_a_photo_becomes_a_submission_as_the_architecture_says(
         clouds(seed).save(file)
     (tmp_path / "photos/sample-submission.csv").write_text("Id,Category\n9.jpg,a\n", encoding="utf-8")
     monkeypatch.setattr(outputs, "export_run", lambda source, folder: None)  # takes seconds, is no step
+    monkeypatch.setattr(outputs, "read_metrics", lambda folder: {})
     monkeypatch.setattr(pipeline, "write_report", lambda run: None)
     recipe = Recipe.model_validate(
         {
@@ -364,7 +365,9 @@ def colour_bundle(tmp_path: Path) -> Path:
     ]
     photos = helper.make_tensor_value_info("photos", TensorProto.UINT8, ["n", 32, 32, 3])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])
-    graph = helper.make_graph(nodes, "colours", [photos], [logits], [axes])
+    nodes.append(helper.make_node("Identity", ["logits"], ["features"]))
+    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(nodes, "colours", [photos], [logits, features], [axes])
     folder = tmp_path / "bundle"
     (folder / "members").mkdir(parents=True)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)

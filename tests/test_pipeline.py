@@ -1168,7 +1168,8 @@ def test_what_follows_is_estimated_from_what_was_measured(stopped, monkeypatch):
     monkeypatch.setattr(outputs, "export_seconds", lambda member, classes: (2.0, 0.1))
     write_json(run.stopwatch.path, {"audit": {"seconds": 1.2, "peak_mb": 1.0}})
     context = RunContext.open(run)
-    once = outputs.OTHER_SECONDS + 450 * 1.2 / 12 + 2 * (2.0 + 20 * 0.1)
+    pictures = outputs.NONPHOTOS * (1 + len(context.recipe.ensemble.tta))
+    once = outputs.OTHER_SECONDS + 450 * 1.2 / 12 + 2 * (2.0 + (pictures + 20) * 0.1)
     cells = len(context.val_idx) * 2
     blend = outputs.BLEND_SECONDS + outputs.BLEND_SECONDS_PER_CELL * cells
     assert outputs.closing_seconds(context, 1) == pytest.approx(once + blend)

@@ -23,6 +23,7 @@ from fovsfe.bundle.cam import cam_overlay
 from fovsfe.bundle.format import Bundle
 from fovsfe.bundle.location import find_bundle
 from fovsfe.bundle.predictor import ModelInputs, Prediction, Predictor
+from fovsfe.ensemble.label_sets import COVERAGE
 from fovsfe.errors import FovsfeError, missing_library
 from fovsfe.photos.decode import BadPhoto, image_pixels
 from fovsfe.photos.decode_pool import shared_pool
@@ -47,7 +48,9 @@ class Answer:
     probability: float
     """of that label, 0 to 1"""
     known: bool
-    """False if the photo probably shows none of the labels"""
+    """False if the photo does not look like any of those that the model learned from"""
+    label_set: tuple[str, ...] = field(repr=False)
+    """the most likely labels, among which the true one is for 95% of photos; empty if that is not known"""
     probabilities: Floats = field(repr=False, compare=False)
     """float64 (classes,), in the order of `Model.classes_`; they sum to 1"""
     _bundle: Bundle = field(repr=False, compare=False)
@@ -142,12 +145,15 @@ class Model:
 
     def _answer(self, photo: Photo, prediction: Prediction) -> Answer:
         most_likely = int(prediction.probabilities.argmax())
+        bundle = self._predictor.bundle
+        at_coverage = bundle.label_set_at(COVERAGE) if bundle.label_sets is not None else None
         return Answer(
-            label=self._predictor.bundle.class_names[most_likely],
+            label=bundle.class_names[most_likely],
             probability=float(prediction.probabilities[most_likely]),
             known=prediction.known,
+            label_set=() if at_coverage is None else tuple(at_coverage(prediction.probabilities)),
             probabilities=prediction.probabilities,
-            _bundle=self._predictor.bundle,
+            _bundle=bundle,
             _prediction=prediction,
             _photo=photo,
         )
@@ -228,6 +234,7 @@ def train(
     group_by: str | None = None,
     encoding: str = "",
     licence: str | None = None,
+    negatives: str | os.PathLike[str] | None = None,
 ) -> TrainedRun:
     """Trains an ensemble on a folder of photos, as `fovsfe train` does, and returns the complete run.
 
@@ -246,6 +253,8 @@ def train(
         encoding: that of lists; detected by default.
         licence: that of the pretrained weights: "permissive", which is known to allow commercial use, or
             "any"; by default as the recipe says, and those that are built in say "permissive".
+        negatives: a folder of photos of something else, which are never learned, to measure how many of them
+            are given a label.
 
     Raises:
         FovsfeError: the photos cannot be trained on, the recipe is wrong, or `out` is not empty.
@@ -267,7 +276,10 @@ def train(
     screen = Screen(Console(force_jupyter=False))
     with first_process() as process_group:
         settings = load_recipe(recipe, {**changes, **({"licence": licence} if licence else {})})
-        arguments = run_arguments(photos, weights, minutes, follow_links, layout, group_by, encoding)
+        of_others = None if negatives is None else os.fspath(negatives)
+        arguments = run_arguments(
+            photos, weights, minutes, follow_links, layout, group_by, encoding, of_others
+        )
         pipeline.train(settings, arguments, location, screen, cluster, process_group)
     return TrainedRun(location)
 

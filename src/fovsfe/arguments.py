@@ -25,6 +25,8 @@ class RunArguments(BaseModel):
     """the regular expression whose first group tells which photos belong together"""
     encoding: str = ""
     """that of lists; "" to detect it"""
+    negatives: str | None = None
+    """a folder of photos of something else, which are never learned, to measure how many are named"""
 
 
 def run_arguments(
@@ -35,11 +37,14 @@ def run_arguments(
     layout: str | None = None,
     group_by: str | None = None,
     encoding: str = "",
+    negatives: str | None = None,
 ) -> RunArguments:
     """Returns the arguments of a run, with paths that stay right wherever the run is resumed from.
 
-    Raises UsageError for weights at a URL.
+    Raises UsageError for weights or negatives at a URL, and for negatives that are no folder.
     """
+    if negatives is not None and (is_url(negatives) or not Path(negatives).is_dir()):
+        raise UsageError(f"--negatives {negatives}: there is no such folder on this machine")
     return RunArguments(
         photos=str(as_path(photos)),
         weights=weights_source(weights),
@@ -48,6 +53,7 @@ def run_arguments(
         layout=layout,
         group_by=group_by,
         encoding=encoding,
+        negatives=negatives and str(as_path(negatives)),
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fovsfe.arrays import Floats
-from fovsfe.bundle.export import export_seconds
-from fovsfe.bundle.format import BUNDLE_FILE
+from fovsfe.bundle.export import NONPHOTOS, export_seconds
+from fovsfe.bundle.format import BUNDLE_FILE, MEASURED_AT_EXPORT, read_metrics
 from fovsfe.bundle.run_export import RunSource, export_run
 from fovsfe.callbacks import Notify
 from fovsfe.context import RoundResult, RunContext
@@ -71,7 +71,8 @@ def closing_seconds(context: RunContext, round_index: int) -> float:
     for member in members:
         of_export, of_photo = export_seconds(member, len(context.facts.class_names))
         networks = 1 if context.recipe.is_refitted(member) else folds
-        seconds += networks * of_export + MAX_MISTAKES * of_photo
+        pictures = NONPHOTOS * (1 + len(context.recipe.ensemble.tta))  # in each variant
+        seconds += networks * (of_export + pictures * of_photo) + MAX_MISTAKES * of_photo
     return seconds
 
 
@@ -108,10 +109,10 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
     metrics = _metrics(context, rounds, selected_round, reason, held_out_predictions)
     if not (run.bundle_folder / BUNDLE_FILE).exists():
         notify("exporting the bundle")
-        source = RunSource(
-            run, context.recipe, context.facts, context.manifest, context.arguments.weights, metrics
-        )
+        source = RunSource(run, context.recipe, context.facts, context.manifest, context.arguments, metrics)
         export_run(source, run.bundle_folder)
+    of_bundle = read_metrics(run.bundle_folder)
+    metrics["selected"] |= {key: of_bundle[key] for key in MEASURED_AT_EXPORT if key in of_bundle}
     write_json(run.metrics_file, {**metrics, "steps": run.stopwatch.read(), "versions": _versions()})
 
 
@@ -168,7 +169,6 @@ def _metrics(
         y_true,
         context.facts.class_names,
         context.recipe.ensemble.metric,
-        selection.blend.threshold,
     )
     of_average = _estimate_average(context, selected_round, headline)
     average = None if of_average is None else of_average.model_dump(mode="json")

@@ -122,6 +122,12 @@ class EnsembleSettings(RecipeSection):
     tta: tuple[Literal["flip", "zoom", "zoom-flip", "wide", "wide-flip"], ...] = ("flip",)
 
 
+class StrangerSettings(RecipeSection):
+    """`[strangers]`: the share of right answers that may be lost to "none of these"."""
+
+    withheld: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+
+
 class PseudoLabelSettings(RecipeSection):
     """`[pseudo_labels]`: which predictions of round 1 for test photos round 2 is trained on."""
 
@@ -213,6 +219,7 @@ class Recipe(RecipeSection):
     augment: AugmentSettings = AugmentSettings()
     training: TrainingSettings = TrainingSettings()
     ensemble: EnsembleSettings = EnsembleSettings()
+    strangers: StrangerSettings = StrangerSettings()
     pseudo_labels: PseudoLabelSettings = PseudoLabelSettings()
     about: AboutSettings = AboutSettings()
     search: SearchSettings | None = None

@@ -40,7 +40,6 @@ BLEND = Blend(
     weights=(0.4, 0.7),
     bias=(0.1, 0.0, -0.1),
     temperature=1.5,
-    threshold=0.5,
 )
 
 
@@ -132,6 +131,7 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("run")
     run, names, rows = Run(root / "run"), ("Волга", "Нива", "Ока"), []
     out_of_fold: dict[str, list[np.ndarray]] = {name: [] for name in made.networks}
+    features: dict[str, list[np.ndarray]] = {name: [] for name in made.networks}
     for index in range(40):
         data, fold = jpeg(100 + index), index % 2
         for name, networks in made.networks.items():
@@ -139,7 +139,9 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
             photo = decode_to_size(data, size, "pad")[None]
             both = np.concatenate([photo, apply_tta(photo, "flip")])
             with torch.no_grad():
-                logits = networks[fold % len(networks)](torch.from_numpy(both))
+                network = networks[fold % len(networks)]
+                logits = network(torch.from_numpy(both))
+                features[name].append(network.features(torch.from_numpy(photo))[0].numpy())
             out_of_fold[name].append(logits.double().softmax(-1).mean(0).numpy())
         predicted = int(out_of_fold["test_resnet"][-1].argmax())
         label = names[predicted if index % 10 else (predicted + 1) % 3]
@@ -169,15 +171,21 @@ def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Run:
     y_true = np.array([names.index(label) for label in manifest["label"][:-1]])
     measured = {}
     for name, networks in made.files.items():
+        for fold in range(2):
+            folder = run.fold_folder(1, name, fold)
+            folder.mkdir(parents=True)
+            np.savez(folder / "predictions.npz", val_features=np.stack(features[name][fold::2]))
         probabilities = np.stack(out_of_fold[name])
         frame = predictions.predictions_frame(list(manifest["id"][:-1]), names, probabilities)
         predictions.write_predictions(run.member_folder(1, name) / "out_of_fold.csv", frame)
         measured[name] = compute_metrics(probabilities, y_true, names).model_dump(mode="json")
         for fold in range(2):
             folder = run.fold_folder(1, name, fold)
-            folder.mkdir(parents=True)
             shutil.copy(networks[fold % len(networks)], folder / "network.safetensors")
     blended = BLEND.apply(np.stack([np.stack(out_of_fold[name]) for name in BLEND.members]))
+    predictions.write_predictions(
+        run.held_out_file, predictions.predictions_frame(list(manifest["id"][:-1]), names, blended)
+    )
     write_json(run.round_folder(1) / "blend.json", BLEND.model_dump(mode="json"))
     write_json(
         run.arguments_file,

@@ -94,15 +94,15 @@ def test_the_same_networks_give_the_same_bytes(made: Any, tmp_path: Path) -> Non
 def test_any_number_of_photos_and_norms_folded(made: Any) -> None:
     file = made.folder / "members/test_resnet-0.onnx"
     for photos in (1, 2, 7):
-        logits, places = run(file, np.zeros((photos, 64, 96, 3), np.uint8))
-        assert logits.shape == (photos, 3)
+        logits, features, places = run(file, np.zeros((photos, 64, 96, 3), np.uint8))
+        assert logits.shape == (photos, 3) and len(features) == photos
         assert places.shape == (photos, 2, 3, 3)
     assert "BatchNormalization" not in {node.op_type for node in onnx.load(file).graph.node}
 
 
 def test_a_map_is_what_its_logit_is_made_of(made: Any) -> None:
     photos = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
-    logits, places = run(made.folder / "members/test_resnet-1.onnx", photos)
+    logits, _, places = run(made.folder / "members/test_resnet-1.onnx", photos)
     np.testing.assert_allclose(places.mean((1, 2)), logits, atol=1e-4)
 
 
@@ -112,9 +112,19 @@ def test_a_map_of_a_root_head_is_what_its_logit_is_made_of(tmp_path: Path) -> No
     photos = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
     with torch.no_grad():
         wanted = network(torch.from_numpy(photos)).numpy()
-    logits, places = run(bundle / "members/test_resnet-0.onnx", photos)
+    logits, _, places = run(bundle / "members/test_resnet-0.onnx", photos)
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
     np.testing.assert_allclose(places.mean((1, 2)), logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["small", "test_resnet"])
+def test_a_graph_gives_the_features_of_its_backbone(made: Any, name: str) -> None:
+    member = next(member for member in made.recipe.members if member.unique_name == name)
+    photos = np.random.default_rng(0).integers(0, 256, (2, *member.size, 3), dtype=np.uint8)
+    with torch.no_grad():
+        wanted = made.networks[name][0].features(torch.from_numpy(photos)).numpy()
+    features = run(made.folder / f"members/{name}-0.onnx", photos)[1]
+    np.testing.assert_allclose(features, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 def test_a_map_shows_where(tmp_path: Path) -> None:
@@ -122,7 +132,7 @@ def test_a_map_shows_where(tmp_path: Path) -> None:
     _, bundle = exported(tmp_path, "test_byobnet", (160, 160))
     photos = np.zeros((2, 160, 160, 3), np.uint8)
     photos[1, :8, :8] = 255
-    _, places = run(bundle / "members/test_byobnet-0.onnx", photos)
+    _, _, places = run(bundle / "members/test_byobnet-0.onnx", photos)
     changed = np.abs(places[1] - places[0]).max(axis=-1)
     assert changed[0, 0] == changed.max() > 0
     assert changed[-1, -1] < changed[0, 0] / 100
@@ -134,7 +144,7 @@ def test_a_map_shows_where(tmp_path: Path) -> None:
 def test_no_map_where_it_would_not_be_true(tmp_path: Path, backbone: str, head: str) -> None:
     _, bundle = exported(tmp_path, backbone, (64, 64), head)
     assert not load_bundle(bundle).members[0].has_cam
-    assert len(run(bundle / f"members/{backbone}-0.onnx", np.zeros((1, 64, 64, 3), np.uint8))) == 1
+    assert len(run(bundle / f"members/{backbone}-0.onnx", np.zeros((1, 64, 64, 3), np.uint8))) == 2
 
 
 def test_without_the_old_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +160,7 @@ def test_without_the_old_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     photos = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     with torch.no_grad():
         wanted = network(torch.from_numpy(photos)).numpy()
-    logits, places = run(bundle / "members/test_resnet-0.onnx", photos)
+    logits, _, places = run(bundle / "members/test_resnet-0.onnx", photos)
     np.testing.assert_allclose(logits, wanted, atol=1e-5)
     np.testing.assert_allclose(places.mean((1, 2)), wanted, atol=1e-5)
 

@@ -54,6 +54,24 @@ def test_json_lines(tmp_path: Path) -> None:
     assert [part["probability"] for part in each[0]["top"]] == [0.6, 0.25, 0.15]
 
 
+def test_label_sets(tmp_path: Path) -> None:
+    """In CSV they are JSON, as a label may hold any character."""
+
+    def label_set(probabilities: np.ndarray) -> list[str]:
+        return [LABELS[i] for i in np.argsort(-probabilities)[:2]]
+
+    for name in ("a.csv", "a.jsonl"):
+        with open_prediction_file(tmp_path / name, BUNDLE, LABELS, 1, label_set=label_set) as rows:
+            rows.write("a.jpg", PREDICTION)
+    assert json.loads(read(tmp_path / "a.csv")[0]["set"]) == ['a,"b"', "ВАЗ-2109"]
+    assert json.loads((tmp_path / "a.jsonl").read_text("utf-8"))["set"] == ['a,"b"', "ВАЗ-2109"]
+    with (
+        pytest.raises(FovsfeError, match="other columns"),
+        open_prediction_file(tmp_path / "a.csv", BUNDLE, LABELS, 1),
+    ):
+        pass
+
+
 def test_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     with open_prediction_file(None, BUNDLE, LABELS, 1) as rows:
         rows.write("a.jpg", PREDICTION)

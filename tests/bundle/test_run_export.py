@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from fovsfe.bundle import quantize
@@ -17,7 +18,7 @@ from fovsfe.bundle.run_export import RunSource, export_run, read_translations
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
-from fovsfe.files import read_json, write_text
+from fovsfe.files import read_json, write_json, write_text
 from fovsfe.photos.decode import decode_to_size
 from fovsfe.photos.manifest import read_facts, write_facts
 from fovsfe.recipe import load_recipe, to_toml
@@ -56,14 +57,13 @@ def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: 
     bundle = export_run(RunSource.read(run), tmp_path / "bundle", member="test_resnet")
     assert [member.name for member in bundle.members] == ["test_resnet"]
     assert bundle.blend.name == "test_resnet"
-    assert bundle.blend.threshold not in (0, made.blend.threshold)
     assert set(bundle.metrics["members"]) == {"test_resnet"}
     assert bundle.metrics["accuracy"] == bundle.metrics["members"]["test_resnet"]["accuracy"] == 0.9
     plain = Blend(kind="mean", members=("test_resnet",))
     if bundle.blend.temperature != 1:  # kept only where it lowers the log loss
         assert bundle.metrics["log_loss"] < bundle.metrics["members"]["test_resnet"]["log_loss"]
     else:
-        assert bundle.blend.model_copy(update={"threshold": 0.0}) == plain
+        assert bundle.blend == plain
 
 
 def test_the_licences_of_the_weights_are_told(run: Run, tmp_path: Path) -> None:
@@ -160,6 +160,63 @@ def test_8_bits_that_cost_too_much(run: Run, tmp_path: Path, monkeypatch: pytest
         export_run(RunSource.read(run), tmp_path / "bundle", quantization="int8")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("quantization", ["fp32", "fp16", "int8"])
+def test_strangers_are_told_by_the_features_of_the_networks_that_are_served(
+    run: Run, tmp_path: Path, quantization: QuantizationKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "MARGIN", 0.1)
+    bundle = export_run(RunSource.read(run), tmp_path / "bundle", quantization=quantization)
+    assert bundle.strangers is not None and bundle.label_sets is not None
+    photos = sorted(Path(read_json(run.arguments_file)["photos"]).glob("*/[!9]?.jpg"))
+    predictions = Predictor(tmp_path / "bundle", threads=1).predict(file.read_bytes() for file in photos)
+    assert np.mean([each.known for each in predictions]) > 0.8
+    strangers, sets = bundle.metrics["strangers"], bundle.metrics["label_sets"]
+    assert strangers["withheld"]["photos"] == round(40 * bundle.metrics["accuracy"])
+    kinds = ["labels left out in turn", "plain colours", "gradients", "noise", "screens of text"]
+    assert list(strangers["named"]) == kinds
+    assert strangers["named"]["noise"]["photos"] == 12
+    assert sum(each["photos"] for each in bundle.metrics["bins"]) <= 40
+    assert sets["covered"]["photos"] == 40 and sets["size"] >= 1
+    card = (tmp_path / "bundle" / "card.md").read_text(encoding="utf-8")
+    assert "so many get a label all the same" in card and "| noise | 12 |" in card
+    assert "A label set is made to hold the true label of 95.0% of photos" in card
+
+
+def test_more_right_answers_may_be_withheld(run: Run, tmp_path: Path) -> None:
+    copy = Run(Path(shutil.copytree(run.root, tmp_path / "run")))
+    few = export_run(RunSource.read(copy), tmp_path / "few")
+    write_text(copy.recipe_file, to_toml(load_recipe(str(copy.recipe_file), {"strangers.withheld": 0.4})))
+    many = export_run(RunSource.read(copy), tmp_path / "many")
+    assert few.strangers.threshold < many.strangers.threshold
+    assert few.fingerprint != many.fingerprint
+    shares = [each.metrics["strangers"]["withheld"]["share"] for each in (few, many)]
+    assert shares[0] < 0.2 < shares[1]
+
+
+def test_negatives_are_shown_to_the_networks(run: Run, tmp_path: Path) -> None:
+    copy = Run(Path(shutil.copytree(run.root, tmp_path / "run")))
+    negatives = tmp_path / "other"
+    (negatives / "deep").mkdir(parents=True)
+    write_json(copy.arguments_file, {**read_json(copy.arguments_file), "negatives": str(negatives)})
+    with pytest.raises(FovsfeError, match=r"--negatives .*other: there are no photos"):
+        export_run(RunSource.read(copy), tmp_path / "bundle")
+    (negatives / "notes.txt").write_text("no photo")
+    with pytest.raises(FovsfeError, match="none of 1 files is a photo"):
+        export_run(RunSource.read(copy), tmp_path / "bundle")
+    for name in ("a.png", "deep/b.png"):
+        Image.new("RGB", (80, 60), "red").save(negatives / name)
+    bundle = export_run(RunSource.read(copy), tmp_path / "bundle")
+    assert bundle.metrics["strangers"]["named"]["negatives"]["photos"] == 2
+
+
+def test_a_run_without_features_is_said(run: Run, tmp_path: Path) -> None:
+    copy = Run(Path(shutil.copytree(run.root, tmp_path / "run")))
+    file = copy.fold_folder(1, "small", 0) / "predictions.npz"
+    np.savez(file, val=np.zeros(3))
+    with pytest.raises(FovsfeError, match=r"predictions\.npz has no features.*train a new run"):
+        export_run(RunSource.read(copy), tmp_path / "bundle")
 
 
 def test_translations(run: Run, tmp_path: Path) -> None:

@@ -51,6 +51,18 @@ def test_predict_as_json(fovsfe, run, photos):
     assert all(len(row["top"]) == 2 for row in rows)
 
 
+def test_predict_with_label_sets(fovsfe, run, photos):
+    rows = [
+        json.loads(line)
+        for line in fovsfe("predict", run, photos, "--coverage", 0.9, "--json").out.splitlines()
+    ]
+    assert rows and all(row["set"][0] == row["label"] for row in rows)
+    assert fovsfe("predict", run, photos, "--coverage", 1.5).line.startswith(
+        "--coverage 1.5: it must be a share"
+    )
+    assert "--coverage" in fovsfe("predict", run, photos, "--coverage", 0.2).err
+
+
 def test_predict_leaves_out_bad_files_and_resumes(fovsfe, bundle, photos, tmp_path, monkeypatch):
     (photos / "Нива" / "[red]bad.jpg").write_text("no photo")
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{photos / 'nowhere.png'}\n"))

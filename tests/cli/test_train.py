@@ -145,15 +145,17 @@ def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch)
     monkeypatch.setattr(pipeline, "train", train)
     monkeypatch.setattr(weights, "require_weights", lambda backbones, source: None)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
     ended = fovsfe(
         "train", "photos", "--set", "training.epochs=3", "--set", "seed=4", "--weights", "w",
-        "--minutes", "1.5", "--cluster", "local", "--licence", "any",
+        "--minutes", "1.5", "--cluster", "local", "--licence", "any", "--negatives", "other",
     )  # fmt: skip
     assert ended.line == "enough"
     ((settings, arguments, location, cluster, group),) = calls
     assert arguments.photos == str(photos.resolve())
     assert arguments.weights == str(tmp_path.resolve() / "w")
     assert arguments.minutes == 1.5
+    assert arguments.negatives == str(tmp_path.resolve() / "other")
     assert settings == recipes.load_recipe("auto", {"training.epochs": 3, "seed": 4, "licence": "any"})
     assert location == "runs/photos-auto"
     assert cluster == "local"

@@ -76,7 +76,7 @@ def test_worked_examples_of_every_kind() -> None:
 
 def test_a_blend_survives_json() -> None:
     blend = fit_blend("stacking", ("a", "b"), drawn(2, 30, 4, 0), np.arange(30) % 4, 1.0)
-    blend = blend.model_copy(update={"temperature": 1.3, "threshold": 0.2})
+    blend = blend.model_copy(update={"temperature": 1.3})
     again = Blend.model_validate_json(blend.model_dump_json())
     assert again == blend
     assert (again.apply(drawn(2, 5, 4, 1)) == blend.apply(drawn(2, 5, 4, 1))).all()
@@ -88,11 +88,6 @@ def test_temperature_keeps_the_prediction_and_changes_its_confidence() -> None:
     assert (softer.argmax(axis=1) == blended.argmax(axis=1)).all()
     assert (softer.max(axis=1) < blended.max(axis=1)).all()
     assert (surer.max(axis=1) > blended.max(axis=1)).all()
-
-
-def test_is_known_draws_the_line_at_the_threshold() -> None:
-    blend = Blend(kind="mean", members=("a",), threshold=0.5)
-    assert blend.is_known(np.array([[0.5, 0.3, 0.2], [0.4, 0.3, 0.3]])).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from fovsfe.ensemble.blend import log_probabilities, softmax
-from fovsfe.ensemble.fitting import fit_blend, fit_pool, fit_precisions, fit_temperature, fit_threshold
+from fovsfe.ensemble.fitting import fit_blend, fit_pool, fit_precisions, fit_temperature
 from fovsfe.ensemble.metrics import log_losses
 
 
@@ -90,15 +90,3 @@ def test_prior_correction_makes_rare_labels_likelier_by_how_rare_they_are() -> N
     blend = fit_blend("prior_corrected", ("a",), np.full((1, 8, 3), 1 / 3), y_true, 1.0)
     # each label counts as one photo more: 8, 2 and 1
     np.testing.assert_allclose(blend.apply(np.full((1, 1, 3), 1 / 3)), [[1 / 13, 4 / 13, 8 / 13]])
-
-
-def test_threshold_loses_at_most_its_share_of_right_answers() -> None:
-    probabilities, y_true = calibrated(5000, 4, seed=3)
-    threshold = fit_threshold(probabilities, y_true)
-    right = probabilities.argmax(axis=1) == y_true
-    lost = (probabilities.max(axis=1) < threshold)[right].mean()
-    assert 0.015 < lost <= 0.02
-
-
-def test_threshold_without_a_right_answer_lets_everything_pass() -> None:
-    assert fit_threshold(np.array([[0.9, 0.1]]), np.array([1])) == 0

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from fovsfe.ensemble.metrics import (
     Metrics,
+    Share,
     calibration_error,
     compute_metrics,
+    confidence_bins,
     confusion,
     headline_metrics,
     log_losses,
@@ -157,25 +159,28 @@ def test_the_headline_has_baselines_and_the_record_of_answers() -> None:
     confidence = random.uniform(0.4, 1, 400)
     y_true = np.where(random.random(400) < confidence, 0, 1)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    headline = headline_metrics(probabilities, y_true, ("a", "b", "c")[:2], "accuracy", 0.6)
+    headline = headline_metrics(probabilities, y_true, ("a", "b"), "accuracy")
     assert headline.score == headline.accuracy
     assert headline.baselines == pytest.approx(
         {"guessing": 0.5, "most_frequent": max(np.mean(y_true == 0), np.mean(y_true == 1))}
     )
-    known = probabilities.max(axis=1) >= 0.6
-    assert sum(each.photos for each in headline.bins) == known.sum()
-    assert (
-        sum(each.right for each in headline.bins) == ((probabilities.argmax(axis=1) == y_true) & known).sum()
-    )
+    assert sum(each.photos for each in headline.bins) == 400
+    assert sum(each.right for each in headline.bins) == (probabilities.argmax(axis=1) == y_true).sum()
     assert min(each.photos for each in headline.bins) >= 20
     lows = [each.low for each in headline.bins]
-    assert lows == sorted(set(lows)) and lows[0] >= 0.6
-    assert headline_metrics(probabilities, y_true, ("a", "b"), "logloss", 1.1).bins == ()
-    assert headline_metrics(probabilities, y_true, ("a", "b"), "logloss", 1.1).score == pytest.approx(
+    assert lows == sorted(set(lows)) and lows[0] >= 0.5
+    assert confidence_bins(probabilities[:0], y_true[:0]) == ()
+    assert headline_metrics(probabilities, y_true, ("a", "b"), "logloss").score == pytest.approx(
         log_losses(probabilities, y_true).mean()
     )
 
 
 def test_answers_that_are_all_alike_are_one_bin() -> None:
-    headline = headline_metrics(confident([0] * 300), np.zeros(300, np.int64), LABELS, "accuracy", 0.0)
+    headline = headline_metrics(confident([0] * 300), np.zeros(300, np.int64), LABELS, "accuracy")
     assert [(each.photos, each.right) for each in headline.bins] == [(300, 300)]
+
+
+def test_a_share_has_its_interval() -> None:
+    share = Share.of(np.array([True, False, False, False]))
+    assert (share.photos, share.count, share.share) == (4, 1, 0.25)
+    assert share.interval == wilson_interval(1, 4)

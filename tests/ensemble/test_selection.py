@@ -153,7 +153,6 @@ def test_one_member_alone_works() -> None:
     selection = select(probabilities, y_true)
     assert selection.blend.name == "m0"
     assert selection.untouched.shape == (60, 3)
-    assert 0 < selection.blend.threshold < 1
 
 
 def test_too_few_photos_give_the_plain_mean() -> None:
@@ -176,12 +175,7 @@ def test_the_figures_of_the_selection_are_those_of_its_answers() -> None:
     probabilities, y_true = members([2.0, 1.0], 300, 5)
     selection = select(probabilities, y_true)
     assert log_losses(selection.untouched, y_true).mean() == pytest.approx(selection.metrics.log_loss)
-    assert (
-        sum(each.photos for each in selection.metrics.bins)
-        == selection.blend.is_known(selection.untouched).sum()
-    )
-    right = selection.untouched.argmax(axis=1) == y_true
-    assert (~selection.blend.is_known(selection.untouched))[right].mean() <= 0.02
+    assert sum(each.photos for each in selection.metrics.bins) == len(y_true)
 
 
 def test_test_time_augmentation_is_a_candidate_like_any_other() -> None:

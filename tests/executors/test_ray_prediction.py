@@ -84,6 +84,15 @@ def test_a_csv_has_a_row_a_photo_and_its_faults(tmp_path, monkeypatch):
     assert csv_rows(out)[2]["known"] == "no"
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_parts_have_label_sets(tmp_path, suffix):
+    out = tmp_path / f"answers.{suffix}"
+    with open_parts(str(out), BUNDLE, LABELS, 1, lambda probabilities: ["a", "b"]) as parts:
+        fill(parts)
+    first, bad, _ = csv_rows(out) if suffix == "csv" else parquet_rows(out)
+    assert first["set"] == '["a", "b"]' and not bad["set"]
+
+
 @pytest.mark.parametrize("where", ["path", "bucket"])
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_table_is_gone_on_with(suffix, where, tmp_path, bucket):

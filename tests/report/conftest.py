@@ -71,6 +71,10 @@ def finished(
         _round(run, round_index, manifest, listing.class_names, folds) for round_index in range(1, rounds + 1)
     ]
     selected = {"round": rounds, "blend": figures[-1]["selected"], "tta": ["plain"], "reasons": ["because"]}
+    share = {"photos": 40, "count": 1, "share": 0.025, "interval": [0.004, 0.129]}
+    selected["strangers"] = {"withheld": share, "named": {"noise": share}}
+    of_label = dict.fromkeys(listing.class_names, share)
+    selected["label_sets"] = {"coverage": 0.95, "covered": share, "of_label": of_label, "size": 1.7}
     metrics = {"class_names": list(listing.class_names), "rounds": figures, "versions": {"fovsfe": "0.1.0"}}
     best = {**figures[-1]["blends"][figures[-1]["selected"]]}
     write_json(run.metrics_file, {**metrics, "selected": {**best, **selected}})
@@ -115,7 +119,7 @@ def _round(run, round_index, manifest, class_names, folds):
             write_json(folder / "result.json", {"layer_share": 0.0, "log_loss": 1.0})
         frame = predictions.predictions_frame(ids, class_names, probabilities[0, m])
         predictions.write_predictions(run.member_folder(round_index, name) / "out_of_fold.csv", frame)
-    blend = Blend(kind="mean", members=MEMBERS, temperature=1.2, threshold=0.3)
+    blend = Blend(kind="mean", members=MEMBERS, temperature=1.2)
     blended = blend.apply(probabilities[0])
     for name in ("mean", "selected"):
         frame = predictions.predictions_frame(ids, class_names, blended)

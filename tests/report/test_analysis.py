@@ -6,11 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fovsfe.ensemble.blend import softmax
-from fovsfe.ensemble.metrics import accuracy, calibration_error
+from fovsfe.ensemble.metrics import calibration_error
 from fovsfe.report.analysis import (
     confusable_order,
-    coverage_at,
-    coverage_curve,
     disagreement,
     leave_one_out,
     reliability,
@@ -46,28 +44,6 @@ def test_reliability_is_what_the_calibration_error_is_made_of(seed):
     error = np.abs(bins.confidence - bins.accuracy) @ bins.photos / len(y_true)
     assert error == pytest.approx(calibration_error(probabilities, y_true))
     assert (bins.interval[:, 0] <= bins.accuracy).all() and (bins.accuracy <= bins.interval[:, 1]).all()
-
-
-@given(st.integers(0, 50), st.integers(2, 400))
-def test_coverage_goes_from_the_surest_to_all(seed, points):
-    probabilities, y_true = predictions(seed)
-    curve = coverage_curve(probabilities, y_true, points)
-    assert len(curve.coverage) <= points and (np.diff(curve.coverage) > 0).all()
-    assert curve.coverage[-1] == 1 and curve.accuracy[-1] == accuracy(probabilities, y_true)
-    middle = len(curve.threshold) // 2
-    expected = curve.coverage[middle], curve.accuracy[middle]
-    assert coverage_at(probabilities, y_true, curve.threshold[middle]) == pytest.approx(expected)
-
-
-def test_photos_of_equal_confidence_reach_a_threshold_together():
-    curve = coverage_curve(np.array([[0.9, 0.1], [0.7, 0.3], [0.7, 0.3]]), np.array([0, 0, 1]))
-    assert curve.coverage.tolist() == pytest.approx([1 / 3, 1])
-    assert curve.accuracy.tolist() == pytest.approx([1, 2 / 3])
-
-
-def test_no_coverage_has_no_accuracy():
-    coverage, accuracy_on_them = coverage_at(np.array([[0.6, 0.4]]), np.array([0]), 0.9)
-    assert coverage == 0 and np.isnan(accuracy_on_them)
 
 
 def test_disagreement_counts_photos():

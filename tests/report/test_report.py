@@ -304,3 +304,12 @@ def test_labels_that_no_validation_photo_has_are_named(finish, tmp_path):
     write_text(run.held_out_file, "\n".join(kept) + "\n")
     assert "No validation photo has this label: rare" in Page(render_report(run)).seen
     assert f"accuracy on {len(common)} validation photos" in Page(render_report(run)).seen
+
+
+def test_what_none_of_these_and_label_sets_are_worth(wild):
+    run, names = wild
+    text = Page(render_report(run)).seen
+    assert "It is said of 2.5% of the 40 predictions for held-out photos that are right" in text
+    assert "noise 40 2.5% 0.4% to 12.9%" in text
+    assert "a set has 1.7 labels on average" in text
+    assert f"{names[0]} 40 2.5% 0.4% to 12.9%" in text

@@ -11,8 +11,10 @@ from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from fovsfe.bundle.format import Bundle, BundleMember, write_bundle
+from fovsfe.bundle.format import SPACES_FILE, Bundle, BundleMember, write_bundle
 from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.label_sets import LabelSets
+from fovsfe.ensemble.strangers import FeatureSpace, StrangerRule, write_spaces
 from fovsfe.recipe import AboutSettings, AboutWords
 from fovsfe.service.app import create_app
 from fovsfe.service.settings import Settings
@@ -51,6 +53,25 @@ CAR_WORDS = AboutSettings(
     icon="🚗",
     accent="#0b5cad",
     ru=AboutWords(title="Что за машина?", noun="машина", plural="машины"),
+)
+
+
+# Strong colours are known, whichever they are; grey is not.
+_CORNERS = np.sign(np.array(list(COLOURS.values()), np.float32) - 1)
+SPACE = FeatureSpace(
+    basis=np.eye(3, dtype=np.float32),
+    weight=_CORNERS,
+    bias=np.zeros(len(COLOURS), np.float32),
+    bank=_CORNERS / np.sqrt(np.float32(3)),
+    centre=np.array([2.1, 1], np.float32),
+    scale=np.array([0.1, 1], np.float32),
+)
+# At a coverage of 95%, what is more likely than 0.2 is in a set.
+SETS = LabelSets(
+    photos=19,
+    lowest=(0.2, 0.5),
+    photos_of_label=(3, 3, 3, 3, 3, 4),
+    lowest_of_label=((), (), (), (), (), ()),
 )
 
 
@@ -96,8 +117,13 @@ def colour_bundle(
 ) -> Path:
     (folder / "members").mkdir(parents=True)
     onnx.save(_network(), folder / "members/colours.onnx")
+    write_spaces(folder / SPACES_FILE, [[SPACE]])
     figures = {"photos": 400, "accuracy": 0.9125, "interval": [0.88, 0.936], "log_loss": 0.25}
     figures |= {"calibration_error": 0.031, "most_confused": [names[0], names[2], 7]}
+    share = {"photos": 48, "count": 1, "share": 1 / 48, "interval": [0.004, 0.109]}
+    named = dict.fromkeys(("labels left out in turn", "noise", "negatives"), share)
+    figures |= {"strangers": {"withheld": share, "named": named}}
+    figures |= {"label_sets": {"coverage": 0.95, "covered": share, "of_label": {}, "size": 1.3}}
     record = {"bins": [{"low": 0.5, "photos": 60, "right": 40}, {"low": 0.75, "photos": 42, "right": 31}]}
     record |= {"baselines": {"most_frequent": 0.3, "guessing": 1 / 6}}
     shares = dict(zip(names, (1.0, 0.9, 0.8, 0.7, None, 0.5), strict=True))
@@ -118,7 +144,9 @@ def colour_bundle(
                     networks=("members/colours.onnx",),
                 ),
             ),
-            blend=Blend(kind="mean", members=("colours",), threshold=0.5),
+            blend=Blend(kind="mean", members=("colours",)),
+            strangers=StrangerRule(threshold=-10, certainty_centre=0, certainty_scale=1),
+            label_sets=SETS,
             metrics=figures
             | record
             | {"recall": shares, "precision": shares, "members": {"colours": figures}},
@@ -158,7 +186,8 @@ def photo() -> Callable[..., bytes]:
 
 
 def _network() -> onnx.ModelProto:
-    """Logits: how near the mean colour is to each label's; maps: the same by place, 6 by 8 of them."""
+    """Logits: how near the mean colour is to each label's; features: that colour; maps: the logits by place,
+    6 by 8 of them."""
     corners = np.array(list(COLOURS.values()), np.float32) / 255 - 0.5
     constants = {"scale": np.float32(255), "half": np.float32(0.5), "corners": 8 * corners.T}
     nodes = [
@@ -170,6 +199,7 @@ def _network() -> onnx.ModelProto:
         helper.make_node("Transpose", ["places"], ["last"], perm=[0, 2, 3, 1]),
         helper.make_node("MatMul", ["last", "corners"], ["maps"]),
         helper.make_node("ReduceMean", ["maps"], ["logits"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMean", ["last"], ["features"], axes=[1, 2], keepdims=0),
     ]
     graph = helper.make_graph(
         nodes,
@@ -177,6 +207,7 @@ def _network() -> onnx.ModelProto:
         [helper.make_tensor_value_info("photos", TensorProto.UINT8, ["n", 48, 64, 3])],
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(COLOURS)]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3]),
             helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["n", 6, 8, len(COLOURS)]),
         ],
         [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],

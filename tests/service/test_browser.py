@@ -248,8 +248,22 @@ def test_it_says_when_it_is_probably_none_of_them(visit: Visit, photo: Photo, sc
     if not scripted:
         page.click("[type=submit]")
     expect(page.locator("#cards h3")).to_have_text(TRANSLATIONS["en"].messages["unknown"])
-    expect(page.locator("#cards .result")).to_contain_text("50.0%")
+    expect(page.locator("#cards .result")).to_contain_text(TRANSLATIONS["en"].messages["unknown_why"])
     expect(page.locator("#cards .record")).to_have_count(0)
+    expect(page.locator("#cards .one-of")).to_have_count(0)
+    check(page)
+
+
+@pytest.mark.parametrize("scripted", [True, False], ids=["script", "plain"])
+def test_it_names_both_labels_where_two_are_possible(visit: Visit, photo: Photo, scripted: bool) -> None:
+    page = visit(scripted=scripted)
+    page.set_input_files("#photo", files(photo((120, 0, 0)), photo("Black")))
+    if not scripted:
+        page.click("[type=submit]")
+    lines = page.locator("#cards .one-of")
+    expect(lines).to_have_count(2)
+    shown = page.locator("#cards .one-of:visible")
+    expect(shown).to_have_text(["One of these two: Black or Red car"])
     check(page)
 
 

@@ -22,6 +22,7 @@ from fovsfe.service.app import create_app
 from fovsfe.service.i18n import TRANSLATIONS
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
+from fovsfe.service.views import one_of
 
 Photo = Callable[..., bytes]
 
@@ -185,7 +186,7 @@ def test_pages_use_the_bundles_words(flowers: Path, cars: Path, unnamed: Path, p
         with browser(bundle) as client:
             page = seen(client.post("/", **form(photo((128, 128, 128)))))
             assert headline in page.headings
-            assert "50.0%" in page.text
+            assert TRANSLATIONS["en"].messages_with_noun["unknown_why"][:40] in page.text
             assert "{" not in page.text
 
 
@@ -261,9 +262,42 @@ def test_several_photos_are_answered_in_their_order_and_a_bad_one_spoils_only_it
 def test_it_says_when_it_is_probably_none_of_them(client: TestClient, photo: Photo, language: str) -> None:
     page = seen(client.post("/", params={"lang": language}, **form(photo((128, 128, 128)))))
     assert TRANSLATIONS[language].messages["unknown"] in page.headings
-    assert {"en": "50.0%", "ru": "50,0\N{NO-BREAK SPACE}%"}[language] in page.text
+    assert TRANSLATIONS[language].messages["unknown_why"] in page.text
     assert len(page.percents) == 5
     assert "31" not in page.text and "40" not in page.text  # how often answers are right: this is none
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "One of these two: Black or Red car"), ("ru", "Одно из двух: Black или Красная машина")],
+)
+def test_it_names_both_labels_where_two_are_possible(
+    client: TestClient, photo: Photo, language: str, words: str
+) -> None:
+    assert words in seen(client.post("/", params={"lang": language}, **form(photo((120, 0, 0))))).text
+    sure = seen(client.post("/", params={"lang": language}, **form(photo("Black"))))
+    assert words.partition(":")[0] not in sure.text
+
+
+def test_a_few_labels_are_listed_and_many_are_not() -> None:
+    assert one_of(["{a}", "b", "$c"], "en") == "One of these: {a}, b or $c"
+    assert one_of(["а", "б", "в", "г"], "ru") == "Одно из этого: а, б, в или г"
+    assert one_of(["a"], "en") == one_of(list("abcde"), "en") == one_of([], "en") == ""
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ["2.1% of 48 answers", "Labels that were left out in turn", "0.4% – 10.9%", "1.3 labels"]),
+        ("ru", ["2,1\N{NO-BREAK SPACE}% ответов", "Посторонние фото", "Шум", "вариантов: 1,3"]),
+    ],
+)
+def test_about_says_what_none_of_these_costs_and_catches(
+    client: TestClient, language: str, words: list[str]
+) -> None:
+    text = seen(client.get("/about", params={"lang": language})).text
+    for word in words:
+        assert word in text
 
 
 @pytest.mark.parametrize("language", TRANSLATIONS)
@@ -397,8 +431,7 @@ def test_the_model_card_has_the_bundles_figures(client: TestClient, language: st
 
 def test_the_model_card_of_a_bundle_that_was_not_measured(colours: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
-    (folder / "members").mkdir(parents=True)
-    (folder / "members/colours.onnx").write_bytes((colours / "members/colours.onnx").read_bytes())
+    shutil.copytree(colours, folder)
     raw = json.loads((colours / "bundle.json").read_text(encoding="utf-8"))
     (folder / "bundle.json").write_text(json.dumps(raw | {"metrics": {}}), encoding="utf-8")
     with browser(folder) as client:
@@ -456,5 +489,8 @@ def test_what_the_script_is_told(client: TestClient) -> None:
         attributes for tag, attributes in seen(client.get("/")).tags if attributes.get("id") == "known"
     ]
     assert json.loads(str(told["data-bins"]))[1] == {"low": 0.75, "photos": 42, "right": 31}
-    assert told["data-record"] == TRANSLATIONS["en"].messages["record"]
+    messages = TRANSLATIONS["en"].messages
+    assert told["data-record"] == messages["record"]
+    assert (told["data-or"], told["data-most-named"]) == (messages["or"], "4")
+    assert (told["data-one-of"], told["data-one-of-two"]) == (messages["one_of"], messages["one_of_two"])
     assert html.escape("/api/predict?heatmap=1&top=5") in page

@@ -43,8 +43,14 @@ def test_several_photos_a_bad_one_among_them(opened: Callable[..., TestClient], 
     assert response.status_code == 200
     assert (first["label"], len(first["top"])) == ("Black", 1)
     assert second["problem"]["type"] == "/problems/not-an-image"
-    assert third["known"] is False
+    assert third["known"] is False and "does not look like any of the photos" in third["why"]
+    assert first["known"] is True and first["why"] is None and first["set"] == ["Black"]
     PredictResponse.model_validate_json(response.content)
+
+
+def test_the_labels_that_are_possible(opened: Callable[..., TestClient], photo: Photo) -> None:
+    (answer,) = opened().post("/api/predict", content=photo((120, 0, 0))).json()["photos"]
+    assert answer["known"] is True and answer["set"] == ["Black", "Red car"]
 
 
 def test_a_heat_map(opened: Callable[..., TestClient], photo: Photo) -> None:

@@ -15,6 +15,7 @@ from fovsfe.photos.tta import TTA_NAMES, apply_tta
 from fovsfe.training import features
 from fovsfe.training.device import PREDICTION_BATCH, Device
 from fovsfe.training.features import (
+    features_and_logits,
     frozen_features,
     head_logits,
     photo_features,
@@ -99,6 +100,26 @@ def test_probabilities_view_by_view(device, network, coloured):
     with torch.no_grad():
         for row, batch in zip(probabilities, (photos, photos.flip(2)), strict=True):
             np.testing.assert_allclose(row, network(batch).softmax(-1).numpy(), atol=1e-6)
+
+
+def test_features_and_logits_are_computed_at_once(device, network, counted, tmp_path):
+    indices = np.array([5, 3, 8])
+    rows, logits = features_and_logits(device, network, counted, indices)
+    assert dict(READS) == dict.fromkeys(indices.tolist(), 1)
+    photos = torch.from_numpy(np.stack([counted[i] for i in indices]))
+    with torch.no_grad():
+        np.testing.assert_allclose(rows, network.features(photos).numpy(), atol=1e-5)
+        np.testing.assert_allclose(logits, network(photos).numpy(), atol=1e-5)
+    cached = frozen_features(device, network, counted, tmp_path / "features.bin")
+    READS.clear()
+    for again, first in zip(
+        features_and_logits(device, network, counted, indices, cached), (rows, logits), strict=True
+    ):
+        np.testing.assert_allclose(again, first, atol=1e-5)
+    assert not READS
+    plain = predict_tta(device, network, counted, indices, ("plain",), plain_logits=logits)
+    assert not READS
+    np.testing.assert_allclose(plain[0], torch.from_numpy(logits).softmax(-1), atol=1e-6)
 
 
 def test_of_no_photos_there_are_no_rows(device, network, coloured):

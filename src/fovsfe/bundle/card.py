@@ -82,9 +82,11 @@ def _description(bundle: Bundle) -> Iterator[str]:
     yield ""
     yield (
         f"The members' probabilities are averaged over the test-time variants {', '.join(bundle.tta)} and "
-        f"blended ({blend.kind}), at temperature {blend.temperature:.3f}. If no label reaches "
-        f'{_percent(blend.threshold)}, the result is "none of these".'
+        f"blended ({blend.kind}), at temperature {blend.temperature:.3f}."
     )
+    if bundle.strangers is not None:
+        yield "A photo that does not look like any of those that the networks learned from, or that fits no"
+        yield 'label well, is "none of these".'
     yield ""
 
 
@@ -191,7 +193,39 @@ def _evaluation(bundle: Bundle) -> Iterator[str]:
     for label in bundle.class_names:
         yield f"| {_text(label)} | {_percent(recall.get(label))} | {_percent(precision.get(label))} |"
     yield ""
+    yield from _strangers(bundle)
+    yield from _label_sets(bundle)
     yield from _fidelity(bundle)
+
+
+def _strangers(bundle: Bundle) -> Iterator[str]:
+    """What "none of these" costs and catches."""
+    strangers = bundle.metrics.get("strangers")
+    if strangers is None:
+        return
+    yield f'"None of these" is said of {_share(strangers["withheld"])} right answers. Of photos of something'
+    yield "else, so many get a label all the same:"
+    yield ""
+    yield "| strangers | photos | named | 95% interval |"
+    yield "|---|---|---|---|"
+    for kind, share in strangers["named"].items():
+        low, high = share["interval"]
+        yield (
+            f"| {_text(kind)} | {share['photos']} | {_percent(share['share'])}"
+            f" | {_percent(low)} to {_percent(high)} |"
+        )
+    yield ""
+
+
+def _label_sets(bundle: Bundle) -> Iterator[str]:
+    """How good label sets are."""
+    sets = bundle.metrics.get("label_sets")
+    if sets is None:
+        return
+    yield f"A label set is made to hold the true label of {_percent(sets['coverage'])} of photos. It held"
+    yield f"that of {_share(sets['covered'])} held-out photos, each by sets that were fitted to others; it"
+    yield f"has {sets['size']:.1f} labels on average."
+    yield ""
 
 
 def _fidelity(bundle: Bundle) -> Iterator[str]:
@@ -223,7 +257,7 @@ def _limitations(bundle: Bundle) -> Iterator[str]:
     yield "## Limitations"
     yield ""
     yield f"- The model knows {_count(len(bundle.class_names), 'label')} and nothing else. A photo of"
-    yield "  something else gets one of them if its probability reaches the threshold, which may well happen."
+    yield "  something else may still get one of them, the more likely the more it looks like one."
     yield "- The figures hold for photos like those of the evaluation. Expect worse for other angles, crops,"
     yield "  drawings, countries or years."
     yield "- Class activation maps show what speaks for a label, not why, and do not prove that it is right."
@@ -256,6 +290,13 @@ def _figures(name: str, metrics: Mapping[str, Any]) -> str:
 def _evaluated_on(bundle: Bundle) -> str:
     """The photos of the evaluation, in words."""
     return str(bundle.metrics.get("measured_on") or _count(bundle.metrics["photos"], "held-out photo"))
+
+
+def _share(share: Mapping[str, Any]) -> str:
+    low, high = share["interval"]
+    return (
+        f"{_percent(share['share'])} ({_percent(low)} to {_percent(high)}, 95% interval) of {share['photos']}"
+    )
 
 
 def _percent(fraction: float | None) -> str:

@@ -7,10 +7,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,24 +18,43 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fovsfe import machine
-from fovsfe.arrays import Floats, Pixels
+from fovsfe.arrays import Floats, Ints, Pixels
+from fovsfe.bundle.batch import predict_stream, read_photo
 from fovsfe.bundle.card import render_card
-from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, Bundle, BundleMember, ParityCheck, write_bundle
-from fovsfe.bundle.predictor import BATCH, Predictor
+from fovsfe.bundle.format import (
+    BUNDLE_FILE,
+    CARD_FILE,
+    SPACES_FILE,
+    Bundle,
+    BundleMember,
+    ParityCheck,
+    write_bundle,
+)
+from fovsfe.bundle.predictor import BATCH, ModelInputs, Predictor
 from fovsfe.bundle.quantize import QuantizationData, quantize_bundle
 from fovsfe.bundle.runtime import open_graph
 from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.label_sets import fit_label_sets
+from fovsfe.ensemble.metrics import Share, confidence_bins
+from fovsfe.ensemble.set_coverage import measure_sets
+from fovsfe.ensemble.stranger_fitting import HeldOutFeatures, fit_strangers, strangers_report
+from fovsfe.ensemble.strangers import write_spaces
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
 from fovsfe.networks.network import Network, RootHead, build_network, inverse_roots
 from fovsfe.recipe import MemberSettings, Recipe
+from fovsfe.synthetic.nonphotos import draw_nonphotos
 from fovsfe.training.results import load_trained
 
 OPSET = 18
 GRAD_CAM_PASSES = 4  # forward passes that take as long as Grad-CAM, which goes backward, too
 MAX_DIFFERENCE = 1e-3  # between a probability of the graphs and of the trained networks
 
+NONPHOTOS_EACH = 12  # pictures of each kind that the networks are shown
+NONPHOTOS = 4 * NONPHOTOS_EACH
+
 Axes = tuple[int, int, int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,24 @@ class ExportInputs:
     """language -> label -> its name there"""
     quantization_data: QuantizationData | None = None
     """what quantization needs; None: float32"""
+    held_out: "HeldOut | None" = None
+    """what strangers and label sets are fitted to; None: every photo is known, and there are no sets"""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Photos that the networks were not trained on, and others to show them."""
+
+    y_true: Ints
+    """(n,), positions of their labels"""
+    groups: Ints
+    """(n,); near-duplicates are in one group"""
+    probabilities: Floats
+    """(n, classes), by the blend that is chosen without the photo"""
+    features: Mapping[str, Sequence[HeldOutFeatures]]
+    """name of a member -> the features by each of its networks"""
+    negatives: Sequence[str] = ()
+    """files of photos of something else"""
 
 
 def export_bundle(folder: Path, inputs: ExportInputs) -> Bundle:
@@ -71,7 +108,7 @@ def export_bundle(folder: Path, inputs: ExportInputs) -> Bundle:
             else, the bundle's probabilities are not the trained networks', or quantization costs too
             much accuracy.
     """
-    blend = inputs.blend
+    blend, held_out = inputs.blend, inputs.held_out
     photos = [inputs.parity_photos(name) for name in blend.members]
     with _replacing(folder.resolve()) as temporary:
         exported = [
@@ -92,10 +129,14 @@ def export_bundle(folder: Path, inputs: ExportInputs) -> Bundle:
         write_bundle(temporary, bundle)  # already here: parity is checked on what will be loaded
         parity = _check_parity(temporary, trained, photos, MAX_DIFFERENCE)
         if inputs.quantization_data is not None:
-            quantization = quantize_bundle(temporary, bundle, inputs.quantization_data)
+            quantization, features = quantize_bundle(temporary, bundle, inputs.quantization_data)
             bundle = bundle.model_copy(update={"quantization": quantization})
             write_bundle(temporary, bundle)
             parity = _check_parity(temporary, trained, photos, 1.0)  # its accuracy has been checked instead
+            if held_out is not None:  # quantized networks have features of their own
+                held_out = replace(held_out, features=features)
+        if held_out is not None:
+            bundle = _with_answers(temporary, bundle, held_out, inputs.recipe)
         bundle = bundle.model_copy(update={"parity": parity})
         write_text(temporary / CARD_FILE, render_card(bundle))
         return write_bundle(temporary, bundle)
@@ -129,6 +170,50 @@ def _export_member(
     return member, np.mean(probabilities, axis=0)
 
 
+def _with_answers(folder: Path, bundle: Bundle, held_out: HeldOut, recipe: Recipe) -> Bundle:
+    """Returns the bundle with what its answers say beside a label: whether a photo is known at all, and sets.
+
+    Writes the feature spaces into `folder`, and shows the networks pictures that are no photos.
+    """
+    probabilities, y_true = held_out.probabilities, held_out.y_true
+    measured = measure_sets(probabilities, y_true, held_out.groups, bundle.class_names, recipe.seed)
+    metrics: dict[str, Any] = {} if measured is None else {"label_sets": measured}
+    label_sets, rule = fit_label_sets(probabilities, y_true), None
+    networks = [held_out.features[name] for name in bundle.blend.members]
+    fitted = fit_strangers(
+        networks, probabilities, y_true, held_out.groups, recipe.strangers.withheld, recipe.seed
+    )
+    if fitted is not None:
+        write_spaces(folder / SPACES_FILE, fitted.spaces)
+        rule = fitted.rule
+        metrics["bins"] = [
+            each.model_dump(mode="json")
+            for each in confidence_bins(probabilities[fitted.known], y_true[fitted.known])
+        ]
+    bundle = bundle.model_copy(update={"strangers": rule, "label_sets": label_sets})
+    if fitted is not None:
+        write_bundle(folder, bundle)
+        predictor = Predictor(folder)
+        pictures = draw_nonphotos(NONPHOTOS_EACH, recipe.seed)
+        named = {kind: _named(predictor, drawn, predictor.prepare) for kind, drawn in pictures.items()}
+        if held_out.negatives:
+            named["negatives"] = _named(
+                predictor, held_out.negatives, lambda file: read_photo(file, predictor.prepare)
+            )
+        metrics["strangers"] = strangers_report(fitted, named)
+    return bundle.model_copy(update={"metrics": bundle.metrics | metrics})
+
+
+def _named(predictor: Predictor, photos: Sequence[T], prepare: Callable[[T], ModelInputs | str]) -> Share:
+    """Returns how many strangers are taken for something known; `photos` and `prepare` are those of
+    `predict_stream`. Raises FovsfeError if none can be read."""
+    results = [result for _, result in predict_stream(predictor, photos, prepare)]
+    known = [result.known for result in results if not isinstance(result, str)]
+    if not known:
+        raise FovsfeError(f"--negatives: none of {len(photos)} files is a photo, such as {photos[0]}")
+    return Share.of(np.array(known, np.bool_))
+
+
 @lru_cache(maxsize=64)
 def export_seconds(member: MemberSettings, num_classes: int) -> tuple[float, float]:
     """Exports an untrained network to measure it; nothing is kept.
@@ -144,7 +229,7 @@ def export_seconds(member: MemberSettings, num_classes: int) -> tuple[float, flo
         file = Path(folder) / "network.onnx"
         file.write_bytes(_onnx(_Graph(network, cam_axes).eval(), photos[:2]))
         _probabilities(network, photos.numpy())
-        graph = open_graph(file, 1 if cam_axes is None else 2, num_classes, machine.cores())
+        graph = open_graph(file, 2 if cam_axes is None else 3, num_classes, machine.cores())
         graph(photos.numpy())
         exported = time.monotonic()
         graph(photos[:1].numpy())
@@ -162,8 +247,8 @@ def _load(network: Network, file: Path, name: str) -> None:
 
 
 class _Graph(nn.Module):
-    """What is exported: uint8 (n, height, width, 3) -> logits (n, classes) and, given `cam_axes`, class
-    activation maps (n, rows, columns, classes)."""
+    """What is exported: uint8 (n, height, width, 3) -> logits (n, classes), the backbone's features (n,
+    width) and, given `cam_axes`, class activation maps (n, rows, columns, classes)."""
 
     def __init__(self, network: Network, cam_axes: Axes | None) -> None:
         super().__init__()
@@ -174,12 +259,13 @@ class _Graph(nn.Module):
         head: Any = self.network.head
         cells = backbone.forward_features(self.network.normalize(photos))
         features = backbone.forward_head(cells)
+        logits = head(features)
         if self.cam_axes is None:
-            return (head(features),)
+            return logits, features
         cells = cells.permute(self.cam_axes)
         if isinstance(head, RootHead):
             cells = cells * inverse_roots(features)[:, None, None]  # so that a logit is the mean of its map
-        return (head(features), nn.functional.linear(cells, head.weight, head.bias))
+        return logits, features, nn.functional.linear(cells, head.weight, head.bias)
 
 
 @torch.no_grad()
@@ -205,7 +291,7 @@ def _cam_axes(network: Network, photos: Tensor) -> Axes | None:
 @torch.no_grad()
 def _onnx(graph: _Graph, photos: Tensor) -> bytes:
     """Returns the graph as ONNX, batch norms folded into convolutions, for any number of photos."""
-    names = ["logits"] if graph.cam_axes is None else ["logits", "cam"]
+    names = ["logits", "features"] if graph.cam_axes is None else ["logits", "features", "cam"]
     common: Any = {"input_names": ["photos"], "output_names": names, "opset_version": OPSET}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from fovsfe.arrays import Floats
 from fovsfe.bundle.onnx_files import external_files
 from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.label_sets import LabelSets
+from fovsfe.ensemble.strangers import FeatureSpace, StrangerRule, read_spaces
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_text
 from fovsfe.photos.tta import TTA_NAMES
@@ -18,6 +21,9 @@ from fovsfe.recipe import AboutSettings
 FORMAT = 1
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "card.md"
+SPACES_FILE = "strangers.npz"  # what held-out photos look like to each network, see ensemble.strangers
+MEASURED_AT_EXPORT = ("bins", "strangers", "label_sets")
+"""of a bundle's metrics, what its networks have to be there for"""
 
 PixelSide = Annotated[int, Field(ge=1, le=4096)]
 GraphPath = Annotated[str, Field(pattern=r"^members/[\w+-][\w.+-]*\.onnx$")]
@@ -97,6 +103,10 @@ class Bundle(BundleModel):
     tta: Annotated[tuple[str, ...], Field(min_length=1)] = ("plain",)
     """of photos.tta; a network's probabilities are the mean over them"""
     blend: Blend
+    strangers: StrangerRule | None = None
+    """what says that a photo is none of these; None: nothing does, as there were too few photos to tell"""
+    label_sets: LabelSets | None = None
+    """what label sets follow from; None if no photo was held out"""
     quantization: Quantization = Quantization()
     parity: ParityCheck | None = None
     metrics: dict[str, Any] = {}
@@ -112,9 +122,21 @@ class Bundle(BundleModel):
 
         It depends on everything that probabilities follow from, and not on the card or translations.
         """
-        decisive = self.model_dump(mode="json", include={"class_names", "members", "tta", "blend"})
+        decisive = self.model_dump(
+            mode="json", include={"class_names", "members", "tta", "blend", "strangers"}
+        )
         decisive["files"] = {path: digest for path, digest in self.files.items() if path != CARD_FILE}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    def label_set_at(self, coverage: float) -> Callable[[Floats], list[str]]:
+        """Returns the function from a photo's probabilities (classes,) to its label set at a coverage.
+
+        Raises FovsfeError if the bundle has no label sets.
+        """
+        sets, class_names = self.label_sets, self.class_names
+        if sets is None:
+            raise FovsfeError("this bundle has no label sets: no photo of its run was held out")
+        return lambda probabilities: [class_names[i] for i in sets.labels(probabilities, coverage)]
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -131,6 +153,8 @@ class Bundle(BundleModel):
             raise ValueError("blend is not for the members")
         if any(len(row) != len(self.class_names) for row in (*self.blend.precisions, self.blend.bias) if row):
             raise ValueError("blend is not for the labels")
+        if self.label_sets is not None and len(self.label_sets.lowest_of_label) != len(self.class_names):
+            raise ValueError("label_sets is not for the labels")
         if self.tta[0] != "plain" or not set(self.tta) <= set(TTA_NAMES):
             raise ValueError(f'tta begins with "plain"; there are {", ".join(TTA_NAMES)}')
         return self
@@ -169,12 +193,28 @@ def load_bundle(folder: Path) -> Bundle:
             raise FovsfeError(
                 f"bundle {folder}: {BUNDLE_FILE} has no checksum of {min(unlisted)}; export it again"
             )
+    if bundle.strangers is not None and SPACES_FILE not in bundle.files:
+        raise FovsfeError(f"bundle {folder}: {BUNDLE_FILE} has no checksum of {SPACES_FILE}; export it again")
     for path, expected in bundle.files.items():
         _check_file(folder, path, expected)
     for member in bundle.members:
         for path in member.networks:
             _check_external_files(folder, path, bundle.files)
     return bundle
+
+
+def load_spaces(folder: Path, bundle: Bundle) -> list[list[FeatureSpace]]:
+    """Returns the feature spaces of each member's networks; none if the bundle has no rule for strangers.
+
+    Raises FovsfeError if their file is damaged or of another bundle.
+    """
+    if bundle.strangers is None:
+        return []
+    try:
+        networks = [len(member.networks) for member in bundle.members]
+        return read_spaces(folder / SPACES_FILE, networks, len(bundle.class_names))
+    except ValueError as error:
+        raise FovsfeError(f"bundle {folder}: {error}; export it again") from error
 
 
 def sha256_of(file: Path) -> str:

@@ -3,11 +3,12 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fovsfe.arrays import Floats
 from fovsfe.bundle.predictor import Prediction
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.escaping import csv_row, from_cell, visible, visible_json
@@ -17,6 +18,9 @@ SUFFIXES = (".csv", ".jsonl")
 BUNDLE_SUFFIX = ".bundle"  # of the file beside a table that says of which bundle its rows are
 MAX_ROW = 2**20  # bytes; a longer row is none of a table of predictions
 
+LabelSet = Callable[[Floats], list[str]]
+"""probabilities of a photo, (classes,) -> the labels in its set, the most likely first"""
+
 
 class PredictionFile:
     """A table of predictions that is being written.
@@ -25,9 +29,16 @@ class PredictionFile:
     """
 
     def __init__(
-        self, file: BinaryIO, name: str, as_json: bool, class_names: Sequence[str], top: int
+        self,
+        file: BinaryIO,
+        name: str,
+        as_json: bool,
+        class_names: Sequence[str],
+        top: int,
+        label_set: LabelSet | None = None,
     ) -> None:
         self.done: set[str] = set()
+        self._label_set = label_set
         self._file, self._name, self._as_json, self._class_names = file, name, as_json, class_names
         self._is_terminal = file.isatty()
         self._top = min(top, len(class_names))
@@ -42,9 +53,13 @@ class PredictionFile:
         if self._as_json:
             labels = [{"label": label, "probability": probability} for label, probability in top]
             row = {"photo": photo, "label": top[0][0], "known": prediction.known, "top": labels}
+            if self._label_set is not None:
+                row["set"] = self._label_set(prediction.probabilities)
             self._write_row(visible_json(json.dumps(row, ensure_ascii=False)) + "\n")
         else:
-            cells = [cell for pair in top for cell in pair]
+            cells: list[str | float] = [cell for pair in top for cell in pair]
+            if self._label_set is not None:
+                cells.append(set_cell(self._label_set(prediction.probabilities)))
             self._write_row(csv_row([photo, "yes" if prediction.known else "no", *cells]))
 
     def begin(self) -> None:
@@ -97,7 +112,7 @@ class PredictionFile:
 
     @property
     def _header(self) -> str:
-        return csv_row(column_names(self._top))
+        return csv_row(column_names(self._top, self._label_set is not None))
 
     def _photo_of(self, line: str) -> str:
         try:
@@ -124,7 +139,12 @@ class PredictionFile:
 
 @contextmanager
 def open_prediction_file(
-    out: Path | None, bundle: str, class_names: Sequence[str], top: int, as_json: bool = False
+    out: Path | None,
+    bundle: str,
+    class_names: Sequence[str],
+    top: int,
+    as_json: bool = False,
+    label_set: LabelSet | None = None,
 ) -> Iterator[PredictionFile]:
     """Opens a table with the `top` most likely labels of each photo.
 
@@ -134,13 +154,14 @@ def open_prediction_file(
         class_names: the labels.
         top: how many of the most likely labels a row has.
         as_json: JSON lines on standard output instead of CSV; a file's name says which it is.
+        label_set: as `Bundle.label_set_at` returns it; None for a table without sets.
 
     Raises:
         UsageError: `out` ends in neither .csv nor .jsonl.
         FovsfeError: the file cannot be written, or has rows of another bundle or something else.
     """
     if out is None:
-        rows = PredictionFile(sys.stdout.buffer, "standard output", as_json, class_names, top)
+        rows = PredictionFile(sys.stdout.buffer, "standard output", as_json, class_names, top, label_set)
         rows.begin()
         yield rows
         return
@@ -153,7 +174,8 @@ def open_prediction_file(
     except OSError as error:
         raise FovsfeError(f"cannot write {out}: {error.strerror or error}") from error
     with file:
-        rows = PredictionFile(file, str(out), out.suffix.lower() == ".jsonl", class_names, top)
+        is_json = out.suffix.lower() == ".jsonl"
+        rows = PredictionFile(file, str(out), is_json, class_names, top, label_set)
         rows.resume(out.with_name(f"{out.name}{BUNDLE_SUFFIX}"), bundle)
         yield rows
 
@@ -171,10 +193,15 @@ def require_bundle(written: str | None, bundle: str, name: str) -> None:
         raise FovsfeError(f"{name} has rows {whose}; choose another --out, or remove it to predict all anew")
 
 
-def column_names(top: int) -> list[str]:
-    """Returns the names of a table's columns, with `top` labels and their probabilities."""
+def column_names(top: int, has_sets: bool = False) -> list[str]:
+    """Returns the names of a table's columns, with `top` labels and their probabilities, and perhaps sets."""
     more = [f"{name}_{k}" for k in range(2, top + 1) for name in ("label", "probability")]
-    return ["photo", "known", "label", "probability", *more]
+    return ["photo", "known", "label", "probability", *more, *(["set"] if has_sets else [])]
+
+
+def set_cell(labels: Sequence[str]) -> str:
+    """Returns a label set as one cell of a table: a JSON list, as a label may hold any character."""
+    return json.dumps(labels, ensure_ascii=False)
 
 
 def top_labels(prediction: Prediction, class_names: Sequence[str], top: int) -> list[tuple[str, float]]:

@@ -6,10 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fovsfe import machine
 from fovsfe.arrays import Float32s, Floats, Pixels
-from fovsfe.bundle.format import Bundle, load_bundle
+from fovsfe.bundle.format import Bundle, load_bundle, load_spaces
 from fovsfe.bundle.runtime import Outputs, open_graph
 from fovsfe.ensemble.blend import softmax
 from fovsfe.photos.decode import MAX_PIXELS, InputSize, resize_photo
@@ -30,7 +31,7 @@ class Prediction:
     probabilities: Floats
     """float64 (classes,), summing to 1"""
     known: bool
-    """False: the photo probably shows none of the labels"""
+    """False: the photo does not look like any of those that the networks learned from"""
     cams: tuple[Cams | None, ...]
     """for each member, its class activation maps, float32 (rows, columns, classes): what each cell of the
     resized photo adds to a label's logit, which is the mean over the cells (Zhou et al. 2016,
@@ -55,9 +56,10 @@ class Predictor:
         cores = threads or machine.cores()
         num_classes = len(self.bundle.class_names)
         self._networks = [
-            [open_graph(folder / path, 1 + member.has_cam, num_classes, cores) for path in member.networks]
+            [open_graph(folder / path, 2 + member.has_cam, num_classes, cores) for path in member.networks]
             for member in self.bundle.members
         ]
+        self._spaces = load_spaces(folder, self.bundle)
         machine.release_free_memory()
 
     def prepare(self, photo: bytes | Pixels, max_pixels: int = MAX_PIXELS) -> ModelInputs:
@@ -102,19 +104,21 @@ class Predictor:
         return np.concatenate([self._run_networks(batch, tta)[0] for batch in _batches(photos)], axis=1)
 
     def _predict_batch(self, photos: Sequence[ModelInputs]) -> Iterator[Prediction]:
-        probabilities, cams = self._run_networks(photos, self.bundle.tta)
+        probabilities, features, cams = self._run_networks(photos, self.bundle.tta)
         blended = self.bundle.blend.apply(probabilities)
-        known = self.bundle.blend.is_known(blended)
+        known = self._are_known(blended, features)
         for i in range(len(photos)):
             photo_cams = tuple(None if member_cams is None else member_cams[i] for member_cams in cams)
             yield Prediction(blended[i], bool(known[i]), photo_cams)
 
     def _run_networks(
         self, photos: Sequence[ModelInputs], tta: tuple[str, ...]
-    ) -> tuple[Floats, list[Cams | None]]:
-        """Returns the probabilities (members, n, classes) and each member's cams of the first variant."""
+    ) -> tuple[Floats, list[list[Float32s]], list[Cams | None]]:
+        """Returns the probabilities (members, n, classes) and, of the first variant, the features that each
+        network of each member has, and each member's cams."""
         variants: dict[tuple[object, ...], Pixels] = {}
         probabilities: list[Floats] = []
+        features: list[list[Float32s]] = []
         cams: list[Cams | None] = []
         for index, (member, networks) in enumerate(zip(self.bundle.members, self._networks, strict=True)):
             outputs: list[Outputs] = []
@@ -126,8 +130,19 @@ class Predictor:
             logits = np.stack([output[0] for output in outputs]).astype(np.float64)
             probabilities.append(softmax(logits).mean(axis=0))
             first = outputs[: len(networks)]
-            cams.append(np.mean([output[1] for output in first], axis=0) if member.has_cam else None)
-        return np.stack(probabilities), cams
+            features.append([output[1] for output in first])
+            cams.append(np.mean([output[2] for output in first], axis=0) if member.has_cam else None)
+        return np.stack(probabilities), features, cams
+
+    def _are_known(self, blended: Floats, features: list[list[Float32s]]) -> NDArray[np.bool_]:
+        rule = self.bundle.strangers
+        if rule is None:
+            return np.ones(len(blended), np.bool_)
+        measures = [
+            np.mean([space.measure(each) for space, each in zip(*pair, strict=True)], axis=0)
+            for pair in zip(self._spaces, features, strict=True)
+        ]
+        return rule.are_known(blended, measures)
 
 
 def _check_pixels(photo: Pixels) -> None:

@@ -17,6 +17,7 @@ from fovsfe.bundle.predictor import BATCH
 from fovsfe.bundle.runtime import open_graph
 from fovsfe.ensemble.blend import softmax
 from fovsfe.ensemble.metrics import accuracy
+from fovsfe.ensemble.stranger_fitting import HeldOutFeatures
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.tta import apply_tta
 
@@ -43,25 +44,34 @@ class QuantizationData:
     """name of a member, fold of a network -> some photos that the network was trained on"""
 
 
-def quantize_bundle(folder: Path, bundle: Bundle, data: QuantizationData) -> Quantization:
-    """Quantizes a bundle's graphs in `folder`, in place, and returns what that cost.
+def quantize_bundle(
+    folder: Path, bundle: Bundle, data: QuantizationData
+) -> tuple[Quantization, dict[str, list[HeldOutFeatures]]]:
+    """Quantizes a bundle's graphs in `folder`, in place.
+
+    Returns what that cost and, by the name of a member, the features that each of its networks now has of the
+    validation photos.
 
     Raises FovsfeError if the accuracy falls by more than MARGIN.
     """
     quantized = np.zeros_like(data.trained)
+    features: dict[str, list[HeldOutFeatures]] = {member.name: [] for member in bundle.members}
     for index, member in enumerate(bundle.members):
         for fold, path in enumerate(member.networks):
             if data.kind == "int8":
                 quantize_int8(folder / path, data.calibration_photos(member.name, fold))
             else:
                 _to_half(folder / path, data.kind)
-            session = open_graph(folder / path, 1 + member.has_cam, len(bundle.class_names), 1)
-            rows = np.flatnonzero(data.folds == fold)
+            session = open_graph(folder / path, 2 + member.has_cam, len(bundle.class_names), 1)
+            rows, of_network = np.flatnonzero(data.folds == fold), []
             for start in range(0, len(rows), BATCH):
                 batch = rows[start : start + BATCH]
                 photos = data.validation_photos(member.name, batch)
-                logits = np.stack([session(apply_tta(photos, name))[0] for name in bundle.tta])
+                outputs = [session(apply_tta(photos, name)) for name in bundle.tta]
+                logits = np.stack([output[0] for output in outputs])
                 quantized[index, batch] = softmax(logits.astype(np.float64)).mean(axis=0)
+                of_network.append(outputs[0][1])
+            features[member.name].append(HeldOutFeatures(rows, np.concatenate(of_network)))
     before = accuracy(bundle.blend.apply(data.trained), data.y_true)
     after = accuracy(bundle.blend.apply(quantized), data.y_true)
     if after < before - MARGIN:
@@ -71,7 +81,7 @@ def quantize_bundle(folder: Path, bundle: Bundle, data: QuantizationData) -> Qua
             " another --precision"
         )
     check = QuantizationCheck(photos=len(data.y_true), before=before, after=after, margin=MARGIN)
-    return Quantization(kind=data.kind, check=check)
+    return Quantization(kind=data.kind, check=check), features
 
 
 class _CalibrationPhotos(CalibrationDataReader):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """A bundle of a run: all that its selected blend needs, or one member of it alone."""
 
 import tomllib
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats, Ints, Pixels
-from fovsfe.bundle.export import ExportInputs, export_bundle
+from fovsfe.bundle.export import ExportInputs, HeldOut, export_bundle
 from fovsfe.bundle.format import Bundle, QuantizationKind
 from fovsfe.bundle.quantize import QuantizationData
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.headline import evaluated_networks
 from fovsfe.ensemble.selection import select_blend
+from fovsfe.ensemble.stranger_fitting import HeldOutFeatures
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
 from fovsfe.networks.licences import find_licences
@@ -29,9 +32,10 @@ from fovsfe.photos.reader import read_unchanged
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.run import Run
 from fovsfe.texts import decode_unicode
-from fovsfe.training.task import REFITTED, WEIGHTS
+from fovsfe.training.task import PREDICTIONS, REFITTED, WEIGHTS
 
 PARITY_PHOTOS = 8  # that go through every exported network beside the trained one
+MOST_NEGATIVES = 200  # photos of something else that the networks are shown
 CALIBRATION_PHOTOS = 48  # that show which activations a network has, for int8
 
 Translations = Mapping[str, Mapping[str, str]]
@@ -46,8 +50,8 @@ class RunSource:
     facts: ListingFacts
     manifest: pd.DataFrame
     """photos.csv"""
-    weights: str
-    """as `train` was told: "hub", "none", or a folder"""
+    arguments: RunArguments
+    """as `train` was told"""
     metrics: Mapping[str, Any]
     """what metrics.json holds, or will hold"""
 
@@ -61,7 +65,7 @@ class RunSource:
             recipe=load_recipe(str(run.recipe_file)),
             facts=read_facts(run.dataset_file),
             manifest=read_manifest(run.manifest_file),
-            weights=read_json(run.arguments_file)["weights"],
+            arguments=RunArguments.model_validate(read_json(run.arguments_file)),
             metrics=read_json(run.metrics_file),
         )
 
@@ -89,6 +93,11 @@ class RunSource:
     def y_true(self) -> Ints:
         """(val,) the labels of the validation photos, as positions in the class names."""
         return self.facts.label_positions(self.readable["label"].iloc[self.val_idx])
+
+    @property
+    def groups(self) -> Ints:
+        """(val,) the groups of the validation photos: near-duplicates have the same."""
+        return self.readable["group"].to_numpy(np.int64)[self.val_idx]
 
     def out_of_fold(self, names: Sequence[str]) -> Floats:
         """Returns the members' out-of-fold probabilities (members, val, classes)."""
@@ -127,7 +136,7 @@ def export_run(
 ) -> Bundle:
     """Makes the bundle `folder` of a run: its selected blend or, as a blend of one, `member`.
 
-    A member alone gets a temperature and a threshold of its own, found as a blend's are. The photos of the
+    A member alone gets a temperature of its own, found as a blend's is. The photos of the
     run must still be where they were: the bundle is checked on some of them.
 
     Args:
@@ -143,8 +152,9 @@ def export_run(
     if member is None:
         blend = Blend.model_validate(read_json(source.run.blend_file(source.round)))
         metrics = dict(source.metrics["selected"])
+        untouched = predictions.read_predictions(source.run.held_out_file).to_numpy(np.float64)
     else:
-        blend, metrics = _blend_of_one(source, member)
+        blend, metrics, untouched = _blend_of_one(source, member)
     inputs = ExportInputs(
         networks={name: _network_files(source, name, quantization) for name in blend.members},
         recipe=source.recipe,
@@ -157,6 +167,13 @@ def export_run(
         translations=translations or {},
         quantization_data=(
             None if quantization == "fp32" else _quantization_data(source, blend, quantization)
+        ),
+        held_out=HeldOut(
+            source.y_true,
+            source.groups,
+            untouched,
+            {name: _held_out_features(source, name) for name in blend.members},
+            _negatives(source),
         ),
     )
     return export_bundle(folder, inputs)
@@ -192,25 +209,58 @@ def _network_files(source: RunSource, name: str, quantization: QuantizationKind)
     return [folder / WEIGHTS for folder in folders]
 
 
-def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any]]:
-    """Returns one member as a blend of its own, and its cross-validated metrics."""
+def _held_out_features(source: RunSource, name: str) -> list[HeldOutFeatures]:
+    """Returns the features by each network of a member that is served.
+
+    Raises FovsfeError if the networks were trained before features were kept.
+    """
+    folds = source.readable["fold"].to_numpy(np.int64)[source.val_idx]
+    networks = []
+    for fold in source.folds:
+        file = source.run.fold_folder(source.round, name, fold) / PREDICTIONS
+        try:
+            with np.load(file) as saved:
+                networks.append(HeldOutFeatures(np.flatnonzero(folds == fold), saved["val_features"]))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise FovsfeError(f"{file} has no features: {error}; train a new run") from error
+    if source.recipe.is_refitted(source.recipe.member(name)):  # they have one backbone
+        rows = np.concatenate([each.rows for each in networks])
+        return [HeldOutFeatures(rows, np.concatenate([each.features for each in networks]))]
+    return networks
+
+
+def _negatives(source: RunSource) -> list[str]:
+    """Returns some of the files of `train --negatives`, every so many. Raises FovsfeError if it has none."""
+    folder = source.arguments.negatives
+    if folder is None:
+        return []
+    found = [str(file) for file in sorted(Path(folder).rglob("[!.]*")) if file.is_file()]
+    if not found:
+        raise FovsfeError(f"--negatives {folder}: there are no photos in it any more; put them back")
+    return found[:: -(-len(found) // MOST_NEGATIVES)]
+
+
+def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any], Floats]:
+    """Returns one member as a blend of its own, its cross-validated metrics, and the predictions that they
+    are of."""
     selection = select_blend(
         source.out_of_fold([member]),
         source.y_true,
         [member],
         source.facts.class_names,
-        source.readable["group"].to_numpy(np.int64)[source.val_idx],
+        source.groups,
         source.recipe.seed,
         source.recipe.ensemble.metric,
     )
     is_refitted = source.recipe.is_refitted(source.recipe.member(member))
-    return selection.blend, {
+    metrics = {
         **selection.metrics.model_dump(mode="json"),
         "reasons": list(selection.reasons),
         "evaluated_networks": evaluated_networks(
             len(source.folds), None, is_refitted, source.recipe.search is not None
         ),
     }
+    return selection.blend, metrics, selection.untouched
 
 
 def _quantization_data(source: RunSource, blend: Blend, kind: QuantizationKind) -> QuantizationData:
@@ -267,13 +317,13 @@ def _training_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
     recipe = source.recipe
     served = [each for each in recipe.members if each.unique_name in blend.members]
     return {
-        "weights": {"hub": "the hub", "none": "none"}.get(source.weights, "a folder"),
+        "weights": {"hub": "the hub", "none": "none"}.get(source.arguments.weights, "a folder"),
         "round": source.round,
         "folds": recipe.split.folds,
         "holdout": recipe.split.holdout,
         "stages": {each.unique_name: list(recipe.stages_of(each)) for each in served},
         "refitted": [each.unique_name for each in served if recipe.is_refitted(each)],
-        "licences": find_licences(source.weights, [each.backbone for each in served]),
+        "licences": find_licences(source.arguments.weights, [each.backbone for each in served]),
         "head_epochs": recipe.training.head_epochs,
         "epochs": recipe.training.epochs,
         "optimizer": recipe.training.optimizer,

@@ -18,8 +18,8 @@ RUNTIME_VARIABLE = "FOVSFE_RUNTIME"
 
 Outputs = list[Float32s]
 GraphSession = Callable[[Pixels], Outputs]
-"""uint8 (n, height, width, 3) -> float32 logits (n, classes) and, of some networks, class activation maps
-(n, rows, columns, classes). It may be called from several threads at once."""
+"""uint8 (n, height, width, 3) -> float32 logits (n, classes), the backbone's features (n, width) and, of some
+networks, class activation maps (n, rows, columns, classes). It may be called from several threads at once."""
 
 
 def open_graph(file: Path, outputs: int, num_classes: int, threads: int) -> GraphSession:

@@ -44,6 +44,15 @@ def predict(
             help="How many of the most likely labels a row has.",
         ),
     ] = 1,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            parser=at_least("--coverage", float, 0.5),
+            metavar="SHARE",
+            help="Add to each row the smallest set of labels that holds the true one for this share of"
+            " photos, such as 0.95.",
+        ),
+    ] = None,
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,6 +66,8 @@ def predict(
     """
     if as_json and out is not None:
         raise UsageError("--json is for standard output; with --out the name decides: --out FILE.jsonl")
+    if coverage is not None and coverage > 1:
+        raise UsageError(f"--coverage {coverage:g}: it must be a share from 0.5 to 1, such as 0.95")
     with loading(f"loading {bundle}"):
         from fovsfe.bundle.location import find_bundle
         from fovsfe.photos.passed_over import PassedOver
@@ -67,11 +78,12 @@ def predict(
     if cluster is not None:
         if out is None:
             raise UsageError("--cluster writes a table in parts: add --out NAME.csv or --out NAME.parquet")
-        bad = _predict_on_cluster(location, paths, out, top, cluster, passed_over)
+        bad = _predict_on_cluster(location, paths, out, top, coverage, cluster, passed_over)
     elif out is not None and is_url(out):
         raise UsageError(f"--out {out}: without --cluster it must be a file of this machine")
     else:
-        bad = _predict_here(location, paths, Path(out) if out else None, top, as_json, passed_over)
+        file = Path(out) if out else None
+        bad = _predict_here(location, paths, file, top, coverage, as_json, passed_over)
     _report(passed_over)
     if bad or passed_over.has_errors:
         raise typer.Exit(1)
@@ -101,7 +113,13 @@ def _standard_input() -> Iterable[str]:
 
 
 def _predict_here(
-    location: str, paths: list[str], out: Path | None, top: int, as_json: bool, passed_over: "PassedOver"
+    location: str,
+    paths: list[str],
+    out: Path | None,
+    top: int,
+    coverage: float | None,
+    as_json: bool,
+    passed_over: "PassedOver",
 ) -> int:
     """Predicts on this machine, and returns how many files are not photos."""
     with loading(f"loading {location}"):
@@ -114,10 +132,11 @@ def _predict_here(
         with downloaded(location) as folder:
             predictor = Predictor(folder)
         bundle = predictor.bundle
+        label_set = None if coverage is None else bundle.label_set_at(coverage)
     bad = 0
     with (
         interruptible("the same command resumes" if out else ""),
-        open_prediction_file(out, bundle.fingerprint, bundle.class_names, top, as_json) as rows,
+        open_prediction_file(out, bundle.fingerprint, bundle.class_names, top, as_json, label_set) as rows,
         Screen(error_console).live() as screen,
     ):
         found = expand_paths(paths, _standard_input(), passed_over)
@@ -135,7 +154,13 @@ def _predict_here(
 
 
 def _predict_on_cluster(
-    location: str, paths: list[str], out: str, top: int, address: str, passed_over: "PassedOver"
+    location: str,
+    paths: list[str],
+    out: str,
+    top: int,
+    coverage: float | None,
+    address: str,
+    passed_over: "PassedOver",
 ) -> int:
     """Predicts on a Ray cluster, and returns how many files are not photos."""
     with loading(f"connecting to {address}"):
@@ -148,10 +173,11 @@ def _predict_on_cluster(
 
         with downloaded(location) as folder:
             bundle = load_bundle(folder)
+        label_set = None if coverage is None else bundle.label_set_at(coverage)
     with (
         interruptible("the same command resumes"),
         connected(address),
-        open_parts(out, bundle.fingerprint, bundle.class_names, top) as parts,
+        open_parts(out, bundle.fingerprint, bundle.class_names, top, label_set) as parts,
         Screen(error_console).live() as screen,
     ):
         total = _count(paths, parts.has)

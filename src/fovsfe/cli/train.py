@@ -78,6 +78,13 @@ def train(
             help="The time budget: the whole command finishes within this many minutes.",
         ),
     ] = None,
+    negatives: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Photos of something else, to measure how many of them are given a label; never learned.",
+        ),
+    ] = None,
     follow_links: FollowLinks = False,
     layout: Layout = None,
     group_by: GroupBy = None,
@@ -102,7 +109,9 @@ def train(
         options = {"ensemble.metric": metric, "licence": licence}
         given = {key: value for key, value in options.items() if value is not None}
         settings = load_recipe(recipe, parse_changes(changes or ()) | given)
-        arguments = run_arguments(photos, weights, minutes, follow_links, layout, group_by, encoding)
+        arguments = run_arguments(
+            photos, weights, minutes, follow_links, layout, group_by, encoding, negatives
+        )
         from fovsfe.networks.weights import require_weights  # loads torch: a wrong recipe is refused before
 
         # The pipeline asks again, but takes as long again to load.

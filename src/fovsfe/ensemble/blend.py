@@ -7,7 +7,6 @@ if it has something to fit, one in `fitting.fit_blend`.
 from typing import Literal, Self, assert_never, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from fovsfe.arrays import Floats
@@ -27,8 +26,7 @@ class Blend(BaseModel):
     (logit adjustment, Menon et al. 2021, https://arxiv.org/abs/2007.07314). "stacking" is a log-linear pool,
     the softmax over labels of sum_m weights[m] * log p[m] + bias: multinomial logistic regression on
     log-probabilities with one coefficient for each member. `temperature` divides the logarithm of the blended
-    probabilities (Guo et al. 2017, https://arxiv.org/abs/1706.04599). A photo whose highest probability is
-    below `threshold` is unknown: "none of these".
+    probabilities (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,7 +40,6 @@ class Blend(BaseModel):
     bias: tuple[FiniteFloat, ...] = ()
     """(classes,), for "stacking", and for "prior_corrected": minus the logarithm of each label's frequency"""
     temperature: FiniteFloat = Field(default=1.0, gt=0)
-    threshold: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _check_parameters(self) -> Self:
@@ -91,10 +88,6 @@ class Blend(BaseModel):
         else:
             assert_never(self.kind)
         return at_temperature(blended / blended.sum(axis=1, keepdims=True), self.temperature)
-
-    def is_known(self, probabilities: Floats) -> NDArray[np.bool_]:
-        """Returns bool (n,) of blended (n, classes): False if the photo is "none of these"."""
-        return np.asarray(probabilities.max(axis=1) >= self.threshold)
 
     @staticmethod
     def _parameters(

@@ -1,5 +1,4 @@
-"""What of a blend is fitted to true labels: precisions, frequencies, stacking weights, temperature, and the
-threshold."""
+"""What of a blend is fitted to true labels: precisions, frequencies, stacking weights and temperature."""
 
 import numpy as np
 from scipy import optimize
@@ -125,14 +124,3 @@ def fit_temperature(
     logs = log_probabilities(probabilities)[None]
     weights, _ = fit_pool(logs, y_true, regularization, with_bias=False, photo_weights=photo_weights)
     return 1 / float(np.clip(weights[0], 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE))
-
-
-def fit_threshold(probabilities: Floats, y_true: Ints, max_rejected: float = 0.02) -> float:
-    """Returns the confidence below which at most `max_rejected` of the correct predictions (n, classes) lie.
-
-    `probabilities` must be of photos that they were not fitted to. Without photos of anything else, a run can
-    measure what a threshold costs, but not what it catches. Returns 0 if no prediction is correct.
-    """
-    correct = probabilities.argmax(axis=1) == y_true
-    confidence: Floats = probabilities.max(axis=1)[correct]
-    return float(np.quantile(confidence, max_rejected, method="lower")) if len(confidence) else 0.0

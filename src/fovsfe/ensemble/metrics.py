@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 from sklearn.metrics import confusion_matrix
@@ -58,7 +59,25 @@ class HeadlineMetrics(Metrics):
     baselines: dict[str, float]
     """the accuracy of "most_frequent", always the most frequent label of these photos, and of "guessing\""""
     bins: tuple[ConfidenceBin, ...]
-    """of the answers that are not "none of these", about as many photos in each"""
+    """about as many photos in each; in a bundle, of the answers that are not "none of these\""""
+
+
+class Share(BaseModel):
+    """A share of photos with its 95% confidence interval (Wilson)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    photos: int
+    count: int
+    share: float
+    interval: tuple[float, float]
+
+    @classmethod
+    def of(cls, flags: NDArray[np.bool_]) -> "Share":
+        """Returns the share of photos whose flag, of (n,), is true. Raises ValueError without photos."""
+        count, photos = int(flags.sum()), len(flags)
+        interval = wilson_interval(count, photos)
+        return cls(photos=photos, count=count, share=count / photos, interval=interval)
 
 
 class McNemarResult(BaseModel):
@@ -100,13 +119,12 @@ def compute_metrics(probabilities: Floats, y_true: Ints, class_names: Sequence[s
 
 
 def headline_metrics(
-    probabilities: Floats, y_true: Ints, class_names: Sequence[str], metric: MetricName, threshold: float
+    probabilities: Floats, y_true: Ints, class_names: Sequence[str], metric: MetricName
 ) -> HeadlineMetrics:
     """Returns what `compute_metrics` does, with the value of `metric`, the baselines, and how often
     answers were right, by confidence.
 
-    The photos must have had no part in any choice. A photo whose highest probability is below `threshold` is
-    "none of these". Raises ValueError as `compute_metrics` does.
+    The photos must have had no part in any choice. Raises ValueError as `compute_metrics` does.
     """
     metrics = compute_metrics(probabilities, y_true, class_names)
     return HeadlineMetrics(
@@ -117,7 +135,7 @@ def headline_metrics(
             "most_frequent": float(np.bincount(y_true).max() / len(y_true)),
             "guessing": 1 / len(class_names),
         },
-        bins=_confidence_bins(probabilities, y_true, threshold),
+        bins=confidence_bins(probabilities, y_true),
     )
 
 
@@ -159,10 +177,9 @@ def photo_weights(metric: MetricName, y_true: Ints) -> Floats:
     return np.asarray(len(y_true) / (np.count_nonzero(counts) * counts[y_true]))
 
 
-def _confidence_bins(probabilities: Floats, y_true: Ints, threshold: float) -> tuple[ConfidenceBin, ...]:
-    confidence = probabilities.max(axis=1)
-    known = confidence >= threshold
-    confidence, right = confidence[known], (probabilities.argmax(axis=1) == y_true)[known]
+def confidence_bins(probabilities: Floats, y_true: Ints) -> tuple[ConfidenceBin, ...]:
+    """Returns how often answers, (n, classes), were right, by their confidence; no bins without answers."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y_true
     if not len(confidence):
         return ()
     count = int(np.clip(len(confidence) // PHOTOS_PER_BIN, 1, MAX_CONFIDENCE_BINS))

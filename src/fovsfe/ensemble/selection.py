@@ -21,7 +21,7 @@ from fovsfe.ensemble.acceptance import (
     untouched_predictions,
 )
 from fovsfe.ensemble.blend import BLEND_KINDS, Blend, BlendKind, at_temperature, blend_name
-from fovsfe.ensemble.fitting import fit_blend, fit_temperature, fit_threshold
+from fovsfe.ensemble.fitting import fit_blend, fit_temperature
 from fovsfe.ensemble.headline import METRIC_WORDS
 from fovsfe.ensemble.metrics import (
     HeadlineMetrics,
@@ -194,12 +194,11 @@ def select_blend(
     if evaluated_blend.calibrated:
         temperature = fit_temperature(blend.apply(of_members), y_true, photo_weights(metric, y_true))
         blend = blend.model_copy(update={"temperature": temperature})
-    blend = blend.model_copy(update={"threshold": fit_threshold(untouched, y_true)})
     return BlendSelection(
         selected=selected,
         blend=blend,
         has_tta=candidate.has_tta,
-        metrics=headline_metrics(untouched, y_true, class_names, metric, blend.threshold),
+        metrics=headline_metrics(untouched, y_true, class_names, metric),
         untouched=untouched,
         cross_validated=cross_validated(selected.index),
         cross_validated_by_kind={
@@ -226,7 +225,6 @@ def select_blend(
             ),
             *_single_member_reason(selected.index, candidates, evaluated, evidence, seed),
             _temperature_reason(blend, evaluated_blend.calibrated),
-            f"threshold {blend.threshold:.3f}: at most 2% of the correct predictions are less confident",
         ),
     )
 
@@ -254,14 +252,13 @@ def _default_selection(
     blend = Blend(kind="mean", members=names)
     blended = blend.apply(probabilities)
     metrics = compute_metrics(blended, y_true, class_names)
-    threshold = fit_threshold(blended, y_true)
     return BlendSelection(
         selected=SelectedCandidate(
             (_Candidate(False, "mean", tuple(range(len(names)))),), 0, np.zeros(len(y_true), np.int64)
         ),
-        blend=blend.model_copy(update={"threshold": threshold}),
+        blend=blend,
         has_tta=False,
-        metrics=headline_metrics(blended, y_true, class_names, metric, threshold),
+        metrics=headline_metrics(blended, y_true, class_names, metric),
         untouched=blended,
         cross_validated=blended,
         cross_validated_by_kind={"mean": blended},

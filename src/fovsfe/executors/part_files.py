@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from fovsfe.bundle.prediction_file import column_names, require_bundle, top_labels
+from fovsfe.bundle.prediction_file import LabelSet, column_names, require_bundle, set_cell, top_labels
 from fovsfe.bundle.predictor import Prediction
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.escaping import csv_row, from_cell
@@ -34,12 +34,13 @@ class PartWriter:
     `faults` counts the photos without a prediction, those of earlier sessions too.
     """
 
-    def __init__(self, out: str, class_names: Sequence[str], top: int) -> None:
+    def __init__(self, out: str, class_names: Sequence[str], top: int, label_set: LabelSet | None) -> None:
         self.faults = 0
+        self._label_set = label_set
         self._location = as_path(out)
         self._suffix = Path(out.rstrip("/")).suffix.lower()
         self._labels, self._top = class_names, min(top, len(class_names))
-        self._columns = [*column_names(self._top), "fault"]
+        self._columns = [*column_names(self._top, label_set is not None), "fault"]
         self._rows: list[Row] = []
         self._done: set[str] = set()
         self._number = 0
@@ -75,7 +76,9 @@ class PartWriter:
 
     def write(self, photo: str, prediction: Prediction) -> None:
         """Adds a row with a prediction. Raises FovsfeError if it completes a part that cannot be written."""
-        cells = [cell for pair in top_labels(prediction, self._labels, self._top) for cell in pair]
+        cells: Row = [cell for pair in top_labels(prediction, self._labels, self._top) for cell in pair]
+        if self._label_set is not None:
+            cells.append(set_cell(self._label_set(prediction.probabilities)))
         self._add(photo, [prediction.known, *cells, ""])
 
     def write_fault(self, photo: str, fault: str) -> None:
@@ -127,7 +130,9 @@ class PartWriter:
 
 
 @contextmanager
-def open_parts(out: str, bundle: str, class_names: Sequence[str], top: int) -> Iterator[PartWriter]:
+def open_parts(
+    out: str, bundle: str, class_names: Sequence[str], top: int, label_set: LabelSet | None = None
+) -> Iterator[PartWriter]:
     """Opens the table at `out` and keeps its parts; however the block ends, all its rows are written.
 
     Args:
@@ -135,6 +140,7 @@ def open_parts(out: str, bundle: str, class_names: Sequence[str], top: int) -> I
         bundle: the fingerprint of the bundle that predicts; it stands in a file of the folder.
         class_names: the labels.
         top: how many of the most likely labels a row has.
+        label_set: as `Bundle.label_set_at` returns it; None for a table without sets.
 
     Raises:
         UsageError: `out` ends neither in .csv nor in .parquet.
@@ -142,7 +148,7 @@ def open_parts(out: str, bundle: str, class_names: Sequence[str], top: int) -> I
     """
     if Path(out.rstrip("/")).suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {out}: with --cluster, the name must end in {' or '.join(SUFFIXES)}")
-    parts = PartWriter(out, class_names, top)
+    parts = PartWriter(out, class_names, top, label_set)
     if not is_url(out) and Path(out).is_file():
         raise FovsfeError(f"{out} is a file; with --cluster, --out is a folder of parts: choose another")
     parts.load_existing_parts(bundle)

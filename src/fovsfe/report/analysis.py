@@ -1,4 +1,4 @@
-"""What held-out predictions show: confused labels, calibration, coverage, and what each member adds."""
+"""What held-out predictions show: confused labels, calibration, and what each member adds."""
 
 from dataclasses import dataclass
 
@@ -71,42 +71,6 @@ def reliability(probabilities: Floats, y_true: Ints) -> Reliability:
         ),
         photos=photos_of_filled.astype(np.int64),
     )
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Coverage and accuracy at thresholds of confidence, from the strictest to none: arrays of (points,)."""
-
-    threshold: Floats
-    coverage: Floats
-    """the share of photos that reach the threshold"""
-    accuracy: Floats
-    """on these photos"""
-
-
-def coverage_curve(probabilities: Floats, y_true: Ints, points: int = 300) -> Coverage:
-    """Returns the trade-off between coverage and accuracy at up to `points` thresholds.
-
-    Args:
-        probabilities: float64 (n, classes).
-        y_true: int64 (n,), the positions of the true labels.
-        points: the largest number of thresholds.
-    """
-    confidence = probabilities.max(axis=1)
-    order = np.argsort(-confidence, kind="stable")
-    descending = confidence[order]
-    right = np.cumsum((probabilities.argmax(axis=1) == y_true)[order])
-    # Photos of equal confidence reach a threshold together.
-    last = np.flatnonzero(np.append(descending[1:] < descending[:-1], True))
-    last = last[np.unique(np.linspace(0, len(last) - 1, points).round().astype(np.int64))]
-    return Coverage(descending[last], (last + 1) / len(y_true), right[last] / (last + 1))
-
-
-def coverage_at(probabilities: Floats, y_true: Ints, threshold: float) -> tuple[float, float]:
-    """Returns the share of photos that reach `threshold`, and the accuracy on them (NaN if none does)."""
-    known = probabilities.max(axis=1) >= threshold
-    right = probabilities.argmax(axis=1) == y_true
-    return float(known.mean()), float(right[known].mean()) if known.any() else float("nan")
 
 
 def disagreement(probabilities: Floats) -> Floats:

@@ -131,10 +131,10 @@ def _member_cams(
 
 
 def _class_activation(file: Path, num_classes: int) -> CamFunction:
-    graph = open_graph(file, 2, num_classes, machine.cores())
+    graph = open_graph(file, 3, num_classes, machine.cores())
 
     def cam_function(pixels: Pixels, label: int) -> Cams:
-        cams: Cams = graph(pixels[None])[1][0]
+        cams: Cams = graph(pixels[None])[2][0]
         return cams
 
     return cam_function

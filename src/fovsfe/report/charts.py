@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fovsfe.arrays import Floats, Ints
-from fovsfe.report.analysis import Coverage, Reliability
+from fovsfe.report.analysis import Reliability
 from fovsfe.report.round_data import LearningCurve
 from fovsfe.report.svg import BLUE, FULL, INK, VERMILION, WIDTH, draw
 
@@ -173,20 +173,6 @@ def reliability_chart(before: Reliability, after: Reliability) -> Markup:
         upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
         lower.set(xlabel="confidence", ylabel="photos", xlim=(0, 1.02))
         for axis in (upper.xaxis, upper.yaxis, lower.xaxis):
-            axis.set_major_formatter(_PERCENT)
-    return drawing.svg
-
-
-def coverage_chart(curve: Coverage, threshold: float, at_threshold: tuple[float, float]) -> Markup:
-    """Draws accuracy against coverage; `at_threshold` is (coverage, accuracy) at the bundle's threshold."""
-    with draw("coverage", "Accuracy against coverage", 3.0) as drawing:
-        (axes,) = drawing.axes
-        axes.plot(curve.coverage, curve.accuracy, color=BLUE)
-        axes.scatter(*at_threshold, color=VERMILION, zorder=3, label=f"threshold {threshold:.2f}")
-        axes.set(xlabel="coverage: photos that are classified", ylabel="accuracy on them", xlim=(0, 1.02))
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
-        axes.grid(alpha=0.15)
-        for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(_PERCENT)
     return drawing.svg
 

@@ -66,9 +66,13 @@ _ENGLISH = Translation(
         ),
         "unknown": "Probably none of these",
         "unknown_why": (
-            "No label is more than {threshold} likely. If the photo does show one of them, it is most "
-            "likely the first one below. A sharp photo that shows the whole subject is easier to recognise."
+            "The photo does not look like any of those that the model learned from. If it does show one of "
+            "the labels, it is most likely the first one below. A sharp photo that shows the whole subject "
+            "is easier to recognise."
         ),
+        "one_of_two": "One of these two: {labels}",
+        "one_of": "One of these: {labels}",
+        "or": "{first} or {last}",
         "most_likely": "Most likely",
         "record": "Answers like this one were right {right} of {photos} times.",
         "how_sure": "How this was measured",
@@ -95,7 +99,27 @@ _ENGLISH = Translation(
         "not_measured": "The accuracy of this model was not measured.",
         "log_loss": "Log loss",
         "calibration_error": "Calibration error",
-        "threshold": "Threshold for “none of these”",
+        "sure_title": "When it is not sure",
+        "sets_measured": (
+            "Where two or more labels are possible, it names so many that the true one is among them for "
+            "{asked} of photos. On {photos} photos it was {share} (95% interval: {low} to {high}), with "
+            "{size} labels on average."
+        ),
+        "withheld": (
+            "“None of these” is said of {share} of {photos} answers that would have been right (95% "
+            "interval: {low} to {high})."
+        ),
+        "strangers_words": "And so many photos of something else get a label all the same:",
+        "strangers": "Shown",
+        "shown": "Photos",
+        "named": "Named",
+        "interval": "95% interval",
+        "left_out": "Labels that were left out in turn",
+        "plain_colours": "Plain colours",
+        "gradients": "Gradients",
+        "noise": "Noise",
+        "screens": "Screens of text",
+        "negatives": "Photos of something else",
         "calibration_words": (
             "The calibration error is the average gap between the probabilities it gives and how often it "
             "is right."
@@ -147,8 +171,9 @@ _ENGLISH = Translation(
         "send": "Identify the {noun}",
         "unknown": "Probably none of these {plural}",
         "unknown_why": (
-            "No {noun} is more than {threshold} likely. If the photo does show one of them, it is most "
-            "likely the first one below. A sharp photo that shows the whole {noun} is easier to recognise."
+            "The photo does not look like any of those that the model learned from. If it does show one of "
+            "these {plural}, it is most likely the first one below. A sharp photo that shows the whole "
+            "{noun} is easier to recognise."
         ),
         "knows": "{Plural} this model knows",
         "label": "{Noun}",
@@ -232,9 +257,12 @@ _RUSSIAN = Translation(
         "heatmap_alt": "Тепловая карта: чем ярче участок фото, тем сильнее он повлиял на первый результат",
         "unknown": "Похоже, ничего из этого списка",
         "unknown_why": (
-            "Ни один вариант не набрал {threshold}. Если это всё же что-то из списка, то скорее всего "
-            "первое. Легче узнать то, что снято целиком и чётко."
+            "Фото не похоже ни на одно из тех, на которых училась модель. Если это всё же что-то из списка, "
+            "то скорее всего первое. Легче узнать то, что снято целиком и чётко."
         ),
+        "one_of_two": "Одно из двух: {labels}",
+        "one_of": "Одно из этого: {labels}",
+        "or": "{first} или {last}",
         "most_likely": "Наиболее вероятно",
         "record": "При проверке подобных ответов было {photos}, из них верных: {right}.",
         "how_sure": "Как это измерено",
@@ -261,7 +289,28 @@ _RUSSIAN = Translation(
         "not_measured": "Точность этой модели не измерялась.",
         "log_loss": "Логарифмическая потеря",
         "calibration_error": "Ошибка калибровки",
-        "threshold": "Порог для «ничего из списка»",
+        "sure_title": "Когда она не уверена",
+        "sets_measured": (
+            "Если подходит не один вариант, она называет столько, чтобы верный был среди них на {asked} "
+            "фото. На проверочных фото ({photos}\N{NO-BREAK SPACE}шт.) так было в {share} случаев "
+            "(доверительный интервал 95\N{NO-BREAK SPACE}%: от {low} до {high}), в среднем названо "
+            "вариантов: {size}."
+        ),
+        "withheld": (
+            "«Ничего из списка» сказано о {share} ответов, которые были бы верны (всего таких ответов: "
+            "{photos}; доверительный интервал 95\N{NO-BREAK SPACE}%: от {low} до {high})."
+        ),
+        "strangers_words": "А вот какой доле посторонних фото она всё же даёт название:",
+        "strangers": "Что показали",
+        "shown": "Фото",
+        "named": "Названо",
+        "interval": "Интервал 95\N{NO-BREAK SPACE}%",
+        "left_out": "Названия, по очереди исключённые из обучения",
+        "plain_colours": "Однотонные картинки",
+        "gradients": "Градиенты",
+        "noise": "Шум",
+        "screens": "Снимки экрана с текстом",
+        "negatives": "Посторонние фото",
         "calibration_words": (
             "Ошибка калибровки — насколько вероятности, которые она называет, в среднем расходятся с тем, "
             "как часто она права."

@@ -7,12 +7,13 @@ import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from fovsfe.service.i18n import TRANSLATIONS, Language, format_percent, language_of
+from fovsfe.service.i18n import TRANSLATIONS, Language, language_of
 from fovsfe.service.problems import PROBLEM_TYPES, Problem
 from fovsfe.service.settings import Settings
 from fovsfe.service.static_files import YEAR, StaticFiles
 from fovsfe.service.uploads import receive_photos
 from fovsfe.service.views import (
+    MOST_NAMED,
     TOP,
     PhotoCard,
     label_names,
@@ -105,7 +106,6 @@ def page(
         messages=page_messages(state.bundle, settings, language),
         root=settings.app_root,
         static=lambda name: settings.app_root + static_files.path(name),
-        threshold=format_percent(state.bundle.blend.threshold, language),
         **values,
     )
     fixed = {"Cache-Control": "no-store", "Content-Language": language, "Vary": VARY}
@@ -144,6 +144,7 @@ def _start_page(
         blank_unknown=PhotoCard(known=False),
         problems=[problem_view(slug, language, state.settings) for slug in TRANSLATIONS[language].problems],
         top=TOP,
+        most_named=MOST_NAMED,
         max_bytes=state.settings.max_content_length,
         scripted=not state.settings.api_keys,  # the script uses the API, for which visitors have no key
     )

@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from fovsfe.bundle.format import Bundle
+from fovsfe.ensemble.label_sets import COVERAGE
+from fovsfe.ensemble.strangers import WHY
 from fovsfe.service import pages
 from fovsfe.service.engine import PhotoResult
 from fovsfe.service.i18n import Language
@@ -79,6 +81,8 @@ async def _photo_document(
         "label": most_likely[0]["label"],
         "name": most_likely[0]["name"],
         "known": result.prediction.known,
+        "why": None if result.prediction.known else f"The photo {WHY}.",
+        "set": None if bundle.label_sets is None else bundle.label_set_at(COVERAGE)(probabilities),
         "top": most_likely,
         "heatmap": picture and f"data:image/png;base64,{base64.b64encode(picture).decode()}",
     }
@@ -107,7 +111,6 @@ async def model(request: Request) -> Response:
                 for member in bundle.members
             ],
             "blend": bundle.blend.kind,
-            "threshold": bundle.blend.threshold,
             "metrics": bundle.metrics,
         },
         headers={"Vary": pages.VARY},

@@ -15,6 +15,8 @@ _PROBLEM |= {"detail": busy(1).detail, "request": "7c1d9a52e80b43f6"}
 _PHOTO: Example = {
     **_LABEL,
     "known": True,
+    "why": None,
+    "set": ["label-a"],
     "top": [_TOP_LABEL],
     "heatmap": "data:image/png;base64,iVBORw0KGgo=",
 }
@@ -56,6 +58,14 @@ class PhotoPrediction(Schema):
     label: str
     name: str
     known: Annotated[bool, Field(description="Whether it is probably one of the labels at all.")]
+    why: Annotated[str | None, Field(description="Why it is not known; null if it is.")]
+    set: Annotated[
+        list[str] | None,
+        Field(
+            description="The most likely labels, as few as hold the true one for 95% of photos that show one"
+            " of them; null if the bundle cannot tell."
+        ),
+    ]
     top: list[LabelProbability]
     heatmap: Annotated[
         str | None,
@@ -108,7 +118,6 @@ class ModelInfo(Schema):
                     {"name": "small", "backbone": "mobilenetv1_100", "size": [224, 224], "resize_mode": "pad"}
                 ],
                 "blend": "mean",
-                "threshold": 0.5,
                 "metrics": {"photos": 400, "accuracy": 0.96, "interval": [0.936, 0.975]},
             }
         }
@@ -118,7 +127,6 @@ class ModelInfo(Schema):
     labels: list[LabelName]
     members: list[MemberInfo]
     blend: str
-    threshold: Annotated[float, Field(description="A prediction with a lower probability has `known` false.")]
     metrics: Annotated[
         dict[str, Any], Field(description="Measured on photos that the networks were not trained on.")
     ]

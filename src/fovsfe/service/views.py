@@ -2,7 +2,7 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from fovsfe.bundle.format import Bundle
 from fovsfe.ensemble.headline import answers_like, labels_without_validation, no_better_than
+from fovsfe.ensemble.label_sets import COVERAGE
 from fovsfe.photos.decode import FORMATS
 from fovsfe.service.engine import Engine, PhotoResult
 from fovsfe.service.i18n import (
@@ -26,6 +27,7 @@ from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 
 TOP = 5
+MOST_NAMED = 4  # labels of a set that a sentence names
 THUMBNAIL = 720  # pixels of the longest side
 
 
@@ -69,6 +71,8 @@ class PhotoCard:
     top: tuple[TopLabel, ...] = (TopLabel("", 0.0, ""),)
     record: str = ""
     """how often answers like this one were right; empty if that is not known"""
+    one_of: str = ""
+    """the few labels that it may be, in words; empty if there is but one, or too many"""
     photo: Thumbnail | None = None
     heatmap: str | None = ""
     """URL of a picture to lay over the photo; None if there is none"""
@@ -90,14 +94,21 @@ def page_messages(bundle: Bundle, settings: Settings, language: Language) -> dic
     messages = messages_about(bundle.about, language)
     size = format_size(settings.max_content_length, language)
     messages["accepted"] = messages["accepted"].format(formats=_formats(), size=size)
-    threshold = format_percent(bundle.blend.threshold, language)
-    messages["unknown_why"] = messages["unknown_why"].replace("{threshold}", threshold)
     return messages
 
 
 def record_words(language: Language) -> str:
     """Returns the sentence on how often answers like one were right, with {right} and {photos} in it."""
     return TRANSLATIONS[language].messages["record"]
+
+
+def one_of(names: Sequence[str], language: Language) -> str:
+    """Returns the sentence that a photo shows one of a few labels; empty of one label, or of too many."""
+    if not 2 <= len(names) <= MOST_NAMED:
+        return ""
+    messages = TRANSLATIONS[language].messages
+    listed = messages["or"].format(first=", ".join(names[:-1]), last=names[-1])
+    return messages["one_of_two" if len(names) == 2 else "one_of"].format(labels=listed)
 
 
 def problem_view(slug: str, language: Language, settings: Settings) -> ProblemView:
@@ -129,6 +140,8 @@ async def photo_card(
         for label in most_likely
     )
     known = result.prediction.known
+    labels = [] if bundle.label_sets is None else bundle.label_sets.labels(probabilities, COVERAGE)
+    names = [label_name(bundle.class_names[label], bundle, language) for label in labels]
     record = answers_like(bundle.metrics, top[0].probability) if known else None
     return PhotoCard(
         caption=caption,
@@ -136,6 +149,7 @@ async def photo_card(
         known=known,
         top=top,
         record="" if record is None else record_words(language).format(right=record[0], photos=record[1]),
+        one_of=one_of(names, language) if known else "",
         photo=thumbnail,
         heatmap=None if heatmap is None else _data_url("image/png", heatmap),
     )
@@ -182,7 +196,15 @@ def _figures(bundle: Bundle, messages: Mapping[str, str], language: Language) ->
         "guessing": messages["no_better_guessing"],
         "most_frequent": messages["no_better_most_frequent"],
     }
+    strangers, sets = metrics.get("strangers"), metrics.get("label_sets")
     return {
+        "strangers": strangers and _strangers(strangers, messages, language),
+        "label_sets": sets
+        and messages["sets_measured"].format(
+            asked=format_percent(sets["coverage"], language),
+            size=format_number(f"{sets['size']:.1f}", language),
+            **_share_words(sets["covered"], language),
+        ),
         "verdict": reached and verdicts[reached],
         "baselines": baselines
         and messages["baselines"].format(
@@ -215,6 +237,37 @@ def _figures(bundle: Bundle, messages: Mapping[str, str], language: Language) ->
             }
             for label in bundle.class_names
         ],
+    }
+
+
+def _strangers(
+    strangers: Mapping[str, Any], messages: Mapping[str, str], language: Language
+) -> dict[str, Any]:
+    """Returns what "none of these" costs, in words, and what it catches, as rows of a table."""
+    kinds = {
+        "labels left out in turn": messages["left_out"],
+        "plain colours": messages["plain_colours"],
+        "gradients": messages["gradients"],
+        "noise": messages["noise"],
+        "screens of text": messages["screens"],
+        "negatives": messages["negatives"],
+    }
+    return {
+        "withheld": messages["withheld"].format(**_share_words(strangers["withheld"], language)),
+        "rows": [
+            {"kind": kinds.get(kind, kind), **_share_words(share, language)}
+            for kind, share in strangers["named"].items()
+        ],
+    }
+
+
+def _share_words(share: Mapping[str, Any], language: Language) -> dict[str, str]:
+    low, high = share["interval"]
+    return {
+        "share": format_percent(share["share"], language),
+        "low": format_percent(low, language),
+        "high": format_percent(high, language),
+        "photos": str(share["photos"]),
     }
 
 

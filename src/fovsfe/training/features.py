@@ -91,8 +91,21 @@ def predict_logits(
 
     Each process computes its own part, so no photo is counted twice.
     """
+    return _rows(device, network, network, photos, indices, variant, progress)
+
+
+def _rows(
+    device: Device,
+    network: nn.Module,
+    forward: Callable[[Tensor], Tensor],
+    photos: ResizedPhotos,
+    indices: Ints,
+    variant: str,
+    progress: Progress = no_progress,
+) -> Float32s:
+    """Returns what `forward` gives, (n, width), for one test-time variant of the photos at `indices`."""
     dataset = _TtaDataset(photos, indices, variant)
-    parts = list(_predict_batches(device, network, network, dataset, progress))
+    parts = list(_predict_batches(device, network, forward, dataset, progress))
     positions = np.concatenate([where for where, _ in parts]) if parts else np.empty(0, np.int64)
     rows = np.concatenate([values for _, values in parts]) if parts else np.empty((0, 0), np.float32)
     return device.merge_rows(rows, positions, len(indices))
@@ -166,6 +179,25 @@ def frozen_features(
     return Features(file, width)
 
 
+def features_and_logits(
+    device: Device, network: Network, photos: ResizedPhotos, indices: Ints, features: Features | None = None
+) -> tuple[Float32s, Float32s]:
+    """Returns, of the plain photos at `indices`, the backbone's features (n, width) and the network's logits
+    (n, classes). What `features` of its backbone tell need not be computed again."""
+    if features is not None:
+        rows = features.rows(indices, np.zeros(len(indices), np.bool_)).numpy()
+        return rows, head_logits(network.head, features, indices).numpy()
+
+    def forward(batch: Tensor) -> Tensor:
+        of_batch = network.features(batch)
+        return torch.cat([of_batch, network.head(of_batch)], dim=1)
+
+    backbone: Any = network.backbone
+    both = _rows(device, network, forward, photos, indices, "plain")
+    width: int = backbone.head_hidden_size
+    return both[:, :width], both[:, width:]
+
+
 def predict_tta(
     device: Device,
     network: Network,
@@ -173,18 +205,22 @@ def predict_tta(
     indices: Ints,
     tta: tuple[str, ...],
     features: Features | None = None,
+    plain_logits: Float32s | None = None,
 ) -> Float32s:
     """Returns the network's probabilities (tta, n, classes), one row of photos for each test-time variant.
 
-    What `features` of its backbone tell need not be computed again.
+    What `features` of its backbone tell need not be computed again, and neither need `plain_logits`, those of
+    the plain photos, if they are given.
     """
-    logits = [
-        predict_logits(device, network, photos, indices, variant)
-        if features is None or variant not in CACHED_VARIANTS
-        else head_logits(network.head, features, indices, variant == "flip").numpy()
-        for variant in tta
-    ]
-    return torch.from_numpy(np.stack(logits)).softmax(-1).numpy()
+
+    def logits(variant: str) -> Float32s:
+        if variant == "plain" and plain_logits is not None:
+            return plain_logits
+        if features is None or variant not in CACHED_VARIANTS:
+            return predict_logits(device, network, photos, indices, variant)
+        return head_logits(network.head, features, indices, variant == "flip").numpy()
+
+    return torch.from_numpy(np.stack([logits(variant) for variant in tta])).softmax(-1).numpy()
 
 
 @torch.no_grad()

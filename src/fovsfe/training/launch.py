@@ -29,7 +29,8 @@ HOPELESS = 5.0  # times as slow as another precision, in its first step: it is n
 
 def train_network(task: TrainingTask, on_event: OnEvent, process_group: ProcessGroup | None = None) -> None:
     """Trains the task's network and leaves, in its folder: network.safetensors, history.csv, predictions.npz
-    (val and test, float32 (tta, n, classes)) and, last, result.json.
+    (val and test, float32 (tta, n, classes); val_features, float16 (n, width), of plain photos) and, last,
+    result.json.
 
     A training that was interrupted is resumed from its checkpoint.
 

@@ -16,7 +16,7 @@ from fovsfe.photos.transforms import robustness_augment
 from fovsfe.training.checkpoint import write_history
 from fovsfe.training.device import PREDICTION_BATCH
 from fovsfe.training.discriminant import LinearHead
-from fovsfe.training.features import Features, predict_batch, predict_tta
+from fovsfe.training.features import Features, features_and_logits, predict_batch, predict_tta
 from fovsfe.training.stages import NetworkTraining
 from fovsfe.training.task import BACKBONE, PREDICTIONS, REFITTED, WEIGHTS
 
@@ -35,7 +35,8 @@ def write_results(
         FovsfeError: the folder cannot be written.
     """
     device, task, network = training.device, training.task, training.network
-    val = predict_tta(device, network, task.photos, task.val_idx, task.tta, features)
+    val_features, plain = features_and_logits(device, network, task.photos, task.val_idx, features)
+    val = predict_tta(device, network, task.photos, task.val_idx, task.tta, features, plain)
     result: dict[str, Any] = {
         "layer_share": training.state.best_layer_share,
         "log_loss": training.state.best_loss,
@@ -49,7 +50,7 @@ def write_results(
         network.head.load_state_dict(refitted.state)
         if device.is_first and is_first_fold:
             _write_tensors(task.folder / REFITTED, _state(network.head, "head."))
-    predictions: dict[str, Any] = {"val": val}
+    predictions: dict[str, Any] = {"val": val, "val_features": val_features.astype(np.float16)}
     if refitted is None or is_first_fold:  # the heads that are refitted are alike
         test = predict_tta(device, network, task.photos, task.test_idx, task.tta, features)
         # Also if there are no test photos.

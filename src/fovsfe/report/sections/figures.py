@@ -1,4 +1,5 @@
-"""The sections of figures: learning curves, how good members and blends are, calibration and coverage."""
+"""The sections of figures: learning curves, how good members and blends are, calibration, and what
+"none of these" and label sets are worth."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,13 +7,12 @@ import numpy as np
 
 from fovsfe.arrays import Ints
 from fovsfe.ensemble.metrics import compute_metrics, confusion
-from fovsfe.report.analysis import confusable_order, coverage_at, coverage_curve, reliability
+from fovsfe.report.analysis import confusable_order, reliability
 from fovsfe.report.charts import (
     MAX_FOR_A_PHONE,
     ComparisonRow,
     comparison_chart,
     confusion_chart,
-    coverage_chart,
     learning_curves_chart,
     reliability_chart,
 )
@@ -161,16 +161,7 @@ def calibration_section(run_data: RunData) -> Section | None:
 
 
 def unknown_section(run_data: RunData) -> Section | None:
-    """Shows coverage and accuracy at the blend's threshold and at others; None before a blend is selected."""
-    reported = run_data.reported
-    if reported is None or reported.blend is None:
-        return None
-    probabilities, y_true = reported.held_out.probabilities, reported.held_out.y_true
-    threshold = reported.blend.threshold
-    coverage, accuracy = coverage_at(probabilities, y_true, threshold)
-    return {
-        "chart": coverage_chart(coverage_curve(probabilities, y_true), threshold, (coverage, accuracy)),
-        "threshold": threshold,
-        "coverage": coverage,
-        "accuracy": accuracy,
-    }
+    """Shows what "none of these" costs and catches, and label sets; None before the bundle is there."""
+    selected = run_data.metrics["selected"] if run_data.metrics else {}
+    strangers, sets = selected.get("strangers"), selected.get("label_sets")
+    return {"strangers": strangers, "label_sets": sets} if strangers or sets else None

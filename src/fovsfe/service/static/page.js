@@ -46,11 +46,29 @@ function record(confidence) {
   return like ? words.replace("{right}", like.right).replace("{photos}", like.photos) : "";
 }
 
-function resultCard({ known, name, top, heatmap }) {
+/** The few labels that a photo may show, in words; empty of one label, or of too many. */
+function oneOf(set, names) {
+  const words = document.getElementById("known").dataset;
+  if (!set || set.length < 2 || set.length > Number(words.mostNamed)) return "";
+  const called = set.map((label) => names.get(label) ?? label);
+  const last = called.pop();
+  const listed = fill(words.or, { first: called.join(", "), last });
+  return fill(set.length === 2 ? words.oneOfTwo : words.oneOf, { labels: listed });
+}
+
+/** Sets texts from outside into words of the page, whatever "$" or braces they contain. */
+function fill(words, values) {
+  return words.replace(/\{(\w+)\}/g, (whole, key) => values[key] ?? whole);
+}
+
+function resultCard({ known, name, top, set, heatmap }) {
   const card = copyOf(known ? "known" : "unknown");
   if (known) {
     card.querySelector("h3").textContent = name;
     card.querySelector(".record").textContent = record(top[0].probability);
+    const possible = card.querySelector(".one-of");
+    possible.textContent = oneOf(set, new Map(top.map(({ label, name: called }) => [label, called])));
+    possible.hidden = !possible.textContent;
   }
   const list = card.querySelector(".top");
   const line = list.firstElementChild;
