@@ -18,6 +18,8 @@ NAMES = (
     "cluster",
     "decoder",
     "backbones",
+    "learning_curves",
+    "drift",
 )
 QUICK = {
     "speed": ["--steps", "4", "--repeats", "2", "--photos-drawn", "160"],

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from fovsfe.files import write_text
+
 
 def describe_machine() -> str:
     """Returns the machine in one line, which stands beside every time and ratio."""
@@ -27,6 +29,14 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
     lines.insert(1, ["-" * width for width in widths])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def replace_part(page: Path, name: str, text: str) -> None:
+    """Puts a table into a page, in the place of what is between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = page.read_text("utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    write_text(page, f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 def format_interval(low: float, high: float) -> str:

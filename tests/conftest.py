@@ -142,3 +142,21 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     s3fs.S3FileSystem().mkdir(name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def metrics_text() -> str:
+    """Every metric of a service, as Prometheus reads them."""
+    from fovsfe.bundle.format import Bundle, BundleMember
+    from fovsfe.ensemble.blend import Blend
+    from fovsfe.service.metrics import ServiceMetrics
+    from fovsfe.service.recent import RecentAnswers
+
+    metrics = ServiceMetrics()
+    member = BundleMember(
+        name="m", backbone="b", size=(8, 8), resize_mode="pad", has_cam=False, networks=("members/m.onnx",)
+    )
+    blend = Blend(kind="mean", members=("m",))
+    bundle = Bundle(class_names=("a",), label_ids={"a": "0"}, members=(member,), blend=blend)
+    RecentAnswers(bundle, 1, metrics)
+    return metrics.text().decode()

@@ -22,7 +22,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from fovsfe.cli import app as commands
-from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 
@@ -333,9 +332,9 @@ def test_nginx_is_given_what_its_template_names() -> None:
     assert "./nginx/fovsfe.conf.template" in nginx["volumes"][0]
 
 
-def test_figures_to_watch_exist() -> None:
+def test_figures_to_watch_exist(metrics_text: str) -> None:
     guide = (ROOT / "docs/go-to-production.md").read_text(encoding="utf-8")
-    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", ServiceMetrics().text().decode(), re.M))
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", metrics_text, re.M))
     known = set(types) | {f"{name}_bucket" for name, kind in types.items() if kind == "histogram"}
     named = set(re.findall(r"\bfovsfe_\w+", guide))
     assert named <= known

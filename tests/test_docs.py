@@ -39,7 +39,6 @@ from fovsfe.recipe import AboutSettings, MemberSettings, Recipe
 from fovsfe.run import Run
 from fovsfe.service import app as service
 from fovsfe.service import protocol
-from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 
@@ -284,8 +283,8 @@ def test_every_limit_of_a_connection_is_documented() -> None:
         assert limit in section
 
 
-def test_every_metric_is_documented_and_nothing_else() -> None:
-    lines = ServiceMetrics().text().decode().splitlines()
+def test_every_metric_is_documented_and_nothing_else(metrics_text: str) -> None:
+    lines = metrics_text.splitlines()
     own = {line.split()[2] for line in lines if line.startswith("# TYPE fovsfe_")}
     documented = _names(_section(_page("http.md"), "Metrics"))
     assert {name for name in documented if name.startswith("fovsfe_")} == {

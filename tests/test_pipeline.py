@@ -27,6 +27,7 @@ from fovsfe.bundle.predictor import Predictor
 from fovsfe.context import RunContext
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.headline import next_steps
 from fovsfe.errors import FovsfeError
 from fovsfe.executors import local
 from fovsfe.files import write_json
@@ -193,7 +194,7 @@ def test_every_file_of_the_run_folder_is_there(trained):
         "steps.json",
     }
     wanted |= {"pseudo_labels.csv", "metrics.json", "submission.csv", "bundle/bundle.json", "report.html"}
-    wanted |= {"held_out.csv"}
+    wanted |= {"held_out.csv", "learning_curve.json"}
     for round_index in (1, 2):
         wanted |= {f"round-{round_index}/blends/{name}.csv" for name in ("mean", "selected")}
         wanted |= {f"round-{round_index}/blend.json", f"submissions/round-{round_index}-mean.csv"}
@@ -216,6 +217,14 @@ def test_every_file_of_the_run_folder_is_there(trained):
     assert len(list((root / "submissions").iterdir())) == len(
         [w for w in wanted if w.startswith("submissions/")]
     )
+
+
+def test_what_more_photos_would_bring_is_said_or_why_not(trained):
+    curve = json.loads(trained.run.learning_curve_file.read_text("utf-8"))
+    assert curve["judged"] == len(trained.val)
+    assert ("doubled" in curve) != ("reason" in curve)
+    assert "no member" not in curve.get("reason", "")  # both have a head stage, and features for it
+    assert trained.metrics["next_steps"] == next_steps(curve)
 
 
 def test_tensorboard_has_every_network(trained):

@@ -199,6 +199,14 @@ class TrainedRun:
         """Returns the rows of `predictions` with a wrong label, the most confident first."""
         return self._frame("mistakes")
 
+    def learning_curve(self) -> "pd.DataFrame":
+        """Returns the accuracy by the number of labelled photos, measured up to now and foretold beyond.
+
+        The columns are photos, accuracy, low and high, the 95% interval of what is foretold; NaN where it was
+        measured. There are no rows where it cannot be told.
+        """
+        return self._frame("learning_curve")
+
     def model(self) -> Model:
         """Loads the model of the run."""
         return load(self.location)

@@ -1,4 +1,4 @@
-"""What a run leaves at its end: submissions, metrics, and the bundle."""
+"""What a run leaves at its end: submissions, what more photos would bring, metrics, and the bundle."""
 
 import platform
 from importlib.metadata import version
@@ -16,12 +16,17 @@ from fovsfe.context import RoundResult, RunContext
 from fovsfe.ensemble.acceptance import accept_change
 from fovsfe.ensemble.averaging import AverageEstimate, estimate_average
 from fovsfe.ensemble.blend import Blend
-from fovsfe.ensemble.headline import evaluated_networks
-from fovsfe.ensemble.metrics import HeadlineMetrics, compute_metrics, headline_metrics
+from fovsfe.ensemble.headline import evaluated_networks, next_steps
+from fovsfe.ensemble.metrics import HeadlineMetrics, accuracy, compute_metrics, headline_metrics
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.submission import write_submission
+from fovsfe.errors import FovsfeError
 from fovsfe.files import write_json
-from fovsfe.report.sections.photos import MAX_MISTAKES
+from fovsfe.photos.splits import assign_folds
+from fovsfe.report.label_errors import sure_label_errors
+from fovsfe.report.sections.photos import MAX_CAMS
+from fovsfe.training.features import Features
+from fovsfe.training.learning_curve import DRAWS, LearningCurve, measure_learning_curve, principal_components
 
 LIBRARIES = (
     "fovsfe",
@@ -47,6 +52,8 @@ OTHER_SECONDS = 15.0
 BLEND_SECONDS, BLEND_SECONDS_PER_CELL = 4.0, 1.5e-4
 MOST_OF_THE_TIME = 0.5  # that may be kept free; training gets the rest
 
+CURVE_PHOTOS, CURVE_FOLDS = 5_000, 5  # that heads are fitted to, at most, for the learning curve
+CURVE_SECONDS, CURVE_SECONDS_PER_PHOTO = 4.0, 0.001
 REPORTED_PHOTOS = 450  # thumbnails of a report, at most
 
 
@@ -66,13 +73,15 @@ def closing_seconds(context: RunContext, round_index: int) -> float:
     if "blend round 1" in steps:
         blend = steps["blend round 1"]["seconds"]
     seconds = OTHER_SECONDS + blend * (context.rounds - round_index + 1)
+    labelled = int((context.readable["split"] == "train").sum())
+    seconds += CURVE_SECONDS + CURVE_SECONDS_PER_PHOTO * min(labelled, CURVE_PHOTOS)
     if "audit" in steps:
         seconds += REPORTED_PHOTOS * steps["audit"]["seconds"] / len(context.manifest)
     for member in members:
         of_export, of_photo = export_seconds(member, len(context.facts.class_names))
         networks = 1 if context.recipe.is_refitted(member) else folds
         pictures = NONPHOTOS * (1 + len(context.recipe.ensemble.tta))  # in each variant
-        seconds += networks * (of_export + pictures * of_photo) + MAX_MISTAKES * of_photo
+        seconds += networks * (of_export + pictures * of_photo) + MAX_CAMS * of_photo
     return seconds
 
 
@@ -106,7 +115,11 @@ def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify
         run.held_out_file,
         predictions_frame(context.ids(val_idx), context.facts.class_names, held_out_predictions),
     )
+    notify("finding out what more photos would bring")
+    learning_curve = _learning_curve(context, held_out_predictions)
+    write_json(run.learning_curve_file, learning_curve)
     metrics = _metrics(context, rounds, selected_round, reason, held_out_predictions)
+    metrics["next_steps"] = next_steps(learning_curve)
     if not (run.bundle_folder / BUNDLE_FILE).exists():
         notify("exporting the bundle")
         source = RunSource(run, context.recipe, context.facts, context.manifest, context.arguments, metrics)
@@ -197,6 +210,54 @@ def _metrics(
         },
         "rounds": [_round_metrics(context, each) for each in rounds],
     }
+
+
+def _learning_curve(context: RunContext, held_out_predictions: Floats) -> dict[str, Any]:
+    """Returns what learning_curve.json holds: a `LearningCurve` or, as "reason", why there is none; and as
+    "label_errors" how many labels of each kind are wrong in all probability."""
+    class_names, y_true = context.facts.class_names, context.y_true(context.val_idx)
+    errors = sure_label_errors(held_out_predictions, y_true)
+    counts = np.bincount(y_true[errors], minlength=len(class_names)).tolist()
+    curve = _measure_curve(context, accuracy(held_out_predictions, y_true))
+    return {
+        **({"reason": curve} if isinstance(curve, str) else curve.model_dump(mode="json")),
+        "label_errors": {name: count for name, count in zip(class_names, counts, strict=True) if count},
+        "judged": len(y_true),
+    }
+
+
+def _measure_curve(context: RunContext, of_run: float) -> LearningCurve | str:
+    """Returns the learning curve of a run, or why there is none, in words."""
+    positions = context.positions(context.readable["split"] == "train")
+    positions = positions[:: -(-len(positions) // CURVE_PHOTOS)]
+    plain, features = np.zeros(len(positions), np.bool_), []
+    for file in sorted({context.feature_cache(member) for member in context.recipe.members}):
+        if file.exists():
+            width = file.stat().st_size // (8 * len(context.readable))
+            rows = Features(file, width).rows(positions, plain).numpy()
+            if not np.isfinite(rows).all():
+                return "the features of a backbone are not finite"
+            features.append(principal_components(rows))
+    if not features:
+        return "no member of this recipe begins with a frozen backbone on this machine"
+    photos, y_true = context.readable.iloc[positions].reset_index(drop=True), context.y_true(positions)
+    seed = context.recipe.seed
+    try:
+        folds = [
+            assign_folds(photos, 0, CURVE_FOLDS, seed + draw, is_given_kept=False) for draw in range(DRAWS)
+        ]
+    except FovsfeError as error:  # photos that cannot be divided, as those of a hold-out need not be
+        return str(error)
+    curve = measure_learning_curve(
+        np.concatenate(features, axis=1),
+        y_true,
+        context.groups(positions),
+        folds,
+        context.facts.class_names,
+        of_run,
+        seed,
+    )
+    return curve or f"{len(positions)} photos of {len(context.facts.class_names)} labels are too few"
 
 
 def _estimate_average(

@@ -74,6 +74,11 @@ class Run:
         return self.root / "held_out.csv"
 
     @property
+    def learning_curve_file(self) -> Path:
+        """What more photos would bring, or why that cannot be said."""
+        return self.root / "learning_curve.json"
+
+    @property
     def bundle_folder(self) -> Path:
         """The folder of the bundle, which `fovsfe serve` and `fovsfe predict` use."""
         return self.root / "bundle"

@@ -6,6 +6,7 @@ from fovsfe.ensemble.headline import (
     baselines_in_words,
     evaluated_networks,
     labels_without_validation,
+    next_steps,
     no_better_than,
 )
 
@@ -63,3 +64,48 @@ def test_what_the_figures_are_of_is_said() -> None:
     assert "trained on 2 of 3 parts" in evaluated_networks(3, is_refitted=True)
     assert all("knows all of them" in evaluated_networks(folds, is_refitted=True) for folds in (1, 3))
     assert all("best epoch" in evaluated_networks(folds) for folds in (1, 3))
+
+
+def gain(value: float, low: float, high: float, photos: int = 20) -> dict[str, object]:
+    return {"photos": photos, "gain": value, "interval": [low, high]}
+
+
+LABELS = [
+    {"label": "Ока", "photos": 30, "gain": gain(0.004, 0.001, 0.007)},
+    {"label": "Нива", "photos": 30, "gain": gain(0.009, 0.002, 0.016)},
+    {"label": "Чайка", "photos": 30, "gain": gain(0.001, -0.002, 0.004)},
+    {"label": "Волга", "photos": 30, "gain": None},
+]
+CURVE = {"doubled": gain(0.018, 0.006, 0.03, 514), "labels": LABELS, "label_errors": {}, "judged": 500}
+
+
+def test_what_more_photos_would_bring() -> None:
+    assert next_steps(CURVE) == [
+        "Twice as many photos, 514 more like these, would bring 1.8 points (0.6 to 3.0).",
+        "20 more photos of Нива would bring 0.9 points (0.2 to 1.6), of Ока 0.4 (0.1 to 0.7), of the other 2"
+        " nothing that can be foretold.",
+    ]
+
+
+def test_what_brings_nothing_is_said() -> None:
+    nothing = CURVE | {"doubled": gain(0.0, 0.0, 0.0, 514), "labels": LABELS[2:]}
+    assert next_steps(nothing) == [
+        "Twice as many photos, 514 more like these, would bring nothing.",
+        "20 more photos of any one label would bring nothing that can be foretold.",
+    ]
+    slightly_below = CURVE | {"labels": [], "doubled": gain(0.01, -0.0001, 0.02, 9)}
+    assert "1.0 points (0.0 to 2.0)" in next_steps(slightly_below)[0]
+
+
+@pytest.mark.parametrize(("wrong", "place"), [(20, 0), (5, 2)])
+def test_labels_that_look_wrong_come_first_where_they_cost_more(wrong: int, place: int) -> None:
+    step = next_steps(CURVE | {"label_errors": {"Ока": 1, "Нива": wrong - 1}})[place]
+    assert step.startswith(f"{wrong} labels look wrong ({wrong - 1} of Нива, 1 of Ока)")
+    assert f"{100 * wrong / 500:.1f} points" in step
+
+
+def test_without_a_curve_labels_can_still_be_wrong() -> None:
+    curve = {"reason": "too few", "label_errors": {"Ока": 1}, "judged": 50}
+    (step,) = next_steps(curve)
+    assert step.startswith("1 label looks wrong (1 of Ока)") and "2.0 points" in step
+    assert next_steps(curve | {"label_errors": {}}) == []

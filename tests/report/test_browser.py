@@ -117,3 +117,34 @@ def test_it_is_accessible(browser, wild):
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     page.close()
+
+
+def test_mistakes_of_a_pair_are_chosen_by_list_table_and_matrix(browser, wild):
+    page = browser.new_page()
+    page.goto(write_report(wild[0]).as_uri())
+    shown = page.locator("#mistakes figure:visible")
+    every = shown.count()
+    page.locator("#mistakes select").select_option(index=1)
+    pair = shown.first.get_attribute("data-pair")
+    assert 0 < shown.count() < every
+    assert {each.get_attribute("data-pair") for each in shown.all()} == {pair}
+    page.locator("#mistakes select").select_option(index=0)
+    assert shown.count() == every
+    for link in (f"#confusion td a[href$='pair-{pair}']", f"#confusion svg:visible a[*|href$='pair-{pair}']"):
+        page.locator(link).first.click()
+        assert {each.get_attribute("data-pair") for each in shown.all()} == {pair}
+        page.locator("#mistakes select").select_option(index=0)
+    page.close()
+
+
+def test_a_table_is_sorted_by_its_headings(browser, wild):
+    page = browser.new_page()
+    page.goto(write_report(wild[0]).as_uri())
+    heading = page.locator("#confusion th", has_text="photos")
+    counts = page.locator("#confusion tbody tr td:nth-child(3)")
+    for order in ("descending", "ascending"):
+        heading.get_by_role("button").click()
+        numbers = [int(text) for text in counts.all_inner_texts()]
+        assert heading.get_attribute("aria-sort") == order
+        assert numbers == sorted(numbers, reverse=order == "descending")
+    page.close()

@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def matrix(name="m", names=NAMES):
     counts = np.random.default_rng(0).integers(0, 9, (len(names), len(names)))
-    return confusion_chart(name, "a <b>", counts, names, as_shares=False)
+    return confusion_chart(name, "a <b>", counts, names, np.arange(len(names)), as_shares=False)
 
 
 def texts(svg):
@@ -62,5 +62,5 @@ def test_a_matrix_of_any_size_is_small(num_classes):
 
 
 def test_an_empty_matrix_can_be_drawn():
-    svg = confusion_chart("m", "none", np.zeros((3, 3), int), ["a", "b", "c"], as_shares=True)
+    svg = confusion_chart("m", "none", np.zeros((3, 3), int), ["a", "b", "c"], np.arange(3), as_shares=True)
     assert [text for text in texts(svg) if text.isdecimal()] == []

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fovsfe.report.label_errors import find_label_errors
+from fovsfe.report.label_errors import find_label_errors, sure_label_errors
 
 
 def predictions(random, photos, num_classes):
@@ -73,3 +73,8 @@ def test_scores_are_finite_and_fall(seed, photos, num_classes, sharpness):
     scores = [error.score for error in errors]
     assert len(errors) == min(7, (probabilities.argmax(axis=1) != y_true).sum())
     assert np.isfinite(scores).all() and scores == sorted(scores, reverse=True)
+
+
+def test_sure_label_errors_are_those_that_are_hardly_right() -> None:
+    probabilities = np.array([[0.995, 0.005], [0.005, 0.995], [0.3, 0.7], [0.97, 0.03]])
+    assert sure_label_errors(probabilities, np.array([1, 1, 0, 1])).tolist() == [0]

@@ -21,8 +21,9 @@ from fovsfe.report.theme import icon_link
 from fovsfe.report.thumbnails import PLACEHOLDER
 
 SECTIONS = {
-    "summary", "photos", "augmentation", "learning-curves", "comparison", "confusion", "mistakes",
-    "calibration", "unknown", "ablation", "members", "networks", "label-errors", "cost", "reproduce",
+    "summary", "next", "made", "photos", "augmentation", "training-curves", "comparison", "confusion",
+    "mistakes", "calibration", "unknown", "ablation", "members", "networks",
+    "label-errors", "cost", "reproduce",
 }  # fmt: skip
 
 
@@ -64,6 +65,19 @@ def test_every_section_is_there_once(page):
     assert len(page.ids) == len(set(page.ids))
 
 
+def test_what_to_do_comes_first_and_how_it_was_made_last(page):
+    order = ["summary", "next", "mistakes", "label-errors", "confusion", "made", "comparison", "reproduce"]
+    assert sorted(order, key=page.ids.index) == order
+    assert page.seen.index("would bring 5.0 points (1.0 to 10.0)") < page.seen.index("Worst mistakes")
+    assert "1.2 0.3 – 2.1 2" in page.seen and "few mistakes" in page.seen
+
+
+def test_a_run_that_cannot_tell_what_more_photos_bring_says_why(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b", "c"), each=9)
+    write_json(run.learning_curve_file, {"reason": "3 photos are too few", "label_errors": {}, "judged": 9})
+    assert "cannot be told: 3 photos are too few." in Page(render_report(run)).seen
+
+
 def test_nothing_is_fetched(page):
     assert page.links and all(link.startswith(("data:", "#")) for link in page.links)
 
@@ -87,7 +101,7 @@ def agree(page, run):
     selected = metrics["selected"]
     assert page.seen.index(percent(selected["accuracy"])) < page.seen.index("Why this one was selected")
     first, second, times = selected["most_confused"]
-    assert f"{first} and {second} , confused with each other {times} time" in page.seen
+    assert f"{first} and {second} are confused most, {times} time" in page.seen
     for each in metrics["rounds"]:
         members = list(each["members"].values())
         all_members = "-" + "+".join(each["members"])
@@ -111,7 +125,7 @@ def agree(page, run):
 
 def test_mistakes_are_mistakes(wild):
     text = render_report(wild[0])
-    cards = text.split('id="mistakes"')[1].split("</section>")[0].split("<figure>")[1:]
+    cards = text.split('id="mistakes"')[1].split("</section>")[0].split("<figure ")[1:]
     assert cards
     for card in cards:
         label, predicted = re.findall(r"<dd[^>]*><bdi>(.*?)</bdi></dd>", card)
@@ -129,6 +143,7 @@ def test_an_unfinished_run_has_what_there_is(finish, tmp_path):
     assert "not finished" not in everything.seen
     # Taken away in the reverse order of a training; after each step the report must still be written.
     run.metrics_file.unlink()
+    run.learning_curve_file.unlink()
     assert "Best so far mean of all members , round 2" in Page(render_report(run)).seen
     (run.round_folder(2) / "blend.json").unlink()
     assert "Best so far mean of all members , round 1" in Page(render_report(run)).seen

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fovsfe.errors import FovsfeError
-from fovsfe.report.run_data import PREDICTION_COLUMNS, mistakes, predictions, read_run_data
+from fovsfe.report.run_data import PREDICTION_COLUMNS, learning_curve, mistakes, predictions, read_run_data
 from fovsfe.run import Run
 
 
@@ -103,3 +103,12 @@ def test_without_a_trained_network_there_are_no_predictions(folded):
     run_data = read_run_data(folded)
     for frame in (predictions(run_data), mistakes(run_data)):
         assert frame.empty and list(frame) == PREDICTION_COLUMNS
+
+
+def test_the_learning_curve_is_measured_and_then_foretold(folded):
+    frame = learning_curve(read_run_data(folded))
+    assert frame["photos"].tolist() == [13, 27, 27, 54]
+    assert frame["accuracy"].tolist() == [0.7, 0.8, 0.8, 0.85]
+    assert frame["low"].isna().tolist() == [True, True, False, False]
+    folded.learning_curve_file.unlink()
+    assert learning_curve(read_run_data(folded)).empty

@@ -126,6 +126,7 @@ def colour_bundle(
     figures |= {"label_sets": {"coverage": 0.95, "covered": share, "of_label": {}, "size": 1.3}}
     record = {"bins": [{"low": 0.5, "photos": 60, "right": 40}, {"low": 0.75, "photos": 42, "right": 31}]}
     record |= {"baselines": {"most_frequent": 0.3, "guessing": 1 / 6}}
+    record |= {"reference": {"labels": [17] * len(names), "unknown": 8, "confidence": 0.72}}
     shares = dict(zip(names, (1.0, 0.9, 0.8, 0.7, None, 0.5), strict=True))
     write_bundle(
         folder,

@@ -102,6 +102,7 @@ GET, POST, BOTH = "GET, HEAD", "POST", "GET, HEAD, POST"
 ALLOWED = {"/": BOTH, "/about": GET, "/api/predict": POST, "/api/model": GET, "/healthz": GET, "/readyz": GET}
 ALLOWED |= {
     "/metrics": GET,
+    "/metrics/answers": GET,
     "/docs": GET,
     "/openapi.json": GET,
     "/problems/busy": GET,

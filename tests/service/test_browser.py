@@ -357,7 +357,7 @@ def test_the_language_is_switched_and_remembered(visit: Visit, language: str, sc
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("path", ["about", "docs", "problems/busy", "nothing"])
+@pytest.mark.parametrize("path", ["about", "docs", "metrics/answers", "problems/busy", "nothing"])
 def test_the_other_pages_are_without_fault(visit: Visit, screen: str, path: str) -> None:
     check(visit(screen=screen, path=path))
 

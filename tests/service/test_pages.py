@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 from typer.testing import CliRunner
 
 from fovsfe import cli
-from fovsfe.bundle.predictor import Predictor
+from fovsfe.bundle.predictor import Prediction, Predictor
 from fovsfe.service.app import create_app
 from fovsfe.service.i18n import TRANSLATIONS
 from fovsfe.service.problems import PROBLEM_TYPES
@@ -494,3 +495,38 @@ def test_what_the_script_is_told(client: TestClient) -> None:
     assert (told["data-or"], told["data-most-named"]) == (messages["or"], "4")
     assert (told["data-one-of"], told["data-one-of-two"]) == (messages["one_of"], messages["one_of_two"])
     assert html.escape("/api/predict?heatmap=1&top=5") in page
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_operators_see_whether_it_is_still_as_good(colours: Path, photo: Photo, language: str) -> None:
+    """Answers that are not sure, and six times as many of one label: confidence and labels have drifted."""
+    messages = TRANSLATIONS[language].messages
+    with browser(colours) as client:
+        text = seen(client.get("/metrics/answers", params={"lang": language})).text
+        assert messages["monitor_few_answers"].format(fewest=100) in text
+        assert messages["drift_title"] not in text
+        recent = client.app.state.engine.recent
+        for position in [0, 1, 2, 3, 4, 5] * 20 + [0] * 100:
+            recent.add(Prediction(np.where(np.arange(6) == position, 0.55, 0.09), True, ()))
+        text = seen(client.get("/metrics/answers", params={"lang": language})).text
+        assert messages["monitor_confidence"] in text
+        assert messages["drift_title"] in text and messages["drift_yes"] in text
+        for label in Predictor(colours).bundle.class_names:
+            assert label in text or language == "ru"
+
+
+def test_what_is_expected_has_its_interval(colours: Path) -> None:
+    with browser(colours) as client:
+        for position in range(120):
+            confidence = 0.6 if position % 5 < 3 else 0.9
+            rest = (1 - confidence) / 5
+            probabilities = np.where(np.arange(6) == position % 6, confidence, rest)
+            client.app.state.engine.recent.add(Prediction(probabilities, True, ()))
+        text = seen(client.get("/metrics/answers", params={"lang": "en"})).text
+    assert "69.6% of its predictions are right" in text  # as on the held-out photos
+    assert re.search(r"between [56]\d\.\d% and [78]\d\.\d%", text)
+
+
+def test_the_page_for_operators_needs_a_key_where_the_metrics_do(colours: Path) -> None:
+    with browser(colours, api_keys=("0" * 64,)) as client:
+        assert client.get("/metrics/answers").status_code == 401

@@ -102,6 +102,9 @@ def _data(bundle: Bundle) -> Iterator[str]:
     findings = [f"{_text(name)}: {_count(times, 'time')}" for name, times in data["findings"].items()]
     yield f"The audit of the photos found {'; '.join(findings) or 'no faults'}."
     yield ""
+    if steps := data.get("next_steps"):
+        yield f"What would make it better: {_text(steps[0])}"
+        yield ""
     yield "| label | photos |"
     yield "|---|---|"
     for label in bundle.class_names:

@@ -35,7 +35,7 @@ from fovsfe.bundle.quantize import QuantizationData, quantize_bundle
 from fovsfe.bundle.runtime import open_graph
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.label_sets import fit_label_sets
-from fovsfe.ensemble.metrics import Share, confidence_bins
+from fovsfe.ensemble.metrics import HeldOutAnswers, Share, confidence_bins
 from fovsfe.ensemble.set_coverage import measure_sets
 from fovsfe.ensemble.stranger_fitting import HeldOutFeatures, fit_strangers, strangers_report
 from fovsfe.ensemble.strangers import write_spaces
@@ -190,6 +190,8 @@ def _with_answers(folder: Path, bundle: Bundle, held_out: HeldOut, recipe: Recip
             each.model_dump(mode="json")
             for each in confidence_bins(probabilities[fitted.known], y_true[fitted.known])
         ]
+        answers = HeldOutAnswers.of(probabilities, fitted.known)
+        metrics["reference"] = answers.model_dump(mode="json")
     bundle = bundle.model_copy(update={"strangers": rule, "label_sets": label_sets})
     if fitted is not None:
         write_bundle(folder, bundle)

@@ -22,7 +22,7 @@ FORMAT = 1
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "card.md"
 SPACES_FILE = "strangers.npz"  # what held-out photos look like to each network, see ensemble.strangers
-MEASURED_AT_EXPORT = ("bins", "strangers", "label_sets")
+MEASURED_AT_EXPORT = ("bins", "reference", "strangers", "label_sets")
 """of a bundle's metrics, what its networks have to be there for"""
 
 PixelSide = Annotated[int, Field(ge=1, le=4096)]

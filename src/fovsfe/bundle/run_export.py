@@ -309,6 +309,7 @@ def _data_facts(source: RunSource) -> dict[str, Any]:
         **source.metrics["photos"],
         "of_label": {label: labelled[label] for label in source.facts.class_names},
         "findings": dict(Counter(finding["kind"] for finding in findings)),
+        "next_steps": source.metrics.get("next_steps", []),
     }
 
 

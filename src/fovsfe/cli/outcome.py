@@ -40,6 +40,8 @@ def print_outcome(run: Run, location: str, as_json: bool) -> None:
         console.print(_table(each, metrics["selected"]))
     for line in _summary(metrics):
         print_plain(console, line)
+    for step in metrics.get("next_steps", [])[:1]:
+        print_plain(console, f"what to do next: {step}")
     print_plain(console, f"run folder: {location}")
     for name in ("report", "submission"):
         if name in outputs:

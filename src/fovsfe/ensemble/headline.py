@@ -1,4 +1,5 @@
-"""What is said with an accuracy: two baselines, and how often answers as confident as one were right.
+"""What stands beside an accuracy: two baselines, how often answers as confident as one were right, and what
+to do next.
 
 It works on the metrics that a run and a bundle store, and needs no more than Python, as the service does.
 """
@@ -14,6 +15,9 @@ METRIC_WORDS = {
     "logloss": "log loss",
 }
 """what people call the metrics of a recipe"""
+
+NOTICEABLE = 0.0005  # of the accuracy: less is 0.0 points
+MAX_NAMED = 3  # labels in a sentence
 
 
 def no_better_than(metrics: Mapping[str, Any]) -> str | None:
@@ -98,3 +102,67 @@ def evaluated_networks(
             f" estimated from how far the networks disagree on {average['test_photos']} test photos"
         )
     return f"{trained} the mean of all {folds} is submitted and served, {better}; {kept}"
+
+
+def next_steps(curve: Mapping[str, Any]) -> list[str]:
+    """Returns what would make a model better, in English, the most useful first.
+
+    `curve` is what learning_curve.json holds.
+    """
+    steps = [_more_photos(curve), *_photos_of_labels(curve)] if "doubled" in curve else []
+    wrong, of_all = _wrong_labels(curve), sum(curve["label_errors"].values())
+    if wrong is None:
+        return steps
+    # A wrong label costs as much as a mistake; all photos there are would have to be taken once more.
+    is_first = "doubled" not in curve or of_all / curve["judged"] > curve["doubled"]["gain"]
+    return [wrong, *steps] if is_first else [*steps, wrong]
+
+
+def _more_photos(curve: Mapping[str, Any]) -> str:
+    gain = curve["doubled"]
+    more = f"Twice as many photos, {gain['photos']:,} more like these,"
+    if gain["interval"][1] < NOTICEABLE:
+        return f"{more} would bring nothing."
+    return f"{more} would bring {_points(gain)}."
+
+
+def _photos_of_labels(curve: Mapping[str, Any]) -> list[str]:
+    """Returns in a sentence which labels more photos help most, and of how many they help less, or not."""
+    measured = [each for each in curve["labels"] if each["gain"] is not None]
+    if not measured:
+        return []
+    more = measured[0]["gain"]["photos"]
+    helped = [
+        each for each in measured if each["gain"]["interval"][0] > 0 and each["gain"]["gain"] > NOTICEABLE
+    ]
+    if not helped:
+        return [f"{more} more photos of any one label would bring nothing that can be foretold."]
+    helped.sort(key=lambda each: -each["gain"]["gain"])
+    first, *others = helped[:MAX_NAMED]
+    parts = [f"{more} more photos of {first['label']} would bring {_points(first['gain'])}"]
+    parts += [f"of {each['label']} {_points(each['gain'], '')}" for each in others]
+    if less := len(helped[MAX_NAMED:]):
+        parts.append(f"of {less} more {'labels' if less > 1 else 'label'} less")
+    if none := len(curve["labels"]) - len(helped):
+        parts.append(f"of the other {none} nothing that can be foretold")
+    return [f"{', '.join(parts)}."]
+
+
+def _wrong_labels(curve: Mapping[str, Any]) -> str | None:
+    """Returns where labels are to be checked, None if nowhere."""
+    counts = sorted(curve["label_errors"].items(), key=lambda each: -each[1])
+    if not counts:
+        return None
+    total = sum(count for _, count in counts)
+    named = ", ".join(f"{count} of {label}" for label, count in counts[:MAX_NAMED])
+    rest = ", and others" if counts[MAX_NAMED:] else ""
+    photos = "1 label looks" if total == 1 else f"{total} labels look"
+    return (
+        f"{photos} wrong ({named}{rest}): look at these photos and correct them; as they are, they count as"
+        f" {100 * total / curve['judged']:.1f} points of mistakes."
+    )
+
+
+def _points(gain: Mapping[str, Any], unit: str = " points") -> str:
+    low, high = (100 * each for each in gain["interval"])
+    return f"{100 * gain['gain']:z.1f}{unit} ({low:z.1f} to {high:z.1f})"

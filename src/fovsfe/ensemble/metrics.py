@@ -49,6 +49,27 @@ class ConfidenceBin(BaseModel):
     right: int
 
 
+class HeldOutAnswers(BaseModel):
+    """Answers for held-out photos, which those of the service are compared with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    labels: tuple[int, ...]
+    """how many name each label, in the order of the class names"""
+    unknown: int
+    """how many are "none of these\""""
+    confidence: float
+    """the mean of those that name a label; 0 if none does"""
+
+    @classmethod
+    def of(cls, probabilities: Floats, known: NDArray[np.bool_]) -> "HeldOutAnswers":
+        """Counts answers, of probabilities (n, classes); those that are not `known`, (n,), name no label."""
+        named = probabilities[known]
+        counts = np.bincount(named.argmax(axis=1), minlength=probabilities.shape[1])
+        confidence = float(named.max(axis=1).mean()) if len(named) else 0.0
+        return cls(labels=tuple(counts.tolist()), unknown=int((~known).sum()), confidence=confidence)
+
+
 class HeadlineMetrics(Metrics):
     """The figures that a run is reported by, as `headline_metrics` returns them."""
 
@@ -60,6 +81,7 @@ class HeadlineMetrics(Metrics):
     """the accuracy of "most_frequent", always the most frequent label of these photos, and of "guessing\""""
     bins: tuple[ConfidenceBin, ...]
     """about as many photos in each; in a bundle, of the answers that are not "none of these\""""
+    reference: HeldOutAnswers
 
 
 class Share(BaseModel):
@@ -121,8 +143,8 @@ def compute_metrics(probabilities: Floats, y_true: Ints, class_names: Sequence[s
 def headline_metrics(
     probabilities: Floats, y_true: Ints, class_names: Sequence[str], metric: MetricName
 ) -> HeadlineMetrics:
-    """Returns what `compute_metrics` does, with the value of `metric`, the baselines, and how often
-    answers were right, by confidence.
+    """Returns what `compute_metrics` does, with the value of `metric`, the baselines, how often answers
+    were right, by confidence, and how many name each label.
 
     The photos must have had no part in any choice. Raises ValueError as `compute_metrics` does.
     """
@@ -136,6 +158,7 @@ def headline_metrics(
             "guessing": 1 / len(class_names),
         },
         bins=confidence_bins(probabilities, y_true),
+        reference=HeldOutAnswers.of(probabilities, np.ones(len(y_true), np.bool_)),
     )
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fovsfe.arrays import Floats, Ints
 from fovsfe.report.analysis import Reliability
-from fovsfe.report.round_data import LearningCurve
+from fovsfe.report.round_data import TrainingCurve
 from fovsfe.report.svg import BLUE, FULL, INK, VERMILION, WIDTH, draw
 
 SERIES = ((BLUE, "o"), (VERMILION, "s"))
@@ -65,9 +65,31 @@ def photo_sizes_chart(sizes: Mapping[tuple[int, int], int]) -> Markup:
     return drawing.svg
 
 
-def learning_curves_chart(name: str, title: str, curves: Sequence[LearningCurve]) -> Markup:
+def learning_curve_chart(curve: Mapping[str, Any]) -> Markup:
+    """Draws the accuracy by the number of photos, measured and foretold, as in learning_curve.json."""
+    description = "Accuracy by the number of labelled photos, measured and foretold"
+    with draw("learning-curve", description, 2.6) as drawing:
+        (axes,) = drawing.axes
+        measured, foretold = (
+            np.array([(each["photos"], each["accuracy"]) for each in curve[part]]).T
+            for part in ("measured", "foretold")
+        )
+        band = np.array([each["interval"] for each in curve["foretold"]]).T
+        axes.fill_between(foretold[0], *band, color=BLUE, alpha=0.2, linewidth=0)
+        axes.plot(*foretold, color=BLUE, label="with more photos")
+        axes.plot(*measured, "o", color=VERMILION, markersize=5, label="measured")
+        axes.axvline(curve["photos"], color=INK, alpha=0.25, linewidth=0.8)
+        axes.set_xlabel("labelled photos")
+        axes.set_ylabel("accuracy")
+        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.set_xlim(left=0)
+        axes.legend(loc="lower right")
+    return drawing.svg
+
+
+def training_curves_chart(name: str, title: str, curves: Sequence[TrainingCurve]) -> Markup:
     """Draws a member's loss and accuracy over all stages, one line per fold; a ring marks the best epoch."""
-    with draw(name, f"Learning curves of {title}", 2.2, 1.7) as drawing:
+    with draw(name, f"Training curves of {title}", 2.2, 1.7) as drawing:
         upper, lower = drawing.axes
         for position, curve in enumerate(curves):
             _draw_curve(upper, lower, curve, opacity=1 if len(curves) == 1 else 0.6, in_legend=position == 0)
@@ -91,7 +113,7 @@ def learning_curves_chart(name: str, title: str, curves: Sequence[LearningCurve]
     return drawing.svg
 
 
-def _draw_curve(upper: Axes, lower: Axes, curve: LearningCurve, opacity: float, in_legend: bool) -> None:
+def _draw_curve(upper: Axes, lower: Axes, curve: TrainingCurve, opacity: float, in_legend: bool) -> None:
     epochs, best_epoch = curve.epochs, curve.best_epoch
     step = np.arange(1, len(epochs) + 1)
     style: Any = {"alpha": opacity, "marker": "." if len(epochs) == 1 else None}
@@ -136,13 +158,18 @@ def comparison_chart(rows: Sequence[ComparisonRow]) -> Markup:
     return drawing.svg
 
 
-def confusion_chart(name: str, title: str, counts: Ints, names: Sequence[str], as_shares: bool) -> Markup:
-    """Draws a confusion matrix, its labels in the given order: photos, or percentages of each row."""
+def confusion_chart(
+    name: str, title: str, counts: Ints, names: Sequence[str], positions: Ints, as_shares: bool
+) -> Markup:
+    """Draws a confusion matrix, its labels in the given order: photos, or percentages of each row.
+
+    A cell of mistakes is a link that ends with "pair-I-J", the `positions` of both labels in the class names.
+    """
     values = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) if as_shares else counts
     texts = [[f"{100 * v:.0f}" if as_shares else str(v) for v in row] for row in values.tolist()]
     unit = "per cent of each true label" if as_shares else "photos"
     return _matrix_chart(
-        _Matrix(name, f"Confusion matrix of {title}, {unit}", values, texts, names),
+        _Matrix(name, f"Confusion matrix of {title}, {unit}", values, texts, names, positions),
         xlabel="predicted label",
         ylabel="true label",
     )
@@ -199,6 +226,8 @@ class _Matrix:
     """of the cells"""
     names: Sequence[str]
     """of rows and columns"""
+    positions: Ints | None = None
+    """of the labels in the class names, where cells lead to photos"""
 
 
 def _matrix_chart(matrix: _Matrix, xlabel: str = "", ylabel: str = "") -> Markup:
@@ -227,7 +256,11 @@ def _draw_cells(axes: Axes, matrix: _Matrix, fontsize: float) -> None:
     shares = values[values != 0] / (values.max() or 1)
     colours = [to_rgba(FULL, MIN_OPACITY + (MAX_OPACITY - MIN_OPACITY) * share) for share in shares]
     squares = filled[:, None, ::-1] + _UNIT_SQUARE
-    axes.add_collection(PolyCollection(squares, facecolors=colours, linewidth=0), autolim=False)
+    cells = PolyCollection(squares, facecolors=colours, linewidth=0)
+    if matrix.positions is not None:
+        at = matrix.positions
+        cells.set_urls([None if i == j else f"#pair-{at[i]}-{at[j]}" for i, j in filled])
+    axes.add_collection(cells, autolim=False)
     if size <= MAX_NUMBERED:
         for i, j in filled:  # not measured for the layout, as they are within their cells
             number = matrix.texts[i][j]

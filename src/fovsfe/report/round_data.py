@@ -1,4 +1,4 @@
-"""What a run folder holds of one round: learning curves, held-out predictions, and the blend."""
+"""What a run folder holds of one round: training curves, held-out predictions, and the blend."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class HeldOutPredictions:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class TrainingCurve:
     """The training of one network, epoch by epoch."""
 
     fold: int
@@ -46,7 +46,7 @@ class RoundData:
     """A round, as far as it has come. Members are keyed by name, in the recipe's order."""
 
     round_index: int
-    curves: dict[str, list[LearningCurve]]
+    curves: dict[str, list[TrainingCurve]]
     member_predictions: dict[str, HeldOutPredictions]
     """every member that has a trained network; on part of the photos until all of its folds are trained"""
     without_tta: dict[str, HeldOutPredictions]
@@ -156,21 +156,21 @@ def _read_folds(trained: dict[int, Path], manifest: pd.DataFrame) -> tuple[Ints,
 
 def _read_curves(
     run: Run, round_index: int, name: str, folds: range, epoch_events: Sequence[dict[str, Any]]
-) -> Iterator[LearningCurve]:
+) -> Iterator[TrainingCurve]:
     """Reads history.csv of each trained network, and the log of each one that is still training."""
     for fold in folds:
         file = run.fold_folder(round_index, name, fold) / "history.csv"
         if file.exists():
             epochs = _read_history(file)
             best_epoch = int(np.nanargmin(epochs["log_loss"].fillna(np.inf)))
-            yield LearningCurve(fold, epochs, best_epoch)
+            yield TrainingCurve(fold, epochs, best_epoch)
             continue
         network = network_name(name, round_index, fold, len(folds))
         rows = [event for event in epoch_events if event.get("network") == network]
         if rows:
             # An epoch that was repeated after a crash is in the log twice.
             epochs = pd.DataFrame(rows).drop_duplicates(["layer_share", "epoch"], keep="last")
-            yield LearningCurve(fold, epochs.reset_index(drop=True), None)
+            yield TrainingCurve(fold, epochs.reset_index(drop=True), None)
 
 
 def _read_history(file: Path) -> pd.DataFrame:

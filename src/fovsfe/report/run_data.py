@@ -45,6 +45,8 @@ class RunData:
     """None until the run is finished"""
     held_out: HeldOutPredictions | None
     """what the figures of a finished run are of: predictions that no choice has touched"""
+    learning_curve: dict[str, Any] | None
+    """what more photos would bring, as in learning_curve.json; None until the run is finished"""
     steps: dict[str, dict[str, float]]
     """by step: "seconds" and "peak_mb", as in `stopwatch.Stopwatch`"""
 
@@ -138,6 +140,7 @@ def read_run_data(run: Run) -> RunData:
             if metrics and run.held_out_file.exists()
             else None
         ),
+        learning_curve=read_json(run.learning_curve_file) if run.learning_curve_file.exists() else None,
         steps=run.stopwatch.read(),
     )
 
@@ -174,6 +177,17 @@ def mistakes(run_data: RunData) -> pd.DataFrame:
     frame = predictions(run_data)
     wrong = frame[frame["predicted"] != frame["label"]]
     return wrong.sort_values("probability", ascending=False, kind="stable", ignore_index=True)
+
+
+def learning_curve(run_data: RunData) -> pd.DataFrame:
+    """Returns the accuracy by the number of labelled photos: photos, accuracy, low, high.
+
+    `low` and `high` are the 95% interval of what is foretold, NaN of what was measured.
+    """
+    curve = run_data.learning_curve or {}
+    points = [*reversed(curve.get("measured", [])), *curve.get("foretold", [])]
+    rows = [(each["photos"], each["accuracy"], *(each["interval"] or (np.nan, np.nan))) for each in points]
+    return pd.DataFrame(rows, columns=["photos", "accuracy", "low", "high"])
 
 
 def _read_pseudo_labels(file: Path) -> pd.DataFrame:

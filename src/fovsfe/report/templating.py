@@ -32,7 +32,7 @@ def format_percent(share: float | None, digits: int = 1) -> str:
 
 def format_number(value: float | None, digits: int = 0) -> str:
     """Formats a number: 1500 -> "1,500"; None -> a dash."""
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return "–" if value is None else f"{value:z,.{digits}f}"
 
 
 def format_duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ from fovsfe.photos.decode_turns import OUT_OF_MEMORY, DecodeBusy, DecodeLimits
 from fovsfe.service import logs
 from fovsfe.service.metrics import ServiceMetrics
 from fovsfe.service.problems import HOW_TO_SEND, Problem, busy
+from fovsfe.service.recent import RecentAnswers
 from fovsfe.service.settings import Settings
 
 BATCH_SECONDS = 60.0  # an inference thread that is busy with one batch for longer hangs
@@ -64,6 +65,7 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         self._class_names = predictor.bundle.class_names
+        self.recent = RecentAnswers(predictor.bundle, settings.workers, metrics)
         limits = DecodeLimits(
             processes=settings.threads,
             memory=settings.decode_memory,
@@ -271,6 +273,7 @@ class Engine:
         self._metrics.answers.labels(label).inc()
         if not result.prediction.known:
             self._metrics.unknown.inc()
+        self.recent.add(result.prediction)
         return result
 
     def _deliver(self, batch: Sequence[_QueuedPhoto], results: Sequence[PhotoResult | Problem]) -> None:

@@ -163,6 +163,48 @@ _ENGLISH = Translation(
         "limit_people": "Do not use it for decisions about people or where a mistake is dangerous.",
         "licences_title": "Licences",
         "licence_program": "The program is free software under the MIT licence.",
+        "monitor_title": "Still as good?",
+        "monitor_intro": (
+            "What the last answers of this service say of its accuracy. Of a photo nothing is kept: only the "
+            "label of the answer and how sure it was are counted."
+        ),
+        "monitor_expected": "Expected accuracy",
+        "monitor_interval": "Expected of the recent answers that name a label: between {low} and {high}.",
+        "monitor_answers": "Recent answers",
+        "monitor_measured": "Measured on held-out photos",
+        "monitor_unknown": "“None of these” recently",
+        "monitor_unknown_before": "“None of these” on held-out photos",
+        "monitor_words": (
+            "The accuracy is expected to change by as much as the average confidence does. The true "
+            "accuracy is known only for photos whose labels somebody checks: do so now and then."
+        ),
+        "monitor_no_reference": "This bundle has nothing to compare answers with: export it again.",
+        "monitor_few_answers": "Too few answers: {fewest} that name a label are needed.",
+        "monitor_strangers": (
+            "No accuracy can be told: many more photos than before show none of the labels, and others of "
+            "their kind may have got one."
+        ),
+        "monitor_confidence": (
+            "No accuracy can be told, except that it has probably fallen: the answers are much less sure "
+            "than on held-out photos. Look at what kind of photos arrive."
+        ),
+        "monitor_labels": "Answers by label",
+        "monitor_now": "Recently",
+        "monitor_before": "On held-out photos",
+        "drift_title": "What has changed",
+        "drift_words": (
+            "A stability index below 0.1 means that nothing has changed, above 0.25 that much has. The "
+            "p-value says how often chance alone makes such a difference."
+        ),
+        "drift_of": "Of the answers",
+        "drift_labels": "Labels",
+        "drift_confidence": "Confidence",
+        "drift_psi": "Stability index",
+        "drift_p": "p-value",
+        "drift_verdict": "Changed",
+        "drift_yes": "much",
+        "drift_some": "somewhat",
+        "drift_no": "no",
     },
     messages_with_noun={
         "title": "Which {noun} is it?",
@@ -352,6 +394,48 @@ _RUSSIAN = Translation(
         "limit_people": "Не используйте её для решений о людях и там, где ошибка опасна.",
         "licences_title": "Лицензии",
         "licence_program": "Программа — свободное ПО под лицензией MIT.",
+        "monitor_title": "Всё ещё точна?",
+        "monitor_intro": (
+            "Что последние ответы сервиса говорят о его точности. От фото ничего не хранится: считаются "
+            "только название в ответе и уверенность."
+        ),
+        "monitor_expected": "Ожидаемая точность",
+        "monitor_interval": "Для последних ответов с названием ожидается от {low} до {high}.",
+        "monitor_answers": "Последних ответов",
+        "monitor_measured": "Измерено на отложенных фото",
+        "monitor_unknown": "«Ничего из этого» в последних ответах",
+        "monitor_unknown_before": "«Ничего из этого» на отложенных фото",
+        "monitor_words": (
+            "Предполагается, что точность меняется на столько же, на сколько средняя уверенность. "
+            "Настоящая точность известна, только если кто-то проверяет ответы: иногда делайте это."
+        ),
+        "monitor_no_reference": "В модели нет данных для сравнения: экспортируйте её заново.",
+        "monitor_few_answers": "Ответов слишком мало: нужно {fewest} с названием.",
+        "monitor_strangers": (
+            "О точности сказать нельзя: гораздо больше фото, чем раньше, не показывают ничего из списка, и "
+            "часть таких фото могла получить название."
+        ),
+        "monitor_confidence": (
+            "О точности сказать нельзя, кроме того, что она, вероятно, упала: ответы намного менее "
+            "уверенные, чем на отложенных фото. Посмотрите, какие фото приходят."
+        ),
+        "monitor_labels": "Ответы по названиям",
+        "monitor_now": "Сейчас",
+        "monitor_before": "На отложенных фото",
+        "drift_title": "Что изменилось",
+        "drift_words": (
+            "Индекс стабильности ниже 0,1 — ничего не изменилось, выше 0,25 — изменилось многое. p-значение: "
+            "как часто такая разница возникает случайно."
+        ),
+        "drift_of": "В ответах",
+        "drift_labels": "Названия",
+        "drift_confidence": "Уверенность",
+        "drift_psi": "Индекс стабильности",
+        "drift_p": "p-значение",
+        "drift_verdict": "Изменилось",
+        "drift_yes": "сильно",
+        "drift_some": "немного",
+        "drift_no": "нет",
     },
     messages_with_noun={
         "brand": "{Plural}",

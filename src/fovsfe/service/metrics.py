@@ -16,10 +16,10 @@ class ServiceMetrics:
     """The metrics of one application. With several workers, `text` adds up those of all."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        own: CollectorRegistry | None = self._registry
+        self.registry = CollectorRegistry()
+        own: CollectorRegistry | None = self.registry
         if SHARED_FOLDER in os.environ:  # the files of all workers are read, not the objects of this one
-            MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
             own = None
         else:
             ProcessCollector(registry=own)
@@ -62,11 +62,36 @@ class ServiceMetrics:
         self.unknown = Counter(
             "fovsfe_unknown_answers", "Photos that probably show none of the labels", registry=own
         )
-
+        self.recent_labels = Gauge(
+            "fovsfe_recent_labels",
+            "Recent answers by label",
+            ("label",),
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        self.recent_confidence = Gauge(
+            "fovsfe_recent_confidence",
+            "Recent answers that name a label by confidence, in the bins of the bundle's metrics",
+            ("bin",),
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        self.recent_confidence_sum = Gauge(
+            "fovsfe_recent_confidence_sum",
+            "Sum of the confidence of recent answers that name a label",
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        self.recent_unknown = Gauge(
+            "fovsfe_recent_unknown",
+            "Recent answers: none of these",
+            multiprocess_mode="livesum",
+            registry=own,
+        )
         self.dropped_log_lines = Counter(
             "fovsfe_dropped_log_lines", "Lines of the log that nobody read in time", registry=own
         )
 
     def text(self) -> bytes:
         """Returns all metrics in the text format of Prometheus."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

@@ -18,6 +18,7 @@ from fovsfe.service.views import (
     PhotoCard,
     label_names,
     model_view,
+    monitor_view,
     page_messages,
     photo_card,
     problem_view,
@@ -69,6 +70,16 @@ async def about(request: Request) -> Response:
     state, language = request.app.state, language_for(request)
     view = model_view(state.bundle, page_messages(state.bundle, state.settings, language), language)
     return page(request, "about.html", **view, licences=state.licences)
+
+
+@router.get("/metrics/answers")
+async def monitor(request: Request) -> Response:
+    """For operators: whether the model is still as good as on its held-out photos. Raises Problem."""
+    state, language = request.app.state, language_for(request)
+    state.api_keys.check(request.headers.get("authorization", ""))
+    messages = page_messages(state.bundle, state.settings, language)
+    view = monitor_view(state.engine.recent, state.bundle, messages, language)
+    return page(request, "monitor.html", **view)
 
 
 @router.get("/problems/{slug}")

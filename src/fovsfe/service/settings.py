@@ -102,8 +102,8 @@ class Settings(BaseModel):
     rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """uploads per minute from one client; 0: no limit"""
     api_keys: Annotated[tuple[Annotated[str, AfterValidator(_digest)], ...], CommaSeparated] = ()
-    """SHA-256 of the keys that /api/ and /metrics accept, in hexadecimal, separated by commas; empty: they
-    need no key"""
+    """SHA-256 of the keys that /api/, /metrics and /metrics/answers accept, in hexadecimal, separated by
+    commas; empty: they need no key"""
     cors_origins: Annotated[tuple[Origin, ...], CommaSeparated] = ()
     """origins whose pages may use the service from a browser, separated by commas; "*": all"""
     trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], CommaSeparated] = ()

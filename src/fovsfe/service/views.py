@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fovsfe.bundle.format import Bundle
+from fovsfe.ensemble.drift import CERTAIN, FEWEST_ANSWERS, still_as_good
 from fovsfe.ensemble.headline import answers_like, labels_without_validation, no_better_than
 from fovsfe.ensemble.label_sets import COVERAGE
 from fovsfe.photos.decode import FORMATS
@@ -24,6 +25,7 @@ from fovsfe.service.i18n import (
     messages_about,
 )
 from fovsfe.service.problems import PROBLEM_TYPES
+from fovsfe.service.recent import RecentAnswers
 from fovsfe.service.settings import Settings
 
 TOP = 5
@@ -184,6 +186,65 @@ def model_view(bundle: Bundle, messages: Mapping[str, str], language: Language) 
         "facts": [fact for fact in (quantized, parity) if fact],
         "figures": _figures(bundle, messages, language) if "accuracy" in metrics else None,
         "names": label_names(bundle, language),
+    }
+
+
+def monitor_view(
+    recent: RecentAnswers, bundle: Bundle, messages: Mapping[str, str], language: Language
+) -> dict[str, Any]:
+    """Returns what the page for operators shows of the last answers."""
+    answers = recent.counts()
+    found = still_as_good(bundle.metrics, answers)
+
+    def percent(fraction: float | None) -> str:
+        return format_percent(fraction, language)
+
+    silences = {
+        "no-reference": messages["monitor_no_reference"],
+        "few-answers": messages["monitor_few_answers"].format(fewest=FEWEST_ANSWERS),
+        "strangers": messages["monitor_strangers"],
+        "confidence": messages["monitor_confidence"],
+    }
+    low, high = found.interval or (None, None)
+    drifts = [
+        {
+            "name": name,
+            "psi": format_number(f"{drift.psi:.2f}", language),
+            "p_value": format_number(f"{drift.p_value:.3f}", language),
+            "verdict": messages["drift_yes"]
+            if drift.is_large
+            else messages["drift_some"]
+            if drift.p_value < CERTAIN
+            else messages["drift_no"],
+        }
+        for name, drift in (
+            (messages["drift_labels"], found.labels),
+            (messages["drift_confidence"], found.confidence),
+        )
+        if drift is not None
+    ]
+    labels = []
+    if found.labels is not None:
+        before = bundle.metrics["reference"]["labels"]
+        for label, a, b in zip(bundle.class_names, answers.labels, before, strict=True):
+            now_share, share_before = a / sum(answers.labels), b / sum(before)
+            labels.append(
+                {
+                    "name": label_name(label, bundle, language),
+                    "now": (now_share, percent(now_share)),
+                    "before": (share_before, percent(share_before)),
+                }
+            )
+    return {
+        "silence": found.silent and silences[found.silent],
+        "accuracy": percent(found.accuracy),
+        "interval": messages["monitor_interval"].format(low=percent(low), high=percent(high)),
+        "answers": found.answers,
+        "measured": percent(found.measured),
+        "unknown": percent(found.unknown),
+        "unknown_before": percent(found.unknown_before),
+        "drifts": drifts,
+        "labels": labels,
     }
 
 

@@ -1,4 +1,4 @@
-"""The sections of figures: learning curves, how good members and blends are, calibration, and what
+"""The sections of figures: training curves, how good members and blends are, calibration, and what
 "none of these" and label sets are worth."""
 
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,8 @@ from fovsfe.report.charts import (
     ComparisonRow,
     comparison_chart,
     confusion_chart,
-    learning_curves_chart,
     reliability_chart,
+    training_curves_chart,
 )
 from fovsfe.report.reported import align_members, predictions_by_display_name
 from fovsfe.report.round_data import RoundData
@@ -24,13 +24,13 @@ from fovsfe.report.sections import Section
 MAX_PAIRS = 20
 
 
-def learning_curves_section(run_data: RunData) -> list[Section]:
-    """Shows the learning curves of every member of every round, and the best epoch of each fold."""
+def training_curves_section(run_data: RunData) -> list[Section]:
+    """Shows the training curves of every member of every round, and the best epoch of each fold."""
     return [
         {
             "round": each.round_index,
             "member": name,
-            "chart": learning_curves_chart(f"curves-{each.round_index}-{position}", name, curves),
+            "chart": training_curves_chart(f"curves-{each.round_index}-{position}", name, curves),
             "best_epochs": [
                 {
                     "fold": curve.fold,
@@ -114,9 +114,11 @@ def confusion_section(run_data: RunData) -> Section | None:
                     else display_name,
                     "selected": is_selected and each is reported.round,
                     "photos": confusion_chart(
-                        f"{name}-photos", display_name, of_each, names, as_shares=False
+                        f"{name}-photos", display_name, of_each, names, order, as_shares=False
                     ),
-                    "shares": confusion_chart(f"{name}-shares", display_name, of_each, names, as_shares=True),
+                    "shares": confusion_chart(
+                        f"{name}-shares", display_name, of_each, names, order, as_shares=True
+                    ),
                 }
             )
     return {
@@ -137,6 +139,7 @@ def _confused_pairs(counts: Ints, class_names: Sequence[str]) -> Iterator[Sectio
                 "predicted": class_names[predicted],
                 "count": int(wrong[true, predicted]),
                 "photos": int(counts[true].sum()),
+                "pair": f"{true}-{predicted}",
             }
 
 

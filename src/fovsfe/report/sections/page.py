@@ -2,9 +2,14 @@
 
 import shlex
 
-from fovsfe.ensemble.headline import baseline_warning, baselines_in_words, labels_without_validation
+from fovsfe.ensemble.headline import (
+    baseline_warning,
+    baselines_in_words,
+    labels_without_validation,
+    next_steps,
+)
 from fovsfe.recipe import to_toml
-from fovsfe.report.charts import step_seconds_chart
+from fovsfe.report.charts import learning_curve_chart, step_seconds_chart
 from fovsfe.report.run_data import RunData
 from fovsfe.report.sections import Section
 from fovsfe.report.sections.ablation import ablation_section, members_section
@@ -12,7 +17,7 @@ from fovsfe.report.sections.figures import (
     calibration_section,
     comparison_section,
     confusion_section,
-    learning_curves_section,
+    training_curves_section,
     unknown_section,
 )
 from fovsfe.report.sections.networks import networks_section
@@ -31,9 +36,10 @@ def render_sections(run_data: RunData) -> Section:
         "name": run_data.run.root.resolve().name,
         "is_finished": run_data.metrics is not None,
         "summary": _summary_section(run_data),
+        "next": _next_section(run_data),
         "photos": photos_section(run_data),
         "augmentation": augmentation_section(run_data),
-        "learning_curves": learning_curves_section(run_data),
+        "training_curves": training_curves_section(run_data),
         "comparison": comparison_section(run_data),
         "confusion": confusion_section(run_data),
         "mistakes": mistakes_section(run_data),
@@ -71,6 +77,25 @@ def _summary_section(run_data: RunData) -> Section:
         "networks": run_data.networks_per_round * (run_data.recipe.rounds if has_test_photos else 1),
         "photos_are_missing": len(run_data.manifest) > 0 and not exists(run_data.root),
         "root": str(run_data.root),
+    }
+
+
+def _next_section(run_data: RunData) -> Section | None:
+    """Says what would make the model better: more photos, of which labels, or labels that are right."""
+    curve = run_data.learning_curve
+    if curve is None:
+        return None
+    steps: Section = {"steps": next_steps(curve), "reason": curve.get("reason")}
+    if "reason" in curve:
+        return steps
+    gains = [each["gain"] for each in curve["labels"] if each["gain"]]
+    labels = [{**each, "wrong": curve["label_errors"].get(each["label"], 0)} for each in curve["labels"]]
+    return {
+        **steps,
+        "chart": learning_curve_chart(curve),
+        "heads_accuracy": curve["heads_accuracy"],
+        "more": gains[0]["photos"] if gains else 0,
+        "labels": sorted(labels, key=lambda each: -each["gain"]["gain"] if each["gain"] else 0.0),
     }
 
 

@@ -20,7 +20,7 @@ from fovsfe.report.thumbnails import SIDE, thumbnail
 SHEET_PHOTOS = 240  # of all labels
 SHEET_PHOTOS_PER_LABEL = 6
 AUGMENTED_PHOTOS = 4
-MAX_MISTAKES = 20
+MAX_MISTAKES, MAX_CAMS = 60, 20
 MISTAKE_SIDE = 320  # pixels
 MAX_LABEL_ERRORS = 30
 
@@ -113,6 +113,11 @@ def augmentation_section(run_data: RunData) -> Section | None:
     return {"rows": rows, "settings": run_data.recipe.augment} if rows else None
 
 
+def label_pair(run_data: RunData, label: str, predicted: str) -> str:
+    """Returns what a mistake is known by where the page filters them: the positions of both labels."""
+    return f"{run_data.class_names.index(label)}-{run_data.class_names.index(predicted)}"
+
+
 def mistakes_section(run_data: RunData) -> Section | None:
     """Shows the most confident mistakes, with heat maps of the evidence for the predicted label."""
     if run_data.reported is None:
@@ -120,7 +125,9 @@ def mistakes_section(run_data: RunData) -> Section | None:
     wrong = mistakes(run_data)
     worst = wrong[:MAX_MISTAKES]
     worst = worst.assign(sha256=worst["path"].map(run_data.sha256))
-    cams = cams_for_photos(run_data.run, run_data.root, worst, list(worst["predicted"]))
+    first = worst[:MAX_CAMS]
+    cams = cams_for_photos(run_data.run, run_data.root, first, list(first["predicted"]))
+    cams += [None] * (len(worst) - len(first))
     return {
         "wrong": len(wrong),
         "photos": run_data.reported.figures.photos,
@@ -134,6 +141,7 @@ def mistakes_section(run_data: RunData) -> Section | None:
                 "predicted": mistake["predicted"],
                 "p_label": mistake["p_label"],
                 "p_predicted": mistake["probability"],
+                "pair": label_pair(run_data, mistake["label"], mistake["predicted"]),
             }
             for mistake, png in zip(worst.to_dict("records"), cams, strict=True)
         ],
@@ -157,6 +165,7 @@ def label_errors_section(run_data: RunData) -> Section | None:
                 "predicted": run_data.class_names[error.predicted],
                 "p_label": float(probabilities[error.position, error.label]),
                 "p_predicted": float(probabilities[error.position, error.predicted]),
+                "pair": f"{error.label}-{error.predicted}",
             }
             for error in errors
         ],
