@@ -1,5 +1,7 @@
 """texts: what an encoding is told by, and that a guess is said."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +58,29 @@ def test_letters_come_out_as_they_were_written(labels, encoding, separator):
 
 def test_a_guess_says_what_else_it_may_be():
     decoded = decode_text("label\nCitroën\n".encode("cp1252"))
-    assert decoded.encoding == "cp1252" and decoded.doubt == '"Citroën" is "Citroėn" in cp1257'
+    assert decoded.encoding == "cp1252" and decoded.doubt == '"Citroën" would be "Citroėn" in cp1257'
+
+
+@pytest.mark.parametrize(
+    ("labels", "encoding"),
+    [
+        (("Şahin", "Doğan"), "cp1254"),
+        (("Kuş", "Kedi"), "cp1254"),
+        (("Žuk", "Syrena"), "cp1250"),
+        (("Señal", "Otro"), "latin-1"),
+        (("São", "Rio"), "cp1252"),
+        (("Žigulis", "Golf"), "cp1257"),
+        (("Citroën", "Renault"), "mac_roman"),
+        (("УАЗ", "b"), "cp1251"),
+    ],
+)
+def test_a_doubt_about_short_labels_names_what_was_written_and_its_encoding(labels, encoding):
+    text = "file,label\n" + "".join(f"{i}.jpg,{label}\n" for i, label in enumerate(labels))
+    decoded = decode_text(text.encode(encoding))
+    assert decoded.doubt.startswith(f'"{decoded.telling_word}" would be "')
+    if decoded.text != text:
+        (flag,) = re.findall(f'"{labels[0]}" in (\\w+)', decoded.doubt)
+        assert decode_text(text.encode(encoding), flag).text == text
 
 
 def test_one_broken_byte_does_not_change_the_other_letters():

@@ -1,12 +1,15 @@
 """What a run leaves at its end: submissions, what more photos would bring, metrics, and the bundle."""
 
 import platform
+import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fovsfe import machine
 from fovsfe.arrays import Floats
 from fovsfe.bundle.export import NONPHOTOS, export_seconds
 from fovsfe.bundle.format import BUNDLE_FILE, MEASURED_AT_EXPORT, read_metrics
@@ -19,14 +22,17 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.headline import evaluated_networks, next_steps
 from fovsfe.ensemble.metrics import HeadlineMetrics, accuracy, compute_metrics, headline_metrics
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
+from fovsfe.ensemble.selection import select_blend
 from fovsfe.ensemble.submission import write_submission
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_json
 from fovsfe.photos.splits import assign_folds
+from fovsfe.recipe import MemberSettings
 from fovsfe.report.label_errors import sure_label_errors
 from fovsfe.report.sections.photos import MAX_CAMS
 from fovsfe.training.features import Features
 from fovsfe.training.learning_curve import DRAWS, LearningCurve, measure_learning_curve, principal_components
+from fovsfe.wording import counted
 
 LIBRARIES = (
     "fovsfe",
@@ -46,43 +52,68 @@ RULE = (
 )
 
 
-# What follows the last training, but for what is measured: writing, charts and leaving the process, and
-# selecting a blend, by the number of probabilities of a member.
-OTHER_SECONDS = 15.0
-BLEND_SECONDS, BLEND_SECONDS_PER_CELL = 4.0, 1.5e-4
+OTHER_SECONDS = 15.0  # of what is not measured: writing, charts and leaving the process
 MOST_OF_THE_TIME = 0.5  # that may be kept free; training gets the rest
 
 CURVE_PHOTOS, CURVE_FOLDS = 5_000, 5  # that heads are fitted to, at most, for the learning curve
 CURVE_SECONDS, CURVE_SECONDS_PER_PHOTO = 4.0, 0.001
 REPORTED_PHOTOS = 450  # thumbnails of a report, at most
+SECTIONS_OF_A_PHOTO = 4  # of a report, in which it may be shown
+MEASURED_PHOTOS = 500  # that are blended to measure it, at most
 
 
-def closing_seconds(context: RunContext, round_index: int) -> float:
+def closing_seconds(
+    context: RunContext, round_index: int, members: Sequence[MemberSettings] | None = None
+) -> float:
     """Estimates the seconds from the last training of a run to its end: blends, the export and the report.
 
-    Each member's network is exported once to measure how long that takes here, and how long a photo of the
-    report takes; the audit has shown how long it takes to decode one.
+    Each member's network is exported once to measure how long that takes here, and how long a heat map of
+    the report takes; random probabilities are blended; the audit has shown how long it takes to decode a
+    photo on all cores at once, of which the report uses one.
 
     Args:
         context: a run whose photos have been audited.
         round_index: the round that comes next.
+        members: those that the recipe is going to have; None: it has them.
     """
-    steps, members, folds = context.run.stopwatch.read(), context.recipe.members, len(context.folds)
-    cells = len(context.val_idx) * len(context.facts.class_names)
-    blend = BLEND_SECONDS + BLEND_SECONDS_PER_CELL * cells
+    members = context.recipe.members if members is None else members
+    steps, folds = context.run.stopwatch.read(), len(context.folds)
     if "blend round 1" in steps:
         blend = steps["blend round 1"]["seconds"]
+    else:
+        blend = _blend_seconds(context, len(members))
     seconds = OTHER_SECONDS + blend * (context.rounds - round_index + 1)
     labelled = int((context.readable["split"] == "train").sum())
     seconds += CURVE_SECONDS + CURVE_SECONDS_PER_PHOTO * min(labelled, CURVE_PHOTOS)
     if "audit" in steps:
-        seconds += REPORTED_PHOTOS * steps["audit"]["seconds"] / len(context.manifest)
+        shown = min(REPORTED_PHOTOS, SECTIONS_OF_A_PHOTO * len(context.manifest))
+        seconds += shown * machine.cores() * steps["audit"]["seconds"] / len(context.manifest)
     for member in members:
-        of_export, of_photo = export_seconds(member, len(context.facts.class_names))
+        of_export, of_photo, of_cam = export_seconds(member, len(context.facts.class_names))
         networks = 1 if context.recipe.is_refitted(member) else folds
         pictures = NONPHOTOS * (1 + len(context.recipe.ensemble.tta))  # in each variant
-        seconds += networks * (of_export + pictures * of_photo) + MAX_CAMS * of_photo
+        seconds += networks * (of_export + pictures * of_photo) + MAX_CAMS * of_cam
     return seconds
+
+
+def _blend_seconds(context: RunContext, members: int) -> float:
+    """Returns how long it takes to select a blend of so many members, by selecting one of random figures."""
+    of_all = context.val_idx
+    positions = of_all[:: -(-len(of_all) // MEASURED_PHOTOS)]
+    classes = len(context.facts.class_names)
+    random = np.random.default_rng(0).dirichlet(np.ones(classes), (2, members, len(positions)))
+    started = time.monotonic()
+    select_blend(
+        random[0],
+        context.y_true(positions),
+        [str(member) for member in range(members)],
+        context.facts.class_names,
+        context.groups(positions),
+        context.recipe.seed,
+        context.recipe.ensemble.metric,
+        random[1] if context.recipe.ensemble.tta else None,
+    )
+    return (time.monotonic() - started) * len(of_all) / len(positions)
 
 
 def write_outputs(context: RunContext, rounds: list[RoundResult], notify: Notify) -> None:
@@ -157,8 +188,8 @@ def _write_submissions(
     filled = write(run.submission_file, selected_round.selection.blend, selected_round)
     if filled:
         notify(
-            f"warning: {len(filled)} test photos could not be read and got the most frequent class, "
-            f'"{most_frequent}": {", ".join(filled[:4])}'
+            f"warning: {counted(len(filled), 'test photo')} could not be read and got the most frequent"
+            f' class, "{most_frequent}": {", ".join(filled[:4])}'
         )
         run.log("filled", ids=filled, label=most_frequent)
 
@@ -186,7 +217,7 @@ def _metrics(
     of_average = _estimate_average(context, selected_round, headline)
     average = None if of_average is None else of_average.model_dump(mode="json")
     return {
-        "measured_on": f"{len(y_true)} photos with true labels",
+        "measured_on": f"{counted(len(y_true), 'photo')} with true labels",
         "photos": {
             "labelled": int((manifest["split"] == "train").sum()),
             "val": len(y_true),

@@ -46,8 +46,10 @@ from fovsfe.tables import write_csv
 from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.task import PREDICTIONS, RESULT, Event, NetworkKey, OnNetworkEvent
 
-CLOSING_SHARE = 0.1  # of the minutes, about, for what follows the last training
-CLOSING_MINUTES = 1.0  # for it at least, where the minutes are proposed
+CLOSING_MINUTES = (
+    1.0  # kept free at least, for what follows the last training, where the minutes are proposed
+)
+CLOSING_SHARE = 0.1  # of them, the same
 
 
 def train(
@@ -238,8 +240,8 @@ def _compare_photos(run: Run, screen: Screen) -> None:
     if changes.lost:
         also = f"; also {changes.other}" if changes.other else ""
         raise FovsfeError(
-            f"{context.facts.root}: since the run began: {changes.lost}{also}; put them back, or train a new"
-            " run"
+            f"{context.facts.root}: since the run began: {changes.lost}{also}; put the photos back, or train"
+            " a new run"
         )
     if changes.other:
         screen.notify(
@@ -307,11 +309,10 @@ def _describe(finding: Finding) -> str:
 
 def _search(context: RunContext, screen: Screen, started: float) -> RunContext:
     """Finds the first members of the ensemble; from then on the run's recipe has them."""
-    minutes, deadline = context.arguments.minutes, _deadline(context, 1, started)
-    if minutes is not None and deadline is not None:  # which knows nothing of the members yet
-        deadline = min(deadline, started + 60 * minutes * (1 - CLOSING_SHARE))
+    minutes = context.arguments.minutes
+    end = None if minutes is None else started + 60 * minutes
     with context.run.stopwatch.step("search"):
-        recipe, facts = search(context, deadline, screen)
+        recipe, facts = search(context, end, screen)
     write_json(context.run.search_file, facts)
     if minutes is None:
         _propose_minutes(context, facts, started, screen)

@@ -12,6 +12,7 @@ from rich.progress import Progress as ProgressBars
 from rich.table import Table
 
 from fovsfe.escaping import visible
+from fovsfe.wording import counted
 
 ROWS = 12  # of the live table
 
@@ -81,7 +82,7 @@ class Screen:
         self._total = total
         self._start_training(done, total)
         if place:
-            self.notify(f"training {count} networks on {place} ({done} of {total} are trained)")
+            self.notify(f"training {counted(count, 'network')} on {place} ({done} of {total} are trained)")
 
     def on_network_event(self, name: str, event: dict[str, Any]) -> None:
         """Shows an event of the training of one of the networks that were announced."""

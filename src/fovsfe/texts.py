@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fovsfe.errors import FovsfeError
@@ -26,11 +26,13 @@ BROKEN = "\ufffd"
 _DETECTED_BYTES = 2**18  # of which an encoding is told: more does not make it more certain
 _ENOUGH_BYTES = 2**11
 _WORD = re.compile(  # "£ada" and "K„fer" are each one, and are no words
-    r"[^\W\d_]+[„‚“«»][^\W\d_]+|(?:[^\W\d_]|[¢£€¥§©®™°¹²³·•×¡¿])+|[^\x00-\x7f]"
+    r"[^\W\d_]+[„‚“”«»‘][^\W\d_]+|(?:[^\W\d_]|[¢£€¥§©®™°¹²³·•×¡¿])+|[^\x00-\x7f]"
 )
 _SIGNS = re.compile("[№«»„“”‘’‚–—…\xa0¢£€¥§©®™°¹²³·•×¡¿]+")
 _AFTER_A_WORD = "®™°²³"
 _LIKELY = 0.9  # of the words with other letters than ASCII's, that must be words in an encoding
+_OLD = {"mac_roman", "cp850"}  # which are taken only if no encoding of Windows fits
+_OTHERS = 4  # readings that a doubt names
 _WHOLE = 4  # valid characters for each broken byte, from which a text is UTF-8 that was damaged
 _EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "FULLWIDTH", "IDEOGRAPHIC"}
 # The standard that has the characters of daily use of an encoding, and with which first bytes. Letters of
@@ -52,6 +54,11 @@ class Decoded:
     encoding: str
     doubt: str = ""
     """in a few words, why the encoding is a guess; "" if it is certain"""
+
+    @property
+    def telling_word(self) -> str:
+        """The first word with other letters than ASCII's, "" if there is none: it shows a wrong encoding."""
+        return next((word for word in _WORD.findall(self.text) if not word.isascii()), "")
 
 
 def decode_unicode(data: bytes) -> str:
@@ -128,7 +135,7 @@ def detect(data: bytes, candidates: Sequence[str] = _CANDIDATES) -> Decoded:
     enough = beginning * (1 + _ENOUGH_BYTES // max(len(beginning), 1))
     ranked = [match.encoding for match in from_bytes(enough, cp_isolation=list(likely))] if likely else []
     places = {name: ranked.index(name) if name in ranked else len(ranked) for name in likely}
-    order = sorted(likely, key=lambda name: (_is_rare(likely[name], name), places[name]))
+    order = sorted(likely, key=lambda name: (_is_rare(likely[name], name), name in _OLD, places[name]))
     for name in order:
         try:
             text = data.decode(name)
@@ -136,16 +143,22 @@ def detect(data: bytes, candidates: Sequence[str] = _CANDIDATES) -> Decoded:
             continue
         alike = [each for each in candidates if words[each] == words[name]]
         same = next(each for each in alike if data.decode(each, errors="replace") == text)
-        others = [each for each in likely if likely[each] != likely[name]]
-        unlike = next((each for each in others if each in order), None)
-        doubt = ""
-        if unlike is not None:
-            one, other = next(
-                (a, b) for a, b in zip(likely[name], likely[unlike] + likely[name], strict=False) if a != b
-            )
-            doubt = f'"{one}" is "{other}" in {unlike}'
-        return Decoded(text, same, doubt)
+        return Decoded(text, same, _doubt(likely, name))
     raise FovsfeError("is in an encoding that is not recognised; save it as UTF-8, or give its encoding")
+
+
+def _doubt(likely: Mapping[str, list[str]], taken: str) -> str:
+    """Returns how the first word that is another in other encodings reads in those; "" if none is."""
+    others = {name: words for name, words in likely.items() if words != likely[taken]}
+    for at, word in enumerate(likely[taken]):
+        readings: dict[str, str] = {}
+        for name, words in others.items():
+            if at < len(words) and words[at] != word:
+                readings.setdefault(words[at], name)
+        if readings:
+            shown = [f'"{reading}" in {name}' for reading, name in readings.items()]
+            return f'"{word}" would be {", ".join(shown[:_OTHERS])}'
+    return f"it may as well be {', '.join(others)}" if others else ""
 
 
 def _words(data: bytes, encoding: str) -> list[str]:

@@ -5,6 +5,7 @@ import shutil
 
 import pandas as pd
 
+from fovsfe.photos import decode_pool
 from fovsfe.photos.layouts import find_photos
 
 
@@ -123,8 +124,10 @@ def test_what_a_list_names_elsewhere_is_refused_and_read_on_demand(fovsfe, photo
     (photos / "cars.csv").write_text("path,label\n" + "\n".join([*rows, "../secret.png,Нива"]) + "\n")
     ended = fovsfe("check", photos / "cars.csv")
     assert ended.code == 1
-    assert "error: refused: names that lead out of their folder" in ended.out
-    assert "(1: ../secret.png)" in ended.out
+    assert (
+        "error: refused: 1 name that leads out of its folder (../secret.png); --follow-links reads"
+        in ended.out
+    )
     ended = fovsfe("check", photos / "cars.csv", "--follow-links")
     assert ended.code == 0, ended.out
     assert "9 labelled photos" in ended.out
@@ -135,8 +138,11 @@ def test_check_tells_what_it_passed_over(fovsfe, photos, tmp_path):
     (photos / "Нива" / "\x1b[2J.txt").write_bytes(b"x")
     ended = fovsfe("check", photos, "--out", tmp_path / "audit")
     assert ended.code == 0
-    assert "info: passed over: hidden, or of the system (1: Нива/._1.png)" in ended.out
-    assert r"(1: Нива/\x1b[2J.txt)" in ended.out and "\x1b" not in ended.out
+    assert "info: passed over: 1 file or folder that is hidden, or of the system (Нива/._1.png)" in ended.out
+    assert (
+        r"1 file that is no photo by name or first bytes (Нива/\x1b[2J.txt)" in ended.out
+        and "\x1b" not in ended.out
+    )
     assert "Passed over" in (tmp_path / "audit" / "index.html").read_text()
     assert len(findings(tmp_path / "audit")["passed over"]) == 2
 
@@ -172,15 +178,15 @@ def test_check_says_how_it_read_the_folder(fovsfe, photos, draw, tmp_path):
     assert ended.code == 0
     lines = [line.strip() for line in ended.out.splitlines()]
     assert lines[:6] == [
-        f"{root}: 10 labelled photos of 2 labels, 1 test photos",
+        f"{root}: 10 labelled photos of 2 labels, 1 test photo",
         "layout: parts (Training/ is train, Valid/ is val, test1/ is test)",
         "labels: from the names of folders",
         "validation: 2 photos are given, and held out; "
         "--set split.given=pool divides all labelled photos instead",
-        "sample submission: sampleSubmission.csv, 1 rows",
+        "sample submission: sampleSubmission.csv, 1 row",
         "other reading: --layout folders takes each folder for a label",
     ]
-    assert "info: passed over: beside the parts of the data set (1: elsewhere/2.png)" in lines
+    assert "info: passed over: 1 photo or archive beside the parts of the data set (elsewhere/2.png)" in lines
     assert "5 labels" not in fovsfe("check", root, "--layout", "parts").out
     assert fovsfe("check", root, "--layout", "tree").code == 2
 
@@ -193,7 +199,7 @@ def test_check_says_in_which_encoding_it_read_a_list(fovsfe, photos):
     assert any("cp1250" in finding["detail"] for finding in json.loads(ended.out)["findings"])
     (photos / "cars.csv").write_bytes(b'file,label\n"0.png')
     ended = fovsfe("check", photos)
-    assert ended.code == 1 and "error: passed over: tables that cannot be read (1: cars.csv: " in ended.out
+    assert ended.code == 1 and "error: passed over: 1 table that cannot be read (cars.csv: " in ended.out
 
 
 def test_shards_keep_what_was_given(fovsfe, photos, tmp_path):
@@ -203,3 +209,15 @@ def test_shards_keep_what_was_given(fovsfe, photos, tmp_path):
     table = find_photos(tmp_path / "shards").table
     assert sorted(table["given_fold"]) == [*[""] * 6, "0", "0"]
     assert fovsfe("check", tmp_path / "shards", "--layout", "list").code == 2
+
+
+def test_a_machine_that_cannot_decode_is_one_line_and_no_fault_of_a_photo(fovsfe, photos, monkeypatch):
+    def refuse(*_):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(decode_pool, "_shared", None)
+    monkeypatch.setattr(decode_pool.ForkServer, "fork", refuse)
+    ended = fovsfe("check", photos)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.line.startswith("this machine cannot decode photos now: Resource temporarily unavailable")
+    decode_pool.shared_pool().close()

@@ -118,7 +118,7 @@ def test_a_folder_or_an_archive_without_photos_is_said(fovsfe, bundle, photos, t
     (tmp_path / "empty" / "notes.txt").touch()
     ended = fovsfe("predict", bundle, tmp_path / "empty", photos)
     assert ended.code == 1
-    assert ended.line.startswith(f"no photo in {tmp_path / 'empty'}; passed over: neither photos")
+    assert ended.line.startswith(f"no photo in {tmp_path / 'empty'}; passed over: 1 file that is no photo")
     assert len(ended.out.splitlines()) == 9
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
     assert fovsfe("predict", bundle, "-").line == "no photo in standard input"
@@ -133,8 +133,7 @@ def test_what_a_folder_has_beside_photos_is_said_but_for_hidden_files(fovsfe, bu
     ended = fovsfe("predict", bundle, photos)
     assert ended.code == 0
     assert ended.err == (
-        "passed over: archives that are not read: unpack them, or pack them as zip, tar or tar.gz"
-        f" (1: {photos}/x.7z)\n"
+        f"passed over: 1 archive that is not read ({photos}/x.7z); unpack, or pack as zip, tar or tar.gz\n"
     )
 
 
@@ -163,7 +162,7 @@ def test_pipes_and_damaged_archives_are_lines(fovsfe, bundle, photos, tmp_path):
     lines = ended.err.splitlines()
     assert lines[0] == f"{photos}/pipe.jpg: a device, a pipe or a socket, not a file"
     assert lines[1].startswith(f"{photos}/bad.zip: cannot be read as an archive")
-    assert lines[2:] == [f"passed over: devices, pipes or sockets (1: {photos}/pipe.jpg)"]
+    assert lines[2:] == [f"passed over: 1 device, pipe or socket ({photos}/pipe.jpg)"]
 
 
 def test_lines_of_standard_input_in_any_encoding(bundle, photos, tmp_path):

@@ -12,8 +12,11 @@ import pytest
 
 from fovsfe import pipeline
 from fovsfe import recipe as recipes
+from fovsfe.arguments import run_arguments
 from fovsfe.errors import FovsfeError
-from fovsfe.networks import weights
+from fovsfe.files import write_json, write_text
+from fovsfe.networks import at_hand
+from fovsfe.networks.backbones import light_backbones
 from fovsfe.run import Run
 
 
@@ -67,15 +70,17 @@ def test_missing_weights_are_one_line(fovsfe, photos, tmp_path):
     ],
 )
 def test_what_cannot_be_trained_leaves_no_run(fovsfe, photos, tmp_path, monkeypatch, options, words):
-    monkeypatch.setattr(weights, "_is_reachable", lambda address: False)
-    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda repository, name: None)
+    monkeypatch.setattr(at_hand, "is_reachable", lambda address: False)
+    monkeypatch.setattr(at_hand.constants, "HF_HUB_CACHE", str(tmp_path))
     ended = fovsfe("train", photos, "--recipe", "demo", *options, "--out", tmp_path / "run")
     assert ended.code == 1
     assert words in ended.line
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_weights_are_told_before_most_libraries_are_loaded(photos, tmp_path):
+@pytest.fixture
+def offline(tmp_path):
+    """Runs a command without the hub; gives its line, and whether torch was loaded for it."""
     program = (
         "import sys\n"
         "from fovsfe.cli import app\n"
@@ -83,20 +88,78 @@ def test_missing_weights_are_told_before_most_libraries_are_loaded(photos, tmp_p
         "try:\n"
         "    app(sys.argv[1:], standalone_mode=False)\n"
         "except FovsfeError as error:\n"
-        "    print(error, 'fovsfe.pipeline' in sys.modules)\n"
+        "    print(error)\n"
+        "print('torch' in sys.modules)\n"
     )
-    arguments = ["train", photos, "--recipe", "demo", "--out", tmp_path / "run"]
-    ended = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    line = ended.stdout.splitlines()[-1]
-    assert line.startswith("cannot reach huggingface.co") and line.endswith(
-        "--weights none to train from scratch False"
-    )
+
+    def run(*arguments):
+        ended = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return tuple(ended.stdout.splitlines()[-2:])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("recipe", "needed"),
+    [("auto", light_backbones("permissive")), ("demo", ["test_resnet", "test_efficientnet"])],
+)
+def test_without_network_a_line_comes_before_torch_is_loaded(photos, tmp_path, offline, recipe, needed):
+    line, is_slow = offline("train", photos, "--recipe", recipe, "--out", tmp_path / "run")
+    assert line.startswith(f"cannot reach huggingface.co, which has the weights of {', '.join(needed)};")
+    assert f"fovsfe weights {' '.join(needed)} --out FOLDER; then here: --weights FOLDER" in line
+    assert is_slow == "False"
+    assert not (tmp_path / "run").exists()
+
+
+def begun_run(folder, recipe, trained=()):
+    """What a run of the hub's weights has when it is killed."""
+    run = Run(folder)
+    write_text(run.recipe_file, recipes.to_toml(recipes.load_recipe(recipe)))
+    write_json(run.arguments_file, run_arguments("photos", "hub", None).model_dump(mode="json"))
+    for name in trained:
+        run.fold_folder(1, name, 0).mkdir(parents=True)
+    return run.root
+
+
+@pytest.mark.parametrize(
+    ("recipe", "trained", "needed"),
+    [
+        ("auto", (), light_backbones("permissive")),
+        ("demo", (), ["test_resnet", "test_efficientnet"]),
+        ("demo", ("test_resnet",), ["test_efficientnet"]),
+    ],
+)
+def test_resume_without_network_says_what_to_do_before_torch_is_loaded(
+    tmp_path, offline, recipe, trained, needed
+):
+    run = begun_run(tmp_path / "run", recipe, trained)
+    line, is_slow = offline("resume", run)
+    assert f"fovsfe weights {' '.join(needed)} --out FOLDER" in line
+    assert is_slow == "False"
+    line, is_slow = offline("resume", run, "--weights", tmp_path / "packed")
+    assert is_slow == ("True" if recipe == "auto" else "False")
+    assert str(tmp_path / "packed") in line or recipe == "auto"
+
+
+def test_resume_leaves_the_rest_to_the_pipeline(tmp_path, fovsfe, monkeypatch):
+    def resume(*_):
+        raise FovsfeError("the pipeline")
+
+    monkeypatch.setattr(pipeline, "resume", resume)
+    monkeypatch.setattr(at_hand, "is_reachable", lambda address: pytest.fail("asked"))
+    monkeypatch.setattr(at_hand.constants, "HF_HUB_CACHE", str(tmp_path))
+    all_begun = begun_run(tmp_path / "run", "demo", ("test_resnet", "test_efficientnet"))
+    complete = begun_run(tmp_path / "complete", "demo")
+    write_json(Run(complete).metrics_file, {})
+    for run in (all_begun, complete, tmp_path / "nowhere"):
+        assert fovsfe("resume", run).line == "the pipeline"
+    assert fovsfe("resume", begun_run(tmp_path / "third", "demo"), "--weights", "none").line == "the pipeline"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +206,6 @@ def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch)
         raise FovsfeError("enough")
 
     monkeypatch.setattr(pipeline, "train", train)
-    monkeypatch.setattr(weights, "require_weights", lambda backbones, source: None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     ended = fovsfe(
@@ -263,9 +325,7 @@ def test_what_comes_with_the_photos_is_kept(fovsfe, draw, tiny, tmp_path):
         "split.folds=3",
     )
     assert ended.code == 0, ended.err
-    assert (
-        "photos: 12 labelled photos of 2 labels, 1 test photos; layout: parts (Train/ is train" in ended.out
-    )
+    assert "photos: 12 labelled photos of 2 labels, 1 test photo; layout: parts (Train/ is train" in ended.out
     run = Run(tmp_path / "run")
     assert recipes.load_recipe(str(run.recipe_file)).split.folds == 0
     table = pd.read_csv(run.manifest_file)

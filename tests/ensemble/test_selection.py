@@ -1,4 +1,3 @@
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -295,12 +294,3 @@ def test_a_blend_is_set_beside_the_best_member_alone() -> None:
     selection = select(probabilities, y_true)
     (words,) = [reason for reason in selection.reasons if "alone" in reason]
     assert "more than chance would explain" in words and "no more" not in words
-
-
-@pytest.mark.slow
-def test_choosing_is_fast_enough_for_a_ten_minute_run() -> None:
-    for size, photos, seconds in [(3, 514, 4), (5, 5000, 20)]:
-        probabilities, y_true = members([2.0] * size, photos, 16, sharpness=2.0)
-        start = time.process_time()
-        select(probabilities, y_true)
-        assert time.process_time() - start < seconds

@@ -1,8 +1,6 @@
 """networks.weights: in seconds it is known whether weights are at hand, and how to bring them."""
 
 import json
-import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -37,7 +35,7 @@ def empty_cache(monkeypatch):
 
 @pytest.mark.usefixtures("empty_cache")
 def test_without_network_a_line_says_how_to_bring_weights(monkeypatch):
-    monkeypatch.setattr(weights, "_is_reachable", lambda address: False)
+    monkeypatch.setattr(weights, "is_reachable", lambda address: False)
     with pytest.raises(FovsfeError) as refused:
         require_weights(["test_resnet", "test_vit", "test_resnet"], "hub")
     line = str(refused.value)
@@ -48,35 +46,27 @@ def test_without_network_a_line_says_how_to_bring_weights(monkeypatch):
 
 @pytest.mark.usefixtures("empty_cache")
 def test_what_will_be_downloaded_is_said(monkeypatch):
-    monkeypatch.setattr(weights, "_is_reachable", lambda address: True)
+    monkeypatch.setattr(weights, "is_reachable", lambda address: True)
     said = []
     require_weights(["test_resnet"], "hub", said.append)
     assert said == ["downloading the weights of test_resnet"]
 
 
+def test_a_folder_is_to_have_what_was_downloaded_as_well(monkeypatch):
+    def is_cached(repository, name):
+        return "/a/file" if "test_vit" in repository else None
+
+    monkeypatch.setattr(weights, "try_to_load_from_cache", is_cached)
+    monkeypatch.setattr(weights, "is_reachable", lambda address: False)
+    with pytest.raises(FovsfeError, match="weights of test_resnet;") as refused:
+        require_weights(["test_resnet", "test_vit"], "hub")
+    assert "fovsfe weights test_resnet test_vit --out FOLDER" in str(refused.value)
+
+
 def test_weights_that_were_downloaded_need_no_network(monkeypatch):
     monkeypatch.setattr(weights, "try_to_load_from_cache", lambda repository, name: "/a/file")
-    monkeypatch.setattr(weights, "_is_reachable", lambda address: pytest.fail("asked"))
+    monkeypatch.setattr(weights, "is_reachable", lambda address: pytest.fail("asked"))
     require_weights(["test_resnet"], "hub", lambda text: pytest.fail(text))
-
-
-def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(weights, "REACH_SECONDS", 0.2)
-    release = threading.Event()
-
-    def answer_late(*arguments, **options):
-        release.wait(60)
-        raise OSError
-
-    monkeypatch.setattr(weights, "urlopen", answer_late)
-    assert not weights._is_reachable("https://example.invalid")
-    release.set()
-
-
-def test_a_refused_connection_is_no_hub():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert not weights._is_reachable(f"http://127.0.0.1:{port}")
 
 
 @pytest.mark.usefixtures("empty_cache")
@@ -136,7 +126,7 @@ def test_the_size_of_a_download_is_that_of_the_parameters():
 
 
 def test_the_command_packs_what_is_missing(fovsfe, hub, monkeypatch, tmp_path):
-    monkeypatch.setattr(weights, "_is_reachable", lambda address: True)
+    monkeypatch.setattr(weights, "is_reachable", lambda address: True)
     monkeypatch.setattr(weights, "try_to_load_from_cache", lambda repository, name: None)
     pack_weights("test_vit", tmp_path)
     ended = fovsfe("weights", "test_vit", "test_resnet", "test_resnet", "--out", tmp_path)

@@ -149,6 +149,22 @@ def test_a_folder_that_would_be_refused_now_is_no_obstacle(photos):
     assert found.lost == "" and "a single photo" in found.other
 
 
+def test_a_test_photo_that_is_gone_is_not_new(photos):
+    for part in ("train", "test"):
+        (photos / part).mkdir()
+    for label in "ab":
+        (photos / label).rename(photos / "train" / label)
+    for number in "79":
+        Image.new("RGB", (60, 40)).save(photos / "test" / f"{number}.jpg")
+    (photos / "sample_submission.csv").write_text("id,label\n7.jpg,a\n9.jpg,a\n")
+    memory = remember(photos)
+    (photos / "test" / "9.jpg").unlink()
+    Image.new("RGB", (60, 40)).save(photos / "test" / "8.jpg")
+    found = compare(photos, memory)
+    assert found.lost == "1 photo gone (test/9.jpg)"
+    assert found.other == "1 photo new (test/8.jpg)"
+
+
 def test_photos_of_an_archive_are_compared_by_its_directory(photos, tmp_path, monkeypatch):
     def pack(names):
         with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:

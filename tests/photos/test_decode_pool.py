@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tests.container.hostile import encode, hostile_photos, png_with_texts
 
 from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import FORMATS, BadPhoto, decode, decode_to_sizes, read_header
-from fovsfe.photos.decode_pool import TOO_SLOW, DecodePool, ForkServer, shared_pool
+from fovsfe.photos.decode_pool import TOO_SLOW, DecodeJob, DecodePool, ForkServer, _Process, shared_pool
 from fovsfe.photos.decode_turns import MIB, OUT_OF_MEMORY, DecodeBusy, DecodeLimits
 
 LIMITS = DecodeLimits(
@@ -149,6 +150,59 @@ def test_no_process_is_no_fault_of_the_photo(monkeypatch: pytest.MonkeyPatch) ->
     pool.close()
 
 
+def kill_when_asked(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+    """Has the system kill a process as soon as it has its photo, the first so many times; gives their ids."""
+    killed: list[int] = []
+    send = _Process.send
+
+    def send_and_kill(self: _Process, job: DecodeJob, photo: bytes, *limits: Any) -> None:
+        if len(killed) < times:
+            killed.append(self.pid)
+            os.kill(self.pid, signal.SIGKILL)
+        send(self, job, photo, *limits)
+
+    monkeypatch.setattr(_Process, "send", send_and_kill)
+    return killed
+
+
+def test_a_process_that_is_killed_once_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = DecodePool(LIMITS)
+    killed = kill_when_asked(monkeypatch, times=1)
+    assert_works(pool)
+    assert len(killed) == 1
+    pool.close()
+
+
+def test_a_process_that_is_killed_again_is_no_fault_of_the_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = DecodePool(LIMITS)
+    killed = kill_when_asked(monkeypatch, times=2)
+    with pytest.raises(FovsfeError, match="cannot decode photos now: a process was killed, perhaps because"):
+        pool.decode_to_sizes(PHOTO, SIZES)
+    assert len(killed) == 2
+    assert_works(pool)
+    pool.close()
+
+
+def test_no_memory_for_pixels_is_no_fault_of_the_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    pool = DecodePool(LIMITS)
+    monkeypatch.setattr(_Process, "read_pixels", refuse)
+    with pytest.raises(FovsfeError, match="cannot decode photos now: not enough memory"):
+        pool.decode_to_sizes(PHOTO, SIZES)
+    pool.close()
+
+
+def test_no_process_at_all_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(FovsfeError, match="cannot decode photos now: Resource temporarily unavailable"):
+        DecodePool(LIMITS)
+
+
 def test_a_fork_server_that_is_killed_is_replaced() -> None:
     pool = DecodePool(LIMITS)
     assert_works(pool)
@@ -231,7 +285,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
         pids = [int(pid) for pid in process.stdout.readline().split()]
         assert all(Path(f"/proc/{pid}").exists() for pid in pids)
         process.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -115,7 +115,7 @@ def test_sample_with_other_spellings(tmp_path):
 def test_sample_that_names_none(tmp_path):
     competition(tmp_path)
     write(tmp_path / "sample-submission.csv", ("Id", "Category"), ("x.jpg", 0), ("y.jpg", 0))
-    refused(tmp_path, "sample-submission.csv", "none of its 2 photos", "3 test photos")
+    refused(tmp_path, "sample-submission.csv", "names 2 photos, of which none is", "3 test photos")
 
 
 def test_train_csv_labels_photos_outside_of_folders(tmp_path):
@@ -249,7 +249,7 @@ def test_csv_refusals(tmp_path):
     write(file, ("file", "label"), ("1.jpg", "red"), ("1.jpg", "blue"))
     refused(file, "two labels", "red", "blue")
     write(file, ("file", "label"), ("8.jpg", "red"), ("9.jpg", "blue"))
-    refused(file, "none of its 2 photos")
+    refused(file, "names 2 photos, of which none is")
     file.write_bytes(b"")
     refused(file, "cannot be read as a table")
 
@@ -471,7 +471,7 @@ def test_absolute_paths_in_the_folder_of_the_list_are_paths_in_it(listed):
 
 def test_a_list_of_which_all_leads_out_says_what_to_do(listed):
     write(listed / "cars.csv", ("path", "label"), ("/etc/hostname", "a"), ("s3://bucket/1.jpg", "b"))
-    refused(listed, "none of its 2 photos", "--follow-links")
+    refused(listed, "names 2 photos, of which none is", "--follow-links")
 
 
 @hypothesis.given(
@@ -838,7 +838,7 @@ def test_a_list_of_json_lines(tmp_path):
 def test_a_refusal_names_the_list_that_could_not_be_read(tmp_path):
     touch(tmp_path, *(f"p/{i}.jpg" for i in range(4)))
     (tmp_path / "cars.csv").write_bytes(b"path,label\np/0.jpg,\xbc\xbb\xdd\n")
-    refused(tmp_path, "at least two are needed", "tables that cannot be read (1: cars.csv: is in an encoding")
+    refused(tmp_path, "at least two are needed", "1 table that cannot be read (cars.csv: is in an encoding")
 
 
 @pytest.mark.parametrize(
@@ -874,3 +874,133 @@ def test_tables_in_zips_of_their_own(tmp_path):
     assert list(labels_of(photos).values()) == ["a", "b", "a", "b"]
     assert photos.sample is not None and list(photos.table["id"])[4:] == ["8", "9"]
     assert not photos.passed_over.counts
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Обучение", "Тест"), ("обучающая выборка", "тестовая выборка"), ("фото обучение", "фото тест")],
+)
+def test_parts_in_russian(tmp_path, train, test):
+    touch(tmp_path, *(f"{train}/{name}" for name in CLASSES), f"{test}/x.jpg")
+    photos = find_photos(tmp_path)
+    assert photos.layout == "parts" and photos.class_names == ("a", "b")
+    assert photos.table["id"][photos.table["split"] == "test"].tolist() == ["x.jpg"]
+
+
+def test_folders_of_labels_in_folders_with_unknown_names_are_a_doubt_that_is_said(tmp_path):
+    for part in ("apprentissage", "essai"):
+        touch(
+            tmp_path, *(f"{part}/{label}/{part}{number}.jpg" for label in ("Лада", "УАЗ") for number in "12")
+        )
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("apprentissage", "essai")
+    assert photos.reading[-1] == (
+        'doubt: each of these folders has "Лада", "УАЗ"; if those are the labels, call the folders around '
+        "them train, valid and test"
+    )
+    touch(tmp_path, "essai/ЗАЗ/3.jpg")
+    assert not any("doubt" in line for line in find_photos(tmp_path).reading)
+
+
+@pytest.mark.parametrize(
+    "folders", [("trainA", "trainB", "testA", "testB"), ("cat_train", "cat_test", "dog_train", "dog_val")]
+)
+def test_labels_that_are_called_like_parts_are_a_doubt_that_is_said(tmp_path, folders):
+    touch(tmp_path, *(f"{folder}/{i}{folder}.jpg" for folder in folders for i in range(2)))
+    photos = find_photos(tmp_path)
+    assert set(photos.class_names) == set(folders)
+    assert photos.reading[-1].startswith("doubt: ") and "if they are parts" in photos.reading[-1]
+    assert len(find_photos(tmp_path, layout="folders").reading) < len(photos.reading)
+
+
+def test_folders_in_those_of_labels_are_said_to_be_no_labels(tmp_path):
+    touch(tmp_path, *(f"{name}/{i}.jpg" for name in ("Ford/Mustang", "Ford/Focus", "Lada") for i in range(2)))
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("Ford", "Lada")
+    assert photos.reading[-1] == (
+        'folders in those of labels, such as "Focus", "Mustang" in Ford/, are no labels of their own'
+    )
+
+
+def test_an_empty_folder_is_told(tmp_path):
+    touch(tmp_path, *CLASSES)
+    (tmp_path / "c").mkdir()
+    assert find_photos(tmp_path).passed_over.examples[reasons.EMPTY_FOLDERS] == ["c"]
+
+
+def test_other_columns_that_may_be_labels_are_named(tmp_path):
+    touch(tmp_path, *(f"{i}.jpg" for i in range(8)))
+    rows = [(f"{i}.jpg", "Ford" if i < 4 else "Lada", "abcd"[i // 2], i) for i in range(8)]
+    write(tmp_path / "cars.csv", ("file", "make", "model", "level"), *rows)
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("Ford", "Lada")
+    assert photos.reading[-1] == 'cars.csv also has "model"; a column called "label" is taken first'
+
+
+def test_a_label_that_is_called_test_is_told_how_to_be_one(tmp_path):
+    touch(tmp_path, *(f"{name}/{i}.jpg" for name in ("control", "test") for i in range(2)))
+    refused(
+        tmp_path,
+        'only one label, "control"',
+        "read as parts: test/ is test; --layout folders takes each folder for a label",
+    )
+    assert find_photos(tmp_path, layout="folders").class_names == ("control", "test")
+
+
+def test_a_folder_of_the_name_of_its_part_is_no_label(tmp_path):
+    touch(tmp_path, *(f"cars_train/cars_train/{i}.jpg" for i in range(4)), "cars_test/cars_test/9.jpg")
+    refused(tmp_path, "is in no class folder")
+    write(tmp_path / "cars_train.csv", ("file", "label"), *((f"{i}.jpg", i % 2) for i in range(4)))
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("0", "1")
+    assert photos.table["id"].tolist() == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "9.jpg"]
+
+
+def test_a_list_in_a_folder_of_its_own(tmp_path):
+    touch(tmp_path, *(f"images/{i}.jpg" for i in range(4)))
+    (tmp_path / "meta").mkdir()
+    write(
+        tmp_path / "meta" / "data.csv",
+        ("filename", "category"),
+        *((f"{i}.jpg", "ab"[i % 2]) for i in range(4)),
+    )
+    photos = find_photos(tmp_path)
+    assert photos.layout == "list" and photos.class_names == ("a", "b")
+    assert any("meta/data.csv (filename, category)" in line for line in photos.reading)
+
+
+def test_where_folders_are_labels_a_list_elsewhere_is_not_used_but_named(tmp_path):
+    touch(tmp_path, *CLASSES)
+    (tmp_path / "meta").mkdir()
+    write(tmp_path / "meta" / "data.csv", ("file", "type"), *((name, "x") for name in CLASSES))
+    photos = find_photos(tmp_path)
+    assert photos.class_names == ("a", "b")
+    assert photos.passed_over.examples[reasons.UNUSED_TABLES] == ["meta/data.csv"]
+
+
+def test_label_studio_writes_underlines_for_blanks(tmp_path):
+    touch(tmp_path, *(f"images/my car ({i}).jpg" for i in range(4)))
+    rows = [(f"/data/upload/1/{i}123abcd-my_car_{i}.jpg", i, "ab"[i % 2]) for i in range(4)]
+    write(tmp_path / "project.csv", ("image", "id", "choice"), *rows)
+    photos = find_photos(tmp_path)
+    labels = dict(zip(photos.table["path"], photos.table["label"], strict=True))
+    assert labels == {f"images/my car ({i}).jpg": "ab"[i % 2] for i in range(4)}
+
+
+@pytest.mark.parametrize("folder", ["train", "images", "."])
+def test_labels_in_the_names_of_photos_are_told_what_to_do_about(tmp_path, folder):
+    touch(tmp_path, *(f"{folder}/{label}{i}.jpg" for label in ("cat.", "dog.") for i in (0, 1, 12)))
+    refused(tmp_path, 'labels in the names of photos, such as "cat", "dog", are not read')
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "labels.txt", "annotations.xml"])
+def test_a_list_of_another_kind_is_told_what_to_do_about(tmp_path, name):
+    touch(tmp_path, *(f"images/{i}.jpg" for i in range(4)), name)
+    refused(tmp_path, f'if labels are in "{name}": save them as CSV with the columns path and label')
+
+
+def test_a_table_without_labels_is_named_where_there_are_none(tmp_path):
+    touch(tmp_path, *(f"{i}.jpg" for i in range(4)))
+    rows = [(f"{i}.jpg", 1200, '{"type": "ford"}') for i in range(4)]
+    write(tmp_path / "via.csv", ("filename", "file_size", "file_attributes"), *rows)
+    refused(tmp_path, 'not taken for a list, with the columns path and label: "via.csv"')

@@ -21,7 +21,7 @@ def test_the_table_has_labelled_photos_first_in_natural_order():
     listing = PhotoListing(
         Path("x"), "folders", table, class_names, label_ids, None, reading=("layout: folders",)
     )
-    assert describe(listing) == "5 labelled photos of 2 labels, 1 test photos; layout: folders"
+    assert describe(listing) == "5 labelled photos of 2 labels, 1 test photo; layout: folders"
 
 
 def test_a_single_photo_is_enough_if_a_validation_part_is_given():

@@ -65,7 +65,7 @@ def test_columns_that_may_be_groups_are_named():
     columns, passed_over = find_columns(cells, NAMES), PassedOver()
     assert columns is not None and columns.group is None
     read_rows("cars.csv", cells, columns, passed_over)
-    assert passed_over.examples[POSSIBLE_GROUPS] == ['"patient_id" of 3 values; call it "group"']
+    assert passed_over.examples[POSSIBLE_GROUPS] == ['"patient_id" of 3 values']
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_few_names_are_kept_however_many_there_are():
     passed_over.add_all(others, "a")
     assert passed_over.counts == {reasons.HIDDEN: 1000}
     assert list(passed_over.described()) == [
-        (reasons.HIDDEN, f"{reasons.HIDDEN} (1000: a/.0, a/.1, a/.2, a/.3, a/.4, ...)")
+        (reasons.HIDDEN, f"1,000 {reasons.HIDDEN.many} (a/.0, a/.1, a/.2, a/.3, a/.4, ...)")
     ]
     assert not passed_over.has_errors
     passed_over.add(reasons.LEADS_OUT, "../1.jpg")

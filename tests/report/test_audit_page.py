@@ -56,7 +56,8 @@ def audited(tmp_path, clouds):
         found.passed_over.add(reason, WILD)
     result = audit_photos(found)
     across = Finding("across parts", "warning", tuple(result.table["id"][:2]), "they validate, too")
-    return tmp_path, [asdict(finding) for finding in (*result.findings, across)], result.table
+    alike = Finding("labels alike", "warning", (), '"Ford", "ford" are different labels')
+    return tmp_path, [asdict(finding) for finding in (*result.findings, across, alike)], result.table
 
 
 def section(page, kind):
@@ -94,7 +95,7 @@ def test_each_fault_has_its_photos_its_reason_and_their_files(audited):
 def test_what_was_passed_over_has_its_reason_and_names(audited):
     page = audit_page.render_audit_page("photos", *audited)
     passed_over = section(page, "passed over")
-    assert NOT_PHOTOS in passed_over and WILD in html.unescape(passed_over)
+    assert NOT_PHOTOS.one in passed_over and WILD in html.unescape(passed_over)
     assert "photo</small>" not in passed_over and "0 photos" not in page
 
 
@@ -197,7 +198,14 @@ def test_check_writes_the_page_and_its_table(fovsfe, audited, tmp_path):
     names = {file.name for file in (tmp_path / "audit").iterdir()}
     assert names == {"index.html", "findings.csv", "photos.csv", "audit.json"}
     page = (tmp_path / "audit" / "index.html").read_text(encoding="utf-8")
-    without_photos = {"refused", "doubtful names", "doubtful encoding", "encoding", "passed over"}
+    without_photos = {
+        "refused",
+        "doubtful names",
+        "doubtful encoding",
+        "encoding",
+        "passed over",
+        "labels alike",
+    }
     kinds = set(audit_page.FINDING_KINDS) - without_photos - {"across parts", "possible groups"}
     assert page.count("<section") == len(kinds)
     listed = pd.read_csv(tmp_path / "audit" / "findings.csv", keep_default_na=False)

@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -233,6 +234,25 @@ def test_a_probe_that_would_take_too_long_is_not_begun(make_context, screen, loo
     whole = {name.rpartition("-")[0] for name, count, _ in looks if count == 42}
     assert whole == {each["backbone"] for each in facts["probes"]} == {"test_resnet"}
     assert {member.backbone for member in recipe.members} == {"test_resnet"}
+
+
+@pytest.mark.parametrize(("closing", "left"), [(100.0, 500.0), (1e6, 300.0)])
+def test_time_is_kept_free_for_what_follows_the_last_training(monkeypatch, screen, closing, left):
+    asked = []
+
+    def closing_seconds(context, round_index, members):
+        asked.append((round_index, list(members)))
+        return closing
+
+    monkeypatch.setattr(searching, "closing_seconds", closing_seconds)
+    monkeypatch.setattr(searching, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    under_way = searching._Search(SimpleNamespace(context=None), 1600.0, screen)
+    under_way.keep_free_for_closing([SimpleNamespace(member=str(rank)) for rank in range(6)])
+    assert asked == [(1, ["0", "1", "2", "3"])]  # no more than are taken frozen
+    assert under_way.seconds_left() == left
+    under_way._cheapest = ("cheapest", 0.1)
+    under_way.keep_free_for_closing([])  # there was no time for a first look
+    assert asked[1:] == [(1, ["cheapest"])]
 
 
 @pytest.mark.parametrize("seconds", [-100.0, 1e-3])

@@ -41,7 +41,7 @@ def nobody() -> int:
 def run(port: int | str) -> subprocess.CompletedProcess[str]:
     environ = os.environ | {"HOST": "0.0.0.0", "PORT": str(port)}
     command = [sys.executable, "-m", "fovsfe.service.healthy"]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_ready() -> None:

@@ -28,7 +28,7 @@ def start_and_signal(process):
         os.kill(os.getpid(), signal.SIGTERM)
 
 def serve(supervisor):
-    time.sleep(60)
+    time.sleep(600)
 
 ForkProcess.start = start_and_signal
 Workers(3, 30.0, socket.socket(), serve).run(lambda: None)
@@ -38,14 +38,12 @@ print(*(process.exitcode for process in started))
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_signal_while_workers_are_started_stops_those_that_are(number: int) -> None:
-    begun = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(number)], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", PROGRAM, str(number)], check=True, capture_output=True, text=True, timeout=300
     )
     codes = done.stdout.split()
     assert len(codes) == number  # no other one is started
-    assert set(codes) == {"0"}  # none had to be killed
-    assert time.monotonic() - begun < 20
+    assert set(codes) == {"0"}  # none had to be killed, nor slept to its end
 
 
 # Runs sys.argv[1] workers that do what sys.argv[2] says, each of which notes its beginning in a file; prints

@@ -496,9 +496,9 @@ def test_a_resumed_training_does_not_go_back_to_epochs_that_are_done(make_task):
 def test_a_deadline_in_the_past_still_leaves_a_result(make_task):
     for index, shares in enumerate([[0, 0.5, 1.0], [0.5, 1.0], [1.0]]):
         task = make_task(f"late-{index}", deadline=time.monotonic() - 100, stages=shares, epochs=1000)
-        started = time.monotonic()
         train(task)
-        assert time.monotonic() - started < 20
+        trained = [row["layer_share"] for row in history(task) if row["layer_share"]]
+        assert len(trained) <= len(shares)  # an epoch each, and not a thousand
         val, test = answers(task)
         assert val.shape == (2, 15, 3)
         assert test.shape == (2, 12, 3)
@@ -509,9 +509,7 @@ def test_the_head_stage_keeps_to_its_share_of_the_time(make_task):
     train(make_task(stages=[0], head="hidden", head_epochs=1))  # features and libraries are there
     settings = {"stages": [0], "head": "hidden", "head_epochs": 1000, "patience": 1000}
     task = make_task(**settings, deadline=time.monotonic() + 2)
-    before = time.monotonic()
     train(task)
-    assert time.monotonic() - before < 10
     assert 1 <= len(history(task)) < 1000
 
 

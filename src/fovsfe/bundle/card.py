@@ -12,6 +12,7 @@ from fovsfe.ensemble.headline import (
     baselines_in_words,
     labels_without_validation,
 )
+from fovsfe.wording import counted
 
 # What only the owner of the photos and weights can know; see https://huggingface.co/docs/hub/model-cards
 TO_FILL_IN = "FILL IN"
@@ -65,7 +66,7 @@ def _front_matter(bundle: Bundle) -> Iterator[str]:
 
 def _description(bundle: Bundle) -> Iterator[str]:
     blend, about = bundle.blend, bundle.about
-    size = f"{len(bundle.class_names)} labels, {_count(len(bundle.members), 'member')}"
+    size = f"{counted(len(bundle.class_names), 'label')}, {counted(len(bundle.members), 'member')}"
     yield f"# {_text(about.title)}" if about.title else f"# {size}"
     yield ""
     if "accuracy" in bundle.metrics and (words := baseline_warning(bundle.metrics)):
@@ -97,9 +98,9 @@ def _data(bundle: Bundle) -> Iterator[str]:
     yield "## Training data"
     yield ""
     unreadable = f"; {data['unreadable']:,} could not be read" if data["unreadable"] else ""
-    yield f"{_count(data['labelled'], 'labelled photo')} and {data['test']:,} without labels{unreadable}."
+    yield f"{counted(data['labelled'], 'labelled photo')} and {data['test']:,} without labels{unreadable}."
     yield ""
-    findings = [f"{_text(name)}: {_count(times, 'time')}" for name, times in data["findings"].items()]
+    findings = [f"{_text(name)}: {counted(times, 'time')}" for name, times in data["findings"].items()]
     yield f"The audit of the photos found {'; '.join(findings) or 'no faults'}."
     yield ""
     if steps := data.get("next_steps"):
@@ -234,14 +235,14 @@ def _label_sets(bundle: Bundle) -> Iterator[str]:
 def _fidelity(bundle: Bundle) -> Iterator[str]:
     """How the exported networks compare with the trained ones."""
     if parity := bundle.parity:
-        yield f"The exported and the trained networks were compared on {_count(parity.photos, 'photo')}:"
+        yield f"The exported and the trained networks were compared on {counted(parity.photos, 'photo')}:"
         yield f"their probabilities differ by at most {parity.greatest_difference:.1e}, and they predict the"
         yield f"same label for {_percent(parity.agreement)}."
         yield ""
     if check := bundle.quantization.check:
         difference = "compute in 8 bits" if bundle.quantization.kind == "int8" else "have weights in 16 bits"
         yield f"The figures above are of the networks as trained; those of this bundle {difference}. On"
-        yield f"{_count(check.photos, 'held-out photo')}, the blend predicts {_percent(check.after)}"
+        yield f"{counted(check.photos, 'held-out photo')}, the blend predicts {_percent(check.after)}"
         yield f"correctly with them, and {_percent(check.before)} with the networks as trained; a loss of up"
         yield f"to {_percent(check.margin)} was allowed."
         yield ""
@@ -253,13 +254,13 @@ def _confused_pairs(bundle: Bundle) -> Iterator[str]:
     for name, metrics in {"the blend": bundle.metrics, **(members if len(members) > 1 else {})}.items():
         if pair := metrics.get("most_confused"):
             first, second, mistakes = pair
-            yield f"- {_text(first)} and {_text(second)}: {_count(mistakes, 'time')} by {_text(name)}"
+            yield f"- {_text(first)} and {_text(second)}: {counted(mistakes, 'time')} by {_text(name)}"
 
 
 def _limitations(bundle: Bundle) -> Iterator[str]:
     yield "## Limitations"
     yield ""
-    yield f"- The model knows {_count(len(bundle.class_names), 'label')} and nothing else. A photo of"
+    yield f"- The model knows {counted(len(bundle.class_names), 'label')} and nothing else. A photo of"
     yield "  something else may still get one of them, the more likely the more it looks like one."
     yield "- The figures hold for photos like those of the evaluation. Expect worse for other angles, crops,"
     yield "  drawings, countries or years."
@@ -292,7 +293,7 @@ def _figures(name: str, metrics: Mapping[str, Any]) -> str:
 
 def _evaluated_on(bundle: Bundle) -> str:
     """The photos of the evaluation, in words."""
-    return str(bundle.metrics.get("measured_on") or _count(bundle.metrics["photos"], "held-out photo"))
+    return str(bundle.metrics.get("measured_on") or counted(bundle.metrics["photos"], "held-out photo"))
 
 
 def _share(share: Mapping[str, Any]) -> str:
@@ -304,10 +305,6 @@ def _share(share: Mapping[str, Any]) -> str:
 
 def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f}%"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _text(text: str) -> str:

@@ -9,6 +9,7 @@ from fovsfe.cli.base import app, console, loading, print_json
 from fovsfe.cli.options import AsJson
 from fovsfe.errors import FovsfeError
 from fovsfe.progress import print_plain
+from fovsfe.wording import counted
 
 if TYPE_CHECKING:
     from fovsfe.ensemble.comparison import ChangedPhoto, Comparison, PredictionsById
@@ -57,7 +58,9 @@ def _read_predictions(location: str) -> "PredictionsById":
 def _print_comparison(first: str, second: str, comparison: "Comparison") -> None:
     print_plain(console, f"first: {first}")  # not in the table, which would break a long path
     print_plain(console, f"second: {second}")
-    table = Table("", "accuracy", "95% interval", title=f"on {comparison.photos} photos that both held out")
+    table = Table(
+        "", "accuracy", "95% interval", title=f"on {counted(comparison.photos, 'photo')} that both held out"
+    )
     rows = zip(("first", "second"), comparison.accuracies, comparison.intervals, strict=True)
     for name, accuracy, (low, high) in rows:
         table.add_row(name, f"{accuracy:.3f}", f"{low:.3f} - {high:.3f}")
@@ -71,14 +74,14 @@ def _print_comparison(first: str, second: str, comparison: "Comparison") -> None
     )
     for count, name in zip(comparison.unmatched, (first, second), strict=True):
         if count:
-            print_plain(console, f"left out: {count} photos that only {name} held out")
+            print_plain(console, f"left out: {counted(count, 'photo')} that only {name} held out")
     if comparison.relabelled:
-        print_plain(console, f"left out: {len(comparison.relabelled)} photos whose label differs")
+        print_plain(console, f"left out: {counted(len(comparison.relabelled), 'photo')} whose label differs")
     _print_changes("wrong to right", comparison.wrong_to_right)
     _print_changes("right to wrong", comparison.right_to_wrong)
 
 
 def _print_changes(title: str, photos: "tuple[ChangedPhoto, ...]") -> None:
-    print_plain(console, f"{title}: {len(photos)} photos")
+    print_plain(console, f"{title}: {counted(len(photos), 'photo')}")
     for photo in photos:
         print_plain(console, f"    {photo.id}: {photo.label}; first {photo.first}, second {photo.second}")

@@ -13,6 +13,7 @@ from fovsfe.escaping import visible
 from fovsfe.files import read_json
 from fovsfe.progress import print_plain
 from fovsfe.run import Run
+from fovsfe.wording import counted
 
 
 def print_outcome(run: Run, location: str, as_json: bool) -> None:
@@ -103,7 +104,7 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
     lines = [f"warning: this model is {words}"] if (words := baseline_warning(selected)) else []
     if without := labels_without_validation(selected):
         lines.append(
-            f"warning: no held-out photo has the label{'s' if without[1:] else ''} {', '.join(without)}:"
+            f"warning: no held-out photo has the {'labels' if without[1:] else 'label'} {', '.join(without)}:"
             " how well such photos are recognised is not known"
         )
     lines.append(
@@ -119,5 +120,5 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
     lines += [f"  {reason}" for reason in selected["reasons"]]
     if selected["most_confused"]:
         first, second, count = selected["most_confused"]
-        lines.append(f"most confused: {first} and {second}, {count} times")
+        lines.append(f"most confused: {first} and {second}, {counted(count, 'time')}")
     return lines

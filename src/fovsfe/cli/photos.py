@@ -10,6 +10,7 @@ from fovsfe.cli.base import app, console, error_console, loading, print_json
 from fovsfe.cli.options import AsJson, Encoding, FollowLinks, GroupBy, Layout, Photos, at_least
 from fovsfe.errors import UsageError
 from fovsfe.progress import Screen, print_plain
+from fovsfe.wording import counted
 
 if TYPE_CHECKING:
     from fovsfe.photos.audit import AuditResult
@@ -74,8 +75,8 @@ def check(
 def _print_audit(facts: dict[str, Any]) -> None:
     print_plain(
         console,
-        f"{facts['photos']}: {facts['labelled']} labelled photos of"
-        f" {len(facts['class_names'])} labels, {facts['test']} test photos",
+        f"{facts['photos']}: {counted(facts['labelled'], 'labelled photo')} of"
+        f" {counted(len(facts['class_names']), 'label')}, {counted(facts['test'], 'test photo')}",
     )
     for line in facts["reading"]:
         print_plain(console, f"    {line}")
@@ -153,4 +154,5 @@ def shard(
             partial(screen.show_progress, "packing shards"),
         )
     size_mb = sum(each.bytes for each in index.shards) / 1e6
-    print_plain(console, f"{out}: {len(result.table)} photos in {len(index.shards)} shards, {size_mb:.0f} MB")
+    packed = f"{counted(len(result.table), 'photo')} in {counted(len(index.shards), 'shard')}"
+    print_plain(console, f"{out}: {packed}, {size_mb:.0f} MB")

@@ -90,12 +90,16 @@ def predict(
 
 
 def _report(passed_over: "PassedOver") -> None:
-    """Says what was passed over but hidden files. Raises FovsfeError if a folder or the like has no photo."""
-    from fovsfe.photos.passed_over import EMPTY, HIDDEN
+    """Says what was passed over but for hidden files and empty folders.
 
-    lines = [line for reason, line in passed_over.described() if reason not in (EMPTY, HIDDEN)]
+    Raises FovsfeError if a folder, or the like, has no photo.
+    """
+    from fovsfe.photos.passed_over import EMPTY, EMPTY_FOLDERS, HIDDEN
+
+    unsaid = (EMPTY, EMPTY_FOLDERS, HIDDEN)
+    lines = [line for reason, line in passed_over.described() if reason not in unsaid]
     if empty := passed_over.examples.get(EMPTY):
-        raise FovsfeError("; passed over: ".join([f"{EMPTY} {', '.join(empty)}", *lines]))
+        raise FovsfeError("; passed over: ".join([f"no photo in {', '.join(empty)}", *lines]))
     for line in lines:
         print_plain(error_console, f"passed over: {line}")
 

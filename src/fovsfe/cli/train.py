@@ -1,5 +1,6 @@
 """`fovsfe train`, `fovsfe resume` and `fovsfe finish`."""
 
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import typer
@@ -112,10 +113,9 @@ def train(
         arguments = run_arguments(
             photos, weights, minutes, follow_links, layout, group_by, encoding, negatives
         )
-        from fovsfe.networks.weights import require_weights  # loads torch: a wrong recipe is refused before
+        from fovsfe.networks.at_hand import require_at_hand
 
-        # The pipeline asks again, but takes as long again to load.
-        require_weights([member.backbone for member in settings.members], arguments.weights)
+        require_at_hand(settings, arguments.weights)  # the pipeline knows more, but takes seconds to load
         from fovsfe import pipeline
 
         run = pipeline.train(settings, arguments, location, screen, cluster, process_group)
@@ -141,10 +141,12 @@ def resume(
     if open_report:
         check_can_open(run)
     with interruptible(_to_go_on(run)), first_process() as process_group:
-        from fovsfe import pipeline
         from fovsfe.arguments import weights_source
 
         source = None if weights is None else weights_source(weights)
+        _require_at_hand_to_resume(run, source)
+        from fovsfe import pipeline
+
         done = pipeline.resume(run, screen, cluster, process_group, source)
     print_outcome(done, run, as_json)
     if open_report:
@@ -185,3 +187,25 @@ def notify_start(screen: Screen, text: str) -> None:
     """
     if not is_launched():
         screen.notify(text)
+
+
+def _require_at_hand_to_resume(location: str, weights: str | None) -> None:
+    """Refuses weights of members not begun that cannot be had, before torch is loaded.
+
+    Whatever else is wrong with the run, the pipeline says.
+    """
+    from fovsfe.arguments import RunArguments
+    from fovsfe.files import read_json
+    from fovsfe.networks.at_hand import require_at_hand
+    from fovsfe.recipe import load_recipe
+    from fovsfe.run import Run
+    from fovsfe.storage.locations import is_url
+
+    run = Run(Path(location))
+    if is_url(location) or run.metrics_file.exists() or not run.arguments_file.exists():
+        return
+    recipe = load_recipe(str(run.recipe_file))
+    members = [each for each in recipe.members if not run.fold_folder(1, each.unique_name, 0).exists()]
+    if members or not recipe.members:
+        source = weights or RunArguments.model_validate(read_json(run.arguments_file)).weights
+        require_at_hand(recipe.model_copy(update={"members": tuple(members)}), source)

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from fovsfe.recipe import LicenceChoice
+
+LIGHT_GMACS = 5.0  # of a backbone for a laptop
+FEW = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
@@ -60,3 +65,13 @@ def find_backbone(name: str) -> Backbone | None:
     if name in rows:
         return rows[name]
     return next((row for row in rows.values() if row.architecture == name), None)
+
+
+def light_backbones(licence: LicenceChoice) -> list[str]:
+    """Returns the few most accurate backbones that a laptop can train and whose licence is of this kind."""
+    light = [
+        row
+        for row in known_backbones().values()
+        if row.gmacs <= LIGHT_GMACS and (licence == "any" or row.commercial)
+    ]
+    return [row.name for row in sorted(light, key=lambda row: -(row.imagenet_top1 or 0))[:FEW]]

@@ -7,11 +7,8 @@ NAME.safetensors and the mean and std that it expects in NAME.json.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import timm
 import torch
@@ -21,9 +18,9 @@ from safetensors.torch import save
 from fovsfe.callbacks import Notify, no_notification
 from fovsfe.errors import FovsfeError
 from fovsfe.files import atomic_path, write_text
+from fovsfe.networks.at_hand import is_reachable, missing_files, require_files, unreachable
 from fovsfe.networks.network import require_backbone
 
-REACH_SECONDS = 2.0  # in which the hub must answer at all
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm names them
 
 
@@ -45,24 +42,18 @@ def require_weights(backbones: Sequence[str], weights: str, notify: Notify = no_
     if weights == "none":
         return
     if weights != "hub":
-        _require_files(backbones, Path(weights))
+        require_files(backbones, Path(weights))
         return
     wanted = {backbone: _source(backbone) for backbone in backbones if not _is_downloaded(backbone)}
-    if unreachable := sorted({host for host in wanted.values() if not _is_reachable(host)}):
-        names = [name for name, host in wanted.items() if host in unreachable]
-        host = urlsplit(unreachable[0]).netloc
-        raise FovsfeError(
-            f"cannot reach {host}, which has the weights of {', '.join(names)}; on a machine that can:"
-            f" fovsfe weights {' '.join(names)} --out FOLDER; then here: --weights FOLDER,"
-            " or --weights none to train from scratch"
-        )
+    if silent := sorted({host for host in wanted.values() if not is_reachable(host)}):
+        raise unreachable(silent[0], [name for name, host in wanted.items() if host in silent], backbones)
     if wanted:
         notify(f"downloading the weights of {', '.join(wanted)}")
 
 
 def is_packed(backbone: str, folder: Path) -> bool:
     """Returns whether a folder of weights has a backbone."""
-    return not _missing([backbone], folder)
+    return not missing_files([backbone], folder)
 
 
 def pack_weights(backbone: str, folder: Path) -> Path:
@@ -97,20 +88,6 @@ def download_size(backbone: str) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
 
 
-def _require_files(backbones: Sequence[str], folder: Path) -> None:
-    if missing := _missing(backbones, folder):
-        there = ", ".join(sorted(file.stem for file in folder.glob("*.safetensors"))) or "no weights at all"
-        raise FovsfeError(
-            f"no weights {missing[0]}: --weights {folder} has {there}; where there is a network:"
-            f" fovsfe weights {' '.join(dict.fromkeys(file.stem for file in missing))} --out FOLDER"
-        )
-
-
-def _missing(backbones: Sequence[str], folder: Path) -> list[Path]:
-    files = [folder / f"{name}{suffix}" for name in backbones for suffix in (".safetensors", ".json")]
-    return [file for file in files if not file.is_file()]
-
-
 def _source(backbone: str) -> str:
     """Returns the address of the server that has a backbone's weights. Raises FovsfeError if none has."""
     config = timm.get_pretrained_cfg(backbone)
@@ -133,24 +110,3 @@ def _is_downloaded(backbone: str) -> bool:
         return any(isinstance(try_to_load_from_cache(repository, name), str) for name in names)
     name = Path(urlsplit(config.url or "").path).name
     return config.file is not None or (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
-
-
-def _is_reachable(address: str) -> bool:
-    """Returns whether a server answers in time, whatever it says."""
-    answers: list[bool] = []
-
-    def ask() -> None:
-        try:
-            with urlopen(Request(address, method="HEAD"), timeout=REACH_SECONDS):
-                answers.append(True)
-        except HTTPError:
-            answers.append(True)
-        except OSError:
-            answers.append(False)
-
-    if constants.HF_HUB_OFFLINE and address == constants.ENDPOINT:
-        return False
-    thread = Thread(target=ask, daemon=True)  # because looking up a name has no time limit
-    thread.start()
-    thread.join(REACH_SECONDS)
-    return any(answers)

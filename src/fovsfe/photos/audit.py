@@ -23,17 +23,11 @@ from fovsfe.photos import shards
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.listing import PhotoListing
-from fovsfe.photos.passed_over import (
-    ENCODING,
-    GUESSED_ENCODING,
-    GUESSED_NAMES,
-    LEADS_OUT,
-    POSSIBLE_GROUPS,
-    SEVERITIES,
-    PassedOver,
-)
+from fovsfe.photos.names import case_folded, first_few
+from fovsfe.photos.passed_over import PassedOver
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
+from fovsfe.wording import counted
 
 TINY = 64  # pixels of the shorter side, under which small features cannot be made out
 
@@ -135,6 +129,7 @@ def audit_photos(
         *_tiny(table),
         *_notes(table, inspections),
         *_passed_over(listing.passed_over),
+        *_labels_alike(listing.class_names),
         *_balance(table, listing.class_names),
     ]
     return AuditResult(table, findings)
@@ -339,23 +334,16 @@ def _possible_groups(table: pd.DataFrame) -> Iterator[Finding]:
     if len(shared) >= 3 * labelled["label"].nunique() and inside > len(labelled) / 2:
         rows = labelled[[key == next(key for key in keys if key in shared) for key in keys]]
         detail = (
-            f"the names of {inside} photos look like {len(shared)} things with several photos each, which "
-            "should not be trained on and validated at once: --group-by "
+            f"the names of {inside} photos look like {len(shared)} things with several photos each, "
+            "which should not be trained on and validated at once: --group-by "
             "'([^/]*\\d[^/]*?)[ _.(-]+[^/ _.(-]+\\.[^./]*$' keeps them together"
         )
         yield Finding("possible groups", "warning", tuple(rows["id"]), detail)
 
 
 def _passed_over(passed_over: PassedOver) -> Iterator[Finding]:
-    kinds = {
-        LEADS_OUT: "refused",
-        GUESSED_NAMES: "doubtful names",
-        GUESSED_ENCODING: "doubtful encoding",
-        ENCODING: "encoding",
-        POSSIBLE_GROUPS: "possible groups",
-    }
     for reason, detail in passed_over.described():
-        yield Finding(kinds.get(reason, "passed over"), SEVERITIES.get(reason, "info"), (), detail)
+        yield Finding(reason.kind, reason.severity, (), detail)
 
 
 def _tiny(table: pd.DataFrame) -> Iterator[Finding]:
@@ -365,13 +353,25 @@ def _tiny(table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding("tiny", "warning", tuple(table["id"][tiny]), detail)
 
 
+def _labels_alike(class_names: tuple[str, ...]) -> Iterator[Finding]:
+    """Yields the labels that only capitals, blanks, hyphens or the like tell apart."""
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        alike.setdefault(re.sub(r"[\W_]", "", case_folded(name)) or name, []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            detail = f"{first_few(names)} are different labels; if they are the same, give them one name"
+            yield Finding("labels alike", "warning", (), detail)
+
+
 def _balance(table: pd.DataFrame, class_names: tuple[str, ...]) -> Iterator[Finding]:
     usable = table[(table["split"] == "train") & (table["fault"] == NO_FAULT)]
     counts = Counter(usable["label"])
     fewest = min(class_names, key=lambda name: counts[name])
     most = max(class_names, key=lambda name: counts[name])
+    photos = counted(len(usable), "readable labelled photo")
     detail = (
-        f"{len(usable)} readable labelled photos of {len(class_names)} labels, from {counts[fewest]} "
+        f"{photos} of {counted(len(class_names), 'label')}, from {counts[fewest]} "
         f'("{fewest}") to {counts[most]} ("{most}")'
     )
     yield Finding("class balance", "info", (), detail)

@@ -10,6 +10,7 @@ from fovsfe.photos.listing import PhotoListing
 from fovsfe.photos.manifest import ListingFacts, readable_photos
 from fovsfe.photos.reader import local_path, photo_stamp, read_unchanged
 from fovsfe.storage.locations import AnyPath
+from fovsfe.wording import counted
 
 NAMED = 3  # of the photos of a kind of change
 
@@ -71,7 +72,7 @@ def _is_as_it_was(root: AnyPath, path: str, size: int, sha256: str, written: int
 
 def _lost(gone: list[str], changed: list[str]) -> str:
     return ", ".join(
-        f"{_counted(paths, 'photo')} {words} ({_first_few(paths)})"
+        f"{counted(len(paths), 'photo')} {words} ({_first_few(paths)})"
         for paths, words in ((gone, "gone"), (changed, "changed"))
         if paths
     )
@@ -84,14 +85,14 @@ def _others(listing: PhotoListing, facts: ListingFacts, manifest: pd.DataFrame) 
         yield f"they are found as {now.layout} in {now.root}, no longer as {facts.layout} in {facts.root}"
         return
     labels = dict(zip(manifest["path"], manifest["label"], strict=True))
-    new = [path for path in listing.table["path"] if path not in labels]
+    new = [path for path in listing.table["path"] if path and path not in labels]
     if new:
-        yield f"{_counted(new, 'photo')} new ({_first_few(new)})"
+        yield f"{counted(len(new), 'photo')} new ({_first_few(new)})"
     pairs = zip(listing.table["path"], listing.table["label"], strict=True)
     if relabelled := [
         f"{path}: {labels[path]} -> {label}" for path, label in pairs if labels.get(path, label) != label
     ]:
-        yield f"{_counted(relabelled, 'photo')} with another label ({_first_few(relabelled)})"
+        yield f"{counted(len(relabelled), 'photo')} with another label ({_first_few(relabelled)})"
     if set(now.class_names) != set(facts.class_names):
         different = sorted(set(now.class_names) ^ set(facts.class_names))
         yield f"the labels are others ({_first_few(different)})"
@@ -101,10 +102,6 @@ def _others(listing: PhotoListing, facts: ListingFacts, manifest: pd.DataFrame) 
         yield "the labels have other names in a submission"
     if (now.sample_columns, now.sample_rows) != (facts.sample_columns, facts.sample_rows):
         yield "the sample submission is another"
-
-
-def _counted(things: list[str], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _first_few(names: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ from fovsfe.photos.decode import (
     decode_to_sizes,
     read_header,
 )
-from fovsfe.photos.decode_turns import MIB, OUT_OF_MEMORY, SMALL, DecodeBusy, DecodeLimits, DecodeTurns, Turn
+from fovsfe.photos.decode_turns import MIB, SMALL, DecodeBusy, DecodeLimits, DecodeTurns, Turn
 
 CAN_FORK = hasattr(os, "fork")
 """False on Windows, where photos are decoded in the process that has them, without limits"""
@@ -61,9 +61,7 @@ ANSWER = struct.Struct("=q")
 
 TOO_SLOW = "takes too long to decode"
 CRASHED = "damaged: the decoder crashed"
-_FAULTS = (  # by how the process ended; killed it is where the machine is out of memory
-    {-signal.SIGPROF: TOO_SLOW, -signal.SIGXCPU: TOO_SLOW, -signal.SIGKILL: OUT_OF_MEMORY} if CAN_FORK else {}
-)
+_FAULTS = {-signal.SIGPROF: TOO_SLOW, -signal.SIGXCPU: TOO_SLOW} if CAN_FORK else {}  # by how it ended
 
 # Of memory that is freed, a process keeps so little that the limit means what its photo takes.
 _ENVIRONMENT = {
@@ -128,7 +126,8 @@ class DecodePool:
         Raises:
             BadPhoto: the photo cannot be read, or takes too much memory or time.
             DecodeBusy: it has waited too long.
-            FovsfeError: this machine can start no process, or has no room for the pixels.
+            FovsfeError: this machine can start no process or has killed it, as it does where memory is short,
+                or has no room for the pixels.
         """
         return self._run(DecodeJob(input_sizes, None, max_pixels), data, turn)
 
@@ -152,16 +151,24 @@ class DecodePool:
             return DecodedPhoto(header, job.run(data))
         with nullcontext(turn) if turn else self._turns.take() as turn:
             try:
-                answer = self._ask(self._fork_server, turn, job, data)
+                answer = self._ask_twice(self._fork_server, turn, job, data)
                 if isinstance(answer, int):
                     # Beside what it needs for its pixels, the new process has to read its header.
                     self._turns.enlarge(turn, answer + SMALL)
-                    answer = self._ask(self._fork_server, turn, job, data)
-            except OSError as error:  # no photo is read here: it is not the photo's fault
-                reason = error.strerror or str(error)
-                raise FovsfeError(f"this machine cannot decode photos now: {reason}") from error
+                    answer = self._ask_twice(self._fork_server, turn, job, data)
+            except (OSError, MemoryError) as error:  # no photo is read here: it is not the photo's fault
+                raise _cannot_decode(error) from error
             assert isinstance(answer, DecodedPhoto)  # it has what it has asked for
             return answer
+
+    def _ask_twice(
+        self, fork_server: ForkServer, turn: Turn, job: DecodeJob, data: bytes
+    ) -> DecodedPhoto | int:
+        """Does `_ask`, once more if the system has killed the process: memory may be free again."""
+        try:
+            return self._ask(fork_server, turn, job, data)
+        except ConnectionError:
+            return self._ask(fork_server, turn, job, data)
 
     def _ask(self, fork_server: ForkServer, turn: Turn, job: DecodeJob, data: bytes) -> DecodedPhoto | int:
         """Has a process decode a photo in its turn; returns the bytes that it needs if they are more."""
@@ -249,13 +256,19 @@ class ForkServer:
     """
 
     def __init__(self, niceness: int = 0) -> None:
-        """`niceness`: of the processes, as for `os.setpriority`."""
+        """Starts it; `niceness` is that of the processes, as for `os.setpriority`.
+
+        Raises FovsfeError if this machine can start no process.
+        """
         self._niceness = niceness
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_closed = False
-        self._start()
+        try:
+            self._start()
+        except OSError as error:
+            raise _cannot_decode(error) from error
         atexit.register(self.close)
 
     def fork(self, descriptors: Sequence[int]) -> int:
@@ -363,11 +376,13 @@ class _Process:
         return self.connection.poll(0)
 
     def receive(self) -> dict[str, Any]:
-        """Returns its answer. Raises BadPhoto if it has died of the photo."""
+        """Returns its answer. Raises BadPhoto if it died of the photo, ConnectionError if it was killed."""
         try:
             answer: dict[str, Any] = json.loads(self.connection.recv_bytes(LONGEST_ANSWER))
         except (OSError, EOFError, ValueError):
             self.end()
+            if self._code == -signal.SIGKILL and not self._fault:  # no limit of ours ends a process so
+                raise ConnectionResetError("a process was killed, perhaps because memory is short") from None
             raise BadPhoto(self._fault or _FAULTS.get(self._code or 0, CRASHED)) from None
         self.cpu_seconds = answer["cpu_seconds"]
         return answer
@@ -409,6 +424,12 @@ class _Process:
                     os.kill(self.pid, signal.SIGKILL)  # it may be in the middle of a photo
                 self._code = self._fork_server.wait(self.pid)
         self._shared_file.close()
+
+
+def _cannot_decode(error: OSError | MemoryError) -> FovsfeError:
+    """Returns the error that the machine, and not a photo, keeps photos from being decoded."""
+    reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
+    return FovsfeError(f"this machine cannot decode photos now: {reason}; try again when it has room")
 
 
 def write_all(file: int, data: memoryview | bytes, offset: int) -> int:

@@ -99,7 +99,7 @@ def _serve_photos(connection: Connection, file: int) -> None:
         except MemoryError:
             answer = {"fault": OUT_OF_MEMORY}
         except OSError as error:  # there is no room for its pixels
-            answer = {"errno": error.errno}
+            answer = {"errno": error.errno or errno.EIO}
         _limit_memory(None)
         signal.setitimer(signal.ITIMER_PROF, 0)
         _send(connection, answer)

@@ -16,30 +16,34 @@ from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.photos import passed_over as reasons
 from fovsfe.photos import shards
 from fovsfe.photos.labels import Lists, PhotoList, folders_are_labels, is_linked_out
-from fovsfe.photos.listing import COLUMNS, FoundPhoto, PhotoListing, listing_table
+from fovsfe.photos.listing import COLUMNS, FoundPhoto, NoLabels, PhotoListing, listing_table
 from fovsfe.photos.lists import (
     NO_ROW,
     Columns,
     find_columns,
     is_probabilities,
     is_sample_name,
+    other_labels,
     probability_columns,
     read_class_names,
     read_table,
     usual_columns,
 )
-from fovsfe.photos.names import Part, PhotoNames, first_few, natural, nfc, part_of
-from fovsfe.photos.passed_over import PassedOver
+from fovsfe.photos.names import Part, PhotoNames, first_few, look_like_parts, natural, nfc, part_of
+from fovsfe.photos.passed_over import PassedOver, Reason
 from fovsfe.photos.places import Placed, parts_among, place, stem_of, treat_train_as_label
 from fovsfe.photos.reader import is_archive_name, leads_out, local_path, open_archive
 from fovsfe.photos.walk import Entry, is_hidden, is_table_name, list_folder, photos_of_archive, walk_photos
 from fovsfe.storage.locations import AnyPath, exists, is_dir, is_file
+from fovsfe.wording import counted
 
 LAYOUTS = ("parts", "folders", "list")
 KNOWN_LAYOUTS = (
     "train/CLASS/PHOTO (or train.zip) with test/ and a sample submission, train/, valid/ and test/, "
     "CLASS/PHOTO, or a list (CSV) of photos and labels"
 )
+_LABEL_IN_NAME = re.compile(r"(.*[^\W\d_])[ ._-]*\(?\d+\)?$")  # "cat.0", "Abyssinian_1", "rose (3)"
+_OTHER_LISTS = (".xlsx", ".xls", ".ods", ".txt", ".xml", ".mat", ".parquet")
 MAX_TABLES = 20  # of a folder, that are looked into: some programs write one for each photo
 
 
@@ -92,13 +96,20 @@ def find_photos(
         raise FovsfeError(
             f"{root} is not a folder; give the folder of the photos, a zip or tar, or a CSV of them"
         )
+    builder = None
     try:
-        return _ListingBuilder(folder, layout, follow_links).listing(pattern)
+        builder = _ListingBuilder(folder, layout, follow_links)
+        return builder.listing(pattern)
     except UsageError:
         raise
     except FovsfeError as error:
         lost = dict(folder.passed_over.described()).get(reasons.UNREADABLE_TABLES)
-        raise FovsfeError(f"{error}; {lost}" if lost else str(error)) from error
+        hints = [lost] if lost else []
+        if isinstance(error, NoLabels):
+            if builder and (parts := builder.parts_in_words()):
+                hints.append(f"read as parts: {parts}; --layout folders takes each folder for a label")
+            hints += folder.hints_at_labels()
+        raise FovsfeError("; ".join([str(error), *hints])) from error
 
 
 @dataclass
@@ -123,6 +134,26 @@ class _Folder:
         """The names of all photos."""
         return PhotoNames(self.photos)
 
+    def hints_at_labels(self) -> list[str]:
+        """Returns where labels may be that nothing here reads."""
+        hints = []
+        tables = [path for path in self.tables if path not in self.unreadable and not is_sample_name(path)]
+        if tables and self.given_list is None:
+            hints.append(f"not taken for a list, with the columns path and label: {first_few(tables)}")
+        others = self.passed_over.examples.get(reasons.NOT_PHOTOS, [])
+        if named := [name for name in others if PurePosixPath(name).suffix.lower() in _OTHER_LISTS]:
+            hints.append(
+                f"if labels are in {first_few(named)}: save them as CSV with the columns path and label"
+            )
+        stems = [PurePosixPath(path).stem for path in self.photos]
+        labels = Counter(match[1] for stem in stems if (match := _LABEL_IN_NAME.match(stem)))
+        if len(labels) > 1 and min(labels.values()) > 1 and 2 * labels.total() >= len(stems):
+            hints.append(
+                f"labels in the names of photos, such as {first_few(labels)}, are not read: put each label's "
+                "photos into a folder of its own, or write a list (CSV) with the columns path and label"
+            )
+        return hints
+
     def search(self) -> None:
         """Walks the folder. Archives beside what was unpacked from them are not opened."""
         skip = self._archives_to_skip()
@@ -133,14 +164,14 @@ class _Folder:
             for name, reason in skip.items():
                 self.passed_over.add(reason, name)
 
-    def _walk(self, skip: Mapping[str, str]) -> None:
+    def _walk(self, skip: Mapping[str, Reason]) -> None:
         self.passed_over, self.tables = PassedOver(), []
         self.photos = sorted(walk_photos(self.root, self.passed_over, skip, self.tables))
         for path in self.photos:
             if "/" not in path and is_archive_name(path) and is_file(self.root / path):
                 open_archive(self.root / path)  # is damaged: this says why
 
-    def _archives_to_skip(self) -> dict[str, str]:
+    def _archives_to_skip(self) -> dict[str, Reason]:
         entries = _entries(self.root)
         folders = {entry.name for entry in entries if entry.kind == "folder"}
         archives = [
@@ -206,7 +237,7 @@ class _ListingBuilder:
         if not photos and lists:
             raise self._nothing_listed(lists[-1].path)
         if not photos:
-            raise FovsfeError(
+            raise NoLabels(
                 f"{self._shown}: no labelled photos; {_inventory(self._shown)}; "
                 f"known layouts: {KNOWN_LAYOUTS}"
             )
@@ -330,6 +361,8 @@ class _ListingBuilder:
         folders = {*self._levels, *(f"{self._prefix}{top}" for top in tops)}
         folders |= {p.path.rpartition("/")[0] for p in self._photos if p.top and "/" not in p.name}
         has_labels = len({photo.folder for photo in self._photos if photo.part != "test"} - {""}) > 1
+        if not has_labels:
+            folders |= self._folders_of_tables()
         found = []
         for path in dict.fromkeys(path for each in sorted(folders) for path in self._tables_in(each)):
             table, columns = self._folder.table(path), self._columns(path, has_labels)
@@ -338,6 +371,12 @@ class _ListingBuilder:
             if table is not None and columns is not None and (columns.label or part):
                 found.append(PhotoList(path, table, columns, part))
         return self._chosen(found, has_labels)
+
+    def _folders_of_tables(self) -> set[str]:
+        """Returns the folders beside those of the photos that have nothing but tables, such as "meta"."""
+        beside = {_folder_of_table(path) for path in self._folder.tables}
+        beside = {folder for folder in beside if folder.startswith(self._prefix) and folder}
+        return {each for each in beside if not any(p.path.startswith(f"{each}/") for p in self._photos)}
 
     def _chosen(self, found: list[PhotoList], has_labels: bool) -> list[PhotoList]:
         of_parts = [each for each in found if each.part]
@@ -356,9 +395,9 @@ class _ListingBuilder:
         elsewhere = self._passed_over.counts[reasons.LEADS_OUT]
         first = (listed or self._passed_over.examples.get(reasons.LEADS_OUT) or [""])[0]
         hint = "; --follow-links reads those elsewhere" if elsewhere else ""
+        count = counted(len(listed) + elsewhere, "photo")
         return FovsfeError(
-            f"{self._root / path}: none of its {len(listed) + elsewhere} photos is under {self._root}; "
-            f"first: {first}{hint}"
+            f"{self._root / path}: names {count}, of which none is under {self._root}; first: {first}{hint}"
         )
 
     # ---- labels, test photos and groups
@@ -440,7 +479,8 @@ class _ListingBuilder:
             raise FovsfeError(f"{file}: must have two columns, the photo and its category")
         if len(table) and not count:
             raise FovsfeError(
-                f"{file}: none of its {len(found)} photos is there (found {len(photos)} test photos); "
+                f"{file}: names {counted(len(found), 'photo')}, of which none is there "
+                f"(found {counted(len(photos), 'test photo')}); "
                 "put the test photos into test/ beside it, or move the file away"
             )
         for name, paths in found.items():
@@ -470,15 +510,16 @@ class _ListingBuilder:
             return
         file = self._root / photos[0].path
         if self._tops():
-            raise FovsfeError(
+            raise NoLabels(
                 f"{file}: is in no class folder, and no list such as train.csv names it; "
                 "move it into its class folder or away"
             )
         if len(photos) == len(self._photos):
-            raise FovsfeError(
-                f"{self._shown}: {len(photos)} photos without labels; known layouts: {KNOWN_LAYOUTS}"
+            raise NoLabels(
+                f"{self._shown}: {counted(len(photos), 'photo')} without labels; "
+                f"known layouts: {KNOWN_LAYOUTS}"
             )
-        raise FovsfeError(f"{file}: is beside the class folders, in none of them; move it into one or away")
+        raise NoLabels(f"{file}: is beside the class folders, in none of them; move it into one or away")
 
     def _give_ids(self, photos: list[FoundPhoto], tested: list[FoundPhoto]) -> None:
         """Puts the folder of its part before an id, if there are several, or a test photo has that id."""
@@ -512,13 +553,17 @@ class _ListingBuilder:
 
     # ---- in words
 
+    def parts_in_words(self) -> str:
+        """Returns which folder is which part; "" if none is."""
+        tops = sorted(self._tops().items(), key=lambda each: ("train", "val", "test").index(each[1]))
+        return ", ".join(f"{folder}/ is {part}" for folder, part in tops)
+
     def _described(
         self, layout: str, lists: list[PhotoList], table: pd.DataFrame, sample: pd.DataFrame | None
     ) -> Iterator[str]:
         """Yields how the folder was read, line by line."""
         where = f" in {self._prefix}" if self._prefix else ""
-        tops = sorted(self._tops().items(), key=lambda each: ("train", "val", "test").index(each[1]))
-        parts = ", ".join(f"{folder}/ is {part}" for folder, part in tops)
+        parts = self.parts_in_words()
         yield f"layout: {layout}{where}" + (f" ({parts})" if parts else "")
         listed = [f"{each.path} ({each.columns.described()})" for each in lists if each.columns.label]
         has_folders = any(
@@ -529,19 +574,46 @@ class _ListingBuilder:
         labelled = table[table["split"] == "train"]
         if (validating := int((labelled["given_fold"] != "").sum())) and validating < len(labelled):
             yield (
-                f"validation: {validating} photos are given, and held out; "
+                f"validation: {counted(validating, 'photo is', 'photos are')} given, and held out; "
                 "--set split.given=pool divides all labelled photos instead"
             )
         elif validating:
             count = labelled["given_fold"].nunique()
             yield f"validation: {count} folds are given by the list; --set split.given=pool makes new ones"
         if sample is not None:
-            yield f"sample submission: {self._sample_file}, {len(sample)} rows"
+            yield f"sample submission: {self._sample_file}, {counted(len(sample), 'row')}"
         if (groups := labelled.loc[labelled["together"] != "", "together"]).size:
             yield f"groups: {groups.nunique()}, each on one side of every split"
         folders = {photo.folder for photo in self._photos if photo.part != "test"} - {""}
         if self._layout is None and len(folders) > 1 and (layout == "parts" or listed):
             yield "other reading: --layout folders takes each folder for a label"
+        for each in lists:
+            if len(each.columns.label) == 1 and (others := other_labels(each.table, each.columns)):
+                yield f'{each.path} also has {first_few(others)}; a column called "label" is taken first'
+        if layout == "folders" and self._layout is None:
+            yield from self._doubts()
+
+    def _doubts(self) -> Iterator[str]:
+        """Yields why the folders that are taken for labels may be something else."""
+        inside: dict[str, set[str]] = {}
+        for photo in self._photos:
+            first, _, rest = photo.name.partition("/")
+            inside.setdefault(first, set()).add(rest.rpartition("/")[0].partition("/")[0])
+        folders, deeper = list(inside), list(inside.values())
+        if look_like_parts(folders):
+            yield (
+                f"doubt: {first_few(folders)} are taken for labels; if they are parts, give each label a "
+                "folder in train, valid and test"
+            )
+        elif all(each == deeper[0] for each in deeper) and len(deeper[0]) > 1 and "" not in deeper[0]:
+            yield (
+                f"doubt: each of these folders has {first_few(sorted(deeper[0]))}; if those are the labels, "
+                "call the folders around them train, valid and test"
+            )
+        elif any(len(each) > 1 for each in deeper):
+            label = next(folder for folder, each in inside.items() if len(each) > 1)
+            within = first_few(sorted(inside[label] - {""}))
+            yield f"folders in those of labels, such as {within} in {label}/, are no labels of their own"
 
 
 def _from_shards(root: AnyPath, follow_links: bool) -> PhotoListing:

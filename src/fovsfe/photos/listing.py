@@ -12,8 +12,13 @@ from fovsfe.errors import FovsfeError
 from fovsfe.photos.names import Part, first_few, natural
 from fovsfe.photos.passed_over import PassedOver
 from fovsfe.storage.locations import AnyPath
+from fovsfe.wording import counted
 
 COLUMNS = ["id", "path", "split", "label", "given_fold", "together"]
+
+
+class NoLabels(FovsfeError):
+    """There are photos, but not labels to tell apart."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,8 @@ class FoundPhoto:
 def describe(listing: PhotoListing) -> str:
     """Returns in one line what was found and how it was read."""
     count = Counter(listing.table["split"])
-    found = (
-        f"{count['train']} labelled photos of {len(listing.class_names)} labels, {count['test']} test photos"
-    )
+    labels, tests = counted(len(listing.class_names), "label"), counted(count["test"], "test photo")
+    found = f"{counted(count['train'], 'labelled photo')} of {labels}, {tests}"
     return "; ".join([found, *listing.reading])
 
 
@@ -83,7 +87,8 @@ def listing_table(
         photos: those with labels, and test photos.
         names: category -> label, of classes.csv; empty without one.
 
-    Raises FovsfeError if there are too few labels or photos, or if names or labels contradict each other.
+    Raises FovsfeError if there are too few labels or photos, or if names or labels contradict each other;
+    NoLabels if there is only one label.
     """
     labelled = [photo for photo in photos if photo.part != "test"]
     ids = {name: category for category, name in names.items()}
@@ -100,8 +105,8 @@ def listing_table(
             trained.add(photo.label)
     class_names = tuple(name for name in ids if name in counts) or tuple(sorted(counts, key=natural))
     if len(class_names) == 1:
-        raise FovsfeError(
-            f'{root}: only one label, "{class_names[0]}", with {counts[class_names[0]]} photos; '
+        raise NoLabels(
+            f'{root}: only one label, "{class_names[0]}", with {counted(counts[class_names[0]], "photo")}; '
             "at least two are needed, each a folder directly under the one that you give, or named by a list"
         )
     untrained = [label for label in class_names if label not in trained]

@@ -20,6 +20,7 @@ from fovsfe.photos.passed_over import ENCODING, GUESSED_ENCODING, POSSIBLE_GROUP
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
 from fovsfe.texts import BROKEN, decode_text
+from fovsfe.wording import counted
 
 # Names of columns without capitals, blanks and the like, the likelier before the others.
 _PATHS = (
@@ -108,9 +109,10 @@ def read_table(root: AnyPath, path: str, encoding: str, passed_over: PassedOver)
     except FovsfeError as error:
         raise FovsfeError(f"{file}: {error}") from error
     if decoded.doubt:
-        passed_over.add(GUESSED_ENCODING, f"{path}, taken as {decoded.encoding}: {decoded.doubt}")
+        passed_over.add(GUESSED_ENCODING, f"{path} is read as {decoded.encoding}: {decoded.doubt}")
     elif decoded.encoding not in ("utf-8", "utf-8-sig") and not encoding:
-        passed_over.add(ENCODING, f"{path}: {decoded.encoding}")
+        word = f', as in "{decoded.telling_word}"' if decoded.telling_word else ""
+        passed_over.add(ENCODING, f"{path} is read as {decoded.encoding}{word}")
     try:
         suffix = PurePosixPath(path).suffix.lower()
         is_json = suffix in (".json", ".jsonl")
@@ -158,6 +160,14 @@ def find_columns(table: pd.DataFrame, names: PhotoNames, is_beside_labels: bool 
     else:
         labels = ()
     return Columns(path, labels, split, group)
+
+
+def other_labels(table: pd.DataFrame, columns: Columns) -> list[str]:
+    """Returns the columns that may be labels by their names and cells, and that are not taken for them."""
+    taken = {columns.path, *columns.label, columns.split, columns.group}
+    by_name = _by_name(table)
+    usual = [by_name[name] for name in _LABELS if name in by_name]
+    return [each for each in dict.fromkeys(usual) if each not in taken and _is_category(table[each])]
 
 
 def usual_columns(table: pd.DataFrame) -> Columns | None:
@@ -406,4 +416,4 @@ def _hint_at_groups(table: pd.DataFrame, columns: Columns, passed_over: PassedOv
         if _plain(column) in _LIKE_GROUPS and column not in (columns.path, *columns.label):
             count = table[column].nunique()
             if count < len(table):
-                passed_over.add(POSSIBLE_GROUPS, f'"{column}" of {count} values; call it "group"')
+                passed_over.add(POSSIBLE_GROUPS, f'"{column}" of {counted(count, "value")}')

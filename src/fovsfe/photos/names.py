@@ -14,16 +14,16 @@ from fovsfe.photos.decode import SUFFIXES
 Part = Literal["train", "val", "test"]
 
 _PART_OF_WORD: dict[str, Part] = {
-    **dict.fromkeys(("train", "training", "trainset", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "holdout"), "val"),
-    **dict.fromkeys(("test", "testing", "testset"), "test"),
+    **dict.fromkeys(("train", "training", "trainset", "trainval", "обучение", "обучающая"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "holdout", "валидация"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "тест", "тестовая"), "test"),
 }
 # What is written beside them: "train_images", "stage1_test", "images-test-512", "PublicTest".
 _BESIDE_PART = {
     "images", "image", "imgs", "img", "photos", "photo", "pictures", "pics", "data", "dataset", "set",
     "split", "folder", "dir", "jpg", "jpeg", "png", "stage", "seg", "small", "full", "resized", "upload",
     "public", "private", "labels", "label", "list", "annotations", "annotation", "df", "csv", "metadata",
-    "meta", "info", "classes", "solution", "new", "final", "original", "crop", "cropped",
+    "meta", "info", "classes", "solution", "new", "final", "original", "crop", "cropped", "фото", "выборка",
 }  # fmt: skip
 _TOKEN = re.compile("[A-ZА-Я]?[a-zа-я]+|[A-ZА-Я]+(?![a-zа-я])|[0-9]+|[^\\W\\d_]+")
 _UPLOAD_MARK = re.compile("[0-9a-f]{8}-(?=.)")  # which Label Studio puts before a file's name
@@ -44,6 +44,12 @@ def parts_of_subject(names: Iterable[str]) -> dict[str, Part]:
             of_subjects.setdefault(subject, {})[name] = part
     divided = [parts for parts in of_subjects.values() if {"train"} < set(parts.values())]
     return divided[0] if len(divided) == 1 else {}
+
+
+def look_like_parts(names: Iterable[str]) -> bool:
+    """Returns whether some names say that they are to train on, and others something else, as in "trainA"."""
+    parts = {part for part, _ in map(_part_and_subject, names) if part}
+    return {"train"} < parts
 
 
 def _part_and_subject(name: str) -> tuple[Part | None, tuple[str, ...]]:
@@ -70,9 +76,13 @@ class PhotoNames:
     def __init__(self, paths: Iterable[str]) -> None:
         self._exact: dict[str, str] = {}
         self._near: dict[str, list[str]] = {}
+        self._uploaded: dict[str, list[str]] = {}
+        """by the names that Label Studio gives files"""
         for path in paths:
             self._exact[path] = path
-            self._near.setdefault(_stem_key(path), []).append(path)
+            key = _stem_key(path)
+            self._near.setdefault(key, []).append(path)
+            self._uploaded.setdefault(_uploaded(key), []).append(path)
 
     def __contains__(self, path: str) -> bool:
         return path in self._exact
@@ -97,7 +107,8 @@ class PhotoNames:
         candidates = self._near.get(_stem_key(name))
         if candidates is None and (mark := _UPLOAD_MARK.match(PurePosixPath(name).name)):
             name = PurePosixPath(name).name[mark.end() :]
-            candidates = self._near.get(_stem_key(name))
+            key = _stem_key(name)
+            candidates = self._near.get(key) or self._uploaded.get(_uploaded(key))
         ranks = {path: _distance(name, path) for path in candidates or ()}
         lowest = min(ranks.values(), default=None)
         return lowest is not None and lowest[0] == 2, [path for path, rank in ranks.items() if rank == lowest]
@@ -155,6 +166,11 @@ def _distance(written: str, path: str) -> tuple[int, int, int, int]:
 
 def _stem_key(path: str) -> str:
     return case_folded(_split_suffix(path)[0])
+
+
+def _uploaded(name: str) -> str:
+    """Returns a name as Label Studio stores it: with underlines for blanks, without brackets and the like."""
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
 
 
 def _split_suffix(path: str) -> tuple[str, str]:

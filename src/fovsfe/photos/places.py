@@ -91,10 +91,11 @@ def _inner_parts(names: Sequence[str]) -> dict[str, Part]:
 
 
 def _strip_generic_folders(photos: Sequence[Placed]) -> None:
-    """Takes away folders that all photos of a part are in, such as train/train or train/images."""
+    """Takes away folders that all photos of a part are in: train/images, or cars_train/cars_train."""
     while len(tops := {photo.name.partition("/")[0] for photo in photos}) == 1:
-        inside = [photo.name.partition("/")[2] for photo in photos]
-        if not all(inside) or not (is_generic_folder(tops.pop()) or all("/" in name for name in inside)):
+        inside, top = [photo.name.partition("/")[2] for photo in photos], tops.pop()
+        is_no_label = is_generic_folder(top) or top == stem_of(photos[0].top)
+        if not all(inside) or not (is_no_label or all("/" in name for name in inside)):
             return
         for photo, name in zip(photos, inside, strict=True):
             photo.name = name

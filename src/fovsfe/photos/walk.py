@@ -87,6 +87,8 @@ def walk_photos(
                 raise
             passed_over.add(reasons.UNREADABLE, under)
             continue
+        if under and not entries:
+            passed_over.add(reasons.EMPTY_FOLDERS, under)
         folders: list[str] = []
         for entry in entries:
             path = f"{under}/{entry.name}" if under else entry.name

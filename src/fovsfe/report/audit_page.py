@@ -79,6 +79,10 @@ FINDING_KINDS = {
         "Several photos of one thing should be on one side of every split, or the accuracy is too good to be"
         ' true. A column "group" of the list, or --group-by, keeps them together.',
     ),
+    "labels alike": (
+        "Labels that are alike",
+        "Only capitals, blanks or hyphens tell these apart. If they mean the same, give them one name.",
+    ),
     "doubtful encoding": (
         "Doubtful letters",
         "A list does not say in which encoding it is. If letters came out wrong, save it as UTF-8, or give"

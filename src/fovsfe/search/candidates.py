@@ -6,13 +6,12 @@ from pathlib import Path
 
 from fovsfe.callbacks import Notify, no_notification
 from fovsfe.errors import FovsfeError, UsageError
-from fovsfe.networks.backbones import find_backbone, known_backbones
+from fovsfe.networks.backbones import find_backbone, known_backbones, light_backbones
 from fovsfe.networks.licences import is_permissive, pretrained_config, with_licences
 from fovsfe.networks.weights import require_weights
 from fovsfe.recipe import LicenceChoice
 
 SCALES = (1.0, math.sqrt(2))  # of the side that a backbone was made for: details help
-LIGHT_GMACS = 5.0  # of a backbone for a laptop
 MULTIPLE = 32  # of the sides of photos: the strides of most networks
 MIN_SIDE = 64
 MAX_ASPECT = 2.0
@@ -100,9 +99,9 @@ def require_candidates(weights: str, licence: LicenceChoice) -> None:
         UsageError, FovsfeError: as `find_candidates` does, or the hub cannot be reached; the line names light
             backbones to bring along.
     """
-    candidates = find_candidates(weights, licence)
-    light = [each.backbone for each in candidates if each.gmacs and each.gmacs <= LIGHT_GMACS][:3]
-    require_weights(light or [candidates[0].backbone], weights)
+    find_candidates(weights, licence)
+    if weights == "hub":
+        require_weights(light_backbones(licence), weights)
 
 
 def _packed(folder: Path) -> list[str]:

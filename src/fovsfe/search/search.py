@@ -15,6 +15,7 @@ from fovsfe.ensemble.metrics import wilson_interval
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json, write_json
 from fovsfe.networks.weights import require_weights
+from fovsfe.outputs import MOST_OF_THE_TIME, closing_seconds
 from fovsfe.progress import Screen
 from fovsfe.recipe import Head, MemberSettings, Recipe
 from fovsfe.search.candidates import Candidate, find_candidates, smaller_sizes
@@ -40,12 +41,15 @@ SECONDS_WITHOUT_LIMIT = 1800.0  # where the time is not limited; more, if photos
 PASSES_WITHOUT_LIMIT = 20  # of the cheapest candidate through all of them
 
 
-def search(context: RunContext, deadline: float | None, screen: Screen) -> tuple[Recipe, dict[str, Any]]:
+def search(context: RunContext, end: float | None, screen: Screen) -> tuple[Recipe, dict[str, Any]]:
     """Finds the first members of the ensemble: frozen ones, which are as good as trained when it ends.
 
+    The first look tells which backbones the members are likely to have; with them, the time for what follows
+    the last training is measured, and kept free.
+
     Args:
-        deadline: when the last network must be trained, in seconds of time.monotonic; None: no limit. Then
-            half an hour is planned for, or more if the photos are too many.
+        end: when the run must be complete, in seconds of time.monotonic; None: no limit. Then half an hour is
+            planned for, or more if the photos are too many.
 
     Returns:
         The recipe with its members, and what search.json says of the search (see docs/files.md).
@@ -54,8 +58,10 @@ def search(context: RunContext, deadline: float | None, screen: Screen) -> tuple
         FovsfeError: no backbone is at hand, or there is no time for even one probe.
     """
     prober = Prober(context, best_device("fp32"), context.positions(context.readable["split"] == "train"))
-    searching = _Search(prober, deadline or time.monotonic() + _seconds_without_limit(prober, screen), screen)
+    searching = _Search(prober, end or time.monotonic() + _seconds_without_limit(prober, screen), screen)
     order = searching.first_look()
+    if end is not None and searching.seconds_left() > 0:
+        searching.keep_free_for_closing(order)
     searching.probe(order, PROBING_SHARE)
     trial = searching.next_trial()
     if trial is None:
@@ -167,6 +173,12 @@ class _Search:
                 if 2 * count * _seconds_at(each, size) + each.head_seconds < self.seconds_left(FIRST_SHARE):
                     probes.append(self._look(first, frozen_member(each.member.backbone, size)))
         return order_by_worth(probes, self._seconds_of, self.seconds_left(PROBING_SHARE))
+
+    def keep_free_for_closing(self, order: list[Probe]) -> None:
+        """Ends the search and the training earlier by what follows them, with the best members so far."""
+        members = [each.member for each in order[:MAX_FROZEN]] or [self._cheapest[0]]
+        closing = closing_seconds(self._prober.context, 1, members)
+        self._deadline -= min(closing, MOST_OF_THE_TIME * (self._deadline - self._started))
 
     def probe(self, order: list[Probe], share: float) -> None:
         """Probes members on all photos, in this order, while a share of the time lasts; at least one.

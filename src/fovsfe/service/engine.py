@@ -13,6 +13,7 @@ from fovsfe import machine
 from fovsfe.arrays import Pixels
 from fovsfe.bundle.cam import cam_overlay
 from fovsfe.bundle.predictor import BATCH, ModelInputs, Prediction, Predictor
+from fovsfe.errors import FovsfeError
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import DecodePool, ForkServer
 from fovsfe.photos.decode_turns import OUT_OF_MEMORY, DecodeBusy, DecodeLimits
@@ -166,6 +167,9 @@ class Engine:
                 raise _unreadable(str(error)) from None
             except DecodeBusy:
                 raise _long_wait() from None
+            except FovsfeError as error:
+                logs.exception(error, reason=str(error))
+                raise _no_room() from error
 
         return await self._loop.run_in_executor(self._decoding, decode)
 
@@ -174,7 +178,12 @@ class Engine:
             self.check_capacity()
             self._queued += 1
             self._metrics.waiting.set(self._queued)
-        self._decoding.submit(self._decode, photo)
+        try:
+            self._decoding.submit(self._decode, photo)
+        except RuntimeError as error:  # the system has no thread to give
+            logs.exception(error)
+            self._claim(photo)
+            raise _no_room() from error
 
     def _claim(self, photo: _QueuedPhoto) -> bool:
         """Takes a photo out of the queue; False if that was done before."""
@@ -210,6 +219,9 @@ class Engine:
             self._refuse(photo, _unreadable(str(error)))
         except DecodeBusy:
             self._refuse(photo, _long_wait())
+        except (FovsfeError, MemoryError) as error:  # of the machine, which may have room in a moment
+            logs.exception(error, reason=str(error))
+            self._refuse(photo, _no_room())
         except Exception as error:
             logs.exception(error)
             self._refuse(photo, Problem("internal", "The photo could not be decoded."))
@@ -288,6 +300,11 @@ class Engine:
 
 def _long_wait() -> Problem:
     return Problem("long-wait", "The photo waited too long; try again in a moment.", {"Retry-After": "5"})
+
+
+def _no_room() -> Problem:
+    detail = "The machine lacks memory or processes to decode the photo right now; try again in a moment."
+    return Problem("busy", detail, {"Retry-After": "5"})
 
 
 def _unreadable(reason: str) -> Problem:
