@@ -132,6 +132,7 @@ class Heads:
             val_idx=val_idx,
             y_true=self.y_true[val_idx],
             test_idx=other_idx,
+            groups=np.arange(len(self.y_true)),
             photo_cache=folder / "photos",
             feature_cache=self.features[backbone].file,
             precision="fp32",

@@ -70,6 +70,7 @@ def build_speed_tasks(root: Path, backbone: str, folder: Path) -> SpeedTasks:
             val_idx=val_idx,
             y_true=y_true[val_idx],
             test_idx=np.zeros(0, np.int64),
+            groups=np.arange(len(photos)),
             photo_cache=photo_cache,
             feature_cache=folder / f"{backbone}.features",
             precision=_precision(recipe, member),

@@ -105,6 +105,7 @@ def _build_task(folder: Path, member: MemberSettings, precision: str) -> Trainin
         val_idx=val_idx,
         y_true=val_idx % NUM_CLASSES,
         test_idx=np.arange(0),
+        groups=np.arange(TRAIN_PHOTOS + VAL_PHOTOS),
         photo_cache=folder / "photos.bin",
         feature_cache=folder / "features.bin",
         precision=precision,

@@ -73,6 +73,7 @@ def make_task(coloured: ResizedPhotos, tmp_path: Path) -> Callable[..., Training
             val_idx=val_idx,
             y_true=val_idx % LABELS,
             test_idx=np.arange(69, 81),
+            groups=np.arange(81),
             photo_cache=tmp_path / name / "photos.bin",
             feature_cache=tmp_path / name / "features.bin",
             precision="fp32",

@@ -6,7 +6,13 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import nn
 
-from fovsfe.training.discriminant import SHRINKAGES, TEMPERATURES, best_temperature, heads_by_shrinkage
+from fovsfe.training.discriminant import (
+    SHRINKAGES,
+    TEMPERATURES,
+    best_temperature,
+    heads_by_shrinkage,
+    left_out_logits,
+)
 
 LABELS = np.array([0] * 40 + [1] * 25 + [2] * 9)
 
@@ -115,3 +121,25 @@ def test_the_temperature_is_the_one_with_the_lowest_loss(scale):
     assert loss == min(losses.values()) == losses[temperature]
     nearest = min(TEMPERATURES, key=lambda each: abs(np.log(each / scale)))  # of the true one
     assert abs(TEMPERATURES.index(temperature) - TEMPERATURES.index(nearest)) <= 1
+
+
+@pytest.mark.parametrize("index", range(len(SHRINKAGES)))
+def test_a_photo_that_is_left_out_gets_the_logits_of_a_head_without_it(index):
+    """But for what the covariance is divided by and shrunk towards, which one photo hardly changes."""
+    plain, mirrored = features_of(LABELS), features_of(LABELS, seed=1) - features_of(LABELS, seed=1).mean(0)
+    photos = torch.from_numpy(np.stack([plain, plain + 0.1 * mirrored], axis=1))
+    labels, targets = torch.from_numpy(LABELS), one_hot(LABELS)
+
+    def both(rows):
+        return photos[rows].flatten(0, 1), targets[rows].repeat_interleave(2, 0)
+
+    some = torch.tensor([0, 17, 50, 64, 70])
+    logits = left_out_logits([both(torch.arange(len(LABELS)))], photos[some], labels[some], SHRINKAGES[index])
+    with_it = list(heads_by_shrinkage([both(torch.arange(len(LABELS)))]))[index]
+    for row, photo in enumerate(some):
+        without = list(heads_by_shrinkage([both(torch.arange(len(LABELS)) != photo)]))[index]
+        wanted, not_this = (head.logits(photos[photo, 0]) for head in (without, with_it))
+        apart = (logits[row] - logits[row].mean()) - (wanted - wanted.mean())
+        size = (wanted - wanted.mean()).abs().max()
+        assert apart.abs().max() < 0.05 * size
+        assert apart.abs().max() < 0.5 * ((not_this - not_this.mean()) - (wanted - wanted.mean())).abs().max()

@@ -230,6 +230,26 @@ def test_the_refitted_head_is_that_of_all_labelled_photos(make_task, monkeypatch
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
+def test_the_temperature_of_the_refitted_head_is_that_of_photos_left_out(make_task, monkeypatch):
+    """Except photos with near-duplicates, which would tell on each other, if others are enough."""
+    left_out, original = [], stages.left_out_logits
+
+    def note(batches, inputs, labels, shrinkage):
+        left_out.append((inputs.shape[:2], labels.tolist()))
+        return original(batches, inputs, labels, shrinkage)
+
+    monkeypatch.setattr(stages, "left_out_logits", note)
+    task = make_task("all", stages=[0])
+    train(task)
+    some = make_task("some", stages=[0])
+    groups = np.where(some.groups < 30, some.groups // 2, some.groups)
+    train(replace(some, groups=groups))
+    none = make_task("none", stages=[0])
+    train(replace(none, groups=none.groups // 2))
+    labels = [index % 3 for index in range(69)]
+    assert left_out == [((69, 2), labels), ((39, 2), labels[30:])]
+
+
 @pytest.mark.parametrize("why", ["round 2 learns from the test photos", "another layer is trained"])
 def test_otherwise_test_photos_are_predicted_by_the_network_itself(make_task, why):
     settings = {"rounds": 2, "stages": [0]} if why.startswith("round") else {"stages": [0, 1], "epochs": 1}

@@ -67,6 +67,7 @@ def build_task(context: RunContext, key: NetworkKey, precision: str) -> Training
         val_idx=val_idx,
         y_true=context.y_true(val_idx),
         test_idx=context.test_idx,
+        groups=context.groups(np.arange(len(readable))),
         photo_cache=context.photo_cache(member),
         feature_cache=context.feature_cache(member),
         precision=precision,

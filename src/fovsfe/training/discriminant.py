@@ -63,6 +63,55 @@ def heads_by_shrinkage(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Lin
         yield LinearHead(weight, bias - weight @ origin)
 
 
+def left_out_logits(
+    batches: Iterable[tuple[Tensor, Tensor]], inputs: Tensor, labels: Tensor, shrinkage: float
+) -> Tensor:
+    """Returns logits (n, classes) of plain photos, each by the head that is fitted without the photo.
+
+    Without it, the mean of its label is another, and three products of rank one are missing in the
+    covariance: no head has to be fitted again (Woodbury identity). Its divisor and what it is shrunk towards
+    are taken to stay the same.
+
+    Args:
+        batches: as of `heads_by_shrinkage`: both variants of all photos, with one-hot targets.
+        inputs: (n, 2, width), of some of the photos, plain and mirrored.
+        labels: (n,), their labels, of each of which there are at least two photos.
+        shrinkage: one of SHRINKAGES.
+    """
+    counts, sums, squares, origin = (each.double() for each in _moments(batches))
+    total, rows = counts.sum(), torch.arange(len(labels))
+    means = sums / counts.clamp(min=1e-6)[:, None]
+    within = squares / total - (means.T * (counts / total)) @ means
+    scale = shrinkage * within.diagonal().mean().clamp(min=1e-12)
+    root = torch.linalg.cholesky((1 - shrinkage) * within + scale * torch.eye(len(within)).to(within))
+
+    def whitened(values: Tensor) -> Tensor:
+        solved: Tensor = torch.linalg.solve_triangular(root, values.T, upper=False)
+        return solved.T
+
+    variants = whitened((inputs.double() - origin).flatten(0, 1)).reshape(inputs.shape)
+    photos, means = variants[:, 0], whitened(means)
+    others = counts[labels] - 2  # rows of the label
+    apart = variants - means[labels][:, None]
+    shift = apart.sum(1) / others[:, None]
+    own_means = means[labels] - shift
+    missing = torch.cat([apart, (shift * others.sqrt()[:, None])[:, None]], dim=1)  # (n, 3, width)
+    share = (1 - shrinkage) / total
+    inner = share * torch.linalg.inv(torch.eye(3).to(missing) - share * missing @ missing.mT)
+
+    linear, squared = photos @ means.T, means.square().sum(1).repeat(len(labels), 1)
+    linear[rows, labels] = (photos * own_means).sum(1)
+    squared[rows, labels] = own_means.square().sum(1)
+    of_means, of_photos = missing @ means.T, torch.einsum("nbw,nw->nb", missing, photos)
+    of_means[rows, :, labels] = torch.einsum("nbw,nw->nb", missing, own_means)
+    linear += torch.einsum("nb,nbc,nck->nk", of_photos, inner, of_means)
+    squared += torch.einsum("nbk,nbc,nck->nk", of_means, inner, of_means)
+    left = counts.repeat(len(labels), 1)
+    left[rows, labels] -= 2
+    logits: Tensor = linear - squared / 2 + (left.clamp(min=1e-6) / (total - 2)).log()
+    return logits.float()
+
+
 def best_temperature(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Returns the one of TEMPERATURES with the lowest mean log loss, and that loss.
 

@@ -122,7 +122,7 @@ def _fit_frozen(training: NetworkTraining) -> None:
             f"{task.folder}: the features of {task.member.backbone} are not finite; leave it out"
         ) from error
     network.load_state_dict(training.state.best_weights)
-    write_results(training, features, refitted if task.recipe.is_refitted(task.member) else None)
+    write_results(training, features, refitted)
     device.barrier()
 
 

@@ -28,8 +28,8 @@ def write_results(
 
     Args:
         features: those of the network's backbone, if it has stayed as it was.
-        refitted: the head that predicts the test photos, and is served, if it is another than the one that
-            predicts the validation photos.
+        refitted: in the first fold of a member that is refitted, the head that predicts the test photos, and
+            is served.
 
     Raises:
         FovsfeError: the folder cannot be written.
@@ -48,10 +48,10 @@ def write_results(
         _write_weights(task.folder, network, task.is_frozen, is_first_fold)
     if refitted is not None:
         network.head.load_state_dict(refitted.state)
-        if device.is_first and is_first_fold:
+        if device.is_first:
             _write_tensors(task.folder / REFITTED, _state(network.head, "head."))
     predictions: dict[str, Any] = {"val": val, "val_features": val_features.astype(np.float16)}
-    if refitted is None or is_first_fold:  # the heads that are refitted are alike
+    if is_first_fold or not task.recipe.is_refitted(task.member):  # one head is refitted for all folds
         test = predict_tta(device, network, task.photos, task.test_idx, task.tta, features)
         # Also if there are no test photos.
         predictions["test"] = test.reshape(len(task.tta), len(task.test_idx), task.num_classes)

@@ -22,12 +22,19 @@ from fovsfe.photos.transforms import build_augmentation, build_mixup
 from fovsfe.recipe import TrainingSettings
 from fovsfe.training.checkpoint import HistoryRow, TrainingState, save_checkpoint
 from fovsfe.training.device import FEWEST_AT_ONCE, Batch, Device
-from fovsfe.training.discriminant import LinearHead, best_temperature, heads_by_shrinkage
+from fovsfe.training.discriminant import (
+    SHRINKAGES,
+    LinearHead,
+    best_temperature,
+    heads_by_shrinkage,
+    left_out_logits,
+)
 from fovsfe.training.features import Features, head_logits, predict_logits
 from fovsfe.training.schedule import StageProgress, lr_factor
 from fovsfe.training.task import OnEvent, TrainingTask
 
 FEATURE_BYTES = 256 * 1024 * 1024  # of features that are in memory at once
+FEWEST_LEFT_OUT, MOST_LEFT_OUT = 30, 1000  # photos that the temperature of a refitted head is found by
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,12 @@ class NetworkTraining:
 # ---- the head alone
 
 
-def fit_frozen_head(training: NetworkTraining, features: Features) -> LinearHead:
+def fit_frozen_head(training: NetworkTraining, features: Features) -> LinearHead | None:
     """Fits a linear or root head to the frozen backbone's features, with the shrinkage and the temperature
     that have the lowest log loss on the validation photos; every process does the same.
 
-    Returns the head that is fitted to the validation photos, too.
+    Returns, in the first fold of a member that is refitted, the head that is fitted to the validation photos,
+    too; None otherwise.
     """
     task, state = training.task, training.state
     device = training.device.head_device()
@@ -71,12 +79,42 @@ def fit_frozen_head(training: NetworkTraining, features: Features) -> LinearHead
         row = _history_row(0.0, index, loss, logits / temperature, task.y_true, started)
         state.record_epoch(row, training.network.state_dict(), 0.0)
         training.on_event({"type": "epoch", **row})
-    best = min(range(len(state.history)), key=lambda index: state.history[index]["log_loss"])
+    refitted = None
+    if task.key.fold == 0 and task.recipe.is_refitted(task.member):
+        best = min(range(len(state.history)), key=lambda index: state.history[index]["log_loss"])
+        refitted = _refitted_head(task, features, head, best, temperatures[best])
+    head.to(training.device.fabric.device)
+    return refitted
+
+
+def _refitted_head(
+    task: TrainingTask, features: Features, head: nn.Module, best: int, temperature: float
+) -> LinearHead:
+    """Returns the head that is fitted to the validation photos, too, with the best shrinkage.
+
+    Its temperature is the best one for photos that are left out one at a time: the more photos, the lower it
+    is. Near-duplicates would tell on each other, and take no part in that. If too few photos are left, it is
+    the `temperature` of the head that is fitted to fewer.
+    """
     labelled_idx = np.concatenate([task.train_idx, task.val_idx])
     targets = np.concatenate([task.targets, np.eye(task.num_classes, dtype=np.float32)[task.y_true]])
-    refitted = list(heads_by_shrinkage(_both_variants(features, labelled_idx, targets, head)))[best]
-    head.to(training.device.fabric.device)
-    return refitted.at(temperatures[best])
+    batches = partial(_both_variants, features, labelled_idx, targets, head)
+    refitted = list(heads_by_shrinkage(batches()))[best]
+    labels = targets.argmax(1)
+    _, group, sizes = np.unique(task.groups[labelled_idx], return_inverse=True, return_counts=True)
+    apart = np.flatnonzero((sizes[group] == 1) & (np.bincount(labels)[labels] > 1))
+    if len(apart) >= FEWEST_LEFT_OUT:
+        some = apart[:: math.ceil(len(apart) / MOST_LEFT_OUT)]
+        device = next(head.parameters()).device
+        variants = [
+            features.rows(labelled_idx[some], np.full(len(some), mirrored)).to(device)
+            for mirrored in (False, True)
+        ]
+        inputs = torch.stack([linear_inputs(head, each) for each in variants], dim=1)
+        of_some = torch.from_numpy(labels[some]).to(device)
+        logits = left_out_logits(batches(), inputs, of_some, SHRINKAGES[best])
+        temperature, _ = best_temperature(logits, of_some)
+    return refitted.at(temperature)
 
 
 def _both_variants(

@@ -64,6 +64,8 @@ class TrainingTask:
     """(val,) their labels, as positions in the class names"""
     test_idx: Ints
     """positions of the test photos, to predict"""
+    groups: Ints
+    """(photos,) of all in `photos`: near-duplicates have the same"""
     photo_cache: Path
     """the file for the photos, resized to the member's size"""
     feature_cache: Path
