@@ -227,6 +227,21 @@ def test_a_photo_that_takes_too_much_memory(colours: Path, photo: Photo, metrics
     assert isinstance(found[1], PhotoResult)  # decoded at an eighth of its size
 
 
+def test_an_unreadable_photo_is_answered_after_a_pause(
+    colours: Path, photo: Photo, metrics: ServiceMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "UNREADABLE_SECONDS", 600)
+
+    async def story(engine: Engine) -> bool:
+        await engine.predict_all([photo("Black")])  # at once
+        refused = asyncio.ensure_future(engine.predict_all([b"no photo"]))
+        done, _ = await asyncio.wait([refused], timeout=1)
+        refused.cancel()
+        return bool(done)
+
+    assert not played(Predictor(colours, threads=1), story, metrics)
+
+
 def test_a_hostile_photo_spoils_only_itself(colours: Path, photo: Photo, metrics: ServiceMetrics) -> None:
     endless = b"\xff\xd8" + 2**24 * b"\xff"
     photos = [endless, photo("Red car"), endless, photo("Black")]

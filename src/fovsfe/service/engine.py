@@ -25,6 +25,7 @@ from fovsfe.service.settings import Settings
 
 BATCH_SECONDS = 60.0  # an inference thread that is busy with one batch for longer hangs
 NICENESS = 5  # of what computes; the event loop keeps 0, so that it can refuse without delay
+UNREADABLE_SECONDS = 0.1  # until an unreadable photo is answered, so that a stream of them is slow
 DECODE_THREADS = 64  # that wait for decode processes, if so many photos are in the queue
 
 
@@ -148,6 +149,8 @@ class Engine:
             ):
                 raise result
             results.append(result)
+        if any(isinstance(result, Problem) for result in results):
+            await asyncio.sleep(UNREADABLE_SECONDS)
         return results
 
     async def overlay(self, result: PhotoResult, label: int) -> bytes | None:
