@@ -14,18 +14,19 @@ import argparse
 import io
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
 from benchmarks.paths import RESULTS, ROOT, SCRATCH
 from benchmarks.peers_split import make_peers_split
 from benchmarks.results import describe_machine, format_interval, markdown_table, replace_part
 from fovsfe.arrays import Floats, Ints, Pixels
-from fovsfe.bundle.predictor import Predictor
+from fovsfe.bundle.predictor import Prediction, Predictor
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.drift import Answers, still_as_good
 from fovsfe.files import read_json, write_json
@@ -104,14 +105,22 @@ def predict(run: Run, photos: Path, y_true: dict[str, str], strangers: Path | No
     saved = {"y_true": np.array([positions[label_of[y_true[each]]] for each in ids])}
     for name, shift in SHIFTS.items():
         shifted = (np.asarray(shift(Image.fromarray(photo))) for photo in pixels)
-        saved[name] = np.stack([each.probabilities for each in predictor.predict(shifted)])
+        saved |= _answers(name, predictor.predict(shifted))
     if strangers is not None:
         listing = find_photos(strangers)
         some = listing.table["path"].sample(MOST_STRANGERS, random_state=0)
         others = (_pixels((Path(str(listing.root)) / path).read_bytes()) for path in some)
-        saved["strangers"] = np.stack([each.probabilities for each in predictor.predict(others)])
+        saved |= _answers("strangers", predictor.predict(others))
     with file.open("wb") as out:
         np.savez(out, allow_pickle=False, **saved)
+
+
+def _answers(name: str, predictions: Iterable[Prediction]) -> dict[str, Any]:
+    answers = list(predictions)
+    return {
+        name: np.stack([each.probabilities for each in answers]),
+        f"{name}, known": np.array([each.known for each in answers]),
+    }
 
 
 def _pixels(data: bytes) -> Pixels:
@@ -122,25 +131,26 @@ def evaluate(run: Run, saved: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns for each shift the true accuracy, what the service says, and what others would."""
     metrics, y_true = read_json(run.metrics_file)["selected"], saved["y_true"]
     random = np.random.default_rng(0)
-    shifts: dict[str, tuple[Floats, Ints]] = {name: (saved[name], y_true) for name in SHIFTS}
+    shifts: dict[str, tuple[Floats, NDArray[np.bool_], Ints]] = {
+        name: (saved[name], saved[f"{name}, known"], y_true) for name in SHIFTS
+    }
+    as_they_are, known = saved["as they are"], saved["as they are, known"]
     for label in np.argsort(-np.bincount(y_true), kind="stable")[:3]:
         weights = np.where(y_true == label, FREQUENT, 1.0)
         rows = random.choice(len(y_true), len(y_true), p=weights / weights.sum())
-        shifts[f"label {label} five times as frequent"] = saved["as they are"][rows], y_true[rows]
+        shifts[f"label {label} five times as frequent"] = as_they_are[rows], known[rows], y_true[rows]
     for share in (0.1, 0.3) if "strangers" in saved else ():
         count = min(round(share / (1 - share) * len(y_true)), len(saved["strangers"]))
-        mixed = np.concatenate([saved["as they are"], saved["strangers"][:count]])
-        shifts[f"{share:.0%} strangers"] = mixed, np.append(y_true, np.full(count, -1))
-    return [
-        {"shift": name} | _compare(run, metrics, probabilities, labels)
-        for name, (probabilities, labels) in shifts.items()
-    ]
+        mixed = np.concatenate([as_they_are, saved["strangers"][:count]])
+        mixed_known = np.concatenate([known, saved["strangers, known"][:count]])
+        shifts[f"{share:.0%} strangers"] = mixed, mixed_known, np.append(y_true, np.full(count, -1))
+    return [{"shift": name} | _compare(run, metrics, *answers) for name, answers in shifts.items()]
 
 
-def _compare(run: Run, metrics: dict[str, Any], probabilities: Floats, y_true: Ints) -> dict[str, Any]:
-    threshold = read_json(run.blend_file(metrics["round"]))["threshold"]
+def _compare(
+    run: Run, metrics: dict[str, Any], probabilities: Floats, known: NDArray[np.bool_], y_true: Ints
+) -> dict[str, Any]:
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
-    known = confidence >= threshold
     answers = Answers.of(
         metrics, list(zip(confidence[known], predicted[known], strict=True)), int((~known).sum())
     )

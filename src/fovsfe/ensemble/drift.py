@@ -96,8 +96,8 @@ def still_as_good(metrics: Mapping[str, Any], answers: Answers) -> StillAsGood:
 
     The accuracy is expected to have changed by as much as the mean confidence has (Guillory et al. 2021,
     "Predicting with confidence on unseen distributions", https://arxiv.org/abs/2107.03315). That holds as
-    long as confidence means what it did, which strangers and a much lower confidence put in doubt: then
-    nothing is said.
+    long as confidence means what it did, which strangers and a confidence that has fallen by more than chance
+    put in doubt: then nothing is said.
     """
     reference, bins = metrics.get("reference"), metrics.get("bins")
     named = sum(answers.bins)
@@ -121,7 +121,7 @@ def still_as_good(metrics: Mapping[str, Any], answers: Answers) -> StillAsGood:
     silent: Silence = ""
     if share > before + MOST_UNKNOWN:
         silent = "strangers"
-    elif confidence.is_large and expected < measured:
+    elif confidence.p_value < CERTAIN and expected < measured:
         silent = "confidence"
     return StillAsGood(
         answers=count,
