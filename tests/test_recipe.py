@@ -115,6 +115,7 @@ TABLES = {
         "metric": some("accuracy", "balanced", "f1", "logloss"),
         "tta": st.lists(some("flip", "zoom", "zoom-flip", "wide", "wide-flip"), max_size=5),
     },
+    "strangers": {"withheld": numbers(0, 0.5)},
     "pseudo_labels": {"keep": some("all", "confident"), "confidence": numbers(0, 1), "soft": st.booleans()},
     "about": {
         **WORDS,

@@ -16,7 +16,7 @@ from fovsfe.bundle.format import BUNDLE_FILE, MEASURED_AT_EXPORT, read_metrics
 from fovsfe.bundle.run_export import RunSource, export_run
 from fovsfe.callbacks import Notify
 from fovsfe.context import RoundResult, RunContext
-from fovsfe.ensemble.acceptance import accept_change
+from fovsfe.ensemble.acceptance import accept_change, group_folds
 from fovsfe.ensemble.averaging import AverageEstimate, estimate_average
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.headline import evaluated_networks, next_steps
@@ -24,9 +24,7 @@ from fovsfe.ensemble.metrics import HeadlineMetrics, accuracy, compute_metrics, 
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.selection import select_blend
 from fovsfe.ensemble.submission import write_submission
-from fovsfe.errors import FovsfeError
 from fovsfe.files import write_json
-from fovsfe.photos.splits import assign_folds
 from fovsfe.recipe import MemberSettings
 from fovsfe.report.label_errors import sure_label_errors
 from fovsfe.report.sections.photos import MAX_CAMS
@@ -271,23 +269,20 @@ def _measure_curve(context: RunContext, of_run: float) -> LearningCurve | str:
             features.append(principal_components(rows))
     if not features:
         return "no member of this recipe begins with a frozen backbone on this machine"
-    photos, y_true = context.readable.iloc[positions].reset_index(drop=True), context.y_true(positions)
-    seed = context.recipe.seed
-    try:
-        folds = [
-            assign_folds(photos, 0, CURVE_FOLDS, seed + draw, is_given_kept=False) for draw in range(DRAWS)
-        ]
-    except FovsfeError as error:  # photos that cannot be divided, as those of a hold-out need not be
-        return str(error)
-    curve = measure_learning_curve(
-        np.concatenate(features, axis=1),
-        y_true,
-        context.groups(positions),
-        folds,
-        context.facts.class_names,
-        of_run,
-        seed,
-    )
+    y_true, groups, seed = context.y_true(positions), context.groups(positions), context.recipe.seed
+    drawn = (group_folds(y_true, groups, seed + draw, CURVE_FOLDS) for draw in range(DRAWS))
+    folds = [each for each in drawn if each is not None]
+    curve = None
+    if len(folds) == DRAWS:
+        curve = measure_learning_curve(
+            np.concatenate(features, axis=1),
+            y_true,
+            groups,
+            folds,
+            context.facts.class_names,
+            of_run,
+            seed,
+        )
     return curve or f"{len(positions)} photos of {len(context.facts.class_names)} labels are too few"
 
 

@@ -67,7 +67,9 @@ def test_a_member_alone_is_calibrated_for_itself(run: Run, made: Any, tmp_path: 
 
 
 def test_the_licences_of_the_weights_are_told(run: Run, tmp_path: Path) -> None:
-    bundle = export_run(replace(RunSource.read(run), weights="hub"), tmp_path / "bundle")
+    source = RunSource.read(run)
+    from_hub = source.arguments.model_copy(update={"weights": "hub"})
+    bundle = export_run(replace(source, arguments=from_hub), tmp_path / "bundle")
     licences = {member.backbone: "apache-2.0" for member in bundle.members}
     assert bundle.metrics["training"]["licences"] == licences
     card = (tmp_path / "bundle" / "card.md").read_text(encoding="utf-8")

@@ -52,11 +52,12 @@ def test_wrong_usage_is_one_line_that_says_what_to_do(fovsfe, arguments, words):
 def test_a_missing_library_is_one_line_that_says_how_to_install_it(tmp_path):
     code = "import sys; sys.modules['torch'] = None; from fovsfe.cli import main; main()"
     command = [sys.executable, "-c", code, "train", str(tmp_path), "--out", str(tmp_path / "run")]
+    command += ["--recipe", "quick", "--weights", "none"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr == "fovsfe: torch is not installed: pip install 'fovsfe[train]'\n"
     # what is done was on the screen before torch, which takes seconds, was loaded
-    assert ended.stdout == f"training on {tmp_path} with recipe auto\n"
+    assert ended.stdout == f"training on {tmp_path} with recipe quick\n"
 
 
 def test_ctrl_c_is_one_line(fovsfe, monkeypatch):

@@ -263,14 +263,14 @@ def test_a_report_on_flowers_never_says_car(finish, tmp_path):
     )
     page = Page(render_report(run))
     assert not re.search(r"\bcars?\b|badge", page.seen, re.IGNORECASE)
-    assert "🌼 Which flower is it?" in page.seen and "Most confused of 2 flowers" in page.seen
+    assert "🌼 Which flower is it?" in page.seen and "of flowers, " in page.seen
     assert "the details that tell flowers apart" in page.seen
     assert icon_link("🌼") in page.links
 
 
 def test_a_report_says_it_in_general_by_default(page, wild):
     assert not re.search(r"\bcars?\b|badge", page.seen, re.IGNORECASE)
-    assert f"Most confused of {len(wild[1])} labels" in page.seen and "data:," in page.links
+    assert f"Of the {len(wild[1])} labels, " in page.seen and "data:," in page.links
 
 
 @pytest.mark.slow
@@ -299,7 +299,7 @@ def test_what_stands_beside_the_headline(finish, tmp_path):
     write_json(run.metrics_file, {**metrics, "selected": {**metrics["selected"], **figures}})
     text = Page(render_report(run)).seen
     words = "This model is no better than always answering with the most frequent label"
-    assert words in text and text.index(words) < text.index("The 95% confidence interval")
+    assert words in text and text.index(words) < text.index("95% confidence interval")
     assert "guessing for 33.3%" in text
     assert "The figures are of one network." in text
     figures["baselines"]["most_frequent"] = 1 / 3
@@ -318,7 +318,7 @@ def test_labels_that_no_validation_photo_has_are_named(finish, tmp_path):
     kept = [line for line in lines if line.split(",")[0] in {"id", *common}]
     write_text(run.held_out_file, "\n".join(kept) + "\n")
     assert "No validation photo has this label: rare" in Page(render_report(run)).seen
-    assert f"accuracy on {len(common)} validation photos" in Page(render_report(run)).seen
+    assert f"of {len(common)} validation photos are classified correctly" in Page(render_report(run)).seen
 
 
 def test_what_none_of_these_and_label_sets_are_worth(wild):

@@ -264,6 +264,7 @@ def test_too_many_photos_for_the_time_are_one_line(make_context, screen, seconds
 def test_photos_that_are_many_for_the_time_are_looked_at_smaller(make_context, screen, looks, monkeypatch):
     frozen_only(monkeypatch)
     monkeypatch.setattr(searching._Search, "first_look", first_look_of_nothing)
+    monkeypatch.setattr(searching, "closing_seconds", lambda *given: 0.0)
     recipe, _ = search(make_context(), time.monotonic() + 60, screen)
     ((name, count, _),) = looks
     assert (name, count) == ("test_resnet-96x128", 42)

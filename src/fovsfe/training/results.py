@@ -71,7 +71,7 @@ def load_trained(file: Path) -> dict[str, Tensor]:
 
     Raises OSError, SafetensorError or KeyError if a file is missing or damaged.
     """
-    backbone = file.parent.with_name("fold-0") / BACKBONE
+    backbone = file.parent.parent / "fold-0" / BACKBONE
     tensors: dict[str, Tensor] = load_file(file)
     if backbone.exists():
         tensors |= load_file(backbone)
