@@ -249,7 +249,8 @@ def test_ctrl_c_is_one_line_and_the_run_goes_on(here):
     for process in pair.processes:
         process.send_signal(signal.SIGINT)
     (first, said), second = pair.end()
-    assert (first, said) == (1, ["fovsfe: stopped; continue with: fovsfe resume run"])
+    assert first == 1
+    assert len(said) == 1 and said[0].startswith("fovsfe: stopped; continue with: fovsfe resume run, or ")
     assert second == (0, [])
     assert Path("run/round-1/test_resnet/fold-0/checkpoint.pt").exists()
 
