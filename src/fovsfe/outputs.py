@@ -13,7 +13,7 @@ from fovsfe import machine
 from fovsfe.arrays import Floats
 from fovsfe.bundle.export import NONPHOTOS, export_seconds
 from fovsfe.bundle.format import BUNDLE_FILE, MEASURED_AT_EXPORT, read_metrics
-from fovsfe.bundle.run_export import RunSource, export_run
+from fovsfe.bundle.run_export import MOST_NEGATIVES, RunSource, export_run
 from fovsfe.callbacks import Notify
 from fovsfe.context import RoundResult, RunContext
 from fovsfe.ensemble.acceptance import accept_change, group_folds
@@ -89,7 +89,8 @@ def closing_seconds(
     for member in members:
         of_export, of_photo, of_cam = export_seconds(member, len(context.facts.class_names))
         networks = 1 if context.recipe.is_refitted(member) else folds
-        pictures = NONPHOTOS * (1 + len(context.recipe.ensemble.tta))  # in each variant
+        shown = NONPHOTOS + (MOST_NEGATIVES if context.arguments.negatives else 0)
+        pictures = shown * (1 + len(context.recipe.ensemble.tta))  # in each variant
         seconds += networks * (of_export + pictures * of_photo) + MAX_CAMS * of_cam
     return seconds
 
@@ -257,8 +258,8 @@ def _learning_curve(context: RunContext, held_out_predictions: Floats) -> dict[s
 
 def _measure_curve(context: RunContext, of_run: float) -> LearningCurve | str:
     """Returns the learning curve of a run, or why there is none, in words."""
-    positions = context.positions(context.readable["split"] == "train")
-    positions = positions[:: -(-len(positions) // CURVE_PHOTOS)]
+    labelled = context.positions(context.readable["split"] == "train")
+    positions = labelled[:: -(-len(labelled) // CURVE_PHOTOS)]
     plain, features = np.zeros(len(positions), np.bool_), []
     for file in sorted({context.feature_cache(member) for member in context.recipe.members}):
         if file.exists():
@@ -280,6 +281,7 @@ def _measure_curve(context: RunContext, of_run: float) -> LearningCurve | str:
             groups,
             folds,
             context.facts.class_names,
+            np.bincount(context.y_true(labelled), minlength=len(context.facts.class_names)),
             of_run,
             seed,
         )

@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats
+from fovsfe.bundle.run_export import require_negatives
 from fovsfe.context import RoundResult, RunContext, require_run
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.pseudo_label import pseudo_labels
@@ -151,6 +152,8 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) ->
     backbones = [member.backbone for member in recipe.members]
     require_licences(arguments.weights, backbones, recipe.licence)
     require_weights(backbones, arguments.weights, screen.notify)
+    if arguments.negatives is not None:
+        require_negatives(arguments.negatives)
     listing = _find_photos(arguments)
     for member in recipe.members:
         try_member(member)
@@ -338,8 +341,12 @@ def _grow(context: RunContext, executor: Executor, screen: Screen, started: floa
                 break
             screen.notify(f"trying {trial.described}")
             context, member = _with_recipe(context, trial.added_to(context.recipe)), trial.member
-        _train(context, executor, screen, 1, started)
-        verdict = growth.judge(context, member, _read_network_predictions(context, 1)[0].mean(0))
+        try:
+            _train(context, executor, screen, 1, started)
+        except FovsfeError as error:  # the members before it are complete, and do not depend on it
+            verdict = growth.give_up(member, error)
+        else:
+            verdict = growth.judge(context, member, _read_network_predictions(context, 1)[0].mean(0))
         screen.notify(verdict)
         context = _without_members(context, growth.left_out())
     return context
@@ -401,6 +408,8 @@ def _reduce(context: RunContext, screen: Screen) -> tuple[RunContext, int]:
     if most < folds:
         rest_only_trains = context.manifest["fold"].where(context.manifest["fold"] < most, -1)
         write_manifest(run.manifest_file, context.manifest.assign(fold=rest_only_trains))
+    if run.search_file.exists():  # or resume would go on with the search
+        write_json(run.search_file, read_json(run.search_file) | {"ended": "finished early"})
     if folds > 1:
         split = {"folds": most} if most > 1 else {"folds": 0, "holdout": 1 / folds}
         recipe = recipe.model_copy(update={"split": recipe.split.model_copy(update=split)})

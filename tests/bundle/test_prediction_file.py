@@ -237,7 +237,9 @@ def test_a_table_belongs_to_one_bundle(tmp_path: Path, name: str) -> None:
     whole = file.read_bytes() + b'"half a row'
     file.write_bytes(whole)
     with (
-        pytest.raises(FovsfeError, match=f"{name} has rows of another bundle; choose another --out"),
+        pytest.raises(
+            FovsfeError, match=f"{name} has rows of another bundle or --coverage; choose another --out"
+        ),
         open_prediction_file(file, "b2", LABELS, 1),
     ):
         pass

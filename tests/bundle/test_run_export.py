@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from fovsfe.bundle import quantize
 from fovsfe.bundle.format import QuantizationKind, load_bundle
 from fovsfe.bundle.predictor import Predictor
-from fovsfe.bundle.run_export import RunSource, export_run, read_translations
+from fovsfe.bundle.run_export import RunSource, export_run, read_translations, require_negatives
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
@@ -202,15 +202,19 @@ def test_negatives_are_shown_to_the_networks(run: Run, tmp_path: Path) -> None:
     negatives = tmp_path / "other"
     (negatives / "deep").mkdir(parents=True)
     write_json(copy.arguments_file, {**read_json(copy.arguments_file), "negatives": str(negatives)})
-    with pytest.raises(FovsfeError, match=r"--negatives .*other: there are no photos"):
-        export_run(RunSource.read(copy), tmp_path / "bundle")
-    (negatives / "notes.txt").write_text("no photo")
-    with pytest.raises(FovsfeError, match="none of 1 files is a photo"):
-        export_run(RunSource.read(copy), tmp_path / "bundle")
+    for given in (None, "notes.txt"):
+        if given is not None:
+            (negatives / given).write_text("no photo")
+        with pytest.raises(FovsfeError, match=r"--negatives .*other: no photo in it can be read"):
+            require_negatives(str(negatives))
     for name in ("a.png", "deep/b.png"):
         Image.new("RGB", (80, 60), "red").save(negatives / name)
+    require_negatives(str(negatives))
     bundle = export_run(RunSource.read(copy), tmp_path / "bundle")
     assert bundle.metrics["strangers"]["named"]["negatives"]["photos"] == 2
+    shutil.rmtree(negatives)
+    again = export_run(RunSource.read(copy), tmp_path / "again")
+    assert "negatives" not in again.metrics["strangers"]["named"]
 
 
 def test_a_run_without_features_is_said(run: Run, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_a_lower_accuracy_is_told_from_confidence() -> None:
         (Answers([0], [0, 0, 0], 0, 0.0), "few-answers"),
         (answers_for(predictions(3, FEWEST_ANSWERS - 1)[0]), "few-answers"),
         (answers_for(predictions(3, 500)[0], unknown=200), "strangers"),
+        (answers_for(predictions(3, 50)[0], unknown=950), "strangers"),
         (answers_for(predictions(3, 500, sharpness=1.0)[0]), "confidence"),
     ],
 )

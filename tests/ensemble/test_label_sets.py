@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fovsfe.ensemble.blend import softmax
-from fovsfe.ensemble.label_sets import fit_label_sets
+from fovsfe.ensemble.label_sets import LabelSets, fit_label_sets
 
 
 def predictions(photos: int, labels: int, seed: int, strength: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -59,3 +59,23 @@ def test_a_coverage_below_a_half_is_refused() -> None:
     sets = fit_label_sets(*predictions(50, 3, 0))
     with pytest.raises(ValueError, match=r"0\.4"):
         sets.thresholds(0.4)
+
+
+def test_a_coverage_that_a_label_s_own_photos_cannot_tell_goes_by_all_photos() -> None:
+    """At 99%, thirty photos of a label say nothing; five hundred of all labels do."""
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.full(16, 0.05), 500)
+    y_true = np.arange(500) % 16
+    sets = fit_label_sets(probabilities, y_true)
+    assert (sets.thresholds(0.99) == sets.thresholds(0.99)[0]).all()
+    assert len(set(sets.thresholds(0.95).tolist())) > 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"photos_of_label": (40,)}, {"lowest": (0.3, 0.2)}, {"lowest_of_label": ((0.1,), ())}]
+)
+def test_damaged_label_sets_are_refused(changes: dict[str, object]) -> None:
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(2), 80)
+    sets = fit_label_sets(probabilities, np.arange(80) % 2)
+    with pytest.raises(ValueError):
+        LabelSets.model_validate(sets.model_dump() | changes)

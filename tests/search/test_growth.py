@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json, write_json
 from fovsfe.search.growth import MOST_FAILURES, Growth
 from fovsfe.search.probing import Prober
@@ -105,3 +106,12 @@ def test_a_run_that_was_killed_remembers(context):
     again.end("enough")
     assert Growth(context).is_over
     assert read_json(context.run.search_file)["ended"] == "enough"
+
+
+def test_a_member_that_cannot_be_trained_is_left_out(context):
+    growth = Growth(context)
+    trial = growth.next_trial(context, time.monotonic() + 600)
+    said = growth.give_up(trial.member, FovsfeError("the training diverged"))
+    assert said == f"{trial.member.unique_name} is left out: the training diverged"
+    assert growth.left_out() == {trial.member.unique_name}
+    assert Growth(context).left_out() == growth.left_out()

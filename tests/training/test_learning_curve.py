@@ -35,7 +35,8 @@ def folds_of(y_true: Ints) -> list[Ints]:
 
 def curve_of(features: Float32s, y_true: Ints, accuracy: float = 0.8) -> LearningCurve | None:
     groups = np.arange(len(y_true))
-    return measure_learning_curve(features, y_true, groups, folds_of(y_true), NAMES, accuracy, 0)
+    counts = np.bincount(y_true, minlength=len(NAMES))
+    return measure_learning_curve(features, y_true, groups, folds_of(y_true), NAMES, counts, accuracy, 0)
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ class Bundle(BundleModel):
         It depends on everything that probabilities follow from, and not on the card or translations.
         """
         decisive = self.model_dump(
-            mode="json", include={"class_names", "members", "tta", "blend", "strangers"}
+            mode="json", include={"class_names", "members", "tta", "blend", "strangers", "label_sets"}
         )
         decisive["files"] = {path: digest for path, digest in self.files.items() if path != CARD_FILE}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

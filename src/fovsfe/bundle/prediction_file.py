@@ -189,7 +189,9 @@ def require_bundle(written: str | None, bundle: str, name: str) -> None:
         name: the table's name.
     """
     if written is None or written.strip() != bundle:
-        whose = "of another bundle" if written else "and nothing says that they are of this bundle"
+        whose = (
+            "of another bundle or --coverage" if written else "and nothing says that they are of this bundle"
+        )
         raise FovsfeError(f"{name} has rows {whose}; choose another --out, or remove it to predict all anew")
 
 

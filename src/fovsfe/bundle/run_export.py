@@ -25,7 +25,7 @@ from fovsfe.ensemble.stranger_fitting import HeldOutFeatures
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
 from fovsfe.networks.licences import find_licences
-from fovsfe.photos.decode import BadPhoto
+from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.manifest import ListingFacts, read_facts, read_manifest, readable_photos
 from fovsfe.photos.reader import read_unchanged
@@ -173,7 +173,7 @@ def export_run(
             source.groups,
             untouched,
             {name: _held_out_features(source, name) for name in blend.members},
-            _negatives(source),
+            _negatives(source.arguments.negatives),
         ),
     )
     return export_bundle(folder, inputs)
@@ -229,15 +229,23 @@ def _held_out_features(source: RunSource, name: str) -> list[HeldOutFeatures]:
     return networks
 
 
-def _negatives(source: RunSource) -> list[str]:
-    """Returns some of the files of `train --negatives`, every so many. Raises FovsfeError if it has none."""
-    folder = source.arguments.negatives
+def require_negatives(folder: str) -> None:
+    """Raises FovsfeError if no file in a folder of negatives can be read as a photo."""
+    for file in _negatives(folder):
+        try:
+            shared_pool().decode(Path(file).read_bytes(), (32, 32), MAX_PIXELS)
+        except (BadPhoto, OSError):
+            continue
+        return
+    raise FovsfeError(f"--negatives {folder}: no photo in it can be read")
+
+
+def _negatives(folder: str | None) -> list[str]:
+    """Returns some of the files of `train --negatives`, every so many; none if the folder is gone since."""
     if folder is None:
         return []
     found = [str(file) for file in sorted(Path(folder).rglob("[!.]*")) if file.is_file()]
-    if not found:
-        raise FovsfeError(f"--negatives {folder}: there are no photos in it any more; put them back")
-    return found[:: -(-len(found) // MOST_NEGATIVES)]
+    return found[:: max(-(-len(found) // MOST_NEGATIVES), 1)]
 
 
 def _blend_of_one(source: RunSource, member: str) -> tuple[Blend, dict[str, Any], Floats]:

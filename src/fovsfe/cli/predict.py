@@ -15,6 +15,7 @@ from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.progress import Screen, print_plain
 
 if TYPE_CHECKING:
+    from fovsfe.bundle.format import Bundle
     from fovsfe.photos.passed_over import PassedOver
 
 
@@ -140,7 +141,9 @@ def _predict_here(
     bad = 0
     with (
         interruptible("the same command resumes" if out else ""),
-        open_prediction_file(out, bundle.fingerprint, bundle.class_names, top, as_json, label_set) as rows,
+        open_prediction_file(
+            out, _what_rows_are_of(bundle, coverage), bundle.class_names, top, as_json, label_set
+        ) as rows,
         Screen(error_console).live() as screen,
     ):
         found = expand_paths(paths, _standard_input(), passed_over)
@@ -181,7 +184,7 @@ def _predict_on_cluster(
     with (
         interruptible("the same command resumes"),
         connected(address),
-        open_parts(out, bundle.fingerprint, bundle.class_names, top, label_set) as parts,
+        open_parts(out, _what_rows_are_of(bundle, coverage), bundle.class_names, top, label_set) as parts,
         Screen(error_console).live() as screen,
     ):
         total = _count(paths, parts.has)
@@ -194,6 +197,11 @@ def _predict_on_cluster(
             if total:
                 screen.show_progress("predicting", done, total)
     return parts.faults
+
+
+def _what_rows_are_of(bundle: "Bundle", coverage: float | None) -> str:
+    """Returns what tells the rows of a table from those of another bundle or coverage."""
+    return bundle.fingerprint if coverage is None else f"{bundle.fingerprint} coverage {coverage:g}"
 
 
 def _count(paths: list[str], is_done: Callable[[str], bool]) -> int:

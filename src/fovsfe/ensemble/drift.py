@@ -109,8 +109,13 @@ def still_as_good(metrics: Mapping[str, Any], answers: Answers) -> StillAsGood:
     before = reference["unknown"] / (held_out + reference["unknown"])
     measured = sum(each["right"] for each in bins) / held_out
     if named < FEWEST_ANSWERS:
+        abound = count >= FEWEST_ANSWERS and share > before + MOST_UNKNOWN
         return StillAsGood(
-            answers=count, unknown=share, unknown_before=before, measured=measured, silent="few-answers"
+            answers=count,
+            unknown=share,
+            unknown_before=before,
+            measured=measured,
+            silent="strangers" if abound else "few-answers",
         )
     labels = drift(reference["labels"], answers.labels)
     confidence = drift([each["photos"] for each in bins], answers.bins)

@@ -7,10 +7,10 @@ label says by its own photos, if it has enough (Mondrian), or else all photos to
 numpy and pydantic.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from fovsfe.arrays import Floats, Ints
 
@@ -38,6 +38,16 @@ class LabelSets(BaseModel):
     lowest_of_label: tuple[Probabilities, ...]
     """(classes,) of the label's photos; none of a label that has too few"""
 
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if len(self.photos_of_label) != len(self.lowest_of_label):
+            raise ValueError("as many counts as lists of probabilities are needed")
+        counts = (self.photos, *self.photos_of_label)
+        for count, lowest in zip(counts, (self.lowest, *self.lowest_of_label), strict=True):
+            if lowest and (len(lowest) != _kept(count) or list(lowest) != sorted(lowest)):
+                raise ValueError("the lower half of the probabilities is needed, ascending")
+        return self
+
     def thresholds(self, coverage: float) -> Floats:
         """Returns the probability from which on each label is in a set, (classes,).
 
@@ -48,7 +58,9 @@ class LabelSets(BaseModel):
         of_all = _quantile(self.lowest, self.photos, 1 - coverage)
         return np.array(
             [
-                _quantile(lowest, photos, 1 - coverage) if lowest else of_all
+                _quantile(lowest, photos, 1 - coverage)
+                if lowest and (1 - coverage) * (photos + 1) >= 1
+                else of_all
                 for lowest, photos in zip(self.lowest_of_label, self.photos_of_label, strict=True)
             ]
         )
@@ -91,8 +103,12 @@ def fit_label_sets(probabilities: Floats, y_true: Ints) -> LabelSets:
 
 
 def _lowest(values: Floats) -> Probabilities:
-    kept = np.sort(values)[: len(values) // 2 + 2]
+    kept = np.sort(values)[: _kept(len(values))]
     return tuple(float(f"{value:.6g}") for value in kept)
+
+
+def _kept(photos: int) -> int:
+    return min(photos // 2 + 2, photos)
 
 
 def _quantile(lowest: Probabilities, photos: int, share: float) -> float:

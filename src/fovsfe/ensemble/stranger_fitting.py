@@ -70,6 +70,8 @@ def fit_strangers(
     right = probabilities.argmax(axis=1) == y_true
     if folds is None or right.sum() < LEAST_RIGHT:
         return None
+    if any(len(np.unique(folds[each.rows])) < 2 for member in networks for each in member):
+        return None
     num_classes = probabilities.shape[1]
     crossed = [_Crossed.of(member, y_true, num_classes, folds, right) for member in networks]
     sure = certainty(probabilities)

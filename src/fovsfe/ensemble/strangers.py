@@ -22,7 +22,7 @@ from fovsfe.arrays import Float32s, Floats
 
 LARGEST = 1e6  # that a feature is taken for, if it is infinite
 
-WHY = "does not look like any of the photos it learned from"
+WHY = "does not look like any of those that the model learned from"
 """of a photo that is "none of these", in English"""
 
 
@@ -140,7 +140,11 @@ def read_spaces(file: Path, networks: Sequence[int], num_classes: int) -> list[l
         raise ValueError(f"{file.name} cannot be read: {error}") from error
     for space in (space for of_member in spaces for space in of_member):
         dimensions = len(space.basis)
-        shapes = (space.weight.shape, space.bias.shape, space.bank.shape[1:], space.scale.shape)
-        if shapes != ((num_classes, dimensions), (num_classes,), (dimensions,), (2,)):
+        shapes = (space.weight.shape, space.bias.shape, space.bank.shape[1:])
+        of_measures = space.centre.shape, space.scale.shape
+        if shapes != ((num_classes, dimensions), (num_classes,), (dimensions,)) or of_measures != (
+            (2,),
+            (2,),
+        ):
             raise ValueError(f"{file.name} is for other networks")
     return spaces

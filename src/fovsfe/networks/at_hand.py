@@ -6,6 +6,7 @@ timm where the hub has them, and therefore whether they have been downloaded bef
 
 import re
 from collections.abc import Iterable, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
 from urllib.error import HTTPError
@@ -73,7 +74,7 @@ def is_reachable(address: str) -> bool:
                 answers.append(True)
         except HTTPError:
             answers.append(True)
-        except OSError:
+        except (OSError, HTTPException, ValueError):  # nothing, no HTTP, or no address
             answers.append(False)
 
     if constants.HF_HUB_OFFLINE and address == constants.ENDPOINT:

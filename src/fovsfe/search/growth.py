@@ -10,6 +10,7 @@ from typing import Any
 from fovsfe.arrays import Floats
 from fovsfe.context import RunContext
 from fovsfe.ensemble.acceptance import accept_change
+from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json, write_json
 from fovsfe.recipe import MemberSettings, Recipe
 from fovsfe.search.plan import FEWEST_EPOCHS, Probed, Trial, next_trial
@@ -78,17 +79,24 @@ class Growth:
             context.recipe.ensemble.metric,
             context.recipe.seed,
         )
+        return self._remember(member, acceptance.accepted, acceptance.reason)
+
+    def give_up(self, member: MemberSettings, error: FovsfeError) -> str:
+        """Leaves out a member that cannot be trained; returns that in words."""
+        return self._remember(member, False, f"is left out: {error}")
+
+    def _remember(self, member: MemberSettings, kept: bool, reason: str) -> str:
         self._trials.append(
             {
                 "name": member.unique_name,
                 "backbone": member.backbone,
                 "seed": member.seed,
-                "kept": acceptance.accepted,
-                "reason": acceptance.reason,
+                "kept": kept,
+                "reason": reason,
             }
         )
         write_json(self._file, self._found)
-        return f"{member.unique_name} {acceptance.reason}"
+        return f"{member.unique_name} {reason}"
 
     def end(self, reason: str) -> None:
         """Remembers why nothing more was tried."""

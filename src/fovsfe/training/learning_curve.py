@@ -117,17 +117,19 @@ def measure_learning_curve(
     groups: Ints,
     folds: Sequence[Ints],
     class_names: Sequence[str],
+    counts: Ints,
     accuracy: float,
     seed: int,
 ) -> LearningCurve | None:
     """Returns what more photos would bring; None if there are too few to say.
 
     Args:
-        features: of all labelled photos, (n, width).
+        features: of all labelled photos, or of some of them where there are very many, (n, width).
         y_true: (n,), the positions of their labels.
         groups: (n,): near-duplicates have the same.
         folds: DRAWS assignments of each photo to a fold, (n,) each.
         class_names: the names of the labels.
+        counts: (classes,), of all labelled photos.
         accuracy: of the run, 0 to 1.
         seed: the same seed gives the same curve.
     """
@@ -148,8 +150,7 @@ def measure_learning_curve(
         low, middle, high = np.percentile(samples, (2.5, 50, 97.5)).tolist()
         return Gain(photos=photos, gain=middle, interval=(low, high))
 
-    count = len(y_true)
-    counts = np.bincount(y_true, minlength=len(class_names))
+    count = int(counts.sum())
     more = max((n for n in ROUND_NUMBERS if n <= np.median(counts)), default=ROUND_NUMBERS[0])
     of_label = _label_gains(data, measured, folds, weights, law.exponent, counts, more, random)
     return LearningCurve(
