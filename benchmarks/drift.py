@@ -183,7 +183,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         said = row["says"]
         words = said["silent"] or f"{100 * said['accuracy']:.1f} ({format_interval(*said['interval'])})"
         figures = [f"{100 * row[key]:.1f}" for key in ("average_confidence", "doc", "atc")]
-        psi = [f"{said[key]['psi']:.2f}" for key in ("confidence", "labels")]
+        psi = [f"{said[key]['psi']:.2f}" if said[key] else "-" for key in ("confidence", "labels")]
         lines.append(
             (row["shift"], str(row["photos"]), f"{100 * row['accuracy']:.1f}", words, *figures, *psi)
         )

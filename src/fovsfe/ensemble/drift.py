@@ -6,12 +6,13 @@ of answers is how many there were of each label and of each degree of confidence
 """
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from fovsfe.ensemble.headline import confidence_bin
 
 FEWEST_ANSWERS = 100  # that anything is said of
 MOST_UNKNOWN = 0.1  # of the answers, above the share on held-out photos: then strangers abound
@@ -84,11 +85,6 @@ class Answers:
             labels[label] += 1
             total += confidence
         return cls(bins, labels, unknown, total)
-
-
-def confidence_bin(metrics: Mapping[str, Any], confidence: float) -> int:
-    """Returns the position of the bin of held-out answers that an answer falls into; 0 without bins."""
-    return max(bisect_right([each["low"] for each in metrics.get("bins", ())], confidence) - 1, 0)
 
 
 def still_as_good(metrics: Mapping[str, Any], answers: Answers) -> StillAsGood:

@@ -62,8 +62,13 @@ def answers_like(metrics: Mapping[str, Any], confidence: float) -> tuple[int, in
     bins = metrics.get("bins")
     if not bins:
         return None
-    position = max(bisect_right([each["low"] for each in bins], confidence) - 1, 0)
+    position = confidence_bin(metrics, confidence)
     return bins[position]["right"], bins[position]["photos"]
+
+
+def confidence_bin(metrics: Mapping[str, Any], confidence: float) -> int:
+    """Returns the position of the bin of held-out answers that an answer falls into; 0 without bins."""
+    return max(bisect_right([each["low"] for each in metrics.get("bins", ())], confidence) - 1, 0)
 
 
 def labels_without_validation(metrics: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,8 @@ from prometheus_client.registry import Collector
 
 from fovsfe.bundle.format import Bundle
 from fovsfe.bundle.predictor import Prediction
-from fovsfe.ensemble.drift import Answers, confidence_bin, still_as_good
+from fovsfe.ensemble.drift import Answers, still_as_good
+from fovsfe.ensemble.headline import confidence_bin
 from fovsfe.service.metrics import SHARED_FOLDER, ServiceMetrics
 
 WINDOW = 1000  # answers, of all workers together
