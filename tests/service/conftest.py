@@ -69,7 +69,7 @@ SPACE = FeatureSpace(
 # At a coverage of 95%, what is more likely than 0.2 is in a set.
 SETS = LabelSets(
     photos=19,
-    lowest=(0.2, 0.5),
+    lowest=(0.2, *10 * [0.5]),
     photos_of_label=(3, 3, 3, 3, 3, 4),
     lowest_of_label=((), (), (), (), (), ()),
 )
