@@ -43,7 +43,7 @@ def test_several_photos_a_bad_one_among_them(opened: Callable[..., TestClient], 
     assert response.status_code == 200
     assert (first["label"], len(first["top"])) == ("Black", 1)
     assert second["problem"]["type"] == "/problems/not-an-image"
-    assert third["known"] is False and "does not look like any of the photos" in third["why"]
+    assert third["known"] is False and "does not look like any of those" in third["why"]
     assert first["known"] is True and first["why"] is None and first["set"] == ["Black"]
     PredictResponse.model_validate_json(response.content)
 
