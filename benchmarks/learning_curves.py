@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def evaluate(folder: Path, weights: Path, draws: int) -> dict[str, Any]:
-    """Compares what half of the photos foretell with what all of them reach."""
+    """Compares what half of the photos predict with what all of them reach."""
     heads = Heads.of(folder, weights)
     count = len(heads.photos)
     plain = np.zeros(count, np.bool_)
@@ -51,14 +51,14 @@ def evaluate(folder: Path, weights: Path, draws: int) -> dict[str, Any]:
     )
     reached = _measure(heads, features, np.arange(count), 0).wrong.mean(axis=(1, 2))
     accuracy, gain = 1 - reached[0], reached[2] - reached[0]  # the third share is half
-    foretold = []
+    predicted = []
     for draw in range(draws):
         half, _ = heads.split(np.arange(count), 0.5, draw)
         random = np.random.default_rng(draw)
         measured = _measure(heads, features, half, draw)
         groups = heads.photos["group"].to_numpy(np.int64)[half]
         law = learning_curve.fit_power_law(measured, learning_curve.bootstrap_weights(groups, random), random)
-        foretold.append(
+        predicted.append(
             {"accuracy": _quantiles(1 - law.error(2)), "gain": _quantiles(law.error(1) - law.error(2))}
         )
     return {
@@ -66,22 +66,22 @@ def evaluate(folder: Path, weights: Path, draws: int) -> dict[str, Any]:
         "photos": count,
         "accuracy": float(accuracy),
         "gain": float(gain),
-        "foretold": foretold,
+        "predicted": predicted,
     }
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Returns the results as a Markdown table."""
-    header = ["photos of", "photos", "accuracy with all", "foretold", "covered"]
-    header += ["points gained from half to all", "foretold", "covered"]
+    header = ["photos of", "photos", "accuracy with all", "predicted", "covered"]
+    header += ["points gained from half to all", "predicted", "covered"]
     rows = []
     for result in results:
         row = [result["folder"], str(result["photos"])]
         for key in ("accuracy", "gain"):
-            low, middle, high = 100 * np.mean([each[key] for each in result["foretold"]], axis=0)
-            inside = sum(each[key][0] <= result[key] <= each[key][2] for each in result["foretold"])
+            low, middle, high = 100 * np.mean([each[key] for each in result["predicted"]], axis=0)
+            inside = sum(each[key][0] <= result[key] <= each[key][2] for each in result["predicted"])
             row += [f"{100 * result[key]:.1f}", f"{middle:.1f} ({low:.1f} to {high:.1f})"]
-            row += [f"{inside} of {len(result['foretold'])}"]
+            row += [f"{inside} of {len(result['predicted'])}"]
         rows.append(tuple(row))
     return markdown_table(header, rows)
 

@@ -200,10 +200,10 @@ class TrainedRun:
         return self._frame("mistakes")
 
     def learning_curve(self) -> "pd.DataFrame":
-        """Returns the accuracy by the number of labelled photos, measured up to now and foretold beyond.
+        """Returns the accuracy by the number of labelled photos, measured up to now and predicted beyond.
 
-        The columns are photos, accuracy, low and high, the 95% interval of what is foretold; NaN where it was
-        measured. There are no rows where it cannot be told.
+        The columns are photos, accuracy, low and high, the 95% interval of what is predicted; NaN where it
+        was measured. There are no rows where it cannot be told.
         """
         return self._frame("learning_curve")
 

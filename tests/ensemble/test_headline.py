@@ -83,7 +83,7 @@ def test_what_more_photos_would_bring() -> None:
     assert next_steps(CURVE) == [
         "Twice as many photos, 514 more like these, would bring 1.8 points (0.6 to 3.0).",
         "20 more photos of Нива would bring 0.9 points (0.2 to 1.6), of Ока 0.4 (0.1 to 0.7), of the other 2"
-        " nothing that can be foretold.",
+        " nothing that can be measured.",
     ]
 
 
@@ -91,7 +91,7 @@ def test_what_brings_nothing_is_said() -> None:
     nothing = CURVE | {"doubled": gain(0.0, 0.0, 0.0, 514), "labels": LABELS[2:]}
     assert next_steps(nothing) == [
         "Twice as many photos, 514 more like these, would bring nothing.",
-        "20 more photos of any one label would bring nothing that can be foretold.",
+        "20 more photos of any one label would bring nothing that can be measured.",
     ]
     slightly_below = CURVE | {"labels": [], "doubled": gain(0.01, -0.0001, 0.02, 9)}
     assert "1.0 points (0.0 to 2.0)" in next_steps(slightly_below)[0]

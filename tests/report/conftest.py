@@ -96,7 +96,7 @@ def learning_curve(class_names: tuple[str, ...], photos: int) -> dict[str, Any]:
             CurvePoint(photos=photos, accuracy=0.8, interval=None),
             CurvePoint(photos=photos // 2, accuracy=0.7, interval=None),
         ),
-        foretold=(
+        predicted=(
             CurvePoint(photos=photos, accuracy=0.8, interval=(0.8, 0.8)),
             CurvePoint(photos=2 * photos, accuracy=0.85, interval=(0.81, 0.9)),
         ),

@@ -105,7 +105,7 @@ def test_without_a_trained_network_there_are_no_predictions(folded):
         assert frame.empty and list(frame) == PREDICTION_COLUMNS
 
 
-def test_the_learning_curve_is_measured_and_then_foretold(folded):
+def test_the_learning_curve_is_measured_and_then_predicted(folded):
     frame = learning_curve(read_run_data(folded))
     assert frame["photos"].tolist() == [13, 27, 27, 54]
     assert frame["accuracy"].tolist() == [0.7, 0.8, 0.8, 0.85]

@@ -55,7 +55,7 @@ def test_more_photos_help(curve: LearningCurve) -> None:
 
 
 def test_it_begins_where_the_run_is_and_ends_with_twice_as_many(curve: LearningCurve) -> None:
-    first, last = curve.foretold[0], curve.foretold[-1]
+    first, last = curve.predicted[0], curve.predicted[-1]
     assert (first.photos, last.photos) == (240, AHEAD * 240)
     assert first.accuracy == pytest.approx(0.8, abs=0.01)
     assert last.accuracy == pytest.approx(0.8 + curve.doubled.gain, abs=0.01)

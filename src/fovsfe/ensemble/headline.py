@@ -141,7 +141,7 @@ def _photos_of_labels(curve: Mapping[str, Any]) -> list[str]:
         each for each in measured if each["gain"]["interval"][0] > 0 and each["gain"]["gain"] > NOTICEABLE
     ]
     if not helped:
-        return [f"{more} more photos of any one label would bring nothing that can be foretold."]
+        return [f"{more} more photos of any one label would bring nothing that can be measured."]
     helped.sort(key=lambda each: -each["gain"]["gain"])
     first, *others = helped[:MAX_NAMED]
     parts = [f"{more} more photos of {first['label']} would bring {_points(first['gain'])}"]
@@ -149,7 +149,7 @@ def _photos_of_labels(curve: Mapping[str, Any]) -> list[str]:
     if less := len(helped[MAX_NAMED:]):
         parts.append(f"of {less} more {'labels' if less > 1 else 'label'} less")
     if none := len(curve["labels"]) - len(helped):
-        parts.append(f"of the other {none} nothing that can be foretold")
+        parts.append(f"of the other {none} nothing that can be measured")
     return [f"{', '.join(parts)}."]
 
 

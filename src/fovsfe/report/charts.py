@@ -66,17 +66,17 @@ def photo_sizes_chart(sizes: Mapping[tuple[int, int], int]) -> Markup:
 
 
 def learning_curve_chart(curve: Mapping[str, Any]) -> Markup:
-    """Draws the accuracy by the number of photos, measured and foretold, as in learning_curve.json."""
-    description = "Accuracy by the number of labelled photos, measured and foretold"
+    """Draws the accuracy by the number of photos, measured and predicted, as in learning_curve.json."""
+    description = "Accuracy by the number of labelled photos, measured and predicted"
     with draw("learning-curve", description, 2.6) as drawing:
         (axes,) = drawing.axes
-        measured, foretold = (
+        measured, predicted = (
             np.array([(each["photos"], each["accuracy"]) for each in curve[part]]).T
-            for part in ("measured", "foretold")
+            for part in ("measured", "predicted")
         )
-        band = np.array([each["interval"] for each in curve["foretold"]]).T
-        axes.fill_between(foretold[0], *band, color=BLUE, alpha=0.2, linewidth=0)
-        axes.plot(*foretold, color=BLUE, label="with more photos")
+        band = np.array([each["interval"] for each in curve["predicted"]]).T
+        axes.fill_between(predicted[0], *band, color=BLUE, alpha=0.2, linewidth=0)
+        axes.plot(*predicted, color=BLUE, label="with more photos")
         axes.plot(*measured, "o", color=VERMILION, markersize=5, label="measured")
         axes.axvline(curve["photos"], color=INK, alpha=0.25, linewidth=0.8)
         axes.set_xlabel("labelled photos")

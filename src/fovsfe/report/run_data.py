@@ -182,10 +182,10 @@ def mistakes(run_data: RunData) -> pd.DataFrame:
 def learning_curve(run_data: RunData) -> pd.DataFrame:
     """Returns the accuracy by the number of labelled photos: photos, accuracy, low, high.
 
-    `low` and `high` are the 95% interval of what is foretold, NaN of what was measured.
+    `low` and `high` are the 95% interval of what is predicted, NaN of what was measured.
     """
     curve = run_data.learning_curve or {}
-    points = [*reversed(curve.get("measured", [])), *curve.get("foretold", [])]
+    points = [*reversed(curve.get("measured", [])), *curve.get("predicted", [])]
     rows = [(each["photos"], each["accuracy"], *(each["interval"] or (np.nan, np.nan))) for each in points]
     return pd.DataFrame(rows, columns=["photos", "accuracy", "low", "high"])
 

@@ -27,7 +27,7 @@ LABEL_SHARES, LABEL_DRAWS = (0.25, 0.5), 4  # of one label's photos, while the o
 MOST_LABELS = 12  # that more photos are tried for: those with most mistakes
 ROUND_NUMBERS = (5, 10, 20, 50, 100, 200, 500, 1000)  # of photos to add
 REPLICATES = 1000  # of the bootstrap
-AHEAD = 2.0  # times the photos that there are: as far as is foretold
+AHEAD = 2.0  # times the photos that there are: as far as is predicted
 EXPONENTS = np.linspace(0.05, 1.5, 30)
 LOG_PRIOR = -0.5 * (np.log(EXPONENTS / 0.4) / 0.6) ** 2 - np.log(EXPONENTS)
 """log-normal: most published exponents of classifiers lie between 0.1 and 1"""
@@ -64,7 +64,7 @@ class CurvePoint(_Figures):
     photos: int
     accuracy: float
     interval: tuple[float, float] | None
-    """95%, of the difference from the accuracy now; None where it is measured, not foretold"""
+    """95%, of the difference from the accuracy now; None where it is measured, not predicted"""
 
 
 class LearningCurve(_Figures):
@@ -81,7 +81,7 @@ class LearningCurve(_Figures):
     heads_accuracy: float
     """of the heads, out of fold, with all photos"""
     measured: tuple[CurvePoint, ...]
-    foretold: tuple[CurvePoint, ...]
+    predicted: tuple[CurvePoint, ...]
     doubled: Gain
     labels: tuple[LabelGain, ...]
 
@@ -167,7 +167,7 @@ def measure_learning_curve(
                 measured.shares.tolist(), measured.wrong.mean(axis=(1, 2)).tolist(), strict=True
             )
         ),
-        foretold=tuple(
+        predicted=tuple(
             CurvePoint(photos=round(share * count), accuracy=middle, interval=(low, high))
             for share in np.linspace(1, AHEAD, 9).tolist()
             for low, middle, high in [np.percentile(1 - scale * law.error(share), (2.5, 50, 97.5)).tolist()]
