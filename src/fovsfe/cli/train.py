@@ -1,7 +1,7 @@
 """`fovsfe train`, `fovsfe resume` and `fovsfe finish`."""
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -23,9 +23,9 @@ from fovsfe.cli.outcome import check_can_open, print_outcome, show_report
 from fovsfe.cli.recipes import recipe_names
 from fovsfe.launcher import first_process, is_launched
 from fovsfe.progress import Screen
-from fovsfe.recipe import LicenceChoice
 
 PANEL = "Training"
+LicenceChoice = Literal["permissive", "any"]  # as in fovsfe.recipe, which takes long to load
 WEIGHTS = "Where pretrained backbones come from: hub, none, or a folder."
 
 
