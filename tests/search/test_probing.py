@@ -185,3 +185,10 @@ def test_held_out_photos_are_what_a_probe_is_judged_by(make_context):
 def test_costs_are_measured_in_seconds_of_a_photo(prober, share):
     assert 0 < prober.forward_seconds(MEMBER) < 10
     assert 0 < prober.step_seconds(MEMBER, share) < 10
+
+
+def test_what_a_photo_costs_is_measured_once(prober, monkeypatch):
+    measured = prober.forward_seconds(MEMBER), prober.step_seconds(MEMBER, 1.0)
+    monkeypatch.setattr(Prober, "_build", lambda *given: pytest.fail("measured again"))
+    some = replace(prober, positions=prober.positions[:9])
+    assert (some.forward_seconds(MEMBER), some.step_seconds(MEMBER, 1.0)) == measured

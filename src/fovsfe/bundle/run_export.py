@@ -14,6 +14,7 @@ import pandas as pd
 
 from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats, Ints, Pixels
+from fovsfe.bundle.batch import read_photo
 from fovsfe.bundle.export import ExportInputs, HeldOut, export_bundle
 from fovsfe.bundle.format import Bundle, QuantizationKind
 from fovsfe.bundle.quantize import QuantizationData
@@ -28,7 +29,9 @@ from fovsfe.networks.licences import find_licences
 from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.manifest import ListingFacts, read_facts, read_manifest, readable_photos
+from fovsfe.photos.passed_over import PassedOver
 from fovsfe.photos.reader import read_unchanged
+from fovsfe.photos.walk import walk_photos
 from fovsfe.recipe import Recipe, load_recipe
 from fovsfe.run import Run
 from fovsfe.texts import decode_unicode
@@ -232,19 +235,17 @@ def _held_out_features(source: RunSource, name: str) -> list[HeldOutFeatures]:
 def require_negatives(folder: str) -> None:
     """Raises FovsfeError if no file in a folder of negatives can be read as a photo."""
     for file in _negatives(folder):
-        try:
-            shared_pool().decode(Path(file).read_bytes(), (32, 32), MAX_PIXELS)
-        except (BadPhoto, OSError):
-            continue
-        return
+        photo = read_photo(file, lambda data: shared_pool().decode(data, (32, 32), MAX_PIXELS))
+        if not isinstance(photo, str):
+            return
     raise FovsfeError(f"--negatives {folder}: no photo in it can be read")
 
 
 def _negatives(folder: str | None) -> list[str]:
-    """Returns some of the files of `train --negatives`, every so many; none if the folder is gone since."""
-    if folder is None:
+    """Returns some of the photos of `train --negatives`, every so many; none if the folder is gone since."""
+    if folder is None or not Path(folder).is_dir():
         return []
-    found = [str(file) for file in sorted(Path(folder).rglob("[!.]*")) if file.is_file()]
+    found = [f"{folder}/{name}" for name in walk_photos(Path(folder), PassedOver())]
     return found[:: max(-(-len(found) // MOST_NEGATIVES), 1)]
 
 

@@ -75,7 +75,8 @@ class Prober:
     device: Device
     positions: Ints
     """the labelled photos to probe on, among the readable ones"""
-    _step_seconds: dict[tuple[str, tuple[int, int], float], float] = field(default_factory=dict)
+    _seconds: dict[tuple[str, tuple[int, int], float | None], float] = field(default_factory=dict)
+    """of a photo, by backbone, size and the share of the layers that are trained; None: forward only"""
 
     def probe(self, member: MemberSettings, progress: Progress = no_progress) -> Probe:
         """Probes a member.
@@ -116,22 +117,25 @@ class Prober:
 
     @torch.no_grad()
     def forward_seconds(self, member: MemberSettings) -> float:
-        """Measures the seconds of one photo, forward."""
-        network = self._build(member).eval()
-        return self._fastest(member, lambda photos: network(photos))
+        """Measures, once, the seconds of one photo, forward."""
+        key = member.backbone, member.size, None
+        if key not in self._seconds:
+            network = self._build(member).eval()
+            self._seconds[key] = self._fastest(member, lambda photos: network(photos))
+        return self._seconds[key]
 
     def step_seconds(self, member: MemberSettings, layer_share: float) -> float:
         """Measures, once, the seconds of one photo in a training step with `layer_share` (0 to 1) of the
         layers."""
         key = member.backbone, member.size, layer_share
-        if key not in self._step_seconds:
+        if key not in self._seconds:
             network = self._build(member)
             unfreeze_layers(network, layer_share)
             set_train_mode(network)
-            self._step_seconds[key] = self._fastest(
+            self._seconds[key] = self._fastest(
                 member, lambda photos: network(photos).square().mean().backward()
             )
-        return self._step_seconds[key]
+        return self._seconds[key]
 
     def _build(self, member: MemberSettings) -> Network:
         context = self.context
