@@ -19,11 +19,9 @@ from benchmarks.paths import RESULTS, ROOT
 from benchmarks.results import describe_machine, markdown_table, replace_part
 from fovsfe.arrays import Float32s, Floats, Ints
 from fovsfe.files import write_json
-from fovsfe.photos.splits import assign_folds
+from fovsfe.outputs import curve_folds
 from fovsfe.training import learning_curve
 from fovsfe.training.learning_curve import DRAWS
-
-FOLDS = 5
 
 
 def main(argv: Sequence[str]) -> None:
@@ -87,10 +85,9 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _measure(heads: Heads, features: Float32s, rows: Ints, seed: int) -> learning_curve.Measurement:
-    photos = heads.photos.iloc[rows].reset_index(drop=True)
-    folds = [
-        assign_folds(photos, 0, FOLDS, seed * DRAWS + draw, is_given_kept=False) for draw in range(DRAWS)
-    ]
+    groups = heads.photos["group"].to_numpy(np.int64)[rows]
+    folds = curve_folds(heads.y_true[rows], groups, seed * DRAWS)  # as a run draws them
+    assert folds is not None, "too few photos"
     data = learning_curve.HeadData.of(
         learning_curve.principal_components(features[rows]), heads.y_true[rows], len(heads.class_names)
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fovsfe import machine
-from fovsfe.arrays import Floats
+from fovsfe.arrays import Floats, Ints
 from fovsfe.bundle.export import NONPHOTOS, export_seconds
 from fovsfe.bundle.format import BUNDLE_FILE, MEASURED_AT_EXPORT, read_metrics
 from fovsfe.bundle.run_export import MOST_NEGATIVES, RunSource, export_run
@@ -263,18 +263,15 @@ def _measure_curve(context: RunContext, of_run: float) -> LearningCurve | str:
     plain, features = np.zeros(len(positions), np.bool_), []
     for file in sorted({context.feature_cache(member) for member in context.recipe.members}):
         if file.exists():
-            width = file.stat().st_size // (8 * len(context.readable))
-            rows = Features(file, width).rows(positions, plain).numpy()
+            rows = Features.read(file, len(context.readable)).rows(positions, plain).numpy()
             if not np.isfinite(rows).all():
                 return "the features of a backbone are not finite"
             features.append(principal_components(rows))
     if not features:
         return "no member of this recipe begins with a frozen backbone on this machine"
     y_true, groups, seed = context.y_true(positions), context.groups(positions), context.recipe.seed
-    drawn = (group_folds(y_true, groups, seed + draw, CURVE_FOLDS) for draw in range(DRAWS))
-    folds = [each for each in drawn if each is not None]
-    curve = None
-    if len(folds) == DRAWS:
+    folds, curve = curve_folds(y_true, groups, seed), None
+    if folds is not None:
         curve = measure_learning_curve(
             np.concatenate(features, axis=1),
             y_true,
@@ -286,6 +283,13 @@ def _measure_curve(context: RunContext, of_run: float) -> LearningCurve | str:
             seed,
         )
     return curve or f"{len(positions)} photos of {len(context.facts.class_names)} labels are too few"
+
+
+def curve_folds(y_true: Ints, groups: Ints, seed: int) -> list[Ints] | None:
+    """Returns the folds of each draw of a learning curve, (n,) each; None if there are too few photos."""
+    drawn = [group_folds(y_true, groups, seed + draw, CURVE_FOLDS) for draw in range(DRAWS)]
+    folds = [each for each in drawn if each is not None]
+    return folds if len(folds) == DRAWS else None
 
 
 def _estimate_average(

@@ -15,6 +15,7 @@ from fovsfe.photos.tta import TTA_NAMES, apply_tta
 from fovsfe.training import features
 from fovsfe.training.device import PREDICTION_BATCH, Device
 from fovsfe.training.features import (
+    Features,
     features_and_logits,
     frozen_features,
     head_logits,
@@ -111,6 +112,7 @@ def test_features_and_logits_are_computed_at_once(device, network, counted, tmp_
         np.testing.assert_allclose(rows, network.features(photos).numpy(), atol=1e-5)
         np.testing.assert_allclose(logits, network(photos).numpy(), atol=1e-5)
     cached = frozen_features(device, network, counted, tmp_path / "features.bin")
+    assert Features.read(cached.file, len(counted)) == cached
     READS.clear()
     for again, first in zip(
         features_and_logits(device, network, counted, indices, cached), (rows, logits), strict=True

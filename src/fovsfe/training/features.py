@@ -121,6 +121,11 @@ class Features:
     file: Path
     width: int
 
+    @classmethod
+    def read(cls, file: Path, photos: int) -> "Features":
+        """Returns the features that `frozen_features` has left of so many photos."""
+        return cls(file, file.stat().st_size // (2 * photos * np.dtype(np.float32).itemsize))
+
     def rows(self, indices: Ints, mirrored: npt.NDArray[np.bool_]) -> Tensor:
         """Returns float32 (n, width) features of photos, mirrored where `mirrored` (n,) is true."""
         rows = np.empty((len(indices), self.width), np.float32)
