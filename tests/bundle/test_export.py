@@ -16,7 +16,7 @@ from fovsfe.bundle.format import load_bundle
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
-from fovsfe.networks.network import build_network
+from fovsfe.networks.network import Network, build_network
 from fovsfe.photos.tta import apply_tta
 from fovsfe.recipe import AboutSettings, Recipe
 
@@ -57,6 +57,16 @@ def test_the_parity_is_kept(made: Any, tmp_path: Path) -> None:
     assert parity.photos == len(made.photos)
     assert parity.greatest_difference < 1e-5
     assert parity.agreement == 1
+
+
+def assert_logits_and_maps(network: Network, file: Path, size: tuple[int, int], atol: float) -> None:
+    """The graph in `file` has the network's logits, and maps whose means they are."""
+    photos = np.random.default_rng(1).integers(0, 256, (5, *size, 3), dtype=np.uint8)
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(photos)).numpy()
+    logits, _, places = run(file, photos)
+    np.testing.assert_allclose(logits, wanted, atol=atol)
+    np.testing.assert_allclose(places.mean((1, 2)), wanted, atol=atol)
 
 
 def test_the_bundle_predicts_what_the_networks_do(made: Any) -> None:
@@ -109,12 +119,7 @@ def test_a_map_is_what_its_logit_is_made_of(made: Any) -> None:
 def test_a_map_of_a_root_head_is_what_its_logit_is_made_of(tmp_path: Path) -> None:
     network, bundle = exported(tmp_path, "test_resnet", (64, 96), "root")
     assert load_bundle(bundle).members[0].has_cam
-    photos = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
-    with torch.no_grad():
-        wanted = network(torch.from_numpy(photos)).numpy()
-    logits, _, places = run(bundle / "members/test_resnet-0.onnx", photos)
-    np.testing.assert_allclose(logits, wanted, atol=1e-4)
-    np.testing.assert_allclose(places.mean((1, 2)), logits, atol=1e-4)
+    assert_logits_and_maps(network, bundle / "members/test_resnet-0.onnx", (64, 96), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["small", "test_resnet"])
@@ -157,12 +162,7 @@ def test_without_the_old_exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(torch.onnx, "export", only_the_new_one)
     network, bundle = exported(tmp_path, "test_resnet", (64, 64))
-    photos = np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    with torch.no_grad():
-        wanted = network(torch.from_numpy(photos)).numpy()
-    logits, _, places = run(bundle / "members/test_resnet-0.onnx", photos)
-    np.testing.assert_allclose(logits, wanted, atol=1e-5)
-    np.testing.assert_allclose(places.mean((1, 2)), wanted, atol=1e-5)
+    assert_logits_and_maps(network, bundle / "members/test_resnet-0.onnx", (64, 64), atol=1e-5)
 
 
 def test_an_older_bundle_is_replaced(made: Any, bundle: Path) -> None:

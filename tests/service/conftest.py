@@ -14,10 +14,12 @@ from PIL import Image
 from fovsfe.bundle.format import SPACES_FILE, Bundle, BundleMember, write_bundle
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.label_sets import LabelSets
+from fovsfe.ensemble.stranger_fitting import LEFT_OUT
 from fovsfe.ensemble.strangers import FeatureSpace, StrangerRule, write_spaces
 from fovsfe.recipe import AboutSettings, AboutWords
 from fovsfe.service.app import create_app
 from fovsfe.service.settings import Settings
+from fovsfe.synthetic.nonphotos import draw_nonphotos
 
 # One of each kind that could be shown wrongly, and the colour that the bundle knows it by.
 COLOURS = {
@@ -121,7 +123,7 @@ def colour_bundle(
     figures = {"photos": 400, "accuracy": 0.9125, "interval": [0.88, 0.936], "log_loss": 0.25}
     figures |= {"calibration_error": 0.031, "most_confused": [names[0], names[2], 7]}
     share = {"photos": 48, "count": 1, "share": 1 / 48, "interval": [0.004, 0.109]}
-    named = dict.fromkeys(("labels left out in turn", "noise", "negatives"), share)
+    named = dict.fromkeys((LEFT_OUT, *draw_nonphotos(1, 0), "negatives"), share)
     figures |= {"strangers": {"withheld": share, "named": named}}
     figures |= {"label_sets": {"coverage": 0.95, "covered": share, "of_label": {}, "size": 1.3}}
     record = {"bins": [{"low": 0.5, "photos": 60, "right": 40}, {"low": 0.75, "photos": 42, "right": 31}]}

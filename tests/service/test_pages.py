@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 
 from fovsfe import cli
 from fovsfe.bundle.predictor import Prediction, Predictor
+from fovsfe.ensemble.stranger_fitting import LEFT_OUT
 from fovsfe.service.app import create_app
 from fovsfe.service.i18n import TRANSLATIONS
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
 from fovsfe.service.views import one_of
+from fovsfe.synthetic.nonphotos import draw_nonphotos
 
 Photo = Callable[..., bytes]
 
@@ -299,6 +301,8 @@ def test_about_says_what_none_of_these_costs_and_catches(
     text = seen(client.get("/about", params={"lang": language})).text
     for word in words:
         assert word in text
+    for kind in (LEFT_OUT, *draw_nonphotos(1, 0), "negatives"):  # as bundles write them, which is in English
+        assert language == "en" or kind not in text
 
 
 @pytest.mark.parametrize("language", TRANSLATIONS)

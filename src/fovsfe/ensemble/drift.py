@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from fovsfe.ensemble.headline import confidence_bin
+from fovsfe.ensemble.headline import answer_bin
 
 FEWEST_ANSWERS = 100  # that anything is said of
 MOST_UNKNOWN = 0.1  # of the answers, above the share on held-out photos: then strangers abound
@@ -81,7 +81,7 @@ class Answers:
         bins, labels = [0] * len(metrics["bins"]), [0] * len(metrics["reference"]["labels"])
         total = 0.0
         for confidence, label in named:
-            bins[confidence_bin(metrics, confidence)] += 1
+            bins[answer_bin(metrics, confidence)] += 1
             labels[label] += 1
             total += confidence
         return cls(bins, labels, unknown, total)

@@ -62,11 +62,11 @@ def answers_like(metrics: Mapping[str, Any], confidence: float) -> tuple[int, in
     bins = metrics.get("bins")
     if not bins:
         return None
-    position = confidence_bin(metrics, confidence)
+    position = answer_bin(metrics, confidence)
     return bins[position]["right"], bins[position]["photos"]
 
 
-def confidence_bin(metrics: Mapping[str, Any], confidence: float) -> int:
+def answer_bin(metrics: Mapping[str, Any], confidence: float) -> int:
     """Returns the position of the bin of held-out answers that an answer falls into; 0 without bins."""
     return max(bisect_right([each["low"] for each in metrics.get("bins", ())], confidence) - 1, 0)
 

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from fovsfe.bundle.format import Bundle
 from fovsfe.bundle.predictor import Prediction
 from fovsfe.ensemble.drift import Answers, still_as_good
-from fovsfe.ensemble.headline import confidence_bin
+from fovsfe.ensemble.headline import answer_bin
 from fovsfe.service.metrics import SHARED_FOLDER, ServiceMetrics
 
 WINDOW = 1000  # answers, of all workers together
@@ -36,7 +36,7 @@ class RecentAnswers(Collector):
         answer = None
         if prediction.known:
             name = self._bundle.class_names[label]
-            answer = name, str(confidence_bin(self._bundle.metrics, confidence)), confidence
+            answer = name, str(answer_bin(self._bundle.metrics, confidence)), confidence
         with self._lock:
             self._window.append(answer)
             self._count(answer, 1)
