@@ -30,7 +30,7 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.headline import next_steps
 from fovsfe.errors import FovsfeError
 from fovsfe.executors import local
-from fovsfe.files import write_json
+from fovsfe.files import read_json, write_json
 from fovsfe.networks import at_hand, weights
 from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
@@ -1163,6 +1163,41 @@ def test_time_is_kept_free_for_what_follows_the_last_training(stopped, monkeypat
     monkeypatch.setattr(pipeline, "closing_seconds", lambda context, index: 1e6)
     assert pipeline._deadline(limited, 1, 1000.0) == 1060.0  # training gets its half all the same
     assert asked == [1]
+
+
+def test_members_for_which_there_is_no_time_are_left_out_before_the_first_is_trained(
+    stopped, tmp_path, monkeypatch
+):
+    _, photos = stopped
+    asked, trained = [], []
+
+    def first_only(context, end):
+        asked.append(end)
+        return context.recipe.members[:1], "too little time for the other"
+
+    def stop(executor, context, keys, *given):
+        trained.extend(keys)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "affordable_members", first_only)
+    monkeypatch.setattr(local.LocalExecutor, "train", stop)
+    settings = recipe(rounds=1, training={"stages": [0], "head_epochs": 1, "precision": "fp32"})
+    limited = arguments(photos).model_copy(update={"minutes": 5.0})
+    screen = Screen(Console(file=io.StringIO(), width=200))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(settings, limited, str(tmp_path / "limited"), screen)
+    assert "too little time for the other" in screen.console.file.getvalue()
+    assert {key.member_index for key in trained} == {0} and len(asked) == 1
+    kept = load_recipe(str(tmp_path / "limited" / "recipe.toml")).members
+    assert [member.unique_name for member in kept] == [MEMBERS[0]]
+
+
+def test_what_is_trained_already_is_not_left_out(stopped, monkeypatch):
+    run, _ = stopped
+    write_json(run.arguments_file, read_json(run.arguments_file) | {"minutes": 5.0})
+    monkeypatch.setattr(pipeline, "affordable_members", lambda *given: pytest.fail("it was asked"))
+    pipeline.resume(str(run.root), Screen(Console(file=io.StringIO(), width=200)))
+    assert len(load_recipe(str(run.recipe_file)).members) == 2
 
 
 def test_what_follows_is_estimated_from_what_was_measured(stopped, monkeypatch):

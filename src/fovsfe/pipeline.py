@@ -38,6 +38,7 @@ from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.report.report import write_report
 from fovsfe.run import Run
+from fovsfe.search.affordable import affordable_members
 from fovsfe.search.candidates import require_candidates
 from fovsfe.search.growth import Growth
 from fovsfe.search.search import members_so_far, search
@@ -199,6 +200,8 @@ def _complete(
         context, last_round = _reduce(context, screen)
     elif not context.recipe.members:
         context = _search(context, screen, started)
+    elif context.recipe.search is None:
+        context = _leave_out_unaffordable(context, screen, started)
     if listing is None:  # resumed, perhaps on another machine
         untrained = _untrained_backbones(context, last_round)
         require_weights(untrained, context.arguments.weights, screen.notify)
@@ -320,6 +323,20 @@ def _search(context: RunContext, screen: Screen, started: float) -> RunContext:
     if minutes is None:
         _propose_minutes(context, facts, started, screen)
     return _with_recipe(context, recipe)
+
+
+def _leave_out_unaffordable(context: RunContext, screen: Screen, started: float) -> RunContext:
+    """Removes, before the first network is trained, the members for which there is no time."""
+    minutes = context.arguments.minutes
+    if minutes is None or any(is_trained(context, key) for key in network_keys(context, 1)):
+        return context
+    with context.run.stopwatch.step("estimate"):
+        members, line = affordable_members(context, started + 60 * minutes)
+    if not line:
+        return context
+    screen.notify(line)
+    context.run.log("left out", detail=line)
+    return _with_recipe(context, context.recipe.model_copy(update={"members": members}))
 
 
 def _grow(context: RunContext, executor: Executor, screen: Screen, started: float) -> RunContext:
