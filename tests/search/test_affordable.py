@@ -44,7 +44,7 @@ def test_the_members_with_the_most_weight_stay_as_long_as_they_fit(context, seco
     members, line = affordable_members(context, time.monotonic() + seconds)
     assert tuple(member.unique_name for member in members) == kept
     left_out = ", ".join(name for name in NAMES if name not in kept)
-    assert line.startswith(f"too little time for {left_out}, ") if left_out else not line
+    assert line.startswith(f"without {left_out}: too little time; ") if left_out else not line
 
 
 def test_the_minutes_that_would_do_are_those_that_do(context):

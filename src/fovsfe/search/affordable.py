@@ -46,7 +46,7 @@ def affordable_members(context: RunContext, end: float) -> tuple[tuple[MemberSet
     rest = [each.unique_name for each in members if each not in chosen]
     spent = (started - end) / 60 + (context.arguments.minutes or 0.0)
     needed = math.ceil(minutes_for(members) + spent)
-    line = f"too little time for {', '.join(rest)}, which are left out; --minutes {needed} would do for all"
+    line = f"without {', '.join(rest)}: too little time; --minutes {needed} would do for all members"
     return tuple(each for each in members if each in chosen), line if rest else ""
 
 
