@@ -32,6 +32,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.executors import local
 from fovsfe.files import read_json, write_json
 from fovsfe.networks import at_hand, weights
+from fovsfe.photos.audit import Finding
 from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.run import Run
@@ -1147,6 +1148,22 @@ def test_a_run_is_resumed_with_weights_from_elsewhere(stopped, fovsfe, tmp_path)
     assert "nowhere/test_efficientnet.safetensors" in ended.line  # test_resnet is trained
     assert fovsfe("resume", run.root, "--weights", "none").code == 0
     assert json.loads(run.arguments_file.read_text())["weights"] == "none"
+
+
+# ---- findings
+
+
+def test_of_many_findings_the_first_of_each_kind_are_shown():
+    screen = Screen(Console(file=io.StringIO(), width=200))
+    findings = [Finding("near duplicates", "warning", (f"{i}.png",), "look alike") for i in range(9)]
+    findings += [Finding("tiny", "warning", ("small.png",), "small"), Finding("notes", "info", (), "fine")]
+    pipeline._show_findings(findings, screen)
+    lines = screen.console.file.getvalue().splitlines()
+    assert lines[:6] == [
+        *(f"warning: near duplicates: look alike ({i}.png)" for i in range(5)),
+        "warning: tiny: small (small.png)",
+    ]
+    assert lines[6:] == ["4 more: near duplicates; fovsfe check lists them"]
 
 
 # ---- time

@@ -3,7 +3,8 @@
 import math
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -48,6 +49,7 @@ from fovsfe.tables import write_csv
 from fovsfe.training.distributed import ProcessGroup
 from fovsfe.training.task import PREDICTIONS, RESULT, Event, NetworkKey, OnNetworkEvent
 
+FINDINGS_SHOWN = 5  # of a kind, on the screen
 CLOSING_MINUTES = (
     1.0  # kept free at least, for what follows the last training, where the minutes are proposed
 )
@@ -301,8 +303,21 @@ def _audit_and_split(run: Run, screen: Screen, listing: PhotoListing | None) -> 
     write_manifest(run.manifest_file, audit.table.assign(fold=folds))
     for finding in audit.findings:
         if finding.severity != "info":
-            screen.notify(_describe(finding))
             run.log("finding", **asdict(finding))
+    _show_findings(audit.findings, screen)
+
+
+def _show_findings(findings: Sequence[Finding], screen: Screen) -> None:
+    """Shows the first findings of each kind, and how many more there are; audit.json has all."""
+    counts = Counter[str]()
+    for finding in findings:
+        if finding.severity != "info":
+            counts[finding.kind] += 1
+            if counts[finding.kind] <= FINDINGS_SHOWN:
+                screen.notify(_describe(finding))
+    for kind, count in counts.items():
+        if count > FINDINGS_SHOWN:
+            screen.notify(f"{count - FINDINGS_SHOWN} more: {kind}; fovsfe check lists them")
 
 
 def _describe(finding: Finding) -> str:
