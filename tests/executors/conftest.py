@@ -32,7 +32,7 @@ def ray_cluster(tmp_path, monkeypatch) -> Iterator[Callable]:
     def start(*cpus):
         cluster = cluster_utils.Cluster()
         started.append(cluster)
-        options = {"object_store_memory": 150 << 20}
+        options = {"object_store_memory": 150 << 20, "include_dashboard": False}
         return cluster, [cluster.add_node(num_cpus=count, **options) for count in cpus]
 
     yield start
