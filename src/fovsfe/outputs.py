@@ -55,7 +55,7 @@ MOST_OF_THE_TIME = 0.5  # that may be kept free; training gets the rest
 
 CURVE_PHOTOS, CURVE_FOLDS = 5_000, 5  # that heads are fitted to, at most, for the learning curve
 CURVE_SECONDS, CURVE_SECONDS_PER_PHOTO = 4.0, 0.001
-REPORTED_PHOTOS = 450  # thumbnails of a report, at most
+REPORTED_PHOTOS = 510  # thumbnails of a report, at most
 SECTIONS_OF_A_PHOTO = 4  # of a report, in which it may be shown
 MEASURED_PHOTOS = 500  # that are blended to measure it, at most
 

@@ -123,17 +123,97 @@ def test_mistakes_of_a_pair_are_chosen_by_list_table_and_matrix(browser, wild):
     page = browser.new_page()
     page.goto(write_report(wild[0]).as_uri())
     shown = page.locator("#mistakes figure:visible")
-    every = shown.count()
-    page.locator("#mistakes select").select_option(index=1)
+    every = page.locator("#mistakes figure").count()
+    page.locator("#mistakes select").select_option(index=page.locator("#mistakes option").count() - 1)
     pair = shown.first.get_attribute("data-pair")
     assert 0 < shown.count() < every
     assert {each.get_attribute("data-pair") for each in shown.all()} == {pair}
-    page.locator("#mistakes select").select_option(index=0)
-    assert shown.count() == every
+    page.locator("#mistakes select").select_option("all")
     for link in (f"#confusion td a[href$='pair-{pair}']", f"#confusion svg:visible a[*|href$='pair-{pair}']"):
+        if page.locator(link).first.is_hidden():  # on a later page of the table
+            page.locator("#confusion .pages button").last.click()
         page.locator(link).first.click()
         assert {each.get_attribute("data-pair") for each in shown.all()} == {pair}
-        page.locator("#mistakes select").select_option(index=0)
+        page.locator("#mistakes select").select_option("all")
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def many(finish, tmp_path_factory):
+    """The report of a run with 50 labels and hundreds of mistakes."""
+    run = finish(tmp_path_factory.mktemp("many"), tuple(f"label {i}" for i in range(50)), folds=3, rounds=1)
+    return write_report(run)
+
+
+def test_mistakes_are_turned_over_page_by_page(browser, many):
+    page = browser.new_page()
+    page.goto(many.as_uri())
+    shown, pages = page.locator("#mistakes figure:visible figcaption"), page.locator("#mistakes .pages")
+    assert many.stat().st_size < 10e6
+    total = page.locator("#mistakes .cards > figure").count()
+    before, after = pages.get_by_role("button").all()
+    assert before.is_disabled() and f"1–12 of {total}" in pages.inner_text()
+    seen = shown.all_inner_texts()
+    while after.is_enabled():
+        after.click()
+        seen += shown.all_inner_texts()
+    assert len(seen) == len(set(seen)) == total > 100
+    assert f"–{total} of {total}" in pages.inner_text()
+    page.locator("#mistakes select").select_option(index=page.locator("#mistakes option").count() - 1)
+    assert shown.count() == 1 and pages.is_hidden()
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_photo_is_enlarged_and_the_arrows_lead_on(browser, many, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(many.as_uri())
+    paths = page.locator("#mistakes .cards figcaption").all_text_contents()
+    small = page.locator("#mistakes .photo img").first.bounding_box()["width"]
+    page.locator("#mistakes .photo").first.click()
+    zoom = page.get_by_role("dialog")
+    large = zoom.locator("img").first.bounding_box()
+    assert large["width"] > small or width < 500
+    assert large["x"] >= 0 and large["x"] + large["width"] <= width
+    for key, index in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1)):
+        page.keyboard.press(key)
+        assert zoom.locator("figcaption").inner_text() == paths[index]
+    zoom.get_by_role("button", name="before").click()
+    zoom.get_by_role("button", name="before").click()
+    assert zoom.locator("figcaption").inner_text() == paths[-1]  # of the last page: all that is chosen
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.keyboard.press("Escape")
+    assert zoom.count() == 0
+    page.locator("#mistakes .photo").nth(3).click()
+    zoom.get_by_role("button", name="close").click()
+    assert zoom.count() == 0
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_matrix_of_fifty_labels_is_legible_and_a_list_on_a_phone(browser, many, scheme):
+    page = open_page(browser, many, 1280, scheme)
+    assert page.evaluate(OVERLAPS) == []
+    svg = "#confusion [data-selected] svg text"
+    names = page.locator(svg, has_text="label ")
+    assert names.count() == 2 * 50 + 2  # with the names of the axes
+    heights = page.locator(svg).evaluate_all(
+        """all => all.map((one) => {
+            const { b, d } = one.getScreenCTM();
+            return parseFloat(getComputedStyle(one).fontSize) * Math.hypot(b, d);
+        })"""
+    )
+    assert min(heights) >= 9  # pixels
+    page.close()
+    page = open_page(browser, many, 390, scheme)
+    assert page.locator("#confusion svg:visible").count() == 0
+    rows = page.locator("#confusion tbody tr:visible")
+    assert rows.count() == 15
+    assert page.locator("#confusion .scroll:has(table)").evaluate("one => one.scrollWidth <= one.clientWidth")
+    rows.first.get_by_role("link").click()
+    assert page.locator("#mistakes figure:visible").count() >= 1
     page.close()
 
 
@@ -147,4 +227,22 @@ def test_a_table_is_sorted_by_its_headings(browser, wild):
         numbers = [int(text) for text in counts.all_inner_texts()]
         assert heading.get_attribute("aria-sort") == order
         assert numbers == sorted(numbers, reverse=order == "descending")
+    page.close()
+
+
+def test_every_table_of_some_rows_is_sorted(browser, wild):
+    page = browser.new_page()
+    page.goto(write_report(wild[0]).as_uri())
+    for table in page.locator("table:has(tbody tr:nth-child(3))").all():
+        assert table.locator("th[scope=col] button").count() == table.locator("th[scope=col]").count()
+    page.close()
+
+
+def test_what_is_on_pages_is_sorted_as_a_whole(browser, many):
+    page = browser.new_page()
+    page.goto(many.as_uri())
+    page.locator("#confusion th button", has_text="predicted as").click()
+    shown = page.locator("#confusion tbody tr:visible td:nth-child(2)").all_inner_texts()
+    every = page.locator("#confusion tbody tr td:nth-child(2)").all_text_contents()
+    assert shown == every[:15] == sorted(every)[:15]
     page.close()

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from fovsfe.report.charts import MAX_NAMED, class_balance_chart, confusion_chart
+from fovsfe.report.charts import MAX_NAMED_IN_A_MATRIX, class_balance_chart, confusion_chart
 
 NAMES = ("<script>alert(1)</script>", '$x^2$ & "Нива"', "д" * 200, "#010203")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def matrix(name="m", names=NAMES):
     counts = np.random.default_rng(0).integers(0, 9, (len(names), len(names)))
-    return confusion_chart(name, "a <b>", counts, names, np.arange(len(names)), as_shares=False)
+    return confusion_chart(name, "a <b>", counts, names, np.arange(len(names)))
 
 
 def texts(svg):
@@ -53,14 +53,28 @@ def test_a_chart_is_the_same_every_time():
     assert matrix() == matrix()
 
 
-@pytest.mark.parametrize("num_classes", [2, 10, 16, 30, 196])
+@pytest.mark.parametrize("num_classes", [2, 10, 16, 26, 30, 50, 196])
 def test_a_matrix_of_any_size_is_small(num_classes):
     names = [f"label {index}" for index in range(num_classes)]
     svg = matrix(names=names)
     assert len(svg) < 450_000
-    assert (names[-1] in texts(svg)) == (num_classes <= MAX_NAMED)
+    assert (names[-1] in texts(svg)) == (num_classes <= MAX_NAMED_IN_A_MATRIX)
+
+
+@pytest.mark.parametrize("num_classes", [16, 50])
+def test_a_matrix_has_names_numbers_and_links_to_mistakes(num_classes):
+    counts = np.diag(np.arange(100, 100 + num_classes))
+    counts[3, 7] = 9
+    names, order = [f"label {index}" for index in range(num_classes)], np.arange(num_classes)[::-1]
+    svg = confusion_chart("m", "many", counts[np.ix_(order, order)], [names[i] for i in order], order)
+    assert {*names, "9", "100", str(99 + num_classes)} <= set(texts(svg))
+    links = [
+        each.get("{http://www.w3.org/1999/xlink}href") for each in ElementTree.fromstring(svg).iter(f"{SVG}a")
+    ]
+    assert links == ["#m-pair-3-7"]
+    assert not list(ElementTree.fromstring(confusion_chart("m", "many", counts, names)).iter(f"{SVG}a"))
 
 
 def test_an_empty_matrix_can_be_drawn():
-    svg = confusion_chart("m", "none", np.zeros((3, 3), int), ["a", "b", "c"], np.arange(3), as_shares=True)
+    svg = confusion_chart("m", "none", np.zeros((3, 3), int), ["a", "b", "c"])
     assert [text for text in texts(svg) if text.isdecimal()] == []

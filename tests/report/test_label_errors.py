@@ -32,7 +32,7 @@ def test_most_of_twenty_swapped_labels_are_among_the_first_thirty(seed):
     swapped = random.choice(512, 20, replace=False)
     labels = y_true.copy()
     labels[swapped] = (y_true[swapped] + random.integers(1, 16, 20)) % 16
-    errors = find_label_errors(probabilities, labels)
+    errors = find_label_errors(probabilities, labels)[:30]
     assert len(errors) == 30
     assert len({error.position for error in errors} & set(swapped)) >= 15
     for error in errors:
@@ -54,7 +54,6 @@ def test_rank():
     assert [(error.label, error.predicted) for error in errors] == [(2, 0), (2, 0), (1, 0)]
     entropy = -(0.98 * np.log(0.98) + 0.02 * np.log(0.01))
     assert errors[0].score == pytest.approx(-np.log(0.01) / entropy)
-    assert [error.position for error in find_label_errors(probabilities, np.array([0, 1, 2, 2]), k=1)] == [2]
 
 
 def test_there_are_no_label_errors_if_all_predictions_are_right():
@@ -69,9 +68,9 @@ def test_scores_are_finite_and_fall(seed, photos, num_classes, sharpness):
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = odds / odds.sum(axis=1, keepdims=True)  # sharp ones hold plain zeros and ones
     y_true = random.integers(0, num_classes, photos)
-    errors = find_label_errors(probabilities, y_true, k=7)
+    errors = find_label_errors(probabilities, y_true)
     scores = [error.score for error in errors]
-    assert len(errors) == min(7, (probabilities.argmax(axis=1) != y_true).sum())
+    assert len(errors) == (probabilities.argmax(axis=1) != y_true).sum()
     assert np.isfinite(scores).all() and scores == sorted(scores, reverse=True)
 
 

@@ -12,18 +12,21 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from fovsfe.ensemble.predictions import read_predictions, write_predictions
 from fovsfe.errors import FovsfeError
 from fovsfe.files import write_json, write_text
 from fovsfe.photos.manifest import read_manifest, write_manifest
 from fovsfe.recipe import PhotoSettings, load_recipe, to_toml
+from fovsfe.report.label_errors import LabelError
 from fovsfe.report.report import render_report, write_report
+from fovsfe.report.sections import photos
 from fovsfe.report.theme import icon_link
 from fovsfe.report.thumbnails import PLACEHOLDER
 
 SECTIONS = {
     "summary", "next", "made", "photos", "augmentation", "training-curves", "comparison", "confusion",
     "mistakes", "calibration", "unknown", "ablation", "members", "networks",
-    "label-errors", "cost", "reproduce",
+    "cost", "reproduce",
 }  # fmt: skip
 
 
@@ -66,9 +69,11 @@ def test_every_section_is_there_once(page):
 
 
 def test_what_to_do_comes_first_and_how_it_was_made_last(page):
-    order = ["summary", "next", "mistakes", "label-errors", "confusion", "made", "comparison", "reproduce"]
+    order = ["summary", "next", "mistakes", "confusion", "made", "comparison", "reproduce"]
     assert sorted(order, key=page.ids.index) == order
-    assert page.seen.index("would bring 5.0 points (1.0 to 10.0)") < page.seen.index("Worst mistakes")
+    assert page.seen.index("would bring 5.0 points (1.0 to 10.0)") < page.seen.index(
+        "validation photos are misclassified"
+    )
     assert "1.2 0.3 – 2.1 2" in page.seen and "few mistakes" in page.seen
 
 
@@ -328,3 +333,57 @@ def test_what_none_of_these_and_label_sets_are_worth(wild):
     assert "noise 40 2.5% 0.4% to 12.9%" in text
     assert "a set has 1.7 labels on average" in text
     assert f"{names[0]} 40 2.5% 0.4% to 12.9%" in text
+
+
+def test_every_mistake_is_listed_once_and_the_surest_label_errors_are_marked(finish, tmp_path):
+    run = finish(tmp_path, tuple("abcdefgh"), each=12, rounds=1)
+    frame = read_predictions(run.blend_predictions_file(1, "selected"))
+    wrong = frame.index[frame.idxmax(axis=1) != labels_of(run).loc[frame.index]]
+    assert len(wrong) > 1
+    surest = frame.loc[wrong[0]] * 0 + 0.001
+    surest[frame.loc[wrong[0]].idxmax()] = 0.998
+    frame.loc[wrong[0]] = surest
+    write_predictions(run.held_out_file, frame)
+    section = render_report(run).split('id="mistakes"')[1].split("</section>")[0]
+    captions = re.findall("<figcaption>(.*?)</figcaption>", section)
+    paths = read_manifest(run.manifest_file).set_index("id")["path"]
+    assert sorted(captions) == sorted(paths[wrong])
+    assert captions[0] == paths[wrong[0]]  # the most surprising
+    marked = [card for card in section.split("<figure ")[1:] if "data-suspect" in card.split(">")[0]]
+    assert len(marked) == 1 and paths[wrong[0]] in marked[0] and "<mark>label?</mark>" in marked[0]
+    assert "Of 1, marked" in section
+
+
+def labels_of(run):
+    return read_manifest(run.manifest_file).set_index("id")["label"]
+
+
+def test_room_goes_to_the_first_mistakes_and_then_to_one_of_each_pair():
+    found = [LabelError(i, *divmod(pair, 10), 100.0 - i) for i, pair in enumerate([*[1] * 70, 2, 1, 2, 3])]
+    order = [mistake.position for mistake in photos._most_telling(found)]
+    assert order == [*range(60), 70, 73, *range(60, 70), 71, 72]
+
+
+def test_mistakes_take_no_more_of_the_file_than_they_may(finish, tmp_path, monkeypatch):
+    run = finish(tmp_path, tuple("abcdefgh"), each=12, rounds=1)
+
+    def shown():
+        return len(re.findall("data-pair=", render_report(run)))
+
+    every = shown()
+    assert every > 2
+    monkeypatch.setattr(photos, "MAX_MISTAKES", 2)
+    assert shown() == 2 and "These are 2 of them" in Page(render_report(run)).seen
+    monkeypatch.setattr(photos, "MAX_MISTAKES", 150)
+    monkeypatch.setattr(photos, "MAX_MISTAKE_BYTES", 6000)
+    assert 0 < shown() < every
+
+
+def test_the_selected_matrix_is_of_the_predictions_that_the_figures_are_of(finish, tmp_path):
+    run = finish(tmp_path, ("a", "b", "c"), each=9, rounds=1)
+    frame = read_predictions(run.blend_predictions_file(1, "selected"))
+    write_predictions(run.held_out_file, frame.iloc[:, [1, 2, 0]].set_axis(frame.columns, axis=1))
+    text = render_report(run)
+    linked = {tuple(pair) for pair in re.findall(r"#confusion-\d+-pair-(\d)-(\d)", text)}
+    listed = {tuple(pair) for pair in re.findall(r'href="#pair-(\d)-(\d)"', text)}
+    assert linked == listed != set()

@@ -19,10 +19,14 @@ from fovsfe.report.svg import BLUE, FULL, INK, VERMILION, WIDTH, draw
 SERIES = ((BLUE, "o"), (VERMILION, "s"))
 MIN_OPACITY, MAX_OPACITY = 0.15, 0.75  # of a matrix's cells: all can be seen, and numbers are legible on them
 
-MAX_NAMED = 40  # labels; of more, a matrix or a bar chart is drawn without names
+MAX_NAMED = 40  # labels of a bar chart, which is drawn without names if there are more
+MAX_NAMED_IN_A_MATRIX = 60
 MAX_FOR_A_PHONE = 14  # labels of a matrix at the natural size
-MAX_NUMBERED = 24  # labels of a matrix whose cells have room for numbers
-WIDE = 7.2  # inches, of larger matrices
+# Cells that are drawn one by one, with numbers: each takes 300 to 650 bytes. There is one matrix with links,
+# and perhaps twenty without.
+MAX_LINKED_CELLS, MAX_CELLS = 650, 300
+MAX_WIDE = 24  # labels of a matrix that is WIDE
+WIDE, VERY_WIDE = 7.2, 10.0  # inches, of larger matrices
 MAX_SIZES = 400  # different sizes of photos
 _UNIT_SQUARE = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
 _PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g}%")
@@ -159,17 +163,17 @@ def comparison_chart(rows: Sequence[ComparisonRow]) -> Markup:
 
 
 def confusion_chart(
-    name: str, title: str, counts: Ints, names: Sequence[str], positions: Ints, as_shares: bool
+    name: str, title: str, counts: Ints, names: Sequence[str], positions: Ints | None = None
 ) -> Markup:
-    """Draws a confusion matrix, its labels in the given order: photos, or percentages of each row.
+    """Draws a confusion matrix of photos, its labels in the given order, coloured by the share of each row.
 
-    A cell of mistakes is a link that ends with "pair-I-J", the `positions` of both labels in the class names.
+    Given the `positions` of the labels in the class names, a cell of mistakes is a link that ends with
+    "pair-I-J", those of both its labels.
     """
-    values = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) if as_shares else counts
-    texts = [[f"{100 * v:.0f}" if as_shares else str(v) for v in row] for row in values.tolist()]
-    unit = "per cent of each true label" if as_shares else "photos"
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    texts = [[str(count) for count in row] for row in counts.tolist()]
     return _matrix_chart(
-        _Matrix(name, f"Confusion matrix of {title}, {unit}", values, texts, names, positions),
+        _Matrix(name, f"Confusion matrix of {title}, photos", shares, texts, names, positions),
         xlabel="predicted label",
         ylabel="true label",
     )
@@ -232,12 +236,18 @@ class _Matrix:
 
 def _matrix_chart(matrix: _Matrix, xlabel: str = "", ylabel: str = "") -> Markup:
     size = len(matrix.names)
-    width = WIDE if size > MAX_FOR_A_PHONE else WIDTH
+    width = WIDTH if size <= MAX_FOR_A_PHONE else WIDE if size <= MAX_WIDE else VERY_WIDE
     side = min((width - 1.8) / size, 0.42)
     with draw(matrix.name, matrix.description, size * side + 1.6, width=width) as drawing:
         (axes,) = drawing.axes
-        if size <= MAX_NAMED:
-            _draw_cells(axes, matrix, fontsize=min(8, 33 * side))
+        if size <= MAX_NAMED_IN_A_MATRIX:
+            names = [_shorten(name, 22) for name in matrix.names]
+            axes.set_xticks(range(size), names, rotation=90, fontsize=8)
+            axes.set_yticks(range(size), names, fontsize=8)
+            axes.tick_params(length=0)
+        most = MAX_CELLS if matrix.positions is None else MAX_LINKED_CELLS
+        if np.count_nonzero(matrix.values) <= most:
+            _draw_cells(axes, matrix, fontsize=min(8, 42 * side))
         else:
             colours = LinearSegmentedColormap.from_list("opacity", [f"{BLUE}00", f"{BLUE}60", f"{BLUE}ff"])
             axes.imshow(matrix.values, cmap=colours, vmin=0, interpolation="none")
@@ -251,7 +261,7 @@ def _matrix_chart(matrix: _Matrix, xlabel: str = "", ylabel: str = "") -> Markup
 
 
 def _draw_cells(axes: Axes, matrix: _Matrix, fontsize: float) -> None:
-    values, size = matrix.values, len(matrix.names)
+    values = matrix.values
     filled = np.argwhere(values)  # (n, 2): row, column
     shares = values[values != 0] / (values.max() or 1)
     colours = [to_rgba(FULL, MIN_OPACITY + (MAX_OPACITY - MIN_OPACITY) * share) for share in shares]
@@ -261,14 +271,9 @@ def _draw_cells(axes: Axes, matrix: _Matrix, fontsize: float) -> None:
         at = matrix.positions
         cells.set_urls([None if i == j else f"#pair-{at[i]}-{at[j]}" for i, j in filled])
     axes.add_collection(cells, autolim=False)
-    if size <= MAX_NUMBERED:
-        for i, j in filled:  # not measured for the layout, as they are within their cells
-            number = matrix.texts[i][j]
-            axes.text(j, i, number, ha="center", va="center", fontsize=fontsize, in_layout=False)
-    names = [_shorten(name, 22) for name in matrix.names]
-    axes.set_xticks(range(size), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(size), names, fontsize=8)
-    axes.tick_params(length=0)
+    for i, j in filled:  # not measured for the layout, as they are within their cells
+        number = matrix.texts[i][j]
+        axes.text(j, i, number, ha="center", va="center", fontsize=fontsize, in_layout=False)
 
 
 def _name_rows(axes: Axes, names: Sequence[str], max_length: int = 28) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from fovsfe.bundle.cam import legend_css
 from fovsfe.files import write_text
 from fovsfe.report.run_data import read_run_data
 from fovsfe.report.sections.page import render_sections
@@ -32,7 +33,13 @@ def render_report(run: Run) -> str:
     """
     run_data = read_run_data(run)
     about = run_data.recipe.about
-    style = template_file("report.css") + template_file("findings.css") + accent_style(about.accent)
+    sheets = (
+        template_file("report.css"),
+        template_file("findings.css"),
+        legend_css(),
+        accent_style(about.accent),
+    )
+    style = "".join(sheets)
     script = template_file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (

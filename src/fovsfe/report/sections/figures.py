@@ -10,6 +10,7 @@ from fovsfe.ensemble.metrics import compute_metrics, confusion
 from fovsfe.report.analysis import confusable_order, reliability
 from fovsfe.report.charts import (
     MAX_FOR_A_PHONE,
+    MAX_WIDE,
     ComparisonRow,
     comparison_chart,
     confusion_chart,
@@ -21,7 +22,7 @@ from fovsfe.report.round_data import RoundData
 from fovsfe.report.run_data import RunData
 from fovsfe.report.sections import Section
 
-MAX_PAIRS = 20
+MAX_PAIRS = 100
 
 
 def training_curves_section(run_data: RunData) -> list[Section]:
@@ -95,29 +96,31 @@ def confusion_section(run_data: RunData) -> Section | None:
     """Shows confusion matrices of members and blends, and the most frequent mistakes of the reported ones.
 
     All matrices have their labels in one order, in which those stand together that the reported predictions
-    confuse.
+    confuse; the cells of these lead to their photos.
     """
     reported = run_data.reported
     if reported is None:
         return None
     counts = confusion(reported.held_out.probabilities, reported.held_out.y_true)
     order = confusable_order(counts)
+    names = [run_data.class_names[i] for i in order]
     matrices: list[Section] = []
     for each in run_data.rounds:
-        for display_name, held_out, is_selected in predictions_by_display_name(each, run_data.member_names):
-            of_each = confusion(held_out.probabilities, held_out.y_true)[np.ix_(order, order)]
-            name, names = f"confusion-{len(matrices)}", [run_data.class_names[i] for i in order]
+        for display_name, held_out, is_of_blend in predictions_by_display_name(each, run_data.member_names):
+            is_selected = is_of_blend and each is reported.round
+            shown = counts if is_selected else confusion(held_out.probabilities, held_out.y_true)
             matrices.append(
                 {
                     "title": f"{display_name}, round {each.round_index}"
                     if len(run_data.rounds) > 1
                     else display_name,
-                    "selected": is_selected and each is reported.round,
-                    "photos": confusion_chart(
-                        f"{name}-photos", display_name, of_each, names, order, as_shares=False
-                    ),
-                    "shares": confusion_chart(
-                        f"{name}-shares", display_name, of_each, names, order, as_shares=True
+                    "selected": is_selected,
+                    "chart": confusion_chart(
+                        f"confusion-{len(matrices)}",
+                        display_name,
+                        shown[np.ix_(order, order)],
+                        names,
+                        order if is_selected else None,
                     ),
                 }
             )
@@ -125,7 +128,8 @@ def confusion_section(run_data: RunData) -> Section | None:
         "matrices": matrices,
         "pairs": list(_confused_pairs(counts, run_data.class_names)),
         "display_name": reported.display_name,
-        "is_large": len(order) > MAX_FOR_A_PHONE,
+        "size": "very-large" if len(order) > MAX_WIDE else "large" if len(order) > MAX_FOR_A_PHONE else "",
+        "pair_count": int(np.count_nonzero(counts - np.diag(np.diag(counts)))),
     }
 
 

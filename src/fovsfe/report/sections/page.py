@@ -23,7 +23,6 @@ from fovsfe.report.sections.figures import (
 from fovsfe.report.sections.networks import networks_section
 from fovsfe.report.sections.photos import (
     augmentation_section,
-    label_errors_section,
     mistakes_section,
     photos_section,
 )
@@ -48,7 +47,6 @@ def render_sections(run_data: RunData) -> Section:
         "ablation": ablation_section(run_data),
         "members": members_section(run_data),
         "networks": networks_section(run_data),
-        "label_errors": label_errors_section(run_data),
         "cost": _cost_section(run_data),
         "reproduce": _reproduce_section(run_data),
     }

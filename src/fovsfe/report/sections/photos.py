@@ -1,7 +1,8 @@
-"""The sections that show photos: a sheet of them, augmentation, the worst mistakes, possible label errors."""
+"""The sections that show photos: a sheet of them, augmentation, mistakes and possible label errors."""
 
 import base64
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,8 @@ from fovsfe.report.audit_page import render_findings
 from fovsfe.report.augmentation_sheet import augmentation_sheet
 from fovsfe.report.cams import cams_for_photos
 from fovsfe.report.charts import class_balance_chart, photo_sizes_chart
-from fovsfe.report.label_errors import find_label_errors
-from fovsfe.report.run_data import RunData, mistakes
+from fovsfe.report.label_errors import LabelError, find_label_errors, sure_label_errors
+from fovsfe.report.run_data import RunData
 from fovsfe.report.sections import Section
 from fovsfe.report.thumbnails import SIDE, thumbnail
 
@@ -20,9 +21,10 @@ from fovsfe.report.thumbnails import SIDE, thumbnail
 SHEET_PHOTOS = 240  # of all labels
 SHEET_PHOTOS_PER_LABEL = 6
 AUGMENTED_PHOTOS = 4
-MAX_MISTAKES, MAX_CAMS = 60, 20
-MISTAKE_SIDE = 320  # pixels
-MAX_LABEL_ERRORS = 30
+MAX_MISTAKES, MAX_MISTAKE_BYTES = 150, 4_500_000  # at most, and what their thumbnails take of the file
+FIRST_MISTAKES = 60  # that are shown before one of each pair of labels
+MAX_CAMS = 20
+MISTAKE_SIDE = 480  # pixels, as they can be looked at closely
 
 
 def photos_section(run_data: RunData) -> Section | None:
@@ -113,60 +115,69 @@ def augmentation_section(run_data: RunData) -> Section | None:
     return {"rows": rows, "settings": run_data.recipe.augment} if rows else None
 
 
-def label_pair(run_data: RunData, label: str, predicted: str) -> str:
-    """Returns what a mistake is known by where the page filters them: the positions of both labels."""
-    return f"{run_data.class_names.index(label)}-{run_data.class_names.index(predicted)}"
-
-
 def mistakes_section(run_data: RunData) -> Section | None:
-    """Shows the most confident mistakes, with heat maps of the evidence for the predicted label."""
-    if run_data.reported is None:
-        return None
-    wrong = mistakes(run_data)
-    worst = wrong[:MAX_MISTAKES]
-    worst = worst.assign(sha256=worst["path"].map(run_data.sha256))
-    first = worst[:MAX_CAMS]
-    cams = cams_for_photos(run_data.run, run_data.root, first, list(first["predicted"]))
-    cams += [None] * (len(worst) - len(first))
-    return {
-        "wrong": len(wrong),
-        "photos": run_data.reported.figures.photos,
-        "has_cams": any(cams),
-        "worst": [
-            {
-                "thumbnail": _thumbnail(run_data, mistake["path"], MISTAKE_SIDE),
-                "cam": f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else None,
-                "path": mistake["path"],
-                "label": mistake["label"],
-                "predicted": mistake["predicted"],
-                "p_label": mistake["p_label"],
-                "p_predicted": mistake["probability"],
-                "pair": label_pair(run_data, mistake["label"], mistake["predicted"]),
-            }
-            for mistake, png in zip(worst.to_dict("records"), cams, strict=True)
-        ],
-    }
-
-
-def label_errors_section(run_data: RunData) -> Section | None:
-    """Shows the photos whose given label is the most likely to be wrong."""
+    """Shows mistakes, those first whose label is the most likely to be wrong, with heat maps of the evidence
+    for the predicted label."""
     if run_data.reported is None:
         return None
     held_out = run_data.reported.held_out
-    paths, probabilities = run_data.manifest["path"].iloc[held_out.val_idx], held_out.probabilities
-    errors = find_label_errors(probabilities, held_out.y_true, MAX_LABEL_ERRORS)
+    found = find_label_errors(held_out.probabilities, held_out.y_true)
+    certain = set(sure_label_errors(held_out.probabilities, held_out.y_true).tolist())
+    manifest = run_data.manifest.iloc[held_out.val_idx]
+    shown = _within_bytes(run_data, manifest["path"], _most_telling(found))
+    first = [mistake for mistake, _ in shown[:MAX_CAMS]]
+    cams = cams_for_photos(
+        run_data.run,
+        run_data.root,
+        manifest.iloc[[mistake.position for mistake in first]],
+        [run_data.class_names[mistake.predicted] for mistake in first],
+    )
+    cams += [None] * (len(shown) - len(first))
     return {
-        "photos": len(held_out.y_true),
-        "worst": [
+        "wrong": len(found),
+        "photos": run_data.reported.figures.photos,
+        "cams": sum(png is not None for png in cams),
+        "suspects": sum(mistake.position in certain for mistake, _ in shown),
+        "shown": [
             {
-                "thumbnail": _thumbnail(run_data, paths.iloc[error.position]),
-                "path": paths.iloc[error.position],
-                "label": run_data.class_names[error.label],
-                "predicted": run_data.class_names[error.predicted],
-                "p_label": float(probabilities[error.position, error.label]),
-                "p_predicted": float(probabilities[error.position, error.predicted]),
-                "pair": f"{error.label}-{error.predicted}",
+                "thumbnail": picture,
+                "cam": f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else None,
+                "path": manifest["path"].iloc[mistake.position],
+                "label": run_data.class_names[mistake.label],
+                "predicted": run_data.class_names[mistake.predicted],
+                "p_label": float(held_out.probabilities[mistake.position, mistake.label]),
+                "p_predicted": float(held_out.probabilities[mistake.position, mistake.predicted]),
+                "pair": f"{mistake.label}-{mistake.predicted}",
+                "is_suspect": mistake.position in certain,
             }
-            for error in errors
+            for (mistake, picture), png in zip(shown, cams, strict=True)
         ],
     }
+
+
+def _most_telling(found: Sequence[LabelError]) -> list[LabelError]:
+    """Returns the order in which mistakes deserve room: the first ones, then one of each pair of labels, so
+    that every cell of the confusion matrix leads to a photo, then the rest."""
+    first, rest = found[:FIRST_MISTAKES], found[FIRST_MISTAKES:]
+    seen = {(mistake.label, mistake.predicted) for mistake in first}
+    of_pairs: list[LabelError] = []
+    others: list[LabelError] = []
+    for mistake in rest:
+        pair = mistake.label, mistake.predicted
+        (others if pair in seen else of_pairs).append(mistake)
+        seen.add(pair)
+    return [*first, *of_pairs, *others]
+
+
+def _within_bytes(
+    run_data: RunData, paths: "pd.Series[str]", found: Sequence[LabelError]
+) -> list[tuple[LabelError, str]]:
+    """Returns as many mistakes as there is room for, with their thumbnails, the most suspicious first."""
+    shown, left = [], MAX_MISTAKE_BYTES
+    for mistake in found[:MAX_MISTAKES]:
+        picture = _thumbnail(run_data, paths.iloc[mistake.position], MISTAKE_SIDE)
+        left -= len(picture)
+        if left < 0:
+            break
+        shown.append((mistake, picture))
+    return sorted(shown, key=lambda each: -each[0].score)
