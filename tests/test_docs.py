@@ -31,7 +31,15 @@ from starlette.testclient import TestClient
 import fovsfe
 from fovsfe import outputs, pipeline
 from fovsfe.arguments import RunArguments
-from fovsfe.bundle.format import BUNDLE_FILE, CARD_FILE, SPACES_FILE, Bundle, BundleMember, write_bundle
+from fovsfe.bundle.format import (
+    BUNDLE_FILE,
+    CARD_FILE,
+    EXAMPLES_FOLDER,
+    SPACES_FILE,
+    Bundle,
+    BundleMember,
+    write_bundle,
+)
 from fovsfe.cli import app as commands
 from fovsfe.ensemble.blend import Blend
 from fovsfe.progress import Screen
@@ -203,6 +211,7 @@ def test_every_path_of_a_run_is_documented(tmp_path: Path) -> None:
 def test_every_file_and_key_of_a_bundle_is_documented() -> None:
     section = _section(_page("files.md"), "A bundle")
     files = {BUNDLE_FILE, CARD_FILE, SPACES_FILE, "members/MEMBER-FOLD.onnx"}
+    files.add(f"{EXAMPLES_FOLDER}/POSITION-NUMBER.jpg")
     assert set(_names(section)) == files | set(Bundle.model_fields)
     for row in _rows(section):
         for model in _models(Bundle.model_fields.get(row[0].strip("`"))):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fovsfe.bundle.format import load_bundle, sha256_of, write_bundle
+from fovsfe.bundle.format import MAX_EXAMPLE_BYTES, load_bundle, sha256_of, write_bundle, write_examples
 from fovsfe.errors import FovsfeError
 
 NETWORKS = ("members/small-0.onnx", "members/test_resnet-0.onnx", "members/test_resnet-1.onnx")
@@ -168,3 +168,43 @@ def test_a_fingerprint_is_of_what_predicts(bundle: Path) -> None:
     renamed = original.model_copy(update={"class_names": original.class_names[::-1]})
     plain = original.model_copy(update={"tta": ("plain",)})
     assert len({each.fingerprint for each in (original, other, renamed, plain)}) == 4
+
+
+JPEG = b"\xff\xd8\xff\xe0 a photo"
+
+
+def test_examples_are_listed_like_all_other_files(bundle: Path) -> None:
+    before = load_bundle(bundle)
+    assert "examples" not in json.loads((bundle / "bundle.json").read_text())
+    written = write_examples(bundle, before, {"Ford": [JPEG, b"another"], "a|b": []})
+    assert load_bundle(bundle) == written
+    assert written.examples == {"Ford": ("examples/2-0.jpg", "examples/2-1.jpg")}
+    assert written.files == before.files | {path: sha256_of(bundle / path) for path in written.example_paths}
+    assert (bundle / "examples/2-0.jpg").read_bytes() == JPEG
+    assert written.fingerprint == before.fingerprint  # it predicts what it did
+    (bundle / "examples/2-1.jpg").write_bytes(b"changed")
+    assert "examples/2-1.jpg is not what was exported" in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    ("examples", "named"),
+    [
+        ({"Fiat": ["examples/2-0.jpg"]}, "unknown labels: Fiat"),
+        ({"Ford": ["examples/2-0.jpg"] * 11}, "examples.Ford"),
+        ({"Ford": ["examples/../card.md"]}, "examples.Ford.0"),
+        ({"Ford": ["members/small-0.onnx"]}, "examples.Ford.0"),
+        ({"Ford": ["/examples/2-0.jpg"]}, "examples.Ford.0"),
+        ({"Ford": ["examples/2-7.jpg"]}, "no checksum of examples/2-7.jpg"),
+    ],
+)
+def test_examples_that_do_not_fit(bundle: Path, examples: dict[str, list[str]], named: str) -> None:
+    write_examples(bundle, load_bundle(bundle), {"Ford": [JPEG]})
+    edit(bundle, examples=examples)
+    assert named in refusal(bundle)
+
+
+def test_an_example_that_is_too_large(bundle: Path) -> None:
+    write_examples(bundle, load_bundle(bundle), {"Ford": [bytes(MAX_EXAMPLE_BYTES)]})
+    load_bundle(bundle)
+    write_examples(bundle, load_bundle(bundle), {"Ford": [bytes(MAX_EXAMPLE_BYTES + 1)]})
+    assert "examples/2-0.jpg has 200001 bytes" in refusal(bundle)

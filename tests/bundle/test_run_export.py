@@ -14,13 +14,19 @@ from safetensors.torch import save_file
 from fovsfe.bundle import quantize
 from fovsfe.bundle.format import QuantizationKind, load_bundle
 from fovsfe.bundle.predictor import Predictor
-from fovsfe.bundle.run_export import RunSource, export_run, read_translations, require_negatives
+from fovsfe.bundle.run_export import (
+    RunSource,
+    choose_examples,
+    export_run,
+    read_translations,
+    require_negatives,
+)
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json, write_json, write_text
 from fovsfe.photos.decode import decode_to_size
-from fovsfe.photos.manifest import read_facts, write_facts
+from fovsfe.photos.manifest import read_facts, read_manifest, write_facts, write_manifest
 from fovsfe.recipe import load_recipe, to_toml
 from fovsfe.run import Run
 
@@ -271,3 +277,44 @@ def test_what_cannot_be_exported(run: Run, tmp_path: Path) -> None:
     with pytest.raises(FovsfeError, match=r"not a complete run.*fovsfe resume"):
         RunSource.read(copy)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_examples_are_held_out_photos_that_were_predicted_rightly(run: Run, tmp_path: Path) -> None:
+    """The most confident ones first, small, and without what a camera or a person has written into them."""
+    source = RunSource.read(run)
+    bundle = export_run(source, tmp_path / "bundle", examples=2)
+    assert bundle == load_bundle(tmp_path / "bundle")
+    assert bundle.fingerprint == export_run(source, tmp_path / "plain").fingerprint
+    assert not (tmp_path / "plain" / "examples").exists()
+    saved = predictions.read_predictions(run.held_out_file)
+    for label in NAMES:
+        right = saved[[name.startswith(f"{label}/") for name in saved.index]]
+        right = right[right.idxmax(axis=1) == label].sort_values(label, ascending=False)
+        paths = bundle.examples.get(label, ())
+        assert len(paths) == min(2, len(right))
+        for path, name in zip(paths, right.index, strict=False):
+            with Image.open(tmp_path / "bundle" / path) as small:
+                assert (small.size, small.format, small.getexif(), small.info.get("exif")) == (
+                    (320, 240), "JPEG", {}, None
+                )  # fmt: skip
+                shown = np.asarray(small, np.float64)
+            with Image.open(Path(read_json(run.arguments_file)["photos"]) / name) as photo:
+                wanted = np.asarray(photo.resize((320, 240), Image.Resampling.BICUBIC), np.float64)
+            assert np.abs(shown - wanted).mean() < 8
+    assert len(bundle.example_paths) >= 4
+
+
+def test_of_near_duplicates_one_is_an_example(run: Run, tmp_path: Path) -> None:
+    copy = Run(Path(shutil.copytree(run.root, tmp_path / "run")))
+    manifest = read_manifest(copy.manifest_file)
+    write_manifest(copy.manifest_file, manifest.assign(group=7))
+    source = RunSource.read(copy)
+    assert sum(map(len, choose_examples(source, source.untouched, 3).values())) == 1
+
+
+def test_an_example_that_is_gone(run: Run, tmp_path: Path) -> None:
+    source = RunSource.read(run)
+    gone = replace(source, facts=source.facts.model_copy(update={"root": str(tmp_path)}))
+    with pytest.raises(FovsfeError, match=r"\.jpg.*put it back"):
+        choose_examples(gone, gone.untouched, 1)
+    assert choose_examples(gone, gone.untouched, 0) == {label: [] for label in NAMES}

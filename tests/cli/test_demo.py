@@ -56,3 +56,4 @@ def test_the_bundle_of_the_demo_has_latin_names(fovsfe, steps, tmp_path):
     bundle = load_bundle(tmp_path / "demo" / "run" / "bundle")  # the checksums are right, too
     assert set(bundle.translations["en"]) == {"Нива", "Приора"}
     assert all(name.isascii() for name in bundle.translations["en"].values())
+    assert bundle.example_paths  # which it shows, too

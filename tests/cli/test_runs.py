@@ -6,7 +6,9 @@ import shutil
 import webbrowser
 from datetime import datetime
 
+from fovsfe.bundle import format
 from fovsfe.bundle.predictor import Predictor
+from fovsfe.cli import runs as cli_runs
 
 
 def test_export_prints_the_parity(fovsfe, run, tmp_path):
@@ -22,6 +24,18 @@ def test_export_prints_the_parity(fovsfe, run, tmp_path):
         r"parity on 2 held-out photos: .* at most \d.\de-\d\d, the same label for 100.0%", second
     )
     assert Predictor(tmp_path / "bundle").bundle.translations == {"en": {"Нива": "Niva"}}
+
+
+def test_exported_photos_are_said_to_be_public(fovsfe, run, tmp_path):
+    ended = fovsfe("export", run, "--out", tmp_path / "bundle", "--examples", "1")
+    assert ended.code == 0, ended.err
+    paths = Predictor(tmp_path / "bundle").bundle.example_paths
+    photos = f"{len(paths)} held-out photo{'s' if len(paths) > 1 else ''}"
+    assert paths and f"{photos} in it: public as soon as the page is" in ended.out
+    for count in ("11", "-1", "many"):
+        refused = fovsfe("export", run, "--out", tmp_path / "bundle", "--examples", count)
+        assert refused.code == 2 and "--examples" in refused.line
+    assert cli_runs.MAX_EXAMPLES == format.MAX_EXAMPLES
 
 
 def test_export_takes_the_bundle_in_a_run_for_the_run(fovsfe, run, tmp_path):

@@ -1,4 +1,5 @@
 import io
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from fovsfe.bundle.format import SPACES_FILE, Bundle, BundleMember, write_bundle
+from fovsfe.bundle.format import SPACES_FILE, Bundle, BundleMember, load_bundle, write_bundle, write_examples
 from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.label_sets import LabelSets
 from fovsfe.ensemble.stranger_fitting import LEFT_OUT
@@ -90,6 +91,18 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that tells colours, so its answers are known: sure of a pure one, never of a grey photo."""
     folder = tmp_path_factory.mktemp("colours") / "bundle"
     return colour_bundle(folder, tuple(COLOURS), {"Red car": "Красная машина"}, AboutSettings())
+
+
+@pytest.fixture(scope="session")
+def exemplary(colours: Path, photo: Callable[..., bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of colours with known photos of two labels: four of one, one of the other."""
+    folder = Path(shutil.copytree(colours, tmp_path_factory.mktemp("exemplary") / "bundle"))
+    photos = {
+        "Red car": [photo((red, 0, 0), (40, 30)) for red in (255, 250, 245, 240)],
+        "Black": [photo("Black", (40, 30))],
+    }
+    write_examples(folder, load_bundle(folder), photos)
+    return folder
 
 
 @pytest.fixture(scope="session")

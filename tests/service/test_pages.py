@@ -21,10 +21,10 @@ from fovsfe import cli
 from fovsfe.bundle.predictor import Prediction, Predictor
 from fovsfe.ensemble.stranger_fitting import LEFT_OUT
 from fovsfe.service.app import create_app
-from fovsfe.service.i18n import TRANSLATIONS
+from fovsfe.service.i18n import TRANSLATIONS, format_percent
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.settings import Settings
-from fovsfe.service.views import one_of
+from fovsfe.service.views import labels_with_rows, one_of
 from fovsfe.synthetic.nonphotos import draw_nonphotos
 
 Photo = Callable[..., bytes]
@@ -223,13 +223,13 @@ def test_the_form_is_answered_as_the_bundle_does(client: TestClient, photo: Phot
     sent = photo((230, 60, 50), (400, 300))
     page = seen(client.post("/", **form(sent)))
     (answer,) = Predictor(colours).predict([sent])
-    likeliest = sorted(answer.probabilities, reverse=True)[:5]
+    likeliest = [share for share in sorted(answer.probabilities, reverse=True)[:5] if share >= 0.005]
     assert page.percents == pytest.approx(likeliest, abs=1e-6)
-    api = client.post("/api/predict?top=5", content=sent).json()["photos"][0]
+    api = client.post(f"/api/predict?top={len(likeliest)}", content=sent).json()["photos"][0]
     assert page.percents == pytest.approx([label["probability"] for label in api["top"]], abs=1e-6)
     assert "Red car" in page.headings
     bars = [attributes["width"] for tag, attributes in page.tags if tag == "rect"]
-    assert bars[:5] == [f"{round(100 * share, 2)}%" for share in likeliest]
+    assert bars[: len(likeliest)] == [f"{round(100 * share, 2)}%" for share in likeliest]
 
 
 def test_the_photo_comes_back_small_and_upright_with_its_heat_map(client: TestClient, photo: Photo) -> None:
@@ -310,7 +310,7 @@ def test_an_answer_has_the_bundles_record_of_answers_like_it(
     client: TestClient, photo: Photo, language: str
 ) -> None:
     page = seen(client.post("/", params={"lang": language}, **form(photo("Red car"), photo((180, 80, 80)))))
-    sure, unsure = page.percents[0], page.percents[5]
+    sure, unsure = [share for share in page.percents if share > 0.5]
     assert sure > 0.75 > unsure > 0.5
     words = TRANSLATIONS[language].messages["record"]
     assert words.format(right=31, photos=42) in page.text
@@ -476,7 +476,8 @@ def test_a_photo_has_the_same_probabilities_by_command_api_and_page(
     probabilities = [one["probability"] for one in api]
     assert 0.01 < probabilities[1] < probabilities[0] < 0.99  # nothing that any two would agree on
     assert [one["probability"] for one in command] == pytest.approx(probabilities, abs=1e-3)
-    assert seen(client.post("/", **form(data))).percents == pytest.approx(probabilities, abs=1e-3)
+    rows = [share for share in probabilities if share >= 0.005]
+    assert seen(client.post("/", **form(data))).percents == pytest.approx(rows, abs=1e-3)
 
 
 def test_a_proxys_look_at_the_head_of_the_page(client: TestClient) -> None:
@@ -498,7 +499,9 @@ def test_what_the_script_is_told(client: TestClient) -> None:
     assert told["data-record"] == messages["record"]
     assert (told["data-or"], told["data-most-named"]) == (messages["or"], "4")
     assert (told["data-one-of"], told["data-one-of-two"]) == (messages["one_of"], messages["one_of_two"])
-    assert html.escape("/api/predict?heatmap=1&top=5") in page
+    assert html.escape("/api/predict?heatmap=1&top=6") in page  # one more than has a row
+    assert (told["data-top"], told["data-least"], told["data-labels"]) == ("5", "0.005", "6")
+    assert told["data-rest"] == messages["rest"]
 
 
 @pytest.mark.parametrize("language", TRANSLATIONS)
@@ -534,3 +537,51 @@ def test_what_is_expected_has_its_interval(colours: Path) -> None:
 def test_the_page_for_operators_needs_a_key_where_the_metrics_do(colours: Path) -> None:
     with browser(colours, api_keys=("0" * 64,)) as client:
         assert client.get("/metrics/answers").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "2 more, at most 0.5% each"), ("ru", "Ещё 2, не более чем по 0,5\N{NO-BREAK SPACE}%")],
+)
+def test_labels_without_a_row_are_counted(
+    client: TestClient, photo: Photo, language: str, words: str
+) -> None:
+    page = seen(client.post("/", params={"lang": language}, **form(photo((230, 60, 50)))))
+    assert words in page.text
+    assert len(page.percents) == 4 and min(page.percents) >= 0.005
+
+
+def test_it_is_said_how_likely_labels_without_a_row_may_be(
+    client: TestClient, photo: Photo, colours: Path
+) -> None:
+    sent = photo((120, 120, 120))
+    least = format_percent(Predictor(colours).predict([sent])[0].probabilities.min(), "en")
+    assert f"1 more, at most {least} each" in seen(client.post("/", **form(sent))).text
+
+
+def test_the_answer_has_a_row_however_unlikely() -> None:
+    """Of a thousand labels, all alike, none reaches half a percent."""
+    assert labels_with_rows(np.full(1000, 0.001)) == [0]
+    assert labels_with_rows(np.array([0.004, 0.006, 0.99])) == [2, 1]
+    assert labels_with_rows(np.full(10, 0.1)) == [0, 1, 2, 3, 4]
+
+
+def test_known_photos_have_addresses_that_may_be_kept(exemplary: Path, photo: Photo) -> None:
+    with browser(exemplary, app_root="/cars") as client:
+        page = seen(client.post("/cars/", **form(photo("Black"))))
+        addresses = {each for each in page.addresses if "/examples/" in each}
+        assert len(addresses) == 4  # of the four of one label three are shown
+        for address in addresses:
+            photos = client.get(address)
+            assert photos.headers["content-type"] == "image/jpeg"
+            assert photos.headers["cache-control"] == "public, max-age=31536000, immutable"
+            path = address.removeprefix("/cars/").partition("?")[0]
+            assert photos.content == (exemplary / path).read_bytes()
+            assert client.get(address + "0").headers["cache-control"] == "no-cache"
+        for path in ("0-9.jpg", "bundle.json", "..%2Fbundle.json", "..%2Fcard.md", "%2Fetc%2Fpasswd"):
+            assert client.get(f"/cars/examples/{path}").status_code == 404
+
+
+def test_a_bundle_without_known_photos_shows_none(client: TestClient, photo: Photo) -> None:
+    page = client.post("/", **form(photo("Red car"))).text + client.get("/").text
+    assert not re.search("examples|compared|samples|<details", page)

@@ -22,6 +22,12 @@ _PALETTE = np.stack(
 ).astype(np.uint8)
 
 
+def legend_css() -> str:
+    """Returns CSS that sets `--heat`, the colours of heat maps from what spoke least for a label to most."""
+    colours = (f"rgb({red} {green} {blue} / {a / 255:.2f})" for red, green, blue, a in _PALETTE[::9].tolist())
+    return f":root {{ --heat: linear-gradient(to right, {', '.join(colours)}); }}\n"
+
+
 def cam_overlay(prediction: Prediction, bundle: Bundle, label: int, size: tuple[int, int]) -> bytes | None:
     """Returns the heat map of what spoke for a label: a transparent PNG (RGBA) to lay over the photo.
 

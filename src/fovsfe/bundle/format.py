@@ -1,8 +1,9 @@
-"""What a bundle is: a folder with bundle.json, members/*.onnx and card.md. Writing, reading, checking it."""
+"""What a bundle is: a folder with bundle.json, members/*.onnx, card.md and perhaps examples/*.jpg. Writing,
+reading, checking it."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,19 +15,23 @@ from fovsfe.ensemble.blend import Blend
 from fovsfe.ensemble.label_sets import LabelSets
 from fovsfe.ensemble.strangers import FeatureSpace, StrangerRule, read_spaces
 from fovsfe.errors import FovsfeError
-from fovsfe.files import write_text
+from fovsfe.files import atomic_path, write_text
 from fovsfe.photos.tta import TTA_NAMES
 from fovsfe.recipe import AboutSettings
 
 FORMAT = 1
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "card.md"
+EXAMPLES_FOLDER = "examples"  # of a few held-out photos of each label
+MAX_EXAMPLES = 10  # photos of a label
+MAX_EXAMPLE_BYTES = 200_000
 SPACES_FILE = "strangers.npz"  # what held-out photos look like to each network, see ensemble.strangers
 MEASURED_AT_EXPORT = ("bins", "reference", "strangers", "label_sets")
 """of a bundle's metrics, what its networks have to be there for"""
 
 PixelSide = Annotated[int, Field(ge=1, le=4096)]
 GraphPath = Annotated[str, Field(pattern=r"^members/[\w+-][\w.+-]*\.onnx$")]
+ExamplePath = Annotated[str, Field(pattern=rf"^{EXAMPLES_FOLDER}/[0-9]+-[0-9]+\.jpg$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -113,6 +118,8 @@ class Bundle(BundleModel):
     """`ensemble.metrics.HeadlineMetrics` of the blend, on held-out photos; "members": name -> those of a
     member; "measured_on": in words; "data" and "training": what it was trained on, and how, as
     `run_export.export_run` writes them"""
+    examples: dict[str, Annotated[tuple[ExamplePath, ...], Field(max_length=MAX_EXAMPLES)]] = {}
+    """label -> paths under the bundle's folder of a few held-out photos of it, which pages show"""
     files: dict[str, Sha256] = {}
     """path under the bundle's folder -> SHA-256; `write_bundle` fills it in"""
 
@@ -120,13 +127,19 @@ class Bundle(BundleModel):
     def fingerprint(self) -> str:
         """What tells a bundle from one that may predict otherwise: 64 hexadecimal digits.
 
-        It depends on everything that probabilities follow from, and not on the card or translations.
+        It depends on everything that probabilities follow from, not on the card, translations and examples.
         """
         decisive = self.model_dump(
             mode="json", include={"class_names", "members", "tta", "blend", "strangers", "label_sets"}
         )
-        decisive["files"] = {path: digest for path, digest in self.files.items() if path != CARD_FILE}
+        shown = {CARD_FILE, *self.example_paths}
+        decisive["files"] = {path: digest for path, digest in self.files.items() if path not in shown}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def example_paths(self) -> list[str]:
+        """The paths of all examples."""
+        return [path for paths in self.examples.values() for path in paths]
 
     def label_set_at(self, coverage: float) -> Callable[[Floats], list[str]]:
         """Returns the function from a photo's probabilities (classes,) to its label set at a coverage.
@@ -149,6 +162,8 @@ class Bundle(BundleModel):
                 raise ValueError(
                     f"translations.{language} is for unknown labels: {', '.join(sorted(unknown))}"
                 )
+        if unknown := set(self.examples) - set(self.class_names):
+            raise ValueError(f"examples are of unknown labels: {', '.join(sorted(unknown))}")
         if tuple(member.name for member in self.members) != self.blend.members:
             raise ValueError("blend is not for the members")
         if any(len(row) != len(self.class_names) for row in (*self.blend.precisions, self.blend.bias) if row):
@@ -168,8 +183,28 @@ def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     files = {path: sha256_of(folder / path) for path in paths if path != BUNDLE_FILE}
     bundle = bundle.model_copy(update={"files": files})
-    write_text(folder / BUNDLE_FILE, bundle.model_dump_json(indent=1) + "\n")
+    left_out = None if bundle.examples else {"examples"}  # most bundles have none
+    write_text(folder / BUNDLE_FILE, bundle.model_dump_json(indent=1, exclude=left_out) + "\n")
     return bundle
+
+
+def write_examples(folder: Path, bundle: Bundle, photos: Mapping[str, Sequence[bytes]]) -> Bundle:
+    """Writes photos, JPEGs by label, into the bundle in `folder`, and returns the bundle with them.
+
+    Raises FovsfeError if they cannot be written.
+    """
+    examples = {
+        label: tuple(
+            f"{EXAMPLES_FOLDER}/{bundle.class_names.index(label)}-{i}.jpg" for i in range(len(of_label))
+        )
+        for label, of_label in photos.items()
+        if of_label
+    }
+    for label, paths in examples.items():
+        for path, photo in zip(paths, photos[label], strict=True):
+            with atomic_path(folder / path) as temporary:
+                temporary.write_bytes(photo)
+    return write_bundle(folder, bundle.model_copy(update={"examples": examples}))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -185,18 +220,24 @@ def load_bundle(folder: Path) -> Bundle:
 
     Raises:
         FovsfeError: there is no bundle, it has another format version, or it is damaged: a file is missing or
-            has changed, or a network reads another file.
+            has changed, an example is too large, or a network reads another file.
     """
     bundle = _read_json(folder)
-    for member in bundle.members:
-        if unlisted := set(member.networks) - set(bundle.files):
-            raise FovsfeError(
-                f"bundle {folder}: {BUNDLE_FILE} has no checksum of {min(unlisted)}; export it again"
-            )
-    if bundle.strangers is not None and SPACES_FILE not in bundle.files:
-        raise FovsfeError(f"bundle {folder}: {BUNDLE_FILE} has no checksum of {SPACES_FILE}; export it again")
+    needed = {path for member in bundle.members for path in member.networks} | set(bundle.example_paths)
+    if bundle.strangers is not None:
+        needed.add(SPACES_FILE)
+    if unlisted := needed - set(bundle.files):
+        raise FovsfeError(
+            f"bundle {folder}: {BUNDLE_FILE} has no checksum of {min(unlisted)}; export it again"
+        )
     for path, expected in bundle.files.items():
         _check_file(folder, path, expected)
+    for path in bundle.example_paths:
+        if (size := (folder / path).stat().st_size) > MAX_EXAMPLE_BYTES:
+            raise FovsfeError(
+                f"bundle {folder}: {path} has {size} bytes, and an example {MAX_EXAMPLE_BYTES} at most;"
+                " export it again"
+            )
     for member in bundle.members:
         for path in member.networks:
             _check_external_files(folder, path, bundle.files)

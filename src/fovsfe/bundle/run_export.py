@@ -3,7 +3,8 @@
 import tomllib
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats, Ints, Pixels
 from fovsfe.bundle.batch import read_photo
 from fovsfe.bundle.export import ExportInputs, HeldOut, export_bundle
-from fovsfe.bundle.format import Bundle, QuantizationKind
+from fovsfe.bundle.format import Bundle, QuantizationKind, write_examples
 from fovsfe.bundle.quantize import QuantizationData
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.blend import Blend
@@ -33,11 +34,13 @@ from fovsfe.photos.passed_over import PassedOver
 from fovsfe.photos.reader import read_unchanged
 from fovsfe.photos.walk import walk_photos
 from fovsfe.recipe import Recipe, load_recipe
+from fovsfe.report.thumbnails import small_jpeg
 from fovsfe.run import Run
 from fovsfe.texts import decode_unicode
 from fovsfe.training.task import PREDICTIONS, REFITTED, WEIGHTS
 
 PARITY_PHOTOS = 8  # that go through every exported network beside the trained one
+EXAMPLE_SIDE = 320  # pixels of the longer side
 MOST_NEGATIVES = 200  # photos of something else that the networks are shown
 CALIBRATION_PHOTOS = 48  # that show which activations a network has, for int8
 
@@ -102,6 +105,11 @@ class RunSource:
         """(val,) the groups of the validation photos: near-duplicates have the same."""
         return self.readable["group"].to_numpy(np.int64)[self.val_idx]
 
+    @property
+    def untouched(self) -> Floats:
+        """(val, classes), by the selected blend: each photo as predicted without it."""
+        return predictions.read_predictions(self.run.held_out_file).to_numpy(np.float64)
+
     def out_of_fold(self, names: Sequence[str]) -> Floats:
         """Returns the members' out-of-fold probabilities (members, val, classes)."""
         files = [self.run.out_of_fold_file(self.round, name) for name in names]
@@ -114,20 +122,35 @@ class RunSource:
             FovsfeError: a photo is gone, or is not what it was when the run began.
         """
         size = self.recipe.member(name).size
-        settings, root = self.recipe.photos, self.facts.location
+        settings = self.recipe.photos
         pixels = np.empty((len(positions), *size, 3), np.uint8)
         input_sizes = [(size, settings.resize_mode)]
-        rows = self.readable[["path", "sha256"]].iloc[positions].itertuples(index=False)
-        for i, (path, sha256) in enumerate(rows):
-            try:
-                data = read_unchanged(root, path, sha256)
+        for i, position in enumerate(positions):
+            with self._opened(position) as data:
                 photo = shared_pool().decode_to_sizes(data, input_sizes, settings.max_pixels)
-                pixels[i] = photo.pixels[0]
-            except (OSError, BadPhoto) as error:
-                raise FovsfeError(
-                    f"{root / path}: {error}; its bundle is checked on some photos of the run: put it back"
-                ) from error
+            pixels[i] = photo.pixels[0]
         return pixels
+
+    def small_copy(self, position: int, side: int) -> bytes:
+        """Returns a photo of the manifest as a JPEG without metadata, its longer side at most `side` pixels.
+
+        Raises FovsfeError as `pixels` does.
+        """
+        with self._opened(position) as data:
+            photo = shared_pool().decode(data, (side, side), self.recipe.photos.max_pixels)
+        return small_jpeg(photo.pixels[0], side)
+
+    @contextmanager
+    def _opened(self, position: int) -> Iterator[bytes]:
+        """The bytes of a photo; what fails within is FovsfeError."""
+        root, row = self.facts.location, self.readable.iloc[position]
+        try:
+            yield read_unchanged(root, row["path"], row["sha256"])
+        except (OSError, BadPhoto) as error:
+            raise FovsfeError(
+                f"{root / row['path']}: {error}; its bundle has, or is checked on, some photos of the run:"
+                " put it back"
+            ) from error
 
 
 def export_run(
@@ -136,6 +159,7 @@ def export_run(
     member: str | None = None,
     translations: Translations | None = None,
     quantization: QuantizationKind = "fp32",
+    examples: int = 0,
 ) -> Bundle:
     """Makes the bundle `folder` of a run: its selected blend or, as a blend of one, `member`.
 
@@ -145,6 +169,7 @@ def export_run(
     Args:
         translations: as `read_translations` returns them.
         quantization: the number format of the networks, see `bundle.quantize`.
+        examples: how many held-out photos of each label go into the bundle, at most.
 
     Raises:
         FovsfeError: there is no such member; photos are gone; or as `export_bundle` does.
@@ -155,7 +180,7 @@ def export_run(
     if member is None:
         blend = Blend.model_validate(read_json(source.run.blend_file(source.round)))
         metrics = dict(source.metrics["selected"])
-        untouched = predictions.read_predictions(source.run.held_out_file).to_numpy(np.float64)
+        untouched = source.untouched
     else:
         blend, metrics, untouched = _blend_of_one(source, member)
     inputs = ExportInputs(
@@ -179,7 +204,9 @@ def export_run(
             _negatives(source.arguments.negatives),
         ),
     )
-    return export_bundle(folder, inputs)
+    photos = choose_examples(source, untouched, examples)
+    bundle = export_bundle(folder, inputs)
+    return write_examples(folder, bundle, photos) if examples else bundle
 
 
 def read_translations(file: Path, class_names: Sequence[str]) -> Translations:
@@ -201,6 +228,29 @@ def read_translations(file: Path, class_names: Sequence[str]) -> Translations:
                 f" there are {', '.join(class_names)}"
             )
     return raw
+
+
+def choose_examples(source: RunSource, untouched: Floats, count: int) -> dict[str, list[bytes]]:
+    """Returns for each label small JPEGs of at most `count` held-out photos that were predicted rightly, the
+    most confident first, and of near-duplicates only one.
+
+    Args:
+        untouched: (val, classes), predictions of each held-out photo without it.
+
+    Raises:
+        FovsfeError: such a photo is gone, or is not what it was when the run began.
+    """
+    predicted, confidence = untouched.argmax(axis=1), untouched.max(axis=1)
+    labels = source.facts.class_names
+    chosen: dict[str, list[bytes]] = {label: [] for label in labels}
+    seen: set[int] = set()
+    for row in np.argsort(-confidence, kind="stable"):
+        photos = chosen[labels[source.y_true[row]]]
+        group = int(source.groups[row])
+        if predicted[row] == source.y_true[row] and group not in seen and len(photos) < count:
+            photos.append(source.small_copy(source.val_idx[row], EXAMPLE_SIDE))
+            seen.add(group)
+    return chosen
 
 
 def _network_files(source: RunSource, name: str, quantization: QuantizationKind) -> list[Path]:

@@ -13,6 +13,7 @@ from fovsfe.cli.train import notify_start
 from fovsfe.progress import Screen
 
 MINUTES = 4.2  # the time budget of the training
+EXAMPLES = 3  # photos of each label that the page shows
 
 
 @app.command(rich_help_panel="Training")
@@ -29,7 +30,8 @@ def demo(
     notify_start(screen, f"drawing photos of ten car models in {photos}, and training on them in {location}")
     from fovsfe import pipeline
     from fovsfe.arguments import run_arguments
-    from fovsfe.bundle.format import load_bundle, write_bundle
+    from fovsfe.bundle.format import load_bundle, write_examples
+    from fovsfe.bundle.run_export import RunSource, choose_examples
     from fovsfe.recipe import load_recipe
     from fovsfe.run import Run
     from fovsfe.synthetic.dataset import TRANSLATIONS, draw_dataset
@@ -45,7 +47,10 @@ def demo(
             run = pipeline.train(load_recipe("demo"), arguments, location, screen)
     bundle = load_bundle(run.bundle_folder)
     if bundle.translations != TRANSLATIONS:  # the labels are Russian: the English page shows Latin letters
-        write_bundle(run.bundle_folder, bundle.model_copy(update={"translations": TRANSLATIONS}))
+        source = RunSource.read(run)
+        examples = choose_examples(source, source.untouched, EXAMPLES)
+        translated = bundle.model_copy(update={"translations": TRANSLATIONS})
+        write_examples(run.bundle_folder, translated, examples)
     print_outcome(run, location, as_json=False)
     if serve_page:
         serve(location)

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from fovsfe.cli.base import app, console, loading, print_json
-from fovsfe.cli.options import AsJson, OpenReport, RunLocation, one_of
+from fovsfe.cli.options import AsJson, OpenReport, RunLocation, at_least, one_of
 from fovsfe.cli.outcome import check_can_open, show_report
+from fovsfe.errors import UsageError
 from fovsfe.progress import print_plain
+from fovsfe.wording import counted
 
 if TYPE_CHECKING:
     from fovsfe.cli.run_list import RunFacts
 
 PANEL = "Results"
 QuantizationKind = Literal["fp32", "fp16", "bf16", "int8"]
+MAX_EXAMPLES = 10  # as in bundle.format, which takes a while to import
 
 
 @app.command(rich_help_panel=PANEL)
@@ -58,11 +61,21 @@ def export(
             help="Fewer bits make it smaller; refused if held-out photos show that it costs accuracy.",
         ),
     ] = "fp32",
+    examples: Annotated[
+        int,
+        typer.Option(
+            parser=at_least("--examples", int, 0),
+            metavar="N",
+            help="The page shows so many held-out photos of each label, which become public with it.",
+        ),
+    ] = 0,
 ) -> None:
     """Exports a complete run as a bundle, which can be served, and checks that it answers as the networks do.
 
     Example: `fovsfe export run --out bundle`
     """
+    if examples > MAX_EXAMPLES:
+        raise UsageError(f"--examples {examples}: at most {MAX_EXAMPLES}")
     with loading(f"exporting {run}"):
         from fovsfe.bundle import run_export
         from fovsfe.bundle.format import BUNDLE_FILE
@@ -79,11 +92,21 @@ def export(
         source = run_export.RunSource.read(Run(folder))
         names = run_export.read_translations(translations, source.facts.class_names) if translations else None
         bundle = run_export.export_run(
-            source, target, member=member, translations=names, quantization=quantization
+            source,
+            target,
+            member=member,
+            translations=names,
+            quantization=quantization,
+            examples=examples,
         )
         size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     networks = sum(len(each.networks) for each in bundle.members)
     print_plain(console, f"bundle {out}: {bundle.blend.name}, networks: {networks}, {size / 1e6:.0f} MB")
+    if bundle.examples:
+        print_plain(
+            console,
+            f"{counted(len(bundle.example_paths), 'held-out photo')} in it: public as soon as the page is",
+        )
     if parity := bundle.parity:
         print_plain(
             console,

@@ -47,9 +47,14 @@ def thumbnail(root: AnyPath, path: str, sha256: str, side: int = SIDE, max_pixel
 
 
 def data_uri(pixels: Pixels, side: int = SIDE) -> str:
-    """Returns uint8 (height, width, 3) as a JPEG without metadata in a data URI, its longest side `side`."""
+    """Returns uint8 (height, width, 3) as a data URI of what `small_jpeg` makes of it."""
+    return "data:image/jpeg;base64," + base64.b64encode(small_jpeg(pixels, side)).decode("ascii")
+
+
+def small_jpeg(pixels: Pixels, side: int) -> bytes:
+    """Returns uint8 (height, width, 3) as a JPEG without metadata, its longest side at most `side` pixels."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return stream.getvalue()

@@ -43,10 +43,10 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
     """Returns the application that serves the bundle in `folder`, whose networks have made a prediction
     already.
 
-    Its state has `settings`, `bundle`, `model` (the bundle's id), `licences` (lines of its card), `engine`,
-    `metrics`, `admission`, `connections`, which the protocol counts, `api_keys`, `static_files`, and
-    `stopping`, which the server sets. Raises FovsfeError if the bundle cannot be used or there is too little
-    memory for it.
+    Its state has `settings`, `bundle`, `folder` (where it is), `model` (the bundle's id), `licences`
+    (lines of its card), `engine`, `metrics`, `admission`, `connections`, which the protocol counts,
+    `api_keys`, `static_files`, and `stopping`, which the server sets. Raises FovsfeError if the bundle cannot
+    be used or there is too little memory for it.
     """
     fork_server = ForkServer(NICENESS)  # before the networks take memory and the cores
     metrics = ServiceMetrics()
@@ -76,7 +76,7 @@ def create_app(folder: Path, settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.settings, app.state.metrics, app.state.engine = settings, metrics, engine
-    app.state.bundle = predictor.bundle
+    app.state.bundle, app.state.folder = predictor.bundle, folder
     app.state.model = hashlib.sha256((folder / BUNDLE_FILE).read_bytes()).hexdigest()[:12]
     app.state.licences = (
         licences((folder / CARD_FILE).read_text("utf-8")) if (folder / CARD_FILE).is_file() else []

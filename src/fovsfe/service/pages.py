@@ -13,15 +13,18 @@ from fovsfe.service.settings import Settings
 from fovsfe.service.static_files import YEAR, StaticFiles
 from fovsfe.service.uploads import receive_photos
 from fovsfe.service.views import (
+    LEAST,
     MOST_NAMED,
     TOP,
+    LabelView,
     PhotoCard,
-    label_names,
+    label_views,
     model_view,
     monitor_view,
     page_messages,
     photo_card,
     problem_view,
+    samples,
 )
 
 VARY = "Accept-Language, Cookie"
@@ -60,7 +63,10 @@ async def submit_form(request: Request) -> Response:
                 state.metrics.problems.labels(result.slug).inc()
                 cards.append(PhotoCard(caption, problem=problem_view(result.slug, language, state.settings)))
             else:
-                cards.append(await photo_card(state.engine, state.bundle, language, caption, data, result))
+                root = state.settings.app_root
+                cards.append(
+                    await photo_card(state.engine, state.bundle, language, root, caption, data, result)
+                )
     return _start_page(request, cards)
 
 
@@ -143,18 +149,22 @@ def _start_page(
     request: Request, cards: list[PhotoCard], status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     language, state = language_for(request), request.app.state
+    labels = label_views(state.bundle, language, state.settings.app_root)
+    compared = (LabelView("", ""),) if state.bundle.examples else ()
     return page(
         request,
         "index.html",
         status,
         headers,
         cards=cards,
-        names=label_names(state.bundle, language),
+        labels=labels,
+        samples=samples(labels),
         bins=state.bundle.metrics.get("bins", []),
-        blank=PhotoCard(),
-        blank_unknown=PhotoCard(known=False),
+        blank=PhotoCard(compared=compared),
+        blank_unknown=PhotoCard(known=False, compared=compared),
         problems=[problem_view(slug, language, state.settings) for slug in TRANSLATIONS[language].problems],
         top=TOP,
+        least=LEAST,
         most_named=MOST_NAMED,
         max_bytes=state.settings.max_content_length,
         scripted=not state.settings.api_keys,  # the script uses the API, for which visitors have no key

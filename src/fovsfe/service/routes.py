@@ -44,7 +44,7 @@ async def predict(
     request: Request,
     top: Annotated[int, Query(ge=1, le=100, description="The number of labels for each photo.")] = 5,
     heatmap: Annotated[
-        bool, Query(description="Whether to draw a heat map of what the networks looked at.")
+        bool, Query(description="Whether to draw a heat map of what influenced the answer.")
     ] = False,
 ) -> Response:
     """Predicts what photos show: one or more in the form's field `photo`, or one as the request body."""

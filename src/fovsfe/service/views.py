@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fovsfe.arrays import Floats
 from fovsfe.bundle.format import Bundle
 from fovsfe.ensemble.drift import CERTAIN, FEWEST_ANSWERS, still_as_good
 from fovsfe.ensemble.headline import answers_like, labels_without_validation, no_better_than
@@ -27,8 +28,11 @@ from fovsfe.service.i18n import (
 from fovsfe.service.problems import PROBLEM_TYPES
 from fovsfe.service.recent import RecentAnswers
 from fovsfe.service.settings import Settings
+from fovsfe.service.static_files import example_url
 
 TOP = 5
+LEAST = 0.005  # a label less likely than that has no row
+COMPARED, EXAMPLES, SAMPLES = 2, 3, 6  # labels beside a result, photos of a label, photos to try: at most
 MOST_NAMED = 4  # labels of a set that a sentence names
 THUMBNAIL = 720  # pixels of the longest side
 
@@ -40,6 +44,15 @@ class Thumbnail:
     url: str
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class LabelView:
+    """A label, what it is called in the visitor's language, and the addresses of known photos of it."""
+
+    label: str
+    name: str
+    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,8 @@ class PhotoCard:
     name: str = ""
     known: bool = True
     top: tuple[TopLabel, ...] = (TopLabel("", 0.0, ""),)
+    rest: str = ""
+    """how many labels have no row, and how unlikely they are; empty if all have one"""
     record: str = ""
     """how often answers like this one were right; empty if that is not known"""
     one_of: str = ""
@@ -78,6 +93,8 @@ class PhotoCard:
     photo: Thumbnail | None = None
     heatmap: str | None = ""
     """URL of a picture to lay over the photo; None if there is none"""
+    compared: tuple[LabelView, ...] = ()
+    """the most likely labels with known photos of them; none if there are no such photos"""
     problem: ProblemView | None = None
 
 
@@ -86,9 +103,22 @@ def label_name(label: str, bundle: Bundle, language: Language) -> str:
     return bundle.translations.get(language, {}).get(label, label)
 
 
-def label_names(bundle: Bundle, language: Language) -> list[str]:
-    """Returns what all labels are called in a language, in their order."""
-    return [label_name(label, bundle, language) for label in bundle.class_names]
+def label_views(bundle: Bundle, language: Language, root: str) -> list[LabelView]:
+    """Returns all labels in their order; `root` is the path under which the service is shown."""
+    return [
+        LabelView(
+            label,
+            label_name(label, bundle, language),
+            tuple(example_url(path, bundle, root) for path in bundle.examples.get(label, ())[:EXAMPLES]),
+        )
+        for label in bundle.class_names
+    ]
+
+
+def samples(labels: Sequence[LabelView]) -> list[LabelView]:
+    """Returns a few labels, of which a visitor may try a photo, from the first to the last."""
+    shown = [label for label in labels if label.examples]
+    return shown[:: max(-(-len(shown) // SAMPLES), 1)]
 
 
 def page_messages(bundle: Bundle, settings: Settings, language: Language) -> dict[str, str]:
@@ -126,11 +156,17 @@ def problem_view(slug: str, language: Language, settings: Settings) -> ProblemVi
 
 
 async def photo_card(
-    engine: Engine, bundle: Bundle, language: Language, caption: str, data: bytes, result: PhotoResult
+    engine: Engine,
+    bundle: Bundle,
+    language: Language,
+    root: str,
+    caption: str,
+    data: bytes,
+    result: PhotoResult,
 ) -> PhotoCard:
     """Returns the card of a photo that was predicted, with its thumbnail and heat map."""
     probabilities = result.prediction.probabilities
-    most_likely = [int(label) for label in np.argsort(-probabilities, kind="stable")[:TOP]]
+    most_likely = labels_with_rows(probabilities)
     heatmap = await engine.overlay(result, most_likely[0])
     thumbnail = await _thumbnail(engine, data, result.size)
     top = tuple(
@@ -145,16 +181,38 @@ async def photo_card(
     labels = [] if bundle.label_sets is None else bundle.label_sets.labels(probabilities, COVERAGE)
     names = [label_name(bundle.class_names[label], bundle, language) for label in labels]
     record = answers_like(bundle.metrics, top[0].probability) if known else None
+    views = label_views(bundle, language, root)
     return PhotoCard(
         caption=caption,
         name=top[0].name,
         known=known,
         top=top,
+        rest=_rest(probabilities, len(top), language),
         record="" if record is None else record_words(language).format(right=record[0], photos=record[1]),
         one_of=one_of(names, language) if known else "",
         photo=thumbnail,
         heatmap=None if heatmap is None else _data_url("image/png", heatmap),
+        compared=tuple(views[i] for i in _ranked(probabilities)[:COMPARED] if views[i].examples),
     )
+
+
+def labels_with_rows(probabilities: Floats) -> list[int]:
+    """Returns the positions of the labels that the page has a row for, the most likely first."""
+    ranked = _ranked(probabilities)[:TOP]
+    return [ranked[0], *(label for label in ranked[1:] if probabilities[label] >= LEAST)]
+
+
+def _ranked(probabilities: Floats) -> list[int]:
+    return [int(label) for label in np.argsort(-probabilities, kind="stable")]
+
+
+def _rest(probabilities: Floats, rows: int, language: Language) -> str:
+    """Returns what is said of the labels that have no row; nothing if all have one."""
+    others = [float(probabilities[label]) for label in _ranked(probabilities)[rows:]]
+    if not others:
+        return ""
+    percent = format_percent(max(others[0], LEAST), language)
+    return TRANSLATIONS[language].messages["rest"].format(count=len(others), percent=percent)
 
 
 def model_view(bundle: Bundle, messages: Mapping[str, str], language: Language) -> dict[str, Any]:
@@ -185,7 +243,7 @@ def model_view(bundle: Bundle, messages: Mapping[str, str], language: Language) 
         "members": members,
         "facts": [fact for fact in (quantized, parity) if fact],
         "figures": _figures(bundle, messages, language) if "accuracy" in metrics else None,
-        "names": label_names(bundle, language),
+        "names": [label_name(label, bundle, language) for label in bundle.class_names],
     }
 
 

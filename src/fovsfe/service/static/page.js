@@ -10,6 +10,7 @@ const chooser = document.getElementById("photo");
 const cards = document.getElementById("cards");
 const results = document.getElementById("results");
 const statusLine = document.getElementById("status");
+const samples = document.getElementById("samples");
 
 const inPercent = new Intl.NumberFormat(language, {
   style: "percent",
@@ -70,10 +71,13 @@ function resultCard({ known, name, top, set, heatmap }) {
     possible.textContent = oneOf(set, new Map(top.map(({ label, name: called }) => [label, called])));
     possible.hidden = !possible.textContent;
   }
+  // One label more than can have a row was asked for, so that it is known how unlikely the rest is.
+  const words = document.getElementById("known").dataset;
+  const shown = top.slice(0, words.top).filter(({ probability }, i) => i === 0 || probability >= words.least);
   const list = card.querySelector(".top");
   const line = list.firstElementChild;
   list.replaceChildren(
-    ...top.map((label) => {
+    ...shown.map((label) => {
       const item = line.cloneNode(true);
       item.querySelector(".name").textContent = label.name;
       item.querySelector(".percent").textContent = percent(label.probability);
@@ -82,9 +86,35 @@ function resultCard({ known, name, top, set, heatmap }) {
       return item;
     }),
   );
+  const count = words.labels - shown.length;
+  const rest = card.querySelector(".rest");
+  rest.hidden = count === 0;
+  if (count) {
+    const most = Math.max(top[shown.length].probability, words.least);
+    rest.textContent = fill(words.rest, { count, percent: percent(most) });
+  }
   if (heatmap) card.querySelector(".heatmap").src = heatmap;
-  else card.querySelectorAll(".heatmap, .switch").forEach((part) => part.remove());
+  else card.querySelectorAll(".heatmap, .heat").forEach((part) => part.remove());
+  compare(card.querySelector(".compared"), top);
   return card;
+}
+
+/** Shows the known photos of the answer and of the runner-up, which the list of labels has, beside the result. */
+function compare(compared, top) {
+  if (!compared) return;
+  const figure = compared.querySelector("figure");
+  const figures = top.slice(0, 2).flatMap(({ label, name }) => {
+    const item = [...document.querySelectorAll(".labels [data-label]")].find((one) => one.dataset.label === label);
+    const photos = item?.querySelectorAll(".example") ?? [];
+    if (photos.length === 0) return [];
+    const filled = figure.cloneNode(true);
+    filled.querySelector("figcaption").textContent = name;
+    filled.querySelector(".examples").append(...[...photos].map((photo) => photo.cloneNode(true)));
+    return [filled];
+  });
+  figure.remove();
+  compared.append(...figures);
+  if (figures.length === 0) compared.remove();
 }
 
 function problemCard(slug, status) {
@@ -148,11 +178,31 @@ function send(files) {
     return { file, url, waiting };
   });
   if (photos.length === 0) return;
+  samples?.remove();
   cards.prepend(...photos.map(({ waiting }) => waiting));
   results.hidden = false;
   results.scrollIntoView();
   for (const { file, url, waiting } of photos) queue = queue.then(() => showResult(file, url, waiting));
 }
+
+samples?.removeAttribute("hidden");
+samples?.addEventListener("click", async ({ target }) => {
+  const image = target.closest("button")?.querySelector("img");
+  if (!image) return;
+  try {
+    const photo = await (await fetch(image.src)).blob();
+    send([new File([photo], "")]); // a photo of ours has no name that says anything
+  } catch {
+    image.closest("li").remove(); // it cannot be had now
+  }
+});
+
+document.addEventListener("input", ({ target }) => {
+  if (!target.matches(".opacity input")) return;
+  const { style } = target.closest(".picture").querySelector(".heatmap");
+  style.opacity = target.value;
+  style.visibility = Number(target.value) ? "visible" : "hidden";
+});
 
 chooser.addEventListener("change", () => {
   send(chooser.files);
