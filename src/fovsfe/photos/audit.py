@@ -10,11 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import imagehash
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from PIL import Image
 
 from fovsfe import machine
 from fovsfe.arrays import Ints
@@ -24,6 +21,7 @@ from fovsfe.photos.decode import MAX_PIXELS, BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.listing import PhotoListing
 from fovsfe.photos.names import case_folded, first_few
+from fovsfe.photos.near_duplicates import merged, near_duplicates, signature
 from fovsfe.photos.passed_over import PassedOver
 from fovsfe.photos.reader import read_bytes
 from fovsfe.storage.locations import AnyPath
@@ -31,14 +29,6 @@ from fovsfe.wording import counted
 
 TINY = 64  # pixels of the shorter side, under which small features cannot be made out
 
-# Two photos are near-duplicates if their 256-bit perceptual hashes differ in at most NEAR bits and their
-# thumbnails by at most NEAR_COLOUR levels on average. On 3,316 photos of Stanford Cars, a copy that was
-# recompressed, resized or brightened differs in under 20 bits (99 of 100), and one that lost 2% at each edge
-# or got a watermark in 28 to 40 (the median); the two closest different photos differ in 56. The five pairs
-# found up to 40 are each one photo. The thumbnail is for plain pictures, whose hash says nothing.
-NEAR = 40
-NEAR_COLOUR = 24
-HASH_SIDE = 16
 DECODE_SIZE = (128, 128)  # the hash needs 64x64: JPEGs are decoded at a reduced scale
 
 NO_FAULT = ""
@@ -80,8 +70,8 @@ class _Inspection:
     height: int = 0
     size: int = 0  # bytes
     sha256: str = ""
-    phash: bytes = bytes(HASH_SIDE * HASH_SIDE // 8)
-    thumbnail: bytes = bytes(8 * 8 * 3)
+    phash: bytes = b""
+    thumbnail: bytes = b""
     notes: tuple[str, ...] = ()
 
 
@@ -168,17 +158,13 @@ def _inspect(root: AnyPath, max_pixels: int, path: str) -> _Inspection:
         photo = shared_pool().decode(data, DECODE_SIZE, max_pixels)
     except BadPhoto as error:
         return _Inspection(str(error), size=len(data), sha256=digest)
-    image = Image.fromarray(photo.pixels[0])
-    bits = imagehash.phash(image, hash_size=HASH_SIDE).hash
-    thumbnail = image.resize((8, 8), Image.Resampling.BOX)
     return _Inspection(
         NO_FAULT,
         photo.header.width,
         photo.header.height,
         len(data),
         digest,
-        np.packbits(bits).tobytes(),
-        thumbnail.tobytes(),
+        *signature(photo.pixels[0]),
         photo.header.notes,
     )
 
@@ -207,47 +193,10 @@ def _groups(inspections: list[_Inspection]) -> Ints:
     if len(rows):
         hashes = np.frombuffer(b"".join(inspections[i].phash for i in rows), np.uint64).reshape(len(rows), -1)
         thumbnails = np.frombuffer(b"".join(inspections[i].thumbnail for i in rows), np.uint8)
-        near = rows[_components(hashes, thumbnails.reshape(len(rows), -1).astype(np.int16))]
+        near = rows[near_duplicates(hashes, thumbnails.reshape(len(rows), -1))]
         leads = dict(zip(rows.tolist(), near.tolist(), strict=True))
         same = np.array([leads.get(int(i), int(i)) for i in same])
     return np.unique(same, return_inverse=True)[1].astype(np.int64)
-
-
-def _components(hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.int16]) -> Ints:
-    """Returns for each of n different files the lowest row among its near-duplicates: int64 (n,).
-
-    `hashes` is (n, 4), `thumbnails` (n, 192). All are compared with all, block by block, and the pairs of
-    a block are merged into the components so far: memory stays at a few megabytes, even if all look alike.
-    """
-    count = len(hashes)
-    leader = np.arange(count)
-    block = max(1, 2_000_000 // count)
-    for start in range(0, count, block):
-        rows = hashes[start : start + block]
-        bits = np.zeros((len(rows), count - start), np.uint16)
-        for word in range(hashes.shape[1]):
-            bits += np.bitwise_count(rows[:, word, None] ^ hashes[None, start:, word])
-        one, other = np.nonzero(bits <= NEAR)
-        one, other = one + start, other + start
-        one, other = one[one < other], other[one < other]
-        for at in range(0, len(one), 20_000):
-            a, b = one[at : at + 20_000], other[at : at + 20_000]
-            apart = leader[a] != leader[b]
-            a, b = a[apart], b[apart]
-            alike = np.abs(thumbnails[a] - thumbnails[b]).mean(axis=1) <= NEAR_COLOUR
-            leader = _merged(leader, a[alike], b[alike])
-    return leader
-
-
-def _merged(leader: Ints, one: Ints, other: Ints) -> Ints:
-    """Returns the leaders after the pairs have joined their components: the lower leader wins."""
-    leader = leader.copy()
-    while not np.array_equal(leader[one], leader[other]):
-        low, high = np.minimum(leader[one], leader[other]), np.maximum(leader[one], leader[other])
-        np.minimum.at(leader, high, low)
-        while not np.array_equal(leader, leader[leader]):
-            leader = leader[leader]
-    return leader
 
 
 def merge_groups(groups: Ints, together: Sequence[str]) -> Ints:
@@ -265,7 +214,7 @@ def merge_groups(groups: Ints, together: Sequence[str]) -> Ints:
     leader = np.full(groups.max() + 1, len(groups))
     np.minimum.at(leader, groups, np.arange(len(groups)))
     one, other = np.array(pairs, np.int64).T
-    return np.unique(_merged(leader[groups], one, other), return_inverse=True)[1].astype(np.int64)
+    return np.unique(merged(leader[groups], one, other), return_inverse=True)[1].astype(np.int64)
 
 
 # ---- findings
