@@ -184,3 +184,17 @@ def test_a_list_on_standard_input_as_windows_writes_it(fovsfe, bundle, photos, m
     ended = fovsfe("predict", bundle, "-")
     assert ended.code == 0
     assert [row["photo"] for row in csv.DictReader(io.StringIO(ended.out))] == names
+
+
+def test_standard_input_is_not_read_unless_it_is_named(fovsfe, bundle, photos, monkeypatch):
+    class Terminal(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            raise AssertionError("it would wait for the user")
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Terminal())))
+    ended = fovsfe("predict", bundle, photos)
+    assert ended.code == 0
+    assert len(ended.out.splitlines()) > 2

@@ -3,7 +3,7 @@
 import codecs
 import io
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,16 +105,17 @@ def _report(passed_over: "PassedOver") -> None:
         print_plain(error_console, f"passed over: {line}")
 
 
-def _standard_input() -> Iterable[str]:
-    """Returns the lines of standard input; names in them may be in any encoding, as file systems allow.
+def _standard_input() -> Iterator[str]:
+    """Yields the lines of standard input; names in them may be in any encoding, as file systems allow.
 
-    With the byte order mark of UTF-16, as Windows writes lists, all of it is in UTF-16.
+    With the byte order mark of UTF-16, as Windows writes lists, all of it is in UTF-16. Nothing is read
+    before the first line is asked for: on a terminal, that would wait for the user.
     """
     if isinstance(sys.stdin, io.TextIOWrapper):
         beginning = sys.stdin.buffer.peek(2)[:2] if isinstance(sys.stdin.buffer, io.BufferedReader) else b""
         encoding = "utf-16" if beginning in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
         sys.stdin.reconfigure(encoding=encoding, errors="surrogateescape", newline="\n")
-    return sys.stdin
+    yield from sys.stdin
 
 
 def _predict_here(
