@@ -4,23 +4,21 @@ python -m benchmarks backbones
 """
 
 import argparse
-import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 
-from benchmarks.results import describe_machine, markdown_table
+from benchmarks.paths import RESULTS
+from benchmarks.results import markdown_table, write_result
 from fovsfe.errors import FovsfeError
 from fovsfe.networks.trial import try_member
 from fovsfe.recipe import MemberSettings
 
-RESULTS = Path(__file__).parent / "results" / "backbones.json"
 SIZE = (160, 256)  # of recipe quick
 LARGEST = 200_000_000  # parameters: a family of larger networks alone is not tried
 
@@ -74,5 +72,5 @@ def main(argv: list[str]) -> None:
     print(markdown_table(("family", "backbone", "why"), cells))
     print(f"{len(rows) - len(refused)} of {len(rows)} families can be trained at {size[0]}x{size[1]}")
     if not options.families:
-        facts = {"machine": describe_machine(), "timm": timm.__version__, "size": size, "families": rows}
-        RESULTS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        facts = {"timm": timm.__version__, "size": size, "families": rows}
+        write_result(RESULTS / "backbones.json", facts)

@@ -17,10 +17,10 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.paths import RESULTS, SCRATCH, drawn_photos
-from benchmarks.results import describe_machine, markdown_table
+from benchmarks.results import markdown_table, write_result
 from fovsfe import pipeline
 from fovsfe.arguments import RunArguments
-from fovsfe.files import read_json, write_json
+from fovsfe.files import read_json
 from fovsfe.progress import Screen
 from fovsfe.recipe import Recipe
 from fovsfe.run import Run
@@ -46,7 +46,6 @@ def main(argv: Sequence[str]) -> None:
     rows = [[name, f"{value:.1f} s"] for name, value in seconds.items()] + [["ratio", f"{ratio:.2f}"]]
     print(markdown_table(["machines", f"{options.networks} networks of {options.backbone}"], rows))
     result = {
-        "machine": describe_machine(),
         "networks": options.networks,
         "backbone": options.backbone,
         "photos": options.photos_drawn,
@@ -54,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         "seconds": seconds,
         "ratio": ratio,
     }
-    write_json(RESULTS / "cluster.json", result)
+    write_result(RESULTS / "cluster.json", result)
 
 
 def _recipe(backbone: str, networks: int, epochs: int) -> Recipe:

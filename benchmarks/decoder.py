@@ -5,7 +5,7 @@
 
 Every file is decoded, whatever its name. A line is printed for each one that differs by more than
 `--tolerance` levels on average from what another one shows, or that only one of them refuses. Chromium, which
-must be installed, is not asked for TIFF, HEIC and PPM, which it does not know. libvips needs
+is left out if it is not installed, is not asked for TIFF, HEIC and PPM, which it does not know. libvips needs
 `pip install pyvips pyvips-binary`. A minute for a thousand files.
 """
 
@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Error, sync_playwright
 
 from benchmarks.results import markdown_table
 from fovsfe.arrays import Pixels
@@ -63,9 +63,15 @@ def main(argv: Sequence[str]) -> None:
     if not files:
         parser.error(f"--photos {options.photos}: no files")
     with ExitStack() as stack:
-        references = {"Chromium": stack.enter_context(_chromium())}
+        references: dict[str, Reference] = {}
+        try:
+            references["Chromium"] = stack.enter_context(_chromium())
+        except Error as error:
+            print(f"left out: Chromium: {str(error).strip().splitlines()[0]}")
         if vips := _libvips():
             references["libvips"] = vips
+        if not references:
+            parser.error("nothing to compare with: install Chromium, or pip install pyvips pyvips-binary")
         rows = [row for file in files for row in _differences(file, references, options.tolerance)]
     names = [str(file.relative_to(options.photos)) for file, *_ in rows]
     table = [[name, *row[1:]] for name, row in zip(names, rows, strict=True)]

@@ -24,12 +24,12 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from benchmarks.paths import RESULTS, ROOT, SCRATCH
 from benchmarks.peers_split import make_peers_split
-from benchmarks.results import describe_machine, format_interval, markdown_table, replace_part
+from benchmarks.results import format_interval, markdown_table, replace_part, write_result
 from fovsfe.arrays import Floats, Ints, Pixels
 from fovsfe.bundle.predictor import Prediction, Predictor
 from fovsfe.ensemble import predictions
 from fovsfe.ensemble.drift import Answers, still_as_good
-from fovsfe.files import read_json, write_json
+from fovsfe.files import read_json
 from fovsfe.photos.decode import MAX_PIXELS
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.layouts import find_photos
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
         print(name, table(results[-1]["rows"]), sep="\n\n", flush=True)
     text = "\n".join(f"{each['folder']}:\n\n{table(each['rows'])}" for each in results)
     replace_part(ROOT / "docs" / "how-it-decides.md", "drift", text)
-    write_json(RESULTS / "drift.json", {"machine": describe_machine(), "sets": results})
+    write_result(RESULTS / "drift.json", {"sets": results})
 
 
 def predict(run: Run, photos: Path, y_true: dict[str, str], strangers: Path | None, file: Path) -> None:
@@ -108,7 +108,8 @@ def predict(run: Run, photos: Path, y_true: dict[str, str], strangers: Path | No
         saved |= _answers(name, predictor.predict(shifted))
     if strangers is not None:
         listing = find_photos(strangers)
-        some = listing.table["path"].sample(MOST_STRANGERS, random_state=0)
+        paths = listing.table["path"]
+        some = paths.sample(min(len(paths), MOST_STRANGERS), random_state=0)
         others = (_pixels((Path(str(listing.root)) / path).read_bytes()) for path in some)
         saved |= _answers("strangers", predictor.predict(others))
     with file.open("wb") as out:

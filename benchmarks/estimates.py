@@ -25,14 +25,14 @@ from scipy import stats
 
 from benchmarks import estimates_folds
 from benchmarks.paths import RESULTS, ROOT
-from benchmarks.results import markdown_table, replace_part
+from benchmarks.results import markdown_table, replace_part, write_result
 from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.acceptance import accept_change
 from fovsfe.ensemble.blend import Blend, softmax
 from fovsfe.ensemble.fitting import fit_temperature
 from fovsfe.ensemble.metrics import accuracy, log_losses, photo_weights, wilson_interval
 from fovsfe.ensemble.selection import BlendSelection, select_blend
-from fovsfe.files import read_json, write_json
+from fovsfe.files import read_json
 from fovsfe.recipe import MetricName
 
 PAGE, FILE = ROOT / "docs" / "how-it-decides.md", RESULTS / "estimates.json"
@@ -132,7 +132,7 @@ def _write(part: str, results: list[dict[str, Any]], text: str) -> None:
     """Prints a table, and puts it and its results in the place of those that are there."""
     print(text)
     replace_part(PAGE, f"estimates: {part}", text)
-    write_json(FILE, (read_json(FILE) if FILE.exists() else {}) | {part: results})
+    write_result(FILE, (read_json(FILE) if FILE.exists() else {}) | {part: results})
 
 
 def _of_all(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.paths import RESULTS, SCRATCH
-from benchmarks.results import describe_machine, markdown_table
+from benchmarks.results import markdown_table, write_result
 from fovsfe.errors import FovsfeError
-from fovsfe.files import read_json, write_json
+from fovsfe.files import read_json
 from fovsfe.photos.layouts import find_photos
 
 FIRST = 30  # mistakes of a report that a person may be expected to look at
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     print(markdown_table(header, rows))
     facts = {"photos": options.photos.resolve().name, "recipe": options.recipe, "minutes": options.minutes}
     facts |= {"swapped": options.swapped, "seeds": results}
-    write_json(RESULTS / "label_errors.json", {"machine": describe_machine(), **facts})
+    write_result(RESULTS / "label_errors.json", facts)
 
 
 def _parse_options(argv: Sequence[str]) -> argparse.Namespace:

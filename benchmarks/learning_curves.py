@@ -16,9 +16,8 @@ import numpy as np
 
 from benchmarks.estimates_photos import BACKBONES, Heads
 from benchmarks.paths import RESULTS, ROOT
-from benchmarks.results import describe_machine, markdown_table, replace_part
+from benchmarks.results import markdown_table, replace_part, write_result
 from fovsfe.arrays import Float32s, Floats, Ints
-from fovsfe.files import write_json
 from fovsfe.outputs import curve_folds
 from fovsfe.training import learning_curve
 from fovsfe.training.learning_curve import DRAWS
@@ -36,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
         results.append(evaluate(folder, options.weights, options.draws))
         print(table(results), flush=True)
     replace_part(ROOT / "docs" / "how-it-decides.md", "learning curves", table(results))
-    write_json(RESULTS / "learning_curves.json", {"machine": describe_machine(), "sets": results})
+    write_result(RESULTS / "learning_curves.json", {"sets": results})
 
 
 def evaluate(folder: Path, weights: Path, draws: int) -> dict[str, Any]:

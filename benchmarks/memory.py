@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.paths import RESULTS, SCRATCH, drawn_photos
-from benchmarks.results import describe_machine, markdown_table
-from fovsfe.files import write_json
+from benchmarks.results import markdown_table, write_result
+from fovsfe.errors import FovsfeError
 
 DRAWN_LABELLED, DRAWN_TEST = 300, 100
 SECONDS_BETWEEN_SAMPLES = 0.05
@@ -74,8 +74,7 @@ def main(argv: Sequence[str]) -> None:
         results.append({"few": asdict(few), "many": asdict(many), "ratios": rounded})
     header = ("command", "photos", "resident MB", "anonymous MB", "seconds", "report MB")
     print(markdown_table(header, rows))
-    file = RESULTS / f"memory-{counts[0]}-{counts[1]}.json"
-    write_json(file, {"machine": describe_machine(), "peaks": results})
+    write_result(RESULTS / f"memory-{counts[0]}-{counts[1]}.json", {"peaks": results})
 
 
 def _measure(count: int) -> list[PeakMemory]:
@@ -110,7 +109,7 @@ def _measure_command(count: int, run: Path, command: str, *arguments: str | Path
             time.sleep(SECONDS_BETWEEN_SAMPLES)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError((SCRATCH / "memory" / "log.txt").read_text()[-2000:])
+        raise FovsfeError((SCRATCH / "memory" / "log.txt").read_text().strip().splitlines()[-1])
     seconds, size = time.monotonic() - start, (run / "report.html").stat().st_size / 1e6
     return PeakMemory(count, command, usage.ru_maxrss / 1024, anonymous / 1024, seconds, size)
 

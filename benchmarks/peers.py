@@ -3,8 +3,8 @@
     python -m benchmarks peers --photos PHOTOS --weights WEIGHTS --minutes 10 --seeds 0 1
 
 A quarter of the labelled photos is the test split, whose labels no contender sees. Takes the minutes for each
-contender and each seed and, once, the installation of the peers' environment. What is done already
-is kept in results/peers.json and not run again, unless `--again` is given.
+contender and each seed and, once, the installation of the peers' environment; if that fails, they are left
+out. What is done already is kept in results/peers.json and not run again, unless `--again` is given.
 """
 
 import argparse
@@ -22,13 +22,14 @@ from typing import Any
 from benchmarks.paths import RESULTS, ROOT, SCRATCH
 from benchmarks.peers_environment import python_of
 from benchmarks.peers_split import PeersSplit, make_peers_split
-from benchmarks.results import describe_machine, format_interval, markdown_table
+from benchmarks.results import describe_machine, format_interval, markdown_table, today
 from fovsfe.ensemble.metrics import wilson_interval
 from fovsfe.files import read_json, write_json, write_text
 
 TEST_FRACTION = 0.25
 SIZE = (192, 256)  # height and width of the peers' photos
 BATCH_SIZE = 32
+PEERS = "fastai and timm"
 CONTENDERS = ["fovsfe auto", "fastai densenet169", "timm densenet169"]
 # What fovsfe.machine.keep_freed_memory sets for us: without it, glibc makes the peers several times slower.
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1)}
@@ -46,6 +47,7 @@ class Score:
     """"1" or "0" for each test photo, in the order of their ids: whether its label was predicted correctly"""
     seconds: float
     machine: str
+    date: str
 
     @property
     def key(self) -> tuple[str, float, int, str]:
@@ -61,14 +63,14 @@ def main(argv: Sequence[str]) -> None:
     for seed in options.seeds:
         folder = SCRATCH / "peers" / f"{photos}-{seed}"
         split = make_peers_split(options.photos, seed, TEST_FRACTION, folder)
-        for contender in options.contenders:
+        for contender in [each for each in options.contenders if _is_at_hand(each)]:
             key = (photos, options.minutes, seed, contender)
             names = [contender, f"{contender} + TTA"] if contender.startswith("fastai") else [contender]
             if not options.again and all((*key[:3], name) in scores for name in names):
                 continue
             print(f"{contender}, seed {seed}, {options.minutes:g} minutes ...", flush=True)
             for name, (right, seconds) in _train(contender, options, split, seed).items():
-                score = Score(*key[:3], name, right, round(seconds, 1), describe_machine())
+                score = Score(*key[:3], name, right, round(seconds, 1), describe_machine(), today())
                 scores[score.key] = score
             write_scores(list(scores.values()))
             print(score_tables(list(scores.values())), flush=True)
@@ -86,6 +88,10 @@ def _parse_options(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _is_at_hand(contender: str) -> bool:
+    return contender.startswith("fovsfe ") or python_of("peers", PEERS) is not None
+
+
 def _train(
     contender: str, options: argparse.Namespace, split: PeersSplit, seed: int
 ) -> dict[str, tuple[str, float]]:
@@ -101,7 +107,13 @@ def _train(
         subprocess.run([str(part) for part in command], check=True)
         seconds = time.monotonic() - start
         return {contender: (_score_submission(folder / "submission.csv", split), seconds)}
-    peer = [python_of("peers"), "-m", f"benchmarks.peers_{library}", "--photos", split.photos.resolve()]
+    peer = [
+        python_of("peers", contender),
+        "-m",
+        f"benchmarks.peers_{library}",
+        "--photos",
+        split.photos.resolve(),
+    ]
     peer += ["--weights", options.weights.resolve(), "--backbone", recipe_or_backbone, "--size", *SIZE]
     peer += ["--minutes", options.minutes, "--seed", seed, "--batch-size", BATCH_SIZE, "--out", folder]
     subprocess.run(

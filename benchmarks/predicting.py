@@ -10,6 +10,7 @@ of them, started again, and must end with one row per photo. Linux only. Takes a
 
 import argparse
 import csv
+import math
 import os
 import pty
 import re
@@ -25,8 +26,8 @@ from pathlib import Path
 
 from benchmarks.memory import anonymous_kb
 from benchmarks.paths import RESULTS, SCRATCH, drawn_photos
-from benchmarks.results import describe_machine, markdown_table
-from fovsfe.files import write_json
+from benchmarks.results import markdown_table, write_result
+from fovsfe.photos.decode import SUFFIXES
 
 SECONDS_BETWEEN_SAMPLES = 1.0
 
@@ -61,8 +62,10 @@ class CommandRecord:
 
     def time_left_error(self, fraction: float) -> float:
         """Returns the relative error of the time left that it showed after `fraction` of its time."""
-        sample = next(s for s in self.samples[self._index(fraction) :] if s.seconds_left is not None)
-        assert sample.seconds_left is not None
+        shown = (s for s in self.samples[self._index(fraction) :] if s.seconds_left is not None)
+        sample = next(shown, self.samples[-1])
+        if sample.seconds_left is None or sample is self.samples[-1]:
+            return math.nan  # it was done too soon
         true_seconds_left = self.seconds - sample.seconds
         return abs(sample.seconds_left - true_seconds_left) / true_seconds_left
 
@@ -101,15 +104,14 @@ def main(argv: Sequence[str]) -> None:
         "exit code when stopped": stopped.exit_code,
     }
     print(markdown_table(("figure", "value"), [(name, f"{value:.4g}") for name, value in figures.items()]))
-    result = {"machine": describe_machine(), "photos": options.count, "figures": figures}
-    write_json(RESULTS / "predicting.json", result)
+    write_result(RESULTS / "predicting.json", {"photos": options.count, "figures": figures})
     shutil.rmtree(folder)
 
 
 def _link_photos(source: Path, folder: Path, count: int) -> None:
     """Fills `folder` with `count` hard links to the photos of `source` in turn."""
     shutil.rmtree(folder, ignore_errors=True)
-    originals = sorted(source.rglob("*.jpg"))
+    originals = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)
     for index in range(count):
         link = folder / f"{index // 1000:03}" / f"{index:06}.jpg"
         link.parent.mkdir(parents=True, exist_ok=True)

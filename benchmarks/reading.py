@@ -18,10 +18,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.paths import RESULTS, SCRATCH, drawn_photos
-from benchmarks.results import describe_machine, markdown_table
+from benchmarks.results import markdown_table, write_result
 from fovsfe.arrays import Ints
 from fovsfe.callbacks import no_progress
-from fovsfe.files import write_json
 from fovsfe.photos import shards
 from fovsfe.photos.audit import audit_photos
 from fovsfe.photos.dataset import ResizedPhotos
@@ -56,8 +55,8 @@ def main(argv: Sequence[str]) -> None:
     ratio = rates["shards"] / rates["files"]
     rows = [(name, f"{rate:.0f}") for name, rate in rates.items()]
     print(markdown_table(("from", "photos a second"), [*rows, ("ratio", f"{ratio:.2f}")]))
-    result = {"machine": describe_machine(), "photos": count, "size": SIZE}
-    write_json(RESULTS / "reading.json", {**result, "photos_a_second": rates, "ratio": round(ratio, 3)})
+    result = {"photos": count, "size": SIZE, "photos_a_second": rates, "ratio": round(ratio, 3)}
+    write_result(RESULTS / "reading.json", result)
 
 
 def _pack(listing: PhotoListing, out: Path) -> None:

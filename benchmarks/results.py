@@ -3,15 +3,27 @@
 import os
 import platform
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import torch
+from fovsfe.files import write_json, write_text
 
-from fovsfe.files import write_text
+
+def write_result(file: Path, result: dict[str, Any]) -> None:
+    """Writes a file of figures: what was found, the machine and the date."""
+    write_json(file, {**result, "machine": describe_machine(), "date": today()})
+
+
+def today() -> str:
+    """Returns the date, as in 2026-01-31."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def describe_machine() -> str:
     """Returns the machine in one line, which stands beside every time and ratio."""
+    import torch  # takes seconds, which a table alone need not wait for
+
     cpuinfo = Path("/proc/cpuinfo")
     names = [
         line.partition(":")[2].strip()

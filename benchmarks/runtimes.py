@@ -3,8 +3,8 @@
     python -m benchmarks runtimes --bundle BUNDLE --photos PHOTOS
     python -m benchmarks runtimes --bundle BUNDLE INT8_BUNDLE --photos PHOTOS
 
-Runs each member on one thread, in a process of its own. Needs `pip install -e '.[openvino]'`. Takes two
-minutes for three members on three folds.
+Runs each member on one thread, in a process of its own. OpenVINO is left out without
+`pip install -e '.[openvino]'`. Takes two minutes for three members on three folds.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.paths import RESULTS, SCRATCH
-from benchmarks.results import describe_machine, markdown_table
+from benchmarks.peers_environment import is_installed
+from benchmarks.results import describe_machine, markdown_table, write_result
 from fovsfe.bundle.format import Bundle, BundleMember, load_bundle, write_bundle
 from fovsfe.bundle.runtime import RUNTIME_VARIABLE
 from fovsfe.ensemble.blend import Blend
-from fovsfe.files import write_json
 from fovsfe.photos.decode import SUFFIXES
 
 PHOTOS, ROUNDS = 6, 8
@@ -72,13 +72,16 @@ def main(argv: Sequence[str]) -> None:
     options = parser.parse_args(argv)
     photos = [file for file in sorted(options.photos.rglob("*")) if file.suffix.lower() in SUFFIXES][:PHOTOS]
     start = time.monotonic()
-    rows = [row for folder in options.bundle for row in _measure_bundle(folder, photos)]
+    runtimes = [*RUNTIMES]
+    if not is_installed("openvino", "'fovsfe[openvino]'", "OpenVINO"):
+        runtimes = ["onnxruntime"]
+    rows = [row for folder in options.bundle for row in _measure_bundle(folder, photos, runtimes)]
     print(_table(rows))
     print(f"{describe_machine()}; {time.monotonic() - start:.0f} s")
-    write_json(RESULTS / "runtimes.json", {"machine": describe_machine(), "rows": rows})
+    write_result(RESULTS / "runtimes.json", {"rows": rows})
 
 
-def _measure_bundle(folder: Path, photos: Sequence[Path]) -> list[dict[str, Any]]:
+def _measure_bundle(folder: Path, photos: Sequence[Path], runtimes: Sequence[str]) -> list[dict[str, Any]]:
     """Returns one row per member and runtime.
 
     "differs" is the greatest difference from the first runtime's probabilities.
@@ -90,7 +93,7 @@ def _measure_bundle(folder: Path, photos: Sequence[Path]) -> list[dict[str, Any]
         size = sum((folder / path).stat().st_size for path in member.networks) / 1e6
         facts = {"member": member.name, "networks": len(member.networks), "disk_mb": round(size, 1)}
         reference = None
-        for runtime in RUNTIMES:
+        for runtime in runtimes:
             figures, probabilities = _measure(single, runtime, photos)
             reference = probabilities if reference is None else reference
             differs = float(np.abs(probabilities - reference).max())

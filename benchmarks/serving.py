@@ -6,8 +6,8 @@
 Serves mobilenetv1_100 at 224 px on one core and sends the load from another, with 1, 8 and 32 clients, with
 the first photos of PHOTOS and with drawn ones as large as phones make them. fovsfe also serves the network in
 8 bits, whose accuracy is not measured here. Takes twenty minutes and, once, the installation of the peers'
-environment; needs `pip install -e '.[openvino]'`. `--overload SECONDS` sends fovsfe alone four times the load
-that it can serve. Linux only, two cores.
+environment; if that fails, they are left out, and so is OpenVINO without `pip install -e '.[openvino]'`.
+`--overload SECONDS` sends fovsfe alone four times the load that it can serve. Linux only, two cores.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from statistics import quantiles
 from typing import Any
 
 from benchmarks.paths import RESULTS, ROOT, SCRATCH
-from benchmarks.peers_environment import python_of
-from benchmarks.results import describe_machine, markdown_table
+from benchmarks.peers_environment import is_installed, python_of
+from benchmarks.results import describe_machine, markdown_table, today
 from benchmarks.serving_model import build_served_models, phone_photos
 from fovsfe.files import read_json, write_json
 from fovsfe.photos.decode import SUFFIXES
@@ -81,21 +81,32 @@ def main(argv: Sequence[str]) -> None:
     files = [file for file in sorted(options.photos.rglob("*")) if file.suffix.lower() in SUFFIXES][:PHOTOS]
     result = read_json(RESULTS / "serving.json") if (RESULTS / "serving.json").exists() else {}
     machine = f"{describe_machine()}; load average before: {os.getloadavg()[0]:.1f}"
+    where_and_when = {"machine": machine, "date": today()}
     if options.overload:
-        result["overload"] = measure_overload(bundle, files, options.overload) | {"machine": machine}
+        result["overload"] = measure_overload(bundle, files, options.overload) | where_and_when
         print(json.dumps(result["overload"], indent=1))
     else:
         photo_sets = {options.photos.resolve().name: files, "phone, 12 megapixels": phone_photos()}
-        rows = []
+        contenders, rows = at_hand(), []
         for name, photos in photo_sets.items():
-            rows += compare_servers(bundle, name, photos, options.seconds, options.rounds)
-        result["comparison"] = {"machine": machine, "rows": rows}
+            rows += compare_servers(bundle, name, photos, contenders, options.seconds, options.rounds)
+        result["comparison"] = {**where_and_when, "rows": rows}
         print(f"{comparison_table(rows)}{machine}")
     write_json(RESULTS / "serving.json", result)
 
 
+def at_hand() -> list[str]:
+    """Returns the contenders whose packages can be had; a line says which are left out."""
+    ours = [
+        contender
+        for contender, (_, runtime) in OURS.items()
+        if is_installed(runtime, f"'fovsfe[{runtime}]'", contender)
+    ]
+    return [*ours, *(PEERS if python_of("serving", ", ".join(PEERS)) else ())]
+
+
 def compare_servers(
-    bundle: Path, name: str, photos: Sequence[Path], seconds: float, rounds: int
+    bundle: Path, name: str, photos: Sequence[Path], contenders: Sequence[str], seconds: float, rounds: int
 ) -> list[dict[str, Any]]:
     """Returns one row per contender and number of clients, of its best round; contenders take turns.
 
@@ -103,6 +114,7 @@ def compare_servers(
         bundle: as `build_served_models` returns it.
         name: of the photos, for the rows.
         photos: what the clients upload.
+        contenders: of OURS and PEERS.
         seconds: how long each measurement takes.
         rounds: how often everything is measured.
     """
@@ -115,7 +127,7 @@ def compare_servers(
         )
         responses, cpu = json.loads(done.stdout)
         figures.setdefault(("bare loop", 1), []).append(_figures(responses, seconds, cpu))
-        for contender in (*OURS, *PEERS):
+        for contender in contenders:
             with running_server(contender, bundle) as (url, process):
                 _send_load(url, WARM_UP_SECONDS, WARM_UP_CLIENTS, photos)
                 for clients in CLIENTS:
@@ -215,7 +227,7 @@ def running_server(
         environment |= {"FOVSFE_RUNTIME": runtime}
         path = "/api/predict"
     else:
-        program = [str(python_of("serving")), str(ROOT / "benchmarks" / "serving_peers.py")]
+        program = [str(python_of("serving", ", ".join(PEERS))), str(ROOT / "benchmarks" / "serving_peers.py")]
         environment |= {"PEER": contender, "FOLDER": str(bundle.parent), "BENTOML_DO_NOT_TRACK": "1"}
         path = "/predict"
     log = (SCRATCH / f"serving-{contender}.log").open("wb")

@@ -17,11 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.paths import RESULTS, SCRATCH, drawn_photos
-from benchmarks.results import describe_machine, markdown_table
+from benchmarks.results import markdown_table, write_result
 from benchmarks.speed_head import HeadTimes, time_head_stage
 from benchmarks.speed_step import StepTimes, time_steps
 from benchmarks.speed_task import build_speed_tasks
-from fovsfe.files import write_json
 from fovsfe.machine import keep_freed_memory
 
 BACKBONES = ("mobilenetv2_100", "densenet169")
@@ -48,10 +47,9 @@ def main(argv: Sequence[str]) -> None:
             steps[backbone] = time_steps(tasks, options.steps, options.repeats)
     print(_head_table(heads, options.head_epochs))
     print(_step_table(steps))
-    write_json(
+    write_result(
         RESULTS / "speed.json",
         {
-            "machine": describe_machine(),
             "head": {name: asdict(times) | {"ratio": times.ratio} for name, times in heads.items()},
             "step": {name: asdict(times) | {"ratio": times.ratio} for name, times in steps.items()},
         },

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.speed_task import SpeedTasks
+from fovsfe.errors import FovsfeError
 from fovsfe.networks.layers import parameter_groups, set_train_mode, unfreeze_layers
 from fovsfe.networks.network import build_network
 from fovsfe.training.launch import best_device, train_network
@@ -101,5 +102,5 @@ def _seconds_per_step(task: TrainingTask, steps: int) -> float:
 
     train_network(task, on_event)
     if len(moments) < 2:
-        raise RuntimeError(f"{len(task.train_idx)} photos are too few to time an epoch")
+        raise FovsfeError(f"{len(task.train_idx)} photos are too few to time an epoch")
     return (moments[-1] - moments[0]) / (len(moments) - 1)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import RESULTS, ROOT, SCRATCH
-from benchmarks.results import describe_machine, format_interval, markdown_table
+from benchmarks.results import describe_machine, format_interval, markdown_table, today
 from benchmarks.techniques_list import BASE, VARIATIONS, Variation
 from benchmarks.techniques_results import RunPredictions, TechniqueRow, variation_rows
 from fovsfe.files import read_json, write_json, write_text
@@ -88,6 +88,7 @@ def _write_results(options: argparse.Namespace, rows: list[TechniqueRow], held_o
     results[options.photos.resolve().name] = {
         "held_out_photos": held_out_photos,
         "machine": describe_machine(),
+        "date": today(),
         "changes_of_the_base": options.changes,
         "minutes": options.minutes,
         "rows": [asdict(row) for row in rows],

@@ -1,26 +1,29 @@
 """A recipe's networks on XLA: seconds to compile, seconds per step, graphs compiled after the first step.
 
-    PJRT_DEVICE=CPU .venv-tpu/bin/python -m benchmarks xla
+    PJRT_DEVICE=CPU python -m benchmarks xla
 
-`make test-tpu` makes the environment. Trains all layers of each network, which is the largest graph, with the
-training's own code on a few photos of noise, at half the network's size. On XLA's CPU device the result shows
-that a network compiles and trains, not how fast a TPU is; on a TPU, without PJRT_DEVICE, it shows both. Takes
-ten minutes.
+Installs torch_xla, which goes with a torch of its own, into an environment of its own. Trains all layers of
+each network, which is the largest graph, with the training's own code on a few photos of noise, at half the
+network's size. On XLA's CPU device the result shows that a network compiles and trains, not how fast a TPU
+is; on a TPU, without PJRT_DEVICE, it shows both. Takes ten minutes.
 """
 
 import argparse
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from benchmarks.paths import RESULTS
-from benchmarks.results import describe_machine, markdown_table
+from benchmarks.paths import RESULTS, ROOT
+from benchmarks.peers_environment import python_of
+from benchmarks.results import markdown_table, write_result
 from fovsfe.arrays import Pixels
-from fovsfe.files import write_json
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe
 from fovsfe.training import xla
@@ -45,14 +48,18 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     options = parser.parse_args(argv)
+    if not find_spec("torch_xla"):
+        program = python_of("xla", "XLA")
+        if program is None:
+            sys.exit(1)
+        sys.exit(subprocess.run([program, "-m", "benchmarks", "xla", *argv], cwd=ROOT).returncode)
     if not xla.is_available():
-        parser.error("there is no torch_xla with a TPU here; PJRT_DEVICE=CPU takes XLA's CPU device")
+        parser.error("there is no TPU here; PJRT_DEVICE=CPU takes XLA's CPU device")
     rows = []
     for member in load_recipe(options.recipe).members:
         rows.append(_measure(member, options.scale, options.batch, options.precision))
         print(rows[-1], flush=True)
-    result = {"machine": describe_machine(), "batch": options.batch, "networks": rows}
-    write_json(RESULTS / "xla.json", result)
+    write_result(RESULTS / "xla.json", {"batch": options.batch, "networks": rows})
     print(markdown_table(list(rows[0]), [[str(cell) for cell in row.values()] for row in rows]))
 
 
