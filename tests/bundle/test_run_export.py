@@ -121,6 +121,40 @@ def test_a_second_round_has_the_networks_of_the_folds(refitted: Run, tmp_path: P
     assert [len(member.networks) for member in bundle.members] == [2, 2]
 
 
+@pytest.fixture
+def int8_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine says of the tiniest networks."""
+    monkeypatch.setattr(quantize, "median_seconds", lambda sessions, photos: np.array([2.0, 1.0]))
+
+
+def test_8_bits_that_are_not_faster_here(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "MARGIN", 0.1)
+    monkeypatch.setattr(quantize, "median_seconds", lambda sessions, photos: np.array([0.02, 0.02]))
+    with pytest.raises(FovsfeError, match=r"at int8 .* ms: they are not faster.* --precision") as caught:
+        export_run(RunSource.read(run), tmp_path / "bundle", quantization="int8")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_networks_are_timed_in_turn_and_the_first_run_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = [0.0], list[str]()
+    monkeypatch.setattr(quantize.time, "process_time", lambda: clock[0])
+
+    def session(name: str, seconds: float) -> quantize.GraphSession:
+        def run(photos: np.ndarray) -> list[np.ndarray]:
+            clock[0] += seconds if name in calls else 100.0
+            calls.append(name)
+            return []
+
+        return run
+
+    photos = np.zeros((1, 8, 8, 3), np.uint8)
+    found = quantize.median_seconds([session("slow", 2.0), session("fast", 1.0)], photos)
+    np.testing.assert_allclose(found, [2.0, 1.0])
+    assert calls == ["slow", "fast"] * (quantize.TIMED_RUNS + 1)
+
+
+@pytest.mark.usefixtures("int8_is_faster")
 def test_in_8_bits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "MARGIN", 0.1)  # one of 40 photos is more than the margin of users
     whole, small = (
@@ -170,6 +204,7 @@ def test_8_bits_that_cost_too_much(run: Run, tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.usefixtures("int8_is_faster")
 @pytest.mark.parametrize("quantization", ["fp32", "fp16", "int8"])
 def test_strangers_are_told_by_the_features_of_the_networks_that_are_served(
     run: Run, tmp_path: Path, quantization: QuantizationKind, monkeypatch: pytest.MonkeyPatch

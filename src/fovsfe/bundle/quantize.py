@@ -1,7 +1,8 @@
 """Networks in 16 or 8 bits, and what that costs, measured on photos that they were not trained on."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from fovsfe.arrays import Float32s, Floats, Ints, Pixels
 from fovsfe.bundle.format import Bundle, Quantization, QuantizationCheck, QuantizationKind
 from fovsfe.bundle.predictor import BATCH
-from fovsfe.bundle.runtime import open_graph
+from fovsfe.bundle.runtime import GraphSession, open_graph
 from fovsfe.ensemble.blend import softmax
 from fovsfe.ensemble.metrics import accuracy
 from fovsfe.ensemble.stranger_fitting import HeldOutFeatures
@@ -22,6 +23,7 @@ from fovsfe.errors import FovsfeError
 from fovsfe.photos.tta import apply_tta
 
 MARGIN = 0.01  # of accuracy
+TIMED_RUNS = 9  # of each network, of which the median counts
 
 # The head stays in float32: it takes no time, and its logits would come in 256 steps.
 QUANTIZED_OPERATORS = ["Conv", "Clip", "Relu", "Add", "Concat", "MaxPool", "AveragePool"]
@@ -52,18 +54,22 @@ def quantize_bundle(
     Returns what that cost and, by the name of a member, the features that each of its networks now has of the
     validation photos.
 
-    Raises FovsfeError if the accuracy falls by more than MARGIN.
+    Raises FovsfeError if the accuracy falls by more than MARGIN, or networks of 8 bits are not faster here.
     """
-    quantized = np.zeros_like(data.trained)
+    quantized, seconds = np.zeros_like(data.trained), np.zeros(2)
     features: dict[str, list[HeldOutFeatures]] = {member.name: [] for member in bundle.members}
     for index, member in enumerate(bundle.members):
         for fold, path in enumerate(member.networks):
             if data.kind == "int8":
+                as_trained = open_graph(folder / path, 2 + member.has_cam, len(bundle.class_names), 1)
                 quantize_int8(folder / path, data.calibration_photos(member.name, fold))
             else:
                 _to_half(folder / path, data.kind)
             session = open_graph(folder / path, 2 + member.has_cam, len(bundle.class_names), 1)
             rows, of_network = np.flatnonzero(data.folds == fold), []
+            if data.kind == "int8":
+                photos = data.validation_photos(member.name, rows[:BATCH])
+                seconds += median_seconds((as_trained, session), photos)
             for start in range(0, len(rows), BATCH):
                 batch = rows[start : start + BATCH]
                 photos = data.validation_photos(member.name, batch)
@@ -80,8 +86,30 @@ def quantize_bundle(
             f" correctly, as trained {before:.1%}: more than {MARGIN:.0%} is lost; no bundle was made; choose"
             " another --precision"
         )
+    if data.kind == "int8" and seconds[1] >= seconds[0]:
+        as_trained_ms, quantized_ms = 1000 * seconds / BATCH
+        raise FovsfeError(
+            f"at int8 the networks take {quantized_ms:.1f} ms for a photo on this machine, as trained"
+            f" {as_trained_ms:.1f} ms: they are not faster; no bundle was made; choose another --precision,"
+            " or export on the machine that will serve"
+        )
     check = QuantizationCheck(photos=len(data.y_true), before=before, after=after, margin=MARGIN)
     return Quantization(kind=data.kind, check=check), features
+
+
+def median_seconds(sessions: Sequence[GraphSession], photos: Pixels) -> Floats:
+    """Returns the CPU seconds that each network takes for photos: (sessions,), the median of some runs.
+
+    They run in turn, so that whatever slows the machine down meets all of them.
+    """
+    seconds = np.empty((TIMED_RUNS + 1, len(sessions)))
+    for run in seconds:
+        for index, session in enumerate(sessions):
+            started = time.process_time()
+            session(photos)
+            run[index] = time.process_time() - started
+    medians: Floats = np.median(seconds[1:], axis=0)  # without the first: it sets memory aside
+    return medians
 
 
 class _CalibrationPhotos(CalibrationDataReader):  # type: ignore[misc]
