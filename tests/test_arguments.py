@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fovsfe.arguments import default_location, run_arguments
+from fovsfe.arguments import default_location, run_arguments, student_arguments
 from fovsfe.errors import UsageError
 
 
@@ -38,3 +38,17 @@ def test_negatives_are_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 )
 def test_where_a_run_goes(photos: str, recipe: str, location: str) -> None:
     assert default_location(photos, recipe) == location
+
+
+def test_a_student_is_asked_for_as_its_teacher_but_for_what_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_teacher = run_arguments("photos", "weights", 9.0, layout="folders", encoding="cp1251")
+    student = student_arguments(of_teacher, "run", None, None, unlabelled="more", alone="memory://alone")
+    assert (student.photos, student.layout, student.encoding) == (of_teacher.photos, "folders", "cp1251")
+    assert (student.weights, student.minutes) == (str(tmp_path / "weights"), None)
+    assert (student.teacher, student.unlabelled) == (str(tmp_path / "run"), str(tmp_path / "more"))
+    assert student.alone == "memory://alone"
+    assert student_arguments(of_teacher, "run", "none", 2.0).weights == "none"
+    assert student_arguments(of_teacher, "run", None, 2.0).unlabelled is None

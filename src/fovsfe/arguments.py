@@ -27,6 +27,12 @@ class RunArguments(BaseModel):
     """that of lists; "" to detect it"""
     negatives: str | None = None
     """a folder of photos of something else, which are never learned, to measure how many are named"""
+    teacher: str | None = None
+    """the run whose answers a student learns from, in a folder or at a URL; None: there is no teacher"""
+    unlabelled: str | None = None
+    """more photos for which the teacher answers: a folder or an archive, here or at a URL"""
+    alone: str | None = None
+    """a run of the student's network without a teacher, to compare with"""
 
 
 def run_arguments(
@@ -54,6 +60,29 @@ def run_arguments(
         group_by=group_by,
         encoding=encoding,
         negatives=negatives and str(as_path(negatives)),
+    )
+
+
+def student_arguments(
+    of_teacher: RunArguments,
+    teacher: str,
+    weights: str | None,
+    minutes: float | None,
+    unlabelled: str | None = None,
+    alone: str | None = None,
+) -> RunArguments:
+    """Returns the arguments of a student: those of its teacher, but for what is given.
+
+    Raises UsageError for weights at a URL.
+    """
+    return of_teacher.model_copy(
+        update={
+            "weights": of_teacher.weights if weights is None else weights_source(weights),
+            "minutes": minutes,
+            "teacher": str(as_path(teacher)),
+            "unlabelled": unlabelled and str(as_path(unlabelled)),
+            "alone": alone and str(as_path(alone)),
+        }
     )
 
 

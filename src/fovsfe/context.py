@@ -12,13 +12,16 @@ import pandas as pd
 from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats, Ints
 from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.predictions import read_predictions
 from fovsfe.errors import FovsfeError
 from fovsfe.files import read_json
 from fovsfe.photos.dataset import ResizedPhotos
 from fovsfe.photos.manifest import ListingFacts, read_facts, read_manifest, readable_photos
+from fovsfe.photos.reader import root_of
 from fovsfe.photos.sampler import assign_shards
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe
 from fovsfe.run import Run
+from fovsfe.storage.locations import AnyPath, as_path
 
 if TYPE_CHECKING:
     from fovsfe.ensemble.selection import (
@@ -48,8 +51,17 @@ class RunContext:
 
     @cached_property
     def readable(self) -> pd.DataFrame:
-        """The readable photos; all positions are rows of it."""
-        return readable_photos(self.manifest)
+        """The readable photos, the unlabelled ones of a student last; all positions are rows of it."""
+        photos = readable_photos(self.manifest)
+        if self.arguments.unlabelled is None:
+            return photos
+        return pd.concat([photos, read_manifest(self.run.unlabelled_file)], ignore_index=True)
+
+    @cached_property
+    def teacher_answers(self) -> Floats:
+        """What a student's teacher answers for the readable photos: (n, classes), NaN where it does not."""
+        answers = read_predictions(self.run.teacher_file)
+        return answers.reindex(self.readable["id"]).to_numpy(np.float64)
 
     @cached_property
     def pseudo_labels(self) -> pd.DataFrame:
@@ -101,6 +113,9 @@ class RunContext:
     def resized_photos(self, member: MemberSettings) -> ResizedPhotos:
         """Returns the readable photos at a member's size."""
         settings = self.recipe.photos
+        others: tuple[int, AnyPath] | None = None
+        if self.arguments.unlabelled is not None:
+            others = len(readable_photos(self.manifest)), root_of(as_path(self.arguments.unlabelled))
         return ResizedPhotos(
             self.facts.location,
             list(self.readable["path"]),
@@ -110,6 +125,7 @@ class RunContext:
             shards=self._shards,
             sha256=list(self.readable["sha256"]),
             num_workers=settings.num_workers,
+            others=others,
         )
 
     def photo_cache(self, member: MemberSettings) -> Path:
@@ -130,7 +146,10 @@ class RunContext:
             archives = self.readable["path"].str.partition("/")[0]
             return np.unique(archives.to_numpy(str), return_inverse=True)[1].astype(np.int64)
         shards = assign_shards(list(self.manifest["id"]), list(self.manifest["split"]))
-        return shards[self.positions(self.manifest["fault"] == "")]
+        shards = shards[self.positions(self.manifest["fault"] == "")]
+        others = self.readable[len(shards) :]
+        of_others = assign_shards(list(others["id"]), list(others["split"]))
+        return np.concatenate([shards, shards.max() + 1 + of_others])
 
     def select_members(self, blend: Blend, probabilities: Floats) -> Floats:
         """Returns the rows of (members, n, classes) probabilities that a blend takes, in its order."""

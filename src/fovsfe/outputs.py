@@ -19,9 +19,10 @@ from fovsfe.context import RoundResult, RunContext
 from fovsfe.ensemble.acceptance import accept_change, group_folds
 from fovsfe.ensemble.averaging import AverageEstimate, estimate_average
 from fovsfe.ensemble.blend import Blend
+from fovsfe.ensemble.gain_kept import GainKept, gain_kept_in_words, measure_gain_kept
 from fovsfe.ensemble.headline import evaluated_networks, next_steps
 from fovsfe.ensemble.metrics import HeadlineMetrics, accuracy, compute_metrics, headline_metrics
-from fovsfe.ensemble.predictions import predictions_frame, write_predictions
+from fovsfe.ensemble.predictions import predictions_frame, read_predictions, write_predictions
 from fovsfe.ensemble.selection import select_blend
 from fovsfe.ensemble.submission import write_submission
 from fovsfe.files import write_json
@@ -213,6 +214,7 @@ def _metrics(
         context.facts.class_names,
         context.recipe.ensemble.metric,
     )
+    gain_kept = _gain_kept(context, held_out_predictions)
     of_average = _estimate_average(context, selected_round, headline)
     average = None if of_average is None else of_average.model_dump(mode="json")
     return {
@@ -229,7 +231,7 @@ def _metrics(
             "blend": selection.blend.name,
             "tta": list(selected_round.tta),
             **headline.model_dump(mode="json"),
-            "reasons": [RULE, reason, *selection.reasons],
+            "reasons": [RULE, reason, *selection.reasons, *gain_kept_in_words(gain_kept)],
             "average": average,
             "evaluated_networks": evaluated_networks(
                 len(context.folds),
@@ -238,8 +240,26 @@ def _metrics(
                 context.recipe.search is not None,
             ),
         },
+        "distillation": gain_kept and gain_kept.model_dump(mode="json"),
         "rounds": [_round_metrics(context, each) for each in rounds],
     }
+
+
+def _gain_kept(context: RunContext, held_out_predictions: Floats) -> GainKept | None:
+    """Returns how a student does beside its teacher and, if there is one, its network alone, on the photos
+    that all have held out; None if there is no teacher, or no such photo."""
+    if context.arguments.teacher is None:
+        return None
+    ids = context.ids(context.val_idx)
+    others = [read_predictions(context.run.teacher_file).reindex(ids).to_numpy(np.float64)]
+    if context.arguments.alone is not None:
+        others.append(read_predictions(context.run.alone_file).reindex(ids).to_numpy(np.float64))
+    rows = np.flatnonzero(~np.isnan(others).any(axis=(0, 2)))
+    if not len(rows):
+        return None
+    of_rows = [each[rows] for each in others]
+    y_true = context.y_true(context.val_idx)[rows]
+    return measure_gain_kept(of_rows[0], held_out_predictions[rows], y_true, *of_rows[1:])
 
 
 def _learning_curve(context: RunContext, held_out_predictions: Floats) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from fovsfe.arguments import RunArguments
 from fovsfe.arrays import Floats
 from fovsfe.bundle.run_export import require_negatives
 from fovsfe.context import RoundResult, RunContext, require_run
+from fovsfe.distillation import require_inputs, take_over
 from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.ensemble.pseudo_label import pseudo_labels
 from fovsfe.ensemble.selection import BlendSelection, SelectedCandidate, select_blend
@@ -142,8 +143,11 @@ def _opened_run(
         yield Run(folder), executor
 
 
-def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) -> PhotoListing:
-    """Finds out whether this can be trained, finds the photos, and makes the folder a run."""
+def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) -> PhotoListing | None:
+    """Finds out whether this can be trained, finds the photos, and makes the folder a run.
+
+    A student takes its photos over from its teacher; then there is no listing.
+    """
     if run.root.exists() and not (run.root.is_dir() and run.is_unstarted()):
         hint = (
             f"resume it: fovsfe resume {run.root}" if run.arguments_file.exists() else "choose another --out"
@@ -157,10 +161,15 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) ->
     require_weights(backbones, arguments.weights, screen.notify)
     if arguments.negatives is not None:
         require_negatives(arguments.negatives)
-    listing = _find_photos(arguments)
+    listing = None
+    if arguments.teacher is None:
+        listing = _find_photos(arguments)
+        recipe = _with_given_folds(recipe, listing)
+    else:
+        require_inputs(arguments)
     for member in recipe.members:
         try_member(member)
-    write_text(run.recipe_file, to_toml(_with_given_folds(recipe, listing)))
+    write_text(run.recipe_file, to_toml(recipe))
     write_json(run.arguments_file, arguments.model_dump(mode="json"))
     return listing
 
@@ -188,14 +197,18 @@ def _complete(
     run.remove_unfinished_files()
     keep_freed_memory()
     started -= run.stopwatch.seconds  # of earlier sessions
-    run.log("start", **read_json(run.arguments_file))
+    arguments = RunArguments.model_validate(read_json(run.arguments_file))
+    run.log("start", **arguments.model_dump(mode="json"))
     with run.stopwatch.step("audit"):
         if run.manifest_file.exists():
             _compare_photos(run, screen)
         elif only_what_is_there:
             raise _nothing_finished(run)
+        elif arguments.teacher is not None:
+            take_over(run, load_recipe(str(run.recipe_file)), arguments, screen, started)
+            _compare_photos(run, screen)
         else:
-            _audit_and_split(run, screen, listing)
+            _audit_and_split(run, screen, listing or _find_photos(arguments))
     context = RunContext.open(run)
     last_round = context.rounds
     if only_what_is_there:
@@ -277,12 +290,9 @@ def _with_given_folds(recipe: Recipe, listing: PhotoListing) -> Recipe:
     return recipe.model_copy(update={"split": recipe.split.model_copy(update={"folds": folds})})
 
 
-def _audit_and_split(run: Run, screen: Screen, listing: PhotoListing | None) -> None:
+def _audit_and_split(run: Run, screen: Screen, listing: PhotoListing) -> None:
     """Audits and splits the photos, once; the manifest and the facts in dataset.json remember all that."""
     recipe = load_recipe(str(run.recipe_file))
-    if listing is None:  # killed before they were written
-        arguments = RunArguments.model_validate(read_json(run.arguments_file))
-        listing = _find_photos(arguments)
     screen.notify(f"photos: {describe(listing)}")
     audit = audit_photos(
         listing,

@@ -64,6 +64,21 @@ class Run:
         return self.root / "pseudo_labels.csv"
 
     @property
+    def teacher_file(self) -> Path:
+        """What the teacher of a student answers: a table of predictions, see `ensemble.predictions`."""
+        return self.root / "teacher.csv"
+
+    @property
+    def unlabelled_file(self) -> Path:
+        """The photos beside those of the manifest that a student learns from, with its columns."""
+        return self.root / "unlabelled.csv"
+
+    @property
+    def alone_file(self) -> Path:
+        """The held-out predictions of a student's network that was trained without a teacher."""
+        return self.root / "alone.csv"
+
+    @property
     def submission_file(self) -> Path:
         """The submission of the selected blend."""
         return self.root / "submission.csv"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from fovsfe.ensemble.predictions import predictions_frame, write_predictions
 from fovsfe.executors.tasks import build_task, network_keys
 from fovsfe.training.task import NetworkKey
 
@@ -69,3 +70,42 @@ def test_seeds_differ_by_fold_and_round_and_not_by_member(context):
     seeds = {(key.round_index, key.fold): build_task(context, key, "fp32").seed for key in keys}
     assert len(set(seeds.values())) == 4
     assert all(build_task(context, key, "fp32").seed == seeds[key.round_index, key.fold] for key in keys)
+
+
+def with_teacher(context, answers):
+    """The run as a student's: what its teacher answers, by position; nothing for other photos."""
+    class_names = context.facts.class_names
+    ids = context.ids(np.array(list(answers), np.int64))
+    write_predictions(
+        context.run.teacher_file, predictions_frame(ids, class_names, np.array(list(answers.values())))
+    )
+    return replace(context, arguments=context.arguments.model_copy(update={"teacher": "teacher"}))
+
+
+def test_a_student_learns_the_mean_of_label_and_answer_and_answers_for_photos_without_a_label(context):
+    labelled = context.positions(context.readable["split"] == "train")
+    answers = {int(index): [0.25, 0.75] for index in [*labelled[1:], *context.test_idx[1:]]}
+    key = NetworkKey(context.run.root, 1, 0, 0)
+    alone, task = build_task(context, key, "fp32"), build_task(with_teacher(context, answers), key, "fp32")
+    assert task.train_idx.tolist() == [*alone.train_idx, *context.test_idx[1:]]
+    has_answer = np.isin(alone.train_idx, list(answers))
+    own = task.targets[: len(alone.targets)]
+    np.testing.assert_array_equal(own[~has_answer], alone.targets[~has_answer])
+    np.testing.assert_array_equal(own[has_answer], (alone.targets[has_answer] + [0.25, 0.75]) / 2)
+    np.testing.assert_array_equal(
+        task.targets[len(own) :], [[0.25, 0.75]] * (len(answers) - len(labelled) + 1)
+    )
+    assert task.val_idx.tolist() == alone.val_idx.tolist()
+
+
+def test_a_student_is_not_taught_near_duplicates_of_its_validation_photos(context):
+    manifest = context.manifest.copy()
+    copy = context.ids(context.test_idx)[0]
+    validated = manifest[manifest["fold"] == 0].iloc[0]
+    manifest.loc[manifest["id"] == copy, "group"] = validated["group"]
+    context = with_teacher(
+        replace(context, manifest=manifest), {int(i): [0.5, 0.5] for i in context.test_idx}
+    )
+    for fold in (0, 1):
+        task = build_task(context, NetworkKey(context.run.root, 1, 0, fold), "fp32")
+        assert (copy in context.ids(task.train_idx)) == (fold == 1)

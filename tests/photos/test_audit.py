@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance
 from tests.photos.images import encoded, turned
 
 from fovsfe.photos import reader
-from fovsfe.photos.audit import Finding, audit_photos, merge_groups
+from fovsfe.photos.audit import Finding, audit_photos, find_new_photos, merge_groups
 from fovsfe.photos.layouts import find_photos
 from fovsfe.photos.splits import assign_folds
 
@@ -351,3 +351,21 @@ def test_labels_that_only_capitals_or_blanks_tell_apart_are_named(tmp_path, clou
         '"Ferrari F40", "ferrari-f40" are different labels; if they are the same, give them one name',
         '"Ford", "ford" are different labels; if they are the same, give them one name',
     ]
+
+
+def test_new_photos_are_those_that_are_no_copies(tmp_path, clouds):
+    known, more = tmp_path / "known", tmp_path / "more"
+    for index in range(4):
+        save(clouds(index), known / ("Нива", "Ford")[index % 2] / f"{index}.jpg", quality=90)
+    save(clouds(0), more / "copy.jpg", quality=60)
+    save(clouds(20), more / "new.jpg", quality=90)
+    save(clouds(20), more / "twice.jpg", quality=60)
+    save(clouds(21), more / "large.png")
+    (more / "broken.jpg").write_bytes(b"no photo")
+    table = audit_photos(find_photos(known)).table
+    paths = ["large.png", "copy.jpg", "new.jpg", "broken.jpg", "twice.jpg", "gone.jpg"]
+    new = find_new_photos(more, paths, known, table, 10**6)
+    assert list(new["path"]) == ["large.png", "new.jpg"]
+    assert list(new["width"]) == [200, 200]
+    assert list(new["bytes"]) == [(more / path).stat().st_size for path in new["path"]]
+    assert list(find_new_photos(more, paths, known, table, 100)["path"]) == []

@@ -198,3 +198,17 @@ def test_a_photo_with_another_content_is_refused(tmp_path, clouds):
     clouds(1).save(tmp_path / "a.png")
     with pytest.raises(FovsfeError, match=r"a\.png: .* its content has changed; put it back"):
         photos[0]
+
+
+def test_photos_of_two_roots_are_one_sequence(folder, photos, tmp_path):
+    others = tmp_path / "others"
+    others.mkdir()
+    for index in range(3):
+        shutil.copy(folder / f"{10 + index}.jpg", others / f"{index}.jpg")
+    both = ResizedPhotos(folder, ["5.jpg", "6.jpg", "0.jpg", "1.jpg"], SIZE, "pad", 10**6, others=(2, others))
+    cached = both.cached(tmp_path / "cache" / "both.bin", 1e9, lambda *tick: None)
+    for each in (both, cached):
+        assert all(np.array_equal(each[i], photos[j]) for i, j in enumerate((5, 6, 10, 11)))
+    (others / "1.jpg").unlink()
+    with pytest.raises(FovsfeError, match=f"{others / '1.jpg'}: could be read when the run started"):
+        _ = both[3]

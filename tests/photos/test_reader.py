@@ -16,7 +16,7 @@ import pytest
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.photos import reader
 from fovsfe.photos.passed_over import PassedOver
-from fovsfe.photos.reader import local_copy, read_bytes, read_encoded, read_file
+from fovsfe.photos.reader import local_copy, read_bytes, read_encoded, read_file, root_of
 from fovsfe.photos.walk import photos_of_archive
 from fovsfe.storage.locations import as_path, cache_root
 
@@ -106,6 +106,14 @@ def test_a_folder_named_like_an_archive_is_a_folder(tmp_path):
 
 def _read(root, path, results):
     results.put(read_bytes(root, path))
+
+
+def test_photos_in_an_archive_are_under_its_folder(tmp_path):
+    (tmp_path / "folder.zip").mkdir()
+    pack(tmp_path / "photos.zip")
+    assert root_of(tmp_path / "photos.zip") == tmp_path
+    for name in ("folder.zip", "", "gone.zip"):
+        assert root_of(tmp_path / name) == tmp_path / name
 
 
 def test_threads_and_forked_processes_read_at_once(root):

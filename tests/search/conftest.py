@@ -12,6 +12,7 @@ from fovsfe import pipeline
 from fovsfe.arguments import RunArguments
 from fovsfe.context import RunContext
 from fovsfe.files import write_json, write_text
+from fovsfe.photos.layouts import find_photos
 from fovsfe.progress import Screen
 from fovsfe.recipe import Recipe, to_toml
 from fovsfe.run import Run
@@ -53,7 +54,7 @@ def make_context(
         arguments = RunArguments(photos=str(tinted), weights=str(packed_weights), minutes=None)
         write_text(run.recipe_file, to_toml(recipe))
         write_json(run.arguments_file, arguments.model_dump(mode="json"))
-        pipeline._audit_and_split(run, screen, None)
+        pipeline._audit_and_split(run, screen, find_photos(tinted))
         return RunContext.open(run)
 
     return make

@@ -150,6 +150,8 @@ def _training(bundle: Bundle) -> Iterator[str]:
     mixed = "".join(f", {name} {training[name]:g}" for name in ("mixup", "cutmix") if training[name])
     yield f"- Optimizer {training['optimizer']}, label smoothing {training['label_smoothing']:g},"
     yield f"  augmentation {training['augment']}{mixed}, seed {training['seed']}."
+    if training.get("distilled"):
+        yield "- It learned from the labels of photos and from what an ensemble answers for them and others."
     if training["round"] == 2:
         yield "- The second of two rounds, trained on pseudo-labels of the unlabelled photos too."
     for reason in bundle.metrics.get("reasons", []):

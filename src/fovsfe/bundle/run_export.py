@@ -379,6 +379,7 @@ def _training_facts(source: RunSource, blend: Blend) -> dict[str, Any]:
     return {
         "weights": {"hub": "the hub", "none": "none"}.get(source.arguments.weights, "a folder"),
         "round": source.round,
+        "distilled": source.arguments.teacher is not None,
         "folds": recipe.split.folds,
         "holdout": recipe.split.holdout,
         "stages": {each.unique_name: list(recipe.stages_of(each)) for each in served},

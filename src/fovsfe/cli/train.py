@@ -106,7 +106,7 @@ def train(
     location = out or default_location(photos, recipe)
     if open_report:
         check_can_open(location)
-    with interruptible(_to_go_on(location)), first_process() as process_group:
+    with interruptible(to_go_on(location)), first_process() as process_group:
         options = {"ensemble.metric": metric, "licence": licence}
         given = {key: value for key, value in options.items() if value is not None}
         settings = load_recipe(recipe, parse_changes(changes or ()) | given)
@@ -140,7 +140,7 @@ def resume(
     notify_start(screen, f"resuming {run}")
     if open_report:
         check_can_open(run)
-    with interruptible(_to_go_on(run)), first_process() as process_group:
+    with interruptible(to_go_on(run)), first_process() as process_group:
         from fovsfe.arguments import weights_source
 
         source = None if weights is None else weights_source(weights)
@@ -174,7 +174,8 @@ def finish(run: RunLocation, open_report: OpenReport = False, as_json: AsJson = 
         show_report(run)
 
 
-def _to_go_on(location: str) -> str:
+def to_go_on(location: str) -> str:
+    """Returns how to go on with a training that was stopped."""
     return (
         f"continue with: fovsfe resume {location}, or make do with what is trained: fovsfe finish {location}"
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fovsfe import run
 from fovsfe.arrays import Float32s, Ints
@@ -49,6 +50,8 @@ def build_task(context: RunContext, key: NetworkKey, precision: str) -> Training
     train_idx = context.positions((readable["split"] == "train") & (readable["fold"] != key.fold))
     val_idx = context.positions(readable["fold"] == key.fold)
     targets = np.eye(len(class_names), dtype=np.float32)[context.y_true(train_idx)]
+    if context.arguments.teacher is not None:
+        train_idx, targets = _with_teacher(context, key.fold, train_idx, targets)
     if key.round_index == 2:
         pseudo_idx, pseudo_targets = _pseudo_targets(context, key.fold)
         train_idx = np.concatenate([train_idx, pseudo_idx])
@@ -76,23 +79,41 @@ def build_task(context: RunContext, key: NetworkKey, precision: str) -> Training
     )
 
 
-def _pseudo_targets(context: RunContext, fold: int) -> tuple[Ints, Float32s]:
-    """Positions and targets (n, classes) of a fold's pseudo-labelled photos: soft ones, or one-hot.
+def _with_teacher(
+    context: RunContext, fold: int, train_idx: Ints, targets: Float32s
+) -> tuple[Ints, Float32s]:
+    """Returns what a student learns: for labelled photos the mean of the true label and of what the teacher's
+    networks that have not seen the photo answer, and for those without a label the teacher's answer."""
+    answers = context.teacher_answers.astype(np.float32)
+    answered = ~np.isnan(answers[:, 0])
+    is_given = answered[train_idx]
+    targets[is_given] = (targets[is_given] + answers[train_idx[is_given]]) / 2
+    others = np.flatnonzero(answered & (context.readable["split"] != "train").to_numpy())
+    others = others[_is_apart(context, fold, others)]
+    return np.concatenate([train_idx, others]), np.concatenate([targets, answers[others]])
 
-    Near-duplicates of the fold's validation photos are left out: it would be validated on what it was trained
-    on.
-    """
+
+def _pseudo_targets(context: RunContext, fold: int) -> tuple[Ints, Float32s]:
+    """Positions and targets (n, classes) of a fold's pseudo-labelled photos: soft ones, or one-hot."""
     pseudo = context.pseudo_labels[context.pseudo_labels["fold"] == fold]
     position = {photo: i for i, photo in enumerate(context.readable["id"])}
     positions = np.array([position[photo] for photo in pseudo["id"]], np.int64)
-    validated = context.groups(context.positions(context.readable["fold"] == fold))
-    apart = ~np.isin(context.groups(positions), validated)
+    apart = _is_apart(context, fold, positions)
     pseudo, positions = pseudo[apart], positions[apart]
     class_names = context.facts.class_names
     if context.recipe.pseudo_labels.soft:
         return positions, pseudo[[f"p:{label}" for label in class_names]].to_numpy(np.float32)
     labels = context.facts.label_positions(pseudo["label"])
     return positions, np.eye(len(class_names), dtype=np.float32)[labels]
+
+
+def _is_apart(context: RunContext, fold: int, positions: Ints) -> npt.NDArray[np.bool_]:
+    """Returns which photos are no near-duplicates of the fold's validation photos: (n,).
+
+    Trained on one, a network would be validated on what it was trained on.
+    """
+    validated = context.groups(context.positions(context.readable["fold"] == fold))
+    return ~np.isin(context.groups(positions), validated)
 
 
 def with_cached_photos(task: TrainingTask, on_event: OnEvent) -> TrainingTask:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -96,7 +96,7 @@ def audit_photos(
     if listing.layout == "shards":
         return _audit_shards(listing, max_pixels, progress)
     inspections = []
-    for inspection in _inspect_all(listing, max_pixels):
+    for inspection in _inspect_all(listing.root, listing.table["path"], max_pixels):
         inspections.append(inspection)
         progress(len(inspections), len(listing.table))
     table = listing.table.copy()
@@ -142,10 +142,45 @@ def _audit_shards(listing: PhotoListing, max_pixels: int, progress: Progress) ->
     return AuditResult(table, findings)
 
 
-def _inspect_all(listing: PhotoListing, max_pixels: int) -> Iterator[_Inspection]:
+def find_new_photos(
+    root: AnyPath, paths: Sequence[str], known_root: AnyPath, known: pd.DataFrame, max_pixels: int
+) -> pd.DataFrame:
+    """Reads photos, and returns those that are no near-duplicates of known ones, nor of one another.
+
+    Args:
+        root: where they are.
+        paths: under `root`.
+        known_root: where the known photos are.
+        known: their manifest.
+        max_pixels: photos with more pixels count as unreadable.
+
+    Returns:
+        A table with the columns path, width, height, bytes and sha256, in the order of `paths`.
+
+    Raises:
+        FovsfeError: a URL cannot be reached or refuses access.
+    """
+    inspections = [
+        *_inspect_all(known_root, known["path"], max_pixels),
+        *_inspect_all(root, paths, max_pixels),
+    ]
+    _, first = np.unique(_groups(inspections), return_index=True)
+    is_new = np.zeros(len(inspections), np.bool_)
+    is_new[first] = True
+    return pd.DataFrame(
+        [
+            (path, each.width, each.height, each.size, each.sha256)
+            for path, each, new in zip(paths, inspections[len(known) :], is_new[len(known) :], strict=True)
+            if new and each.fault == NO_FAULT
+        ],
+        columns=["path", "width", "height", "bytes", "sha256"],
+    )
+
+
+def _inspect_all(root: AnyPath, paths: Iterable[str], max_pixels: int) -> Iterator[_Inspection]:
     # Threads are enough: decoding has its processes, reading and hashing release the interpreter lock.
     with ThreadPoolExecutor(machine.cores()) as pool:
-        yield from pool.map(partial(_inspect, listing.root, max_pixels), listing.table["path"])
+        yield from pool.map(partial(_inspect, root, max_pixels), paths)
 
 
 def _inspect(root: AnyPath, max_pixels: int, path: str) -> _Inspection:

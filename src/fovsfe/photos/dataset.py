@@ -50,6 +50,8 @@ class ResizedPhotos:
     """of each photo, in hexadecimal: one whose content is another is refused; empty: any content will do"""
     num_workers: int | str = "auto"
     """how many DataLoader workers load photos for a network; "auto" decides by the device"""
+    others: tuple[int, AnyPath] | None = None
+    """the position from which on paths are under another root, and that root"""
 
     def __post_init__(self) -> None:
         if not len(self.shards):
@@ -66,18 +68,18 @@ class ResizedPhotos:
             return np.fromfile(file, np.uint8, count, offset=index * count).reshape(*self.size, 3)
 
     def _decode(self, index: int) -> Pixels:
-        path = self.paths[index]
+        root, path = self._root_of(index), self.paths[index]
         try:
-            if self.sha256:
-                data = read_unchanged(self.root, path, self.sha256[index])
-            else:
-                data = read_bytes(self.root, path)
+            data = read_unchanged(root, path, self.sha256[index]) if self.sha256 else read_bytes(root, path)
             input_sizes = [(self.size, self.resize_mode)]
             return shared_pool().decode_to_sizes(data, input_sizes, self.max_pixels).pixels[0]
         except (OSError, BadPhoto) as error:
             raise FovsfeError(
-                f"{self.root / path}: could be read when the run started, but not now: {error}; put it back"
+                f"{root / path}: could be read when the run started, but not now: {error}; put it back"
             ) from error
+
+    def _root_of(self, index: int) -> AnyPath:
+        return self.root if self.others is None or index < self.others[0] else self.others[1]
 
     def cached(self, file: Path, limit: float, progress: Progress) -> "ResizedPhotos":
         """Returns the same photos with the cache `file`, which is written first if it does not exist.
@@ -117,10 +119,14 @@ class ResizedPhotos:
 
         It raises nothing: an archive that cannot be downloaded is reported when a photo is read from it.
         """
-        if self.cache is not None or not isinstance(self.root, UPath):
+        if self.cache is not None:
             return
-        names = dict.fromkeys(self.paths[int(index)].partition("/")[0] for index in indices)
-        archives = [self.root / name for name in names if is_archive_name(name)]
+        tops = dict.fromkeys(
+            (root, self.paths[index].partition("/")[0])
+            for index in indices.tolist()
+            if isinstance(root := self._root_of(index), UPath)
+        )
+        archives = [root / name for root, name in tops if is_archive_name(name)]
         for start in range(min(PREFETCH_THREADS, len(archives))):
             # Daemons, because nobody waits for them when the process ends.
             Thread(target=_download, args=(archives[start::PREFETCH_THREADS],), daemon=True).start()

@@ -151,6 +151,11 @@ def is_archive_name(name: str) -> bool:
     return name.lower().endswith(ARCHIVES)
 
 
+def root_of(location: AnyPath) -> AnyPath:
+    """Returns the folder that the paths of photos at `location` are under: that of an archive, or itself."""
+    return location.parent if is_archive_name(location.name) and is_file(location) else location
+
+
 def open_archive(location: AnyPath) -> Archive:
     """Returns a zip or tar, here or at a URL; those that were used last stay open.
 

@@ -79,7 +79,7 @@ def find_candidates(
             f"left out, as no licence is known to allow commercial use: {with_licences(left_out)}; to use"
             " them: --licence any"
         )
-    return sorted(map(_candidate, allowed), key=lambda each: (-each.top1, each.backbone))
+    return sorted(map(find_candidate, allowed), key=lambda each: (-each.top1, each.backbone))
 
 
 def smaller_sizes(backbone: str, size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -111,7 +111,8 @@ def _packed(folder: Path) -> list[str]:
     ]
 
 
-def _candidate(name: str) -> Candidate:
+def find_candidate(name: str) -> Candidate:
+    """Returns a backbone as a candidate; timm must know its `pretrained_config`."""
     row, config = find_backbone(name), pretrained_config(name)
     assert config is not None
     _, *own = config.test_input_size or config.input_size

@@ -106,8 +106,11 @@ def _cost_section(run_data: RunData) -> Section | None:
 
 def _reproduce_section(run_data: RunData) -> Section:
     arguments = run_data.arguments
-    words = ["fovsfe", "train", arguments["photos"], "--recipe", str(run_data.run.recipe_file)]
-    words += ["--weights", arguments["weights"]]
+    words = ["fovsfe", "train", arguments["photos"]]
+    if teacher := arguments.get("teacher"):
+        words = ["fovsfe", "distil", teacher, "--student", run_data.recipe.members[0].backbone]
+        words += [f"--{name}={arguments[name]}" for name in ("unlabelled", "alone") if arguments[name]]
+    words += ["--recipe", str(run_data.run.recipe_file), "--weights", arguments["weights"]]
     if arguments["minutes"] is not None:
         words += ["--minutes", f"{arguments['minutes']:g}"]
     return {
