@@ -1,5 +1,6 @@
 """pipeline: a whole run on drawn photos, its files and figures, and that nothing stops it for good."""
 
+import hashlib
 import io
 import json
 import os
@@ -33,6 +34,8 @@ from fovsfe.executors import local
 from fovsfe.files import read_json, write_json
 from fovsfe.networks import at_hand, weights
 from fovsfe.photos.audit import Finding
+from fovsfe.photos.fixes import Fix, read_rows, write_fixes
+from fovsfe.photos.manifest import read_manifest
 from fovsfe.progress import Screen
 from fovsfe.recipe import MemberSettings, Recipe, load_recipe, to_toml
 from fovsfe.run import Run
@@ -1275,3 +1278,35 @@ def test_an_export_is_measured_and_leaves_the_random_numbers_alone(head):
     of_export, of_photo, of_cam = export_seconds(member, 3)
     assert of_export > of_photo > 0 and of_cam > 0
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_run_keeps_the_fixes_that_it_began_with(photos, tmp_path):
+    first, second, third = sorted((photos / "train" / "1").iterdir())[:3]
+    names = {each: f"1/{each.name}" for each in (first, second, third)}
+    sha256 = {each: hashlib.sha256(each.read_bytes()).hexdigest() for each in names}
+    anna, boris = tmp_path / "anna.csv", tmp_path / "boris.csv"
+    write_fixes(anna, [Fix(names[first], sha256[first], "relabel", CLASS_NAMES[4])])
+    write_fixes(
+        boris,
+        [
+            Fix(names[second], sha256[second], "remove"),
+            Fix(names[third], "0" * 64, "remove"),
+        ],
+    )
+    said = io.StringIO()
+    screen = Screen(Console(file=said, width=500))
+    arguments = RunArguments(photos=str(photos), weights="none", minutes=None, fixes=(str(anna), str(boris)))
+    run = Run(tmp_path / "run")
+    pipeline._begin(run, HOLDOUT, arguments, screen)
+    anna.unlink()
+    boris.unlink()
+    pipeline._audit_and_split(run, screen, None)  # resumed before the photos were written
+    manifest = read_manifest(run.manifest_file).set_index("id")
+    assert manifest["label"][names[first]] == CLASS_NAMES[4]
+    assert names[second] not in manifest.index
+    assert manifest["label"][names[third]] == CLASS_NAMES[1]
+    assert f"1 fix of a photo that has changed since ({names[third]}); not applied" in said.getvalue()
+    assert len(read_rows(str(run.fixes_file))) == 3
+    said.truncate(0)
+    pipeline._compare_photos(run, screen)
+    assert "since the run began" not in said.getvalue()

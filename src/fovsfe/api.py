@@ -243,6 +243,7 @@ def train(
     encoding: str = "",
     licence: str | None = None,
     negatives: str | os.PathLike[str] | None = None,
+    fixes: Iterable[str | os.PathLike[str]] = (),
 ) -> TrainedRun:
     """Trains an ensemble on a folder of photos, as `fovsfe train` does, and returns the complete run.
 
@@ -263,6 +264,7 @@ def train(
             "any"; by default as the recipe says, and those that are built in say "permissive".
         negatives: a folder of photos of something else, which are never learned, to measure how many of them
             are given a label.
+        fixes: files of fixes, as `fovsfe review` writes them.
 
     Raises:
         FovsfeError: the photos cannot be trained on, the recipe is wrong, or `out` is not empty.
@@ -286,7 +288,15 @@ def train(
         settings = load_recipe(recipe, {**changes, **({"licence": licence} if licence else {})})
         of_others = None if negatives is None else os.fspath(negatives)
         arguments = run_arguments(
-            photos, weights, minutes, follow_links, layout, group_by, encoding, of_others
+            photos,
+            weights,
+            minutes,
+            follow_links,
+            layout,
+            group_by,
+            encoding,
+            of_others,
+            [os.fspath(file) for file in fixes],
         )
         pipeline.train(settings, arguments, location, screen, cluster, process_group)
     return TrainedRun(location)
@@ -298,6 +308,7 @@ def check(
     layout: str | None = None,
     group_by: str | None = None,
     encoding: str = "",
+    fixes: Iterable[str | os.PathLike[str]] = (),
 ) -> "pd.DataFrame":
     """Checks photos without training, as `fovsfe check` does; arguments as in `train`.
 
@@ -308,10 +319,12 @@ def check(
         from dataclasses import asdict
 
         from fovsfe.photos.audit import audit_photos
+        from fovsfe.photos.fixes import apply_fixes, read_fixes
         from fovsfe.photos.layouts import find_photos
         from fovsfe.report.audit_page import findings_frame
 
-    result = audit_photos(find_photos(as_path(os.fspath(photos)), follow_links, layout, group_by, encoding))
+    listing = find_photos(as_path(os.fspath(photos)), follow_links, layout, group_by, encoding)
+    result = audit_photos(apply_fixes(listing, read_fixes([os.fspath(file) for file in fixes])))
     return findings_frame([asdict(finding) for finding in result.findings], result.table)
 
 

@@ -1,5 +1,6 @@
 """What was asked of a training beside the recipe, by the command line or from Python."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -25,6 +26,8 @@ class RunArguments(BaseModel):
     """the regular expression whose first group tells which photos belong together"""
     encoding: str = ""
     """that of lists; "" to detect it"""
+    fixes: tuple[str, ...] = ()
+    """files of fixes, as they were given; the run keeps what they come to"""
     negatives: str | None = None
     """a folder of photos of something else, which are never learned, to measure how many are named"""
     teacher: str | None = None
@@ -44,6 +47,7 @@ def run_arguments(
     group_by: str | None = None,
     encoding: str = "",
     negatives: str | None = None,
+    fixes: Sequence[str] = (),
 ) -> RunArguments:
     """Returns the arguments of a run, with paths that stay right wherever the run is resumed from.
 
@@ -60,6 +64,7 @@ def run_arguments(
         group_by=group_by,
         encoding=encoding,
         negatives=negatives and str(as_path(negatives)),
+        fixes=tuple(str(as_path(file)) for file in fixes),
     )
 
 

@@ -130,6 +130,8 @@ def take_over(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen,
             folds = assign_folds(manifest, split.holdout, split.folds, recipe.seed, is_given_kept=False)
             manifest = manifest.assign(fold=folds)
         shutil.copyfile(teacher.run.audit_file, run.audit_file)
+        if teacher.run.fixes_file.exists():
+            shutil.copyfile(teacher.run.fixes_file, run.fixes_file)
         write_facts(run.dataset_file, teacher.facts)
         write_manifest(run.manifest_file, manifest)
         # What has been written to a photo since the teacher's audit is compared.

@@ -32,6 +32,7 @@ from fovsfe.networks.weights import require_weights
 from fovsfe.outputs import MOST_OF_THE_TIME, closing_seconds, write_outputs
 from fovsfe.photos.audit import DAMAGED_SHARD, Finding, audit_photos
 from fovsfe.photos.changes import find_changes
+from fovsfe.photos.fixes import Fixes, apply_fixes, read_fixes, write_fixes
 from fovsfe.photos.layouts import find_photos
 from fovsfe.photos.listing import PhotoListing, describe
 from fovsfe.photos.manifest import ListingFacts, write_facts, write_manifest
@@ -163,13 +164,16 @@ def _begin(run: Run, recipe: Recipe, arguments: RunArguments, screen: Screen) ->
         require_negatives(arguments.negatives)
     listing = None
     if arguments.teacher is None:
-        listing = _find_photos(arguments)
+        fixes = read_fixes(arguments.fixes)
+        listing = _find_photos(arguments, fixes)
         recipe = _with_given_folds(recipe, listing)
     else:
         require_inputs(arguments)
     for member in recipe.members:
         try_member(member)
     write_text(run.recipe_file, to_toml(recipe))
+    if arguments.teacher is None and arguments.fixes:
+        write_fixes(run.fixes_file, fixes.fixes)
     write_json(run.arguments_file, arguments.model_dump(mode="json"))
     return listing
 
@@ -208,7 +212,7 @@ def _complete(
             take_over(run, load_recipe(str(run.recipe_file)), arguments, screen, started)
             _compare_photos(run, screen)
         else:
-            _audit_and_split(run, screen, listing or _find_photos(arguments))
+            _audit_and_split(run, screen, listing or _find_photos(arguments, _own_fixes(run)))
     context = RunContext.open(run)
     last_round = context.rounds
     if only_what_is_there:
@@ -253,7 +257,7 @@ def _compare_photos(run: Run, screen: Screen) -> None:
     """
     context = RunContext.open(run)
     changes = find_changes(
-        lambda: _find_photos(context.arguments),
+        lambda: _find_photos(context.arguments, _own_fixes(run)),
         context.facts,
         context.manifest,
         run.manifest_file.stat().st_mtime_ns,
@@ -272,14 +276,20 @@ def _compare_photos(run: Run, screen: Screen) -> None:
         run.log("photos changed", detail=changes.other)
 
 
-def _find_photos(arguments: RunArguments) -> PhotoListing:
-    return find_photos(
+def _find_photos(arguments: RunArguments, fixes: Fixes) -> PhotoListing:
+    listing = find_photos(
         as_path(arguments.photos),
         arguments.follow_links,
         arguments.layout,
         arguments.group_by,
         arguments.encoding,
     )
+    return apply_fixes(listing, fixes)
+
+
+def _own_fixes(run: Run) -> Fixes:
+    """The fixes that the run began with, whatever has become of the files that they were read from."""
+    return read_fixes([str(run.fixes_file)] if run.fixes_file.exists() else [])
 
 
 def _with_given_folds(recipe: Recipe, listing: PhotoListing) -> Recipe:

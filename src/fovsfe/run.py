@@ -29,6 +29,11 @@ class Run:
         return self.root / "recipe.toml"
 
     @property
+    def fixes_file(self) -> Path:
+        """The fixes of photos that the run began with, merged; not there if there were none."""
+        return self.root / "fixes.csv"
+
+    @property
     def manifest_file(self) -> Path:
         """The manifest: one row per photo (see photos.manifest)."""
         return self.root / "photos.csv"
@@ -144,7 +149,7 @@ class Run:
     def is_unstarted(self) -> bool:
         """Returns whether the folder is empty but for what a start that was killed at once may have left."""
         names = {path.name for path in self.root.iterdir() if not path.name.endswith(".part")}
-        return names <= {self.recipe_file.name}
+        return names <= {self.recipe_file.name, self.fixes_file.name}
 
     def remove_unfinished_files(self) -> None:
         """Removes the files that a killed process has left half written."""

@@ -1,12 +1,30 @@
 """fovsfe check and fovsfe shard."""
 
+import hashlib
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
+import pytest
+from PIL import Image
 
 from fovsfe.photos import decode_pool
+from fovsfe.photos.fixes import Fix, read_fixes, write_fixes
 from fovsfe.photos.layouts import find_photos
+
+
+@pytest.fixture
+def tinted(tmp_path):
+    """Two labels of twenty photos of noise each, which a colour tells apart."""
+    random = np.random.default_rng(0)
+    for index in range(40):
+        pixels = random.integers(0, 120, (48, 64, 3), dtype=np.uint8)
+        pixels[..., 2 * (index % 2)] += 120
+        file = tmp_path / "tinted" / ("red", "blue")[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    return tmp_path / "tinted"
 
 
 def findings(folder):
@@ -221,3 +239,48 @@ def test_a_machine_that_cannot_decode_is_one_line_and_no_fault_of_a_photo(fovsfe
     assert (ended.code, ended.out) == (1, "")
     assert ended.line.startswith("this machine cannot decode photos now: Resource temporarily unavailable")
     decode_pool.shared_pool().close()
+
+
+def write_a_fix(photos, file, photo, action, label=""):
+    sha256 = hashlib.sha256((photos / photo).read_bytes()).hexdigest()
+    write_fixes(file, [Fix(photo, sha256, action, label), Fix("gone.png", sha256, "keep")])
+
+
+def test_check_takes_fixes_and_names_those_that_are_not_applied(fovsfe, photos, tmp_path):
+    write_a_fix(photos, tmp_path / "fixes.csv", "Нива/1.png", "relabel", "Приора")
+    ended = fovsfe("check", photos, "--fixes", tmp_path / "fixes.csv", "--out", tmp_path / "audit")
+    assert "    fixes: 1 photo (1 relabelled)" in ended.out.splitlines()
+    assert "warning: fixes: 1 fix of a photo that is not there (gone.png); not applied" in ended.out
+    table = pd.read_csv(tmp_path / "audit" / "photos.csv").set_index("id")
+    assert table["label"]["Нива/1.png"] == "Приора"
+    ended = fovsfe("check", photos, "--fixes", tmp_path / "nothing.csv")
+    assert (ended.code, "nothing.csv" in ended.line) == (1, True)
+
+
+def test_check_proposes_fixes_that_mend_what_it_found(fovsfe, photos, tmp_path):
+    (photos / "Нива" / "broken.png").write_bytes(b"no photo")
+    shutil.copy(photos / "Приора" / "0.png", photos / "Нива" / "копия.png")
+    proposed = tmp_path / "proposed.csv"
+    assert fovsfe("check", photos, "--clean", proposed).out.splitlines()[-1] == (
+        f"fixes: 3 photos in {proposed}; look at them before you use them"
+    )
+    assert fovsfe("check", photos, "--fixes", proposed).code == 0
+    assert "is there already" in fovsfe("check", photos, "--clean", proposed).line
+
+
+def test_shards_have_the_labels_of_the_fixes(fovsfe, photos, tmp_path):
+    write_a_fix(photos, tmp_path / "fixes.csv", "Нива/1.png", "relabel", "Приора")
+    assert fovsfe("shard", photos, "--fixes", tmp_path / "fixes.csv", "--out", tmp_path / "shards").code == 0
+    table = find_photos(tmp_path / "shards").table.set_index("id")
+    assert table["label"]["Нива/1.png"] == "Приора"
+
+
+def test_check_proposes_labels_if_a_backbone_may_look(fovsfe, tinted, packed_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVSFE_CACHE", str(tmp_path / "cache"))
+    wrong = tinted / "blue" / "wrong.png"
+    shutil.move(next((tinted / "red").iterdir()), wrong)
+    ended = fovsfe("check", tinted, "--clean", tmp_path / "fixes.csv", "--weights", packed_weights)
+    assert ended.code == 0
+    (fix,) = read_fixes([str(tmp_path / "fixes.csv")]).fixes
+    assert (fix.id, fix.action, fix.label) == ("blue/wrong.png", "relabel", "red")
+    assert "give both" in fovsfe("check", tinted, "--weights", packed_weights).line

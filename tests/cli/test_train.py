@@ -211,6 +211,7 @@ def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch)
     ended = fovsfe(
         "train", "photos", "--set", "training.epochs=3", "--set", "seed=4", "--weights", "w",
         "--minutes", "1.5", "--cluster", "local", "--licence", "any", "--negatives", "other",
+        "--fixes", "anna.csv", "--fixes", "boris.csv",
     )  # fmt: skip
     assert ended.line == "enough"
     ((settings, arguments, location, cluster, group),) = calls
@@ -218,6 +219,7 @@ def test_what_train_asks_the_pipeline_for(fovsfe, photos, tmp_path, monkeypatch)
     assert arguments.weights == str(tmp_path.resolve() / "w")
     assert arguments.minutes == 1.5
     assert arguments.negatives == str(tmp_path.resolve() / "other")
+    assert arguments.fixes == tuple(str(tmp_path.resolve() / name) for name in ("anna.csv", "boris.csv"))
     assert settings == recipes.load_recipe("auto", {"training.epochs": 3, "seed": 4, "licence": "any"})
     assert location == "runs/photos-auto"
     assert cluster == "local"

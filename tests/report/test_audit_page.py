@@ -11,6 +11,7 @@ import pytest
 from PIL import ImageEnhance
 
 from fovsfe.photos.audit import Finding, audit_photos
+from fovsfe.photos.fixes import CHANGED
 from fovsfe.photos.layouts import find_photos
 from fovsfe.photos.passed_over import (
     ENCODING,
@@ -52,7 +53,15 @@ def audited(tmp_path, clouds):
     """Root, findings and table of a folder with faults."""
     fill(tmp_path, clouds)
     found = find_photos(tmp_path)
-    for reason in (LEADS_OUT, GUESSED_NAMES, GUESSED_ENCODING, ENCODING, POSSIBLE_GROUPS, NOT_PHOTOS):
+    for reason in (
+        LEADS_OUT,
+        GUESSED_NAMES,
+        GUESSED_ENCODING,
+        ENCODING,
+        POSSIBLE_GROUPS,
+        CHANGED,
+        NOT_PHOTOS,
+    ):
         found.passed_over.add(reason, WILD)
     result = audit_photos(found)
     across = Finding("across parts", "warning", tuple(result.table["id"][:2]), "they validate, too")
@@ -205,6 +214,7 @@ def test_check_writes_the_page_and_its_table(fovsfe, audited, tmp_path):
         "encoding",
         "passed over",
         "labels alike",
+        "fixes",
     }
     kinds = set(audit_page.FINDING_KINDS) - without_photos - {"across parts", "possible groups"}
     assert page.count("<section") == len(kinds)

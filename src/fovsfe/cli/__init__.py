@@ -4,7 +4,7 @@
 # isort: off
 from fovsfe.cli.base import app
 from fovsfe.cli.errors import main
-from fovsfe.cli import train, distil, weights, photos, runs, compare, predict, serve, recipes, demo  # noqa: F401
+from fovsfe.cli import train, distil, weights, photos, review, runs, compare, predict, serve, recipes, demo  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]

@@ -50,6 +50,14 @@ GroupBy = Annotated[
 Encoding = Annotated[
     str, typer.Option("--encoding", metavar="NAME", help="The encoding of lists.", show_default="detected")
 ]
+FixesFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fixes",
+        metavar="FILE",
+        help="Fixes of photos, as `fovsfe review` writes them; may be repeated.",
+    ),
+]
 RunLocation = Annotated[str, typer.Argument(help="The run folder, or its URL.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON; everything else goes to standard error.")

@@ -2,18 +2,22 @@
 
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fovsfe.cli.base import app, console, error_console, loading, print_json
-from fovsfe.cli.options import AsJson, Encoding, FollowLinks, GroupBy, Layout, Photos, at_least
-from fovsfe.errors import UsageError
+from fovsfe.cli.options import AsJson, Encoding, FixesFiles, FollowLinks, GroupBy, Layout, Photos, at_least
+from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.progress import Screen, print_plain
 from fovsfe.wording import counted
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fovsfe.photos.audit import AuditResult
+    from fovsfe.photos.listing import PhotoListing
 
 PANEL = "Photos"
 
@@ -33,6 +37,21 @@ def check(
     layout: Layout = None,
     group_by: GroupBy = None,
     encoding: Encoding = "",
+    fixes: FixesFiles = None,
+    clean: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Propose fixes: of unreadable photos, one file under several labels, wrong labels.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="With --clean: a pretrained backbone, from hub or a folder, to find wrong labels.",
+            show_default="none",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Checks photos without training: lists what is wrong with them, photo by photo.
@@ -43,12 +62,18 @@ def check(
 
     Example: `fovsfe check photos --out audit`
     """
+    if clean is not None and clean.exists():
+        raise FovsfeError(f"{clean} is there already; choose another --clean, or move it away")
+    if weights is not None and clean is None:
+        raise UsageError("--weights finds wrong labels for --clean FILE: give both")
     with loading(f"checking {photos}"):
         from fovsfe.photos.audit import audit_photos
+        from fovsfe.photos.fixes import apply_fixes, read_fixes
         from fovsfe.photos.layouts import find_photos
         from fovsfe.storage.locations import as_path
 
         listing = find_photos(as_path(photos), follow_links, layout, group_by, encoding)
+        listing = apply_fixes(listing, read_fixes(fixes or ()))
     with Screen(error_console if as_json else console).live() as screen:
         result = audit_photos(listing, progress=partial(screen.show_progress, "checking photos"))
     facts = {
@@ -66,6 +91,8 @@ def check(
         print_json(facts)
     else:
         _print_audit(facts)
+    if clean is not None:
+        _write_proposal(clean, listing, result, weights, error_console if as_json else console)
     if out is not None:
         print_plain(error_console if as_json else console, f"page: {out.rstrip('/')}/index.html")
     if any(finding.severity == "error" for finding in result.findings):
@@ -102,6 +129,26 @@ def _write_audit(out: str, photos: str, root: Any, result: "AuditResult") -> Non
         write_text(folder / "index.html", page)
 
 
+def _write_proposal(
+    file: Path, listing: "PhotoListing", result: "AuditResult", weights: str | None, where: "Console"
+) -> None:
+    from fovsfe.photos.fixes import propose_fixes, write_fixes
+
+    proposed = propose_fixes(result.table)
+    if weights is not None:
+        from fovsfe.arguments import weights_source
+        from fovsfe.review.heads import propose_labels
+        from fovsfe.review.material import material_of_audit
+
+        with Screen(error_console).live() as screen:
+            material = material_of_audit(listing, result, weights_source(weights), screen)
+        decided = {fix.id for fix in proposed}
+        proposed += [fix for fix in propose_labels(*material) if fix.id not in decided]
+    write_fixes(file, proposed)
+    found = counted(len(proposed), "photo")
+    print_plain(where, f"fixes: {found} in {file}; look at them before you use them")
+
+
 @app.command(rich_help_panel=PANEL)
 def shard(
     photos: Annotated[
@@ -124,6 +171,7 @@ def shard(
     layout: Layout = None,
     group_by: GroupBy = None,
     encoding: Encoding = "",
+    fixes: FixesFiles = None,
 ) -> None:
     """Checks photos and packs them into shards (tars), which `train`, `check` and `predict` accept as well.
 
@@ -134,12 +182,14 @@ def shard(
     """
     with loading(f"checking {photos}"):
         from fovsfe.photos.audit import audit_photos
+        from fovsfe.photos.fixes import apply_fixes, read_fixes
         from fovsfe.photos.layouts import find_photos
         from fovsfe.photos.packing import pack_shards
         from fovsfe.photos.sampler import assign_shards
         from fovsfe.storage.locations import as_path
 
         listing = find_photos(as_path(photos), follow_links, layout, group_by, encoding)
+        listing = apply_fixes(listing, read_fixes(fixes or ()))
     if listing.layout == "shards":
         raise UsageError(f"{photos} is sharded already")
     location = as_path(out)

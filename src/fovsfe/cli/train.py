@@ -10,6 +10,7 @@ from fovsfe.cli.options import (
     AsJson,
     Cluster,
     Encoding,
+    FixesFiles,
     FollowLinks,
     GroupBy,
     Layout,
@@ -90,6 +91,7 @@ def train(
     layout: Layout = None,
     group_by: GroupBy = None,
     encoding: Encoding = "",
+    fixes: FixesFiles = None,
     cluster: Cluster = None,
     open_report: OpenReport = False,
     as_json: AsJson = False,
@@ -111,7 +113,7 @@ def train(
         given = {key: value for key, value in options.items() if value is not None}
         settings = load_recipe(recipe, parse_changes(changes or ()) | given)
         arguments = run_arguments(
-            photos, weights, minutes, follow_links, layout, group_by, encoding, negatives
+            photos, weights, minutes, follow_links, layout, group_by, encoding, negatives, fixes or ()
         )
         from fovsfe.networks.at_hand import require_at_hand
 

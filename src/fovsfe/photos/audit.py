@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -33,6 +33,7 @@ DECODE_SIZE = (128, 128)  # the hash needs 64x64: JPEGs are decoded at a reduced
 
 NO_FAULT = ""
 DAMAGED_SHARD = "damaged shard"
+BALANCE = "class balance"
 MISSING = {  # split -> what a missing photo means there
     "train": "the file does not exist: the photo is left out of the training",
     "test": "the file does not exist: the submission gives it the most frequent label",
@@ -128,8 +129,16 @@ def audit_photos(
 def _audit_shards(listing: PhotoListing, max_pixels: int, progress: Progress) -> AuditResult:
     """Returns the audit that the shards carry, with faults added for damaged shards and too large photos."""
     index, table = shards.read_shards(listing.root)
-    table = table.assign(bytes=0)
-    findings = [Finding(**{**row, "ids": tuple(row["ids"])}) for row in shards.read_findings(listing.root)]
+    now = listing.table.set_index("id")  # without what fixes remove, and with the labels that they give
+    table = table.set_index("id", drop=False).loc[now.index].reset_index(drop=True).assign(bytes=0)
+    for column in ("split", "label"):
+        table[column] = pd.Series(list(now[column]), table.index, dtype=object)
+    table["group"] = merge_groups(table["group"].to_numpy(np.int64), list(now["together"]))
+    findings = [
+        finding
+        for row in shards.read_findings(listing.root)
+        if (finding := _after_fixes(Finding(**{**row, "ids": tuple(row["ids"])}), now)) is not None
+    ]
     archives = table["path"].str.partition("/")[0]
     for name, fault in shards.find_damaged_shards(listing.root, index, progress).items():
         lost = (archives == name) & (table["fault"] == NO_FAULT)
@@ -139,7 +148,21 @@ def _audit_shards(listing: PhotoListing, max_pixels: int, progress: Progress) ->
     for row in table.index[large]:  # of a JPEG, fewer pixels may be decoded
         table.loc[row, "fault"] = _inspect(listing.root, max_pixels, table["path"][row]).fault
     findings.extend(_faults(table[large]))
+    findings.extend([*_passed_over(listing.passed_over), *_balance(table, listing.class_names)])
     return AuditResult(table, findings)
+
+
+def _after_fixes(finding: Finding, now: pd.DataFrame) -> Finding | None:
+    """Returns what is left of a finding of packed photos, by their listing `now`; None if nothing."""
+    if finding.kind == BALANCE:  # of other labels
+        return None
+    ids = tuple(photo for photo in finding.ids if photo in now.index)
+    is_of_several = finding.kind in ("exact duplicates", "near duplicates", "two labels", "in both splits")
+    if len(ids) < min(len(finding.ids), 2 if is_of_several else 1):
+        return None
+    if finding.kind == "two labels" and now["label"].loc[list(ids)].nunique() == 1:
+        return None
+    return replace(finding, ids=ids)
 
 
 def find_new_photos(
@@ -358,7 +381,7 @@ def _balance(table: pd.DataFrame, class_names: tuple[str, ...]) -> Iterator[Find
         f"{photos} of {counted(len(class_names), 'label')}, from {counts[fewest]} "
         f'("{fewest}") to {counts[most]} ("{most}")'
     )
-    yield Finding("class balance", "info", (), detail)
+    yield Finding(BALANCE, "info", (), detail)
 
 
 def _notes(table: pd.DataFrame, inspections: list[_Inspection]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ import pandas as pd
 from fovsfe.errors import FovsfeError, UsageError
 from fovsfe.photos import passed_over as reasons
 from fovsfe.photos import shards
+from fovsfe.photos.fixes import is_fixes
 from fovsfe.photos.labels import Lists, PhotoList, folders_are_labels, is_linked_out
 from fovsfe.photos.listing import COLUMNS, FoundPhoto, NoLabels, PhotoListing, listing_table
 from fovsfe.photos.lists import (
@@ -338,7 +339,9 @@ class _ListingBuilder:
         if is_sample_name(name) or name.lower() == "classes.csv":
             return None
         table = self._folder.table(path)
-        return None if table is None else find_columns(table, self._folder.names, has_labels)
+        if table is None or is_fixes(table.columns):
+            return None
+        return find_columns(table, self._folder.names, has_labels)
 
     def _lists(self) -> list[PhotoList]:
         """Returns the tables that say something of the photos.

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from fovsfe.wording import counted
 
-EXAMPLES = 5  # names that are kept for each reason, however many there are
+EXAMPLES = 5  # names that are kept for most reasons
 
 
 class Reason(NamedTuple):
@@ -21,6 +21,8 @@ class Reason(NamedTuple):
     """what to do, or what is done"""
     severity: Literal["error", "warning", "info"] = "info"
     kind: str = "passed over"
+    examples: int = EXAMPLES
+    """names that are kept, however many there are"""
 
 
 HIDDEN = Reason(
@@ -126,7 +128,7 @@ class PassedOver:
         """Counts a name."""
         self.counts[reason] += 1
         kept = self.examples.setdefault(reason, [])
-        if len(kept) < EXAMPLES:
+        if len(kept) < reason.examples:
             kept.append(name)
 
     def add_all(self, others: "PassedOver", under: str) -> None:

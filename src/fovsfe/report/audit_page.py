@@ -92,6 +92,11 @@ FINDING_KINDS = {
         "Doubtful names",
         "Names in a zip may have come out wrong. Unpack it, or pack it anew with names in UTF-8.",
     ),
+    "fixes": (
+        "Fixes that are not applied",
+        "The photo is not there, has changed since somebody looked at it, or two files decide differently."
+        " Look at it again.",
+    ),
     "tiny": (
         "Tiny photos",
         "Too small to make out the details that tell {plural} apart.",

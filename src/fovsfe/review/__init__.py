@@ -1,0 +1,1 @@
+"""Photos looked at, one after the other, by somebody who corrects their labels."""
