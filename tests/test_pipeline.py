@@ -1300,7 +1300,8 @@ def test_a_run_keeps_the_fixes_that_it_began_with(photos, tmp_path):
     pipeline._begin(run, HOLDOUT, arguments, screen)
     anna.unlink()
     boris.unlink()
-    pipeline._audit_and_split(run, screen, None)  # resumed before the photos were written
+    found = pipeline._find_photos(arguments, pipeline._own_fixes(run))
+    pipeline._audit_and_split(run, screen, found)  # resumed before the photos were written
     manifest = read_manifest(run.manifest_file).set_index("id")
     assert manifest["label"][names[first]] == CLASS_NAMES[4]
     assert names[second] not in manifest.index

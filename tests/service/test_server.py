@@ -272,12 +272,12 @@ def _alive(pid: int) -> bool:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_says_that_it_serves_once_it_does(colours: Path, workers: str) -> None:
     program = (
-        "import socket, sys; from pathlib import Path; from fovsfe.service import server;"
+        "import os, socket, sys; from pathlib import Path; from fovsfe.service import server;"
         "from fovsfe.service.settings import Settings;"
         "port = int(sys.argv[2]);"
         "connect = lambda: socket.create_connection(('127.0.0.1', port), 5).close();"
         "settings = Settings(port=port, workers=int(sys.argv[3]), threads=1);"
-        "server.serve(Path(sys.argv[1]), settings, lambda: (connect(), print('ready', flush=True)))"
+        "server.serve(Path(sys.argv[1]), settings, lambda: (connect(), os.write(1, b'ready\\n')))"
     )
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
