@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from fovsfe.cli import main
 
 ROOT = Path(__file__).parent
+CHROMIUM = Path("/usr/bin/chromium")
 
 # `make test` gives whole files to its processes; one that takes minutes must not be begun as the last.
 LONGEST_FIRST = (
@@ -160,3 +162,20 @@ def metrics_text() -> str:
     bundle = Bundle(class_names=("a",), label_ids={"a": "0"}, members=(member,), blend=blend)
     RecentAnswers(bundle, 1, metrics)
     return metrics.text().decode()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium, for a module of tests."""
+    from playwright.sync_api import sync_playwright
+
+    if not CHROMIUM.exists():
+        reason = f"there is no {CHROMIUM}: apt-get install chromium"
+        if os.environ.get("FOVSFE_NEED_CHROMIUM") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        # Its own sandbox needs rights that a container or a runner does not give; it only visits our pages.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False)
+        yield browser
+        browser.close()

@@ -1,6 +1,5 @@
 """The page in a browser: a reviewer who knows what is shown, keys, two tabs, a phone, and SIGKILL."""
 
-import os
 import re
 import socket
 import threading
@@ -11,14 +10,13 @@ from pathlib import Path
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.review.conftest import STRANGER, Planted
 
 from fovsfe.photos.fixes import read_rows
 from fovsfe.review.app import create_app
 from fovsfe.review.session import Session
 
-CHROMIUM = Path("/usr/bin/chromium")
 SCREENS = {
     "desktop": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "phone": {
@@ -28,20 +26,6 @@ SCREENS = {
         "is_mobile": True,
     },
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        reason = f"there is no {CHROMIUM}: apt-get install chromium"
-        if os.environ.get("FOVSFE_NEED_CHROMIUM") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        # Its own sandbox needs rights that a container or a runner does not give; it only visits our pages.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The page in a browser, with and without JavaScript. Everything lies under a prefix, as behind a proxy."""
 
-import os
 import re
 import socket
 import threading
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe, AxeResults
-from playwright.sync_api import Browser, FilePayload, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Locator, Page, Route, expect
 
 from fovsfe.bundle.predictor import Predictor
 from fovsfe.service.app import create_app
@@ -22,7 +21,6 @@ from fovsfe.service.i18n import TRANSLATIONS, format_percent
 from fovsfe.service.problems import PROBLEM_TYPES, Problem
 from fovsfe.service.settings import Settings
 
-CHROMIUM = Path("/usr/bin/chromium")
 SCREENS = {
     "desktop": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "phone": {
@@ -66,20 +64,6 @@ def shown(exemplary: Path) -> Iterator[str]:
     """Of a service that shows known photos, too."""
     with serving(exemplary) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        reason = f"there is no {CHROMIUM}: apt-get install chromium"
-        if os.environ.get("FOVSFE_NEED_CHROMIUM") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        # Its own sandbox needs rights that a container or a runner does not give; it only visits our pages.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=False)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from fovsfe.cli.base import app, console, error_console, interruptible
-from fovsfe.cli.options import AsJson, OpenReport, at_least
+from fovsfe.cli.options import AsJson, Changes, Minutes, OpenReport
 from fovsfe.cli.outcome import check_can_open, print_outcome, show_report
 from fovsfe.cli.recipes import recipe_names
 from fovsfe.cli.train import PANEL, WEIGHTS, notify_start, to_go_on
@@ -41,19 +41,9 @@ def distil(
             autocompletion=recipe_names,
         ),
     ] = "student",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."),
-    ] = None,
+    changes: Changes = None,
     weights: Annotated[str | None, typer.Option(help=WEIGHTS, show_default="the teacher's")] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            parser=at_least("--minutes", float, 0.5),
-            metavar="MINUTES",
-            help="The time budget: the whole command finishes within this many minutes.",
-        ),
-    ] = None,
+    minutes: Minutes = None,
     open_report: OpenReport = False,
     as_json: AsJson = False,
 ) -> None:

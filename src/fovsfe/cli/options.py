@@ -58,6 +58,10 @@ FixesFiles = Annotated[
         help="Fixes of photos, as `fovsfe review` writes them; may be repeated.",
     ),
 ]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."),
+]
 RunLocation = Annotated[str, typer.Argument(help="The run folder, or its URL.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON; everything else goes to standard error.")
@@ -91,3 +95,14 @@ def one_of(option: str, choices: tuple[str, ...]) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        parser=at_least("--minutes", float, 0.5),
+        metavar="MINUTES",
+        help="The time budget: the whole command finishes within this many minutes.",
+    ),
+]

@@ -8,16 +8,17 @@ import typer
 from fovsfe.cli.base import app, console, error_console, interruptible
 from fovsfe.cli.options import (
     AsJson,
+    Changes,
     Cluster,
     Encoding,
     FixesFiles,
     FollowLinks,
     GroupBy,
     Layout,
+    Minutes,
     OpenReport,
     Photos,
     RunLocation,
-    at_least,
     one_of,
 )
 from fovsfe.cli.outcome import check_can_open, print_outcome, show_report
@@ -50,10 +51,7 @@ def train(
             show_default="runs/PHOTOS-RECIPE",
         ),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."),
-    ] = None,
+    changes: Changes = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -72,14 +70,7 @@ def train(
             show_default="the recipe's, permissive",
         ),
     ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            parser=at_least("--minutes", float, 0.5),
-            metavar="MINUTES",
-            help="The time budget: the whole command finishes within this many minutes.",
-        ),
-    ] = None,
+    minutes: Minutes = None,
     negatives: Annotated[
         str | None,
         typer.Option(

@@ -51,10 +51,10 @@ def data_uri(pixels: Pixels, side: int = SIDE) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(small_jpeg(pixels, side)).decode("ascii")
 
 
-def small_jpeg(pixels: Pixels, side: int) -> bytes:
+def small_jpeg(pixels: Pixels, side: int, quality: int = QUALITY) -> bytes:
     """Returns uint8 (height, width, 3) as a JPEG without metadata, its longest side at most `side` pixels."""
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=QUALITY, optimize=True)
+    image.save(stream, "JPEG", quality=quality, optimize=True)
     return stream.getvalue()

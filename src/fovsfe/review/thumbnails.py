@@ -1,15 +1,13 @@
 """Photos made small for the page, the last ones kept."""
 
-import io
 from collections import OrderedDict
 from threading import Lock
-
-from PIL import Image
 
 from fovsfe.errors import UsageError
 from fovsfe.photos.decode import BadPhoto
 from fovsfe.photos.decode_pool import shared_pool
 from fovsfe.photos.reader import read_unchanged
+from fovsfe.report.thumbnails import small_jpeg
 from fovsfe.review.material import Photos
 
 SIDES = {"large": 960, "small": 240}  # pixels of the longer side
@@ -54,8 +52,4 @@ class Thumbnails:
             pixels = shared_pool().decode(data, (side, side), max_pixels).pixels[0]
         except (OSError, BadPhoto) as error:
             raise UsageError(f"{photo['path']}: {error}") from error
-        image = Image.fromarray(pixels)
-        image.thumbnail((side, side), Image.Resampling.BICUBIC)
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=QUALITY)
-        return stream.getvalue()
+        return small_jpeg(pixels, side, QUALITY)

@@ -30,8 +30,11 @@ def affordable_members(context: RunContext, end: float) -> tuple[tuple[MemberSet
         The members, in the recipe's order, and, unless these are all, a line that says which are not among
         them and how many minutes would do for all.
     """
+    members = context.recipe.members
+    if len(members) == 1:
+        return members, ""
     prober = Prober(context, best_device("fp32"), np.empty(0, np.int64))
-    members, started = context.recipe.members, time.monotonic()
+    started = time.monotonic()
 
     def minutes_for(some: Sequence[MemberSettings]) -> float:
         predicting = sum(prober.forward_seconds(each) * _photos_predicted(context, each) for each in some)
@@ -44,10 +47,12 @@ def affordable_members(context: RunContext, end: float) -> tuple[tuple[MemberSet
     if not chosen:
         chosen = [min(members, key=lambda each: minutes_for([each]))]
     rest = [each.unique_name for each in members if each not in chosen]
+    if not rest:
+        return members, ""
     spent = (started - end) / 60 + (context.arguments.minutes or 0.0)
     needed = math.ceil(minutes_for(members) + spent)
     line = f"without {', '.join(rest)}: too little time; --minutes {needed} would do for all members"
-    return tuple(each for each in members if each in chosen), line if rest else ""
+    return tuple(each for each in members if each in chosen), line
 
 
 def _photos_predicted(context: RunContext, member: MemberSettings) -> int:
